@@ -1,0 +1,1 @@
+"""The only door in: every request is parsed, authenticated and answered here."""

@@ -1,0 +1,1 @@
+"""What AWS has no word for: hosts, services, accounts, audit; JSON under /alto/v1."""

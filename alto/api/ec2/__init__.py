@@ -1,0 +1,1 @@
+"""EC2's operations: wishes in, truth out."""

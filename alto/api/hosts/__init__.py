@@ -1,0 +1,1 @@
+"""Agent sessions: assignments out, reports in."""

@@ -1,0 +1,1 @@
+"""STS operations: who am I."""

@@ -1,0 +1,1 @@
+"""AWS protocols, driven by botocore's service models: bytes to parameters, results to bytes."""

@@ -1,0 +1,1 @@
+"""What a machine asks when it wakes: instance metadata."""

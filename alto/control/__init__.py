@@ -1,0 +1,1 @@
+"""The loops: watch the store, ask plan, write the store; one reconciler per kind."""

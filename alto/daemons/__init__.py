@@ -1,0 +1,1 @@
+"""The processes we ship: wiring and supervision, no decisions."""

@@ -1,0 +1,1 @@
+"""Load balancers: HAProxy through its runtime API, and a fake."""

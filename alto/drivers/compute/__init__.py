@@ -1,0 +1,1 @@
+"""Machines: QEMU, and a fake."""

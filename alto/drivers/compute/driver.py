@@ -1,0 +1,87 @@
+"""The interface of every make of compute host."""
+
+import enum
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from alto.model.hosts import Capabilities
+from alto.model.instances import Machine
+
+
+class Power(enum.StrEnum):
+    ON = "on"  # a process runs it
+    OFF = "off"  # its disk is there, no process
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a driver finds of one machine, from the machine itself, not from memory."""
+
+    power: Power
+    incarnation: int
+    guest_initiated: bool = False  # the last power-off was the guest's own wish
+    crashed: bool = False  # the process ended without anybody asking
+
+
+class BootFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """An image on this host's disk, ready to boot from. `disk` is only ever a backing file, never written."""
+
+    disk: Path
+    disk_format: str = "qcow2"
+    kernel: Path | None = None
+    initrd: Path | None = None
+    cmdline: str = ""
+
+
+class Tap(msgspec.Struct, frozen=True, kw_only=True):
+    """A network port that waits for its machine. `fd` is -1 where nothing real is plugged (the fake)."""
+
+    name: str
+    mac: str
+    fd: int = -1
+
+
+class ComputeDriver(Protocol):
+    """Calls are idempotent: asking for what already is, is success and changes nothing.
+
+    Every method may raise DriverFault (worth retrying) or Impossible (not), and nothing else. Several machines may be
+    worked on at once; calls for one machine come one after another.
+    """
+
+    async def capabilities(self) -> Capabilities: ...
+
+    async def start(self, machine: Machine, boot: BootFiles, tap: Tap) -> None:
+        """Disk (an overlay of `boot.disk`, made once, kept over stops) and process exist when it returns. The process is
+        of `machine.incarnation` and does not need this one to live. The caller closes `tap.fd`."""
+
+    async def stop(self, id: str, *, grace_s: float) -> None:
+        """Ask the guest to power off; after `grace_s` seconds, pull the plug. The disk stays."""
+
+    async def reboot(self, id: str) -> None:
+        """Reset the machine; the process stays."""
+
+    async def destroy(self, id: str) -> None:
+        """No process, no disk, no file of it left."""
+
+    async def observe(self) -> Mapping[str, Seen]:
+        """Everything of ours that this driver finds on the host."""
+
+    async def wait_change(self, *, timeout_s: float) -> None:
+        """Returns when some machine may have changed by itself, or after `timeout_s`."""
+
+    async def console(self, id: str) -> bytes:
+        """What the serial console said, the last 64 KiB."""
+
+    async def measure(self, id: str) -> bool:
+        """Whether the machine's own status (QMP answers, for QEMU) is good, now."""
+
+    async def close(self) -> None:
+        """Let go of connections; machines run on."""
+
+
+class ImageDriver(Protocol):
+    async def fetch(self, source: str) -> BootFiles:
+        """The image on this host, built or copied when it is not cached. Concurrent calls for one source share the work.
+        Raises: Impossible when there is no such image; DriverFault."""

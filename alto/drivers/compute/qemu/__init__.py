@@ -1,0 +1,1 @@
+"""QEMU over QMP: detached from the agent, re-adopted after its death."""

@@ -1,0 +1,41 @@
+"""The interface of a host's network."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from alto.drivers.compute.driver import Tap
+from alto.model.instances import Machine
+from alto.model.networks import NetworkPlan, Port
+
+
+class NetworkDriver(Protocol):
+    """Calls are idempotent, and each may raise DriverFault and nothing else.
+
+    A driver holds no memory that a restart may lose: after one, the agent calls `ensure_network` for every VPC with all
+    ports that it still has, and traffic that was allowed before and after is never interrupted.
+    """
+
+    async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
+        """The VPC's namespace, DHCP, DNS, metadata and rules are there, for exactly `ports`; rules swapped at once."""
+
+    async def plug(self, port: Port, machine: Machine) -> Tap:
+        """A tap with address, DHCP entry, metadata and rules (rules before link up). The caller closes `Tap.fd`, after it
+        gave it to a machine; a tap that no process holds vanishes, so plug again before each start."""
+
+    async def describe(self, port: Port, machine: Machine) -> None:
+        """Metadata, public address or groups of a plugged port changed: make that true without touching the tap."""
+
+    async def unplug(self, port_id: str, vpc_id: str) -> None:
+        """Nothing of the port is left: rules, DHCP entry, metadata, established connections."""
+
+    async def observe(self) -> dict[str, tuple[str, ...]]:
+        """VPC id -> port ids found on this host, from the host itself."""
+
+    async def remove_network(self, vpc_id: str) -> None:
+        """No namespace, process or rule of the VPC is left."""
+
+    async def remove_all(self) -> None:
+        """Everything of this cloud on this host is gone: for `alto down`."""
+
+    async def close(self) -> None:
+        """Let go of connections; networks work on."""

@@ -1,0 +1,1 @@
+"""What runs inside an instance: the unit agent; empty until charms arrive."""

@@ -1,0 +1,387 @@
+"""The World: the only door through which Alto reaches time, chance, files, processes and sockets.
+
+Everything that could make two runs differ comes in through one `World` object, so that the whole system
+runs under a seeded simulator with a virtual clock (`tests/sim`). `real_world()` is the one for people.
+`tests/test_tidy.py` forbids the direct calls (`time`, `random`, `open`, `subprocess`, ...) elsewhere.
+
+Not here: databases (the store owns its file) and the HTTP server (the daemons own it).
+"""
+
+import asyncio
+import ctypes
+import os
+import random
+import shutil
+import signal as signals
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+CLONE_NEWNET = 0x40000000
+NETNS_DIR = Path("/run/netns")
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since 1970, UTC. It may jump; durations use `monotonic`."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never goes backwards."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Chance(Protocol):
+    def hex(self, digits: int) -> str:
+        """`digits` lower-case hexadecimal digits, unpredictable in production."""
+
+    def bytes(self, count: int) -> bytes: ...
+
+    def uniform(self, low: float, high: float) -> float:
+        """For jitter only."""
+
+
+class Files(Protocol):
+    """Paths are absolute. Missing files raise FileNotFoundError, as the standard library does."""
+
+    def read(self, path: Path) -> bytes: ...
+
+    def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
+        """Whole or not at all, and on the disk when it returns: temporary name, fsync, rename, fsync of the folder."""
+
+    def append(self, path: Path, data: bytes) -> None: ...
+
+    def remove(self, path: Path) -> None:
+        """Idempotent."""
+
+    def remove_tree(self, path: Path) -> None:
+        """Idempotent."""
+
+    def make_dirs(self, path: Path, *, mode: int = 0o700) -> None:
+        """Idempotent."""
+
+    def names(self, path: Path) -> list[str]:
+        """Sorted names in a folder; empty when there is no such folder."""
+
+    def exists(self, path: Path) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    def complaint(self) -> str:
+        """The last line of stderr, for an error's `__cause__` or log."""
+        lines = self.stderr.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self.returncode}"
+
+
+@dataclass(frozen=True)
+class Pid:
+    """A process for certain: pids are reused, (pid, start time in clock ticks since boot) is not."""
+
+    pid: int
+    started: int
+
+
+class Processes(Protocol):
+    async def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 30.0, netns: str | None = None
+    ) -> Finished:
+        """Run to the end, in namespace `netns` if given. Raises: TimeoutError after killing it; FileNotFoundError."""
+
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        pass_fds: Sequence[int] = (),
+        netns: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Pid:
+        """Start a process that outlives this one (own session, output appended to `log`)."""
+
+    def alive(self, pid: Pid) -> bool:
+        """False as soon as it is dead, even while nobody has reaped it."""
+
+    def find(self, pid: int) -> Pid | None:
+        """The process that has this number now, if any."""
+
+    def signal(self, pid: Pid, signal: int) -> None:
+        """Idempotent: no error when it is gone."""
+
+    async def wait_gone(self, pid: Pid, *, timeout_s: float) -> bool:
+        """True when it ended within the time; works for processes that are not our children (pidfd)."""
+
+
+class Net(Protocol):
+    def open_socket(
+        self,
+        family: int = socket.AF_INET,
+        type: int = socket.SOCK_STREAM,
+        *,
+        netns: str | None = None,
+    ) -> socket.socket:
+        """A non-blocking socket that belongs to network namespace `netns` (this process's own when None)."""
+
+    def open_tap(self, name: str, *, netns: str) -> int:
+        """File descriptor of tap `name` inside `netns`, made when absent; the tap goes when its last fd is closed."""
+
+    async def connect_unix(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
+
+    async def serve(
+        self, sock: socket.socket, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    ) -> asyncio.Server: ...
+
+
+@dataclass(frozen=True)
+class World:
+    clock: Clock
+    chance: Chance
+    files: Files
+    processes: Processes
+    net: Net
+
+
+class RealClock:
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class RealChance:
+    def hex(self, digits: int) -> str:
+        return os.urandom((digits + 1) // 2).hex()[:digits]
+
+    def bytes(self, count: int) -> bytes:
+        return os.urandom(count)
+
+    def uniform(self, low: float, high: float) -> float:
+        return random.uniform(low, high)
+
+
+class RealFiles:
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        # Without this the rename itself can be lost in a power cut.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def append(self, path: Path, data: bytes) -> None:
+        with open(path, "ab") as file:
+            file.write(data)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def remove_tree(self, path: Path) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+    def make_dirs(self, path: Path, *, mode: int = 0o700) -> None:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+
+    def names(self, path: Path) -> list[str]:
+        try:
+            return sorted(os.listdir(path))
+        except FileNotFoundError:
+            return []
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+
+class RealProcesses:
+    async def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 30.0, netns: str | None = None
+    ) -> Finished:
+        command = ["ip", "netns", "exec", netns, *argv] if netns else list(argv)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                stdout, stderr = await process.communicate(stdin)
+        except BaseException:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            raise
+        return Finished(process.returncode or 0, stdout, stderr)
+
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        pass_fds: Sequence[int] = (),
+        netns: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Pid:
+        command = ["ip", "netns", "exec", netns, *argv] if netns else list(argv)
+        with open(log, "ab") as output:  # noqa: ASYNC230
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=tuple(pass_fds),
+                start_new_session=True,
+                env=dict(env) if env is not None else None,
+            )
+        started = _start_time(process.pid)
+        # Already dead: a start time of 0 belongs to no process, so `alive` says False.
+        return Pid(process.pid, started or 0)
+
+    def alive(self, pid: Pid) -> bool:
+        return _start_time(pid.pid) == pid.started
+
+    def find(self, pid: int) -> Pid | None:
+        started = _start_time(pid)
+        return Pid(pid, started) if started is not None else None
+
+    def signal(self, pid: Pid, signal: int) -> None:
+        if not self.alive(pid):
+            return
+        try:
+            handle = os.pidfd_open(pid.pid)
+        except ProcessLookupError:
+            return
+        try:
+            if self.alive(pid):
+                signals.pidfd_send_signal(handle, signal)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(handle)
+
+    async def wait_gone(self, pid: Pid, *, timeout_s: float) -> bool:
+        try:
+            handle = os.pidfd_open(pid.pid)
+        except ProcessLookupError:
+            return True
+        loop = asyncio.get_running_loop()
+        gone = asyncio.Event()
+        try:
+            if not self.alive(pid):
+                return True
+            loop.add_reader(handle, gone.set)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await gone.wait()
+                return True
+            except TimeoutError:
+                return False
+            finally:
+                loop.remove_reader(handle)
+        finally:
+            os.close(handle)
+
+
+def _start_time(pid: int) -> int | None:
+    """Field 22 of /proc/PID/stat, or None when the process is gone or only waits to be reaped."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rsplit(b")", 1)[1].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+class RealNet:
+    def open_socket(
+        self,
+        family: int = socket.AF_INET,
+        type: int = socket.SOCK_STREAM,
+        *,
+        netns: str | None = None,
+    ) -> socket.socket:
+        if netns is None:
+            sock = socket.socket(family, type)
+        else:
+            with inside_netns(netns):
+                sock = socket.socket(family, type)
+        sock.setblocking(False)
+        return sock
+
+    def open_tap(self, name: str, *, netns: str) -> int:
+        import fcntl
+        import struct
+
+        tunsetiff, iff_tap, iff_no_pi, iff_vnet_hdr = 0x400454CA, 0x2, 0x1000, 0x4000
+        with inside_netns(netns):
+            fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                flags = iff_tap | iff_no_pi | iff_vnet_hdr
+                fcntl.ioctl(fd, tunsetiff, struct.pack("16sH22x", name.encode(), flags))
+            except BaseException:
+                os.close(fd)
+                raise
+        return fd
+
+    async def connect_unix(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(str(path))
+
+    async def serve(
+        self, sock: socket.socket, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    ) -> asyncio.Server:
+        return await asyncio.start_server(handler, sock=sock)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def inside_netns(name: str) -> Iterator[None]:
+    """This thread is in network namespace `name` for the block. No await inside: the loop's thread would stay there."""
+    # os.setns exists only from Python 3.12 on.
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(NETNS_DIR / name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if _libc.setns(there, CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), f"setns to {name}")
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            if _libc.setns(home, CLONE_NEWNET) != 0:
+                # Going on would send this cloud's traffic from a tenant's network.
+                os._exit(99)
+    finally:
+        os.close(home)
+
+
+def real_world() -> World:
+    return World(RealClock(), RealChance(), RealFiles(), RealProcesses(), RealNet())

@@ -1,0 +1,1 @@
+"""The nouns: records, phases, ids, errors and messages; frozen data only."""

@@ -1,0 +1,41 @@
+"""Accounts and the keys that sign their requests. Every record of a tenant names its account; no call sees another's."""
+
+from typing import ClassVar
+
+from alto.model.records import Record
+
+
+class Account(Record, frozen=True, kw_only=True):
+    """`id` has 12 digits, as AWS's. Operators may use what is beneath all accounts: hosts, accounts, audit."""
+
+    KIND: ClassVar[str] = "account"
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("name",),)
+
+    name: str
+    operator: bool = False
+    created_at: float
+
+
+class AccessKey(Record, frozen=True, kw_only=True):
+    """`id` is the access key id ("AKIA..."); HMAC needs the secret itself, so it is kept readable."""
+
+    KIND: ClassVar[str] = "access_key"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account",),)
+
+    account: str
+    secret: str
+    created_at: float
+
+
+class ClientToken(Record, frozen=True, kw_only=True):
+    """What a request with this token answered. `id` is "account/region/operation/token".
+
+    Written in the transaction that makes the resource, kept for `expires_at`, so that a retry makes nothing twice.
+    """
+
+    KIND: ClassVar[str] = "client_token"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = ()
+
+    digest: str  # of the other parameters: the same token with others is IdempotentParameterMismatch
+    result_id: str  # the reservation or other id that was made
+    expires_at: float

@@ -1,0 +1,109 @@
+"""LoadBalancer and AutoScalingGroup: `alto service` is one of each under one name, until ELBv2's own operations come."""
+
+import enum
+from typing import ClassVar
+
+import msgspec
+
+from alto.model.records import Record, Tags
+
+
+class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):
+    path: str = "/"
+    interval_s: float = 1.0
+    timeout_s: float = 2.0
+    healthy_threshold: int = 1
+    unhealthy_threshold: int = 2
+
+
+class TargetState(enum.StrEnum):
+    """ELBv2's words."""
+
+    INITIAL = "initial"  # registered, has not answered yet
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+
+
+class TargetHealth(msgspec.Struct, frozen=True, kw_only=True):
+    instance_id: str
+    state: TargetState
+    reason: str = ""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A member: where the balancer reaches it. `draining` ones finish what they have and take nothing new."""
+
+    instance_id: str
+    vpc_id: str
+    private_ip: str
+    port: int
+    draining: bool = False
+
+
+class LoadBalancer(Record, frozen=True, kw_only=True):
+    """`address` is the public address it listens on; `health` is what the balancer itself measured (agent writes)."""
+
+    KIND: ClassVar[str] = "load_balancer"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("host_id",))
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region", "name"),)
+
+    account: str
+    region: str
+    name: str
+    address: str
+    port: int = 80
+    target_port: int = 80
+    check: HealthCheck = HealthCheck()
+    drain_s: float = 10.0
+    deleting: bool = False
+    created_at: float
+    tags: Tags = {}
+
+    host_id: str | None = None  # control writes: the host whose balancer serves it
+    targets: tuple[Target, ...] = ()  # control writes: who should be behind it
+    health: tuple[TargetHealth, ...] = ()  # agent writes, by report
+    ready: bool = False  # agent writes: the balancer listens
+
+
+class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
+    image_id: str
+    instance_type: str
+    key_name: str | None = None
+    user_data: str | None = None  # base64
+    tags: Tags = {}
+
+
+class AutoScalingGroup(Record, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "auto_scaling_group"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region", "name"),)
+
+    account: str
+    region: str
+    name: str
+    desired: int
+    launch: LaunchSpec
+    load_balancer_id: str | None = None
+    grace_s: float = 300.0  # how long a new member may take to become healthy before it is replaced
+    deleting: bool = False
+    created_at: float
+    waiting_because: str | None = None  # control writes
+
+
+class BalancerPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host's balancer driver must make true for one LoadBalancer."""
+
+    id: str
+    name: str
+    address: str
+    port: int
+    check: HealthCheck
+    drain_s: float
+    targets: tuple[Target, ...]
+
+
+class BalancerReport(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    ready: bool
+    health: tuple[TargetHealth, ...] = ()

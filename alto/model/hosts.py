@@ -1,0 +1,48 @@
+"""Hosts: where instances run. A host of kind "fake" simulates, and every listing says so."""
+
+import enum
+from typing import ClassVar
+
+import msgspec
+
+from alto.model.records import Record
+
+
+class HostState(enum.StrEnum):
+    READY = "ready"
+    UNREACHABLE = "unreachable"  # its agent has not been heard of; what it ran may well run on
+    DRAINING = "draining"  # keeps what it has, takes nothing new
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a compute driver offers, before overcommitment."""
+
+    kind: str  # "qemu" | "fake"
+    accelerator: str  # "kvm" | "tcg" | "none"
+    vcpus: int
+    memory_mib: int
+
+    @property
+    def simulated(self) -> bool:
+        return self.kind == "fake"
+
+
+class Host(Record, frozen=True, kw_only=True):
+    """`vcpus` and `memory_mib` are what may be given out, overcommitment included; `*_used` what is given out.
+
+    Heartbeats are not here: a host that has nothing new to say writes nothing.
+    """
+
+    KIND: ClassVar[str] = "host"
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("name",),)
+    GUARDS: ClassVar[tuple[str, ...]] = ("vcpus_used <= vcpus", "memory_mib_used <= memory_mib", "vcpus_used >= 0")
+
+    name: str
+    capabilities: Capabilities
+    state: HostState = HostState.READY
+    vcpus: int
+    memory_mib: int
+    vcpus_used: int = 0
+    memory_mib_used: int = 0
+    instances: int = 0
+    joined_at: float

@@ -1,0 +1,43 @@
+"""Images as EC2 knows them, and where their bytes come from."""
+
+from typing import ClassVar
+
+from alto.model.records import Record, Tags
+
+
+class Image(Record, frozen=True, kw_only=True):
+    """`account` owns it; `public` ones are seen by every account. `source` names what the image driver builds or finds:
+    "tiny" for the image that Alto builds from Debian packages, or "file:///path.qcow2" for one that was registered."""
+
+    KIND: ClassVar[str] = "image"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account",), ("public",))
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region", "name"),)
+
+    account: str
+    region: str | None  # None: seen in every region (Alto's own images)
+    name: str
+    description: str = ""
+    public: bool = False
+    source: str
+    architecture: str = "x86_64"
+    root_device: str = "/dev/vda"
+    size_gib: int
+    created_at: float
+    tags: Tags = {}
+
+
+class KeyPair(Record, frozen=True, kw_only=True):
+    """`id` is "key-..."; only the public half is ever kept."""
+
+    KIND: ClassVar[str] = "key_pair"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region", "name"),)
+
+    account: str
+    region: str
+    name: str
+    type: str  # "rsa" | "ed25519"
+    fingerprint: str  # as EC2 computes it for created or imported keys
+    public_key: str  # one OpenSSH line
+    created_at: float
+    tags: Tags = {}

@@ -1,0 +1,168 @@
+"""An Instance: what somebody wishes, what was decided, and what is true.
+
+Within one incarnation phases only grow; a start of a stopped instance begins the next incarnation. So reports compare as
+`(incarnation, phase)`: the greater is the newer truth, whatever order they came in. Writers: the API writes the wish,
+`control/scheduler.py` writes the placement, the host's agent (by report) writes everything in `status` from PLACED on.
+"""
+
+import enum
+from typing import ClassVar
+
+import msgspec
+
+from alto.model.records import Record, Tags
+
+
+class Wish(enum.StrEnum):
+    RUNNING = "running"
+    STOPPED = "stopped"
+    TERMINATED = "terminated"
+
+
+class Phase(enum.IntEnum):
+    """Gaps between, so that a later version can put a phase in."""
+
+    PENDING = 0  # waits for a host
+    PLACED = 10  # has one; the agent may not know yet
+    PREPARING = 20  # disk, port and process are being made
+    RUNNING = 30
+    STOPPED = 50  # no process; disk kept
+    TERMINATED = 70  # nothing left on the host
+
+
+class MetadataOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """As EC2's HttpTokens and HttpPutResponseHopLimit."""
+
+    tokens_required: bool = False
+    hop_limit: int = 1
+    enabled: bool = True
+    tags_enabled: bool = False
+
+
+class StateReason(msgspec.Struct, frozen=True, kw_only=True):
+    """EC2's code ("Client.UserInitiatedShutdown", "Server.InternalError"...) and a sentence for people."""
+
+    code: str
+    message: str
+
+
+class Nic(msgspec.Struct, frozen=True, kw_only=True):
+    """The primary network interface, as the instance carries it; `NetworkInterface` is the record of its own."""
+
+    interface_id: str  # "eni-..."
+    attachment_id: str
+    subnet_id: str
+    vpc_id: str
+    mac: str
+    private_ip: str
+    public_ip: str | None
+    group_ids: tuple[str, ...]
+
+
+class RootVolume(msgspec.Struct, frozen=True, kw_only=True):
+    volume_id: str
+    size_gib: int
+    delete_on_termination: bool = True
+
+
+class Instance(Record, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "instance"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("account", "region"),
+        ("host_id",),
+        ("phase",),
+        ("reservation_id",),
+        ("group_name", "account", "region"),
+    )
+
+    account: str
+    region: str
+    reservation_id: str
+    launch_index: int
+    launched_at: float  # of this incarnation, as EC2's LaunchTime
+    created_at: float
+
+    # The wish (api writes).
+    wish: Wish = Wish.RUNNING
+    incarnation: int = 1
+    image_id: str
+    image_source: str
+    instance_type: str
+    vcpus: int
+    memory_mib: int
+    zone: str
+    key_name: str | None = None
+    public_key: str | None = None
+    user_data: str | None = None  # base64, as it came
+    client_token: str | None = None
+    shutdown_behaviour: str = "stop"  # or "terminate": what EC2 does when the guest powers itself off
+    termination_protected: bool = False
+    stop_protected: bool = False
+    metadata: MetadataOptions = MetadataOptions()
+    nic: Nic
+    root: RootVolume
+    hostname: str  # "ip-172-31-0-5.ec2.internal"
+    monitoring: bool = False
+    ebs_optimized: bool = False
+    source_dest_check: bool = True
+    credit_specification: str = "standard"
+    group_name: str | None = None  # the AutoScalingGroup it belongs to
+    reboots: int = 0  # how many were asked for; the agent does each once
+    tags: Tags = {}
+
+    # The decision (control.scheduler writes).
+    host_id: str | None = None
+    epoch: int = 0  # raising it is the only way to move a machine; hosts refuse a lower one
+    waiting_because: str | None = None  # the sentence to read while no host fits
+
+    # The truth (the host's agent writes, by report).
+    phase: Phase = Phase.PENDING
+    reason: StateReason | None = None
+    ended_at: float | None = None
+    guest_reached_at: float | None = None  # last time the guest answered on the network
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent needs to make an instance exist: self-contained, kept in the manifest beside the machine's disk.
+
+    `epoch` and `incarnation` order two versions of it; everything in it can rebuild a lost store.
+    """
+
+    id: str
+    account: str
+    region: str
+    zone: str
+    epoch: int
+    incarnation: int
+    wish: Wish
+    image_id: str
+    image_source: str
+    instance_type: str
+    vcpus: int
+    memory_mib: int
+    root: RootVolume
+    nic: Nic
+    hostname: str
+    public_key: str | None
+    key_name: str | None
+    user_data: str | None
+    metadata: MetadataOptions
+    shutdown_behaviour: str
+    reservation_id: str
+    launch_index: int
+    launched_at: float
+    reboots: int
+    group_name: str | None = None
+    tags: Tags = {}
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host saw of one instance. Accepted only with the right epoch and a greater (incarnation, phase)."""
+
+    instance_id: str
+    epoch: int
+    incarnation: int
+    phase: Phase
+    reason: StateReason | None = None
+    guest_initiated: bool = False  # the guest powered itself off
+    at: float

@@ -1,0 +1,155 @@
+"""Networks as EC2 has them: Vpc, Subnet, SecurityGroup, NetworkInterface, and the claim on every address given out."""
+
+from typing import ClassVar
+
+import msgspec
+
+from alto.model.records import Record, Tags
+
+
+class Vpc(Record, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "vpc"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("default_of",),)
+
+    account: str
+    region: str
+    cidr: str
+    default_of: str | None = None  # "account/region" when it is the default VPC there
+    tags: Tags = {}
+
+
+class Subnet(Record, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "subnet"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("vpc_id",))
+
+    account: str
+    region: str
+    vpc_id: str
+    cidr: str
+    zone: str
+    default_for_zone: bool = False
+    map_public_ip: bool = True
+    tags: Tags = {}
+
+
+class AddressPool(Record, frozen=True, kw_only=True):
+    """How far a subnet (same id) or the pool of public addresses ("public") has been given out.
+
+    Apart from the subnet, so that a launch does not rewrite what people describe. Addresses are given in turn and come
+    back late, so that a re-used one does not still belong to its old owner in somebody's cache.
+    """
+
+    KIND: ClassVar[str] = "address_pool"
+    GUARDS: ClassVar[tuple[str, ...]] = ("used >= 0", "used <= size")
+
+    cidr: str
+    size: int  # how many can be given out
+    used: int = 0
+    cursor: int = 0  # offset in `cidr` of the last one given
+
+
+class PublicAddress(Record, frozen=True, kw_only=True):
+    """A claim: `id` is the address itself, so that the primary key keeps it from being given twice."""
+
+    KIND: ClassVar[str] = "public_address"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
+
+    account: str
+    region: str
+    owner_id: str  # an instance, or a load balancer
+    elastic: bool = False
+
+
+class Permission(msgspec.Struct, frozen=True, kw_only=True):
+    """One security group rule: one protocol, one port range, one source. `protocol` is "tcp", "udp", "icmp", another
+    protocol's number, or "-1" for all; ports are ICMP type and code for icmp, and -1 for all."""
+
+    id: str  # "sgr-..."
+    egress: bool
+    protocol: str
+    from_port: int
+    to_port: int
+    cidr: str | None = None
+    group_id: str | None = None
+    cidr_v6: str | None = None
+    description: str | None = None
+    tags: Tags = {}
+
+
+class SecurityGroup(Record, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "security_group"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("vpc_id",))
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("vpc_id", "name"),)
+
+    account: str
+    region: str
+    vpc_id: str
+    name: str
+    description: str
+    permissions: tuple[Permission, ...] = ()
+    tags: Tags = {}
+
+
+class NetworkInterface(Record, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "network_interface"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("instance_id",), ("subnet_id",))
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("vpc_id", "private_ip"), ("mac",))
+
+    account: str
+    region: str
+    vpc_id: str
+    subnet_id: str
+    zone: str
+    mac: str
+    private_ip: str
+    public_ip: str | None = None
+    group_ids: tuple[str, ...] = ()
+    instance_id: str | None = None
+    attachment_id: str | None = None
+    attached_at: float | None = None
+    delete_on_termination: bool = True
+    description: str = ""
+    tags: Tags = {}
+
+
+class Volume(Record, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "volume"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("instance_id",))
+
+    account: str
+    region: str
+    zone: str
+    size_gib: int
+    created_at: float
+    instance_id: str | None = None
+    device: str | None = None
+    attached_at: float | None = None
+    delete_on_termination: bool = True
+    tags: Tags = {}
+
+
+class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host must know of a VPC beside its own ports: data for `plan/firewall.py` and the network driver."""
+
+    vpc_id: str
+    cidr: str
+    subnets: tuple[Subnet, ...]
+    groups: tuple[SecurityGroup, ...]
+    members: dict[str, tuple[str, ...]] = {}  # group id -> private addresses on other hosts
+    balancer_ips: tuple[str, ...] = ()
+
+
+class Port(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance's way into its VPC on this host."""
+
+    id: str  # the network interface's
+    instance_id: str
+    vpc_id: str
+    subnet_cidr: str
+    mac: str
+    private_ip: str
+    public_ip: str | None
+    hostname: str
+    group_ids: tuple[str, ...]
+    hop_limit: int = 1

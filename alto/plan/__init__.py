@@ -1,0 +1,1 @@
+"""Decisions as pure functions: same input, same answer; no clock, no chance, no I/O."""

@@ -1,0 +1,1 @@
+"""Typed rows with versions, transactions, indexes, watches and leases."""

@@ -1,0 +1,1 @@
+"""What people touch; speaks HTTP to the API and to nothing else."""
