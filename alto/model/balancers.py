@@ -29,6 +29,7 @@ class TargetHealth(msgspec.Struct, frozen=True, kw_only=True):
     instance_id: str
     state: TargetState
     reason: str = ""
+    since: float = 0.0  # when it came into this state; the server writes it
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,20 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     tags: Tags = {}
 
 
+class Launching(msgspec.Struct, frozen=True, kw_only=True):
+    """An intent, written before the launch: after a crash the same token is sent again and makes nothing twice."""
+
+    token: str
+    count: int
+
+
+class Leaving(msgspec.Struct, frozen=True, kw_only=True):
+    """A member that drains since `since` and is terminated afterwards."""
+
+    instance_id: str
+    since: float
+
+
 class AutoScalingGroup(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "auto_scaling_group"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
@@ -88,7 +103,10 @@ class AutoScalingGroup(Record, frozen=True, kw_only=True):
     grace_s: float = 300.0  # how long a new member may take to become healthy before it is replaced
     deleting: bool = False
     created_at: float
-    waiting_because: str | None = None  # control writes
+    launches: int = 0  # control writes, like all below: how many launches were begun
+    launching: Launching | None = None
+    leaving: tuple[Leaving, ...] = ()
+    waiting_because: str | None = None
 
 
 class BalancerPlan(msgspec.Struct, frozen=True, kw_only=True):

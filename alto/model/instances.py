@@ -156,6 +156,20 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     tags: Tags = {}
 
 
+class Power(enum.StrEnum):
+    ON = "on"  # a process runs it
+    OFF = "off"  # its disk is there, no process
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a driver finds of one machine, from the machine itself, not from memory."""
+
+    power: Power
+    incarnation: int
+    guest_initiated: bool = False  # the last power-off was the guest's own wish
+    crashed: bool = False  # the process ended without anybody asking
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a host saw of one instance. Accepted only with the right epoch and a greater (incarnation, phase)."""
 
@@ -165,4 +179,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase
     reason: StateReason | None = None
     guest_initiated: bool = False  # the guest powered itself off
+    guest_reached: bool = False  # the guest answered on its network
     at: float

@@ -3,6 +3,8 @@
 Each message is complete for the thing that it names, so that a lost, late or doubled one does no harm.
 """
 
+from typing import Protocol
+
 import msgspec
 
 from alto.model.balancers import BalancerPlan, BalancerReport
@@ -42,3 +44,20 @@ class Reports(msgspec.Struct, frozen=True, kw_only=True):
     balancers: tuple[BalancerReport, ...] = ()
     quarantined: tuple[str, ...] = ()  # machines found here that nobody assigned
     at: float
+
+
+class SessionLost(Exception):
+    """The server knows nothing (more) of this session: say hello again."""
+
+
+class ServerLink(Protocol):
+    """The server, as an agent sees it. Any call may fail with SessionLost, OSError or TimeoutError; then begin anew with
+    `hello`. Nothing is lost by it: both sides say everything again."""
+
+    async def hello(self, hello: Hello) -> str:
+        """Returns the session's id. Raises Refused when this cloud does not take this host."""
+
+    async def assignments(self, session: str, *, timeout_s: float) -> Assignments | None:
+        """What changed since the last answer; the first is full. None when nothing did within `timeout_s`."""
+
+    async def report(self, session: str, reports: Reports) -> None: ...

@@ -1,6 +1,5 @@
 """The interface of every make of compute host."""
 
-import enum
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -9,20 +8,8 @@ import msgspec
 
 from alto.model.hosts import Capabilities
 from alto.model.instances import Machine
-
-
-class Power(enum.StrEnum):
-    ON = "on"  # a process runs it
-    OFF = "off"  # its disk is there, no process
-
-
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What a driver finds of one machine, from the machine itself, not from memory."""
-
-    power: Power
-    incarnation: int
-    guest_initiated: bool = False  # the last power-off was the guest's own wish
-    crashed: bool = False  # the process ended without anybody asking
+from alto.model.instances import Power as Power
+from alto.model.instances import Seen as Seen
 
 
 class BootFiles(msgspec.Struct, frozen=True, kw_only=True):
