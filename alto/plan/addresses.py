@@ -1,0 +1,52 @@
+"""Which address comes next. Pure arithmetic; whether one is taken is asked of the caller.
+
+Addresses are given in turn, not lowest first: one that was freed comes back only after all others had theirs, so that a
+new owner is not mistaken for the old one in somebody's cache.
+"""
+
+from collections.abc import Callable
+from ipaddress import IPv4Network
+
+from alto.model.errors import NoCapacity
+
+# EC2 keeps back the first four addresses of a subnet and the last (VPC user guide, "Subnet CIDR blocks"): network,
+# router, DNS, future use, broadcast. Tenants' tools count on it.
+FIRST_OFFSET = 4
+
+
+def assignable(network: IPv4Network) -> int:
+    """How many addresses of a subnet can be given out."""
+    return max(network.num_addresses - FIRST_OFFSET - 1, 0)
+
+
+def next_offset(network: IPv4Network, cursor: int, taken: Callable[[str], bool]) -> int:
+    """Offset of the first free assignable address after `cursor`, wrapping around once.
+
+    Raises: NoCapacity: every assignable address is taken.
+    """
+    count = assignable(network)
+    base = int(network.network_address)
+    last = cursor - FIRST_OFFSET if cursor >= FIRST_OFFSET else -1
+    for step in range(1, count + 1):
+        offset = FIRST_OFFSET + (last + step) % count
+        if not taken(str_address(base + offset)):
+            return offset
+    raise NoCapacity(f"Not enough free addresses in {network}")
+
+
+def str_address(number: int) -> str:
+    return f"{number >> 24 & 255}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+def address_at(network: IPv4Network, offset: int) -> str:
+    return str_address(int(network.network_address) + offset)
+
+
+def hostname(private_ip: str) -> str:
+    """As EC2's ip-name in its first region."""
+    return f"ip-{private_ip.replace('.', '-')}.ec2.internal"
+
+
+def mac(salt_hex: str) -> str:
+    """A locally administered unicast address; `salt_hex` has 10 hex digits and come from chance; the store keeps it unique."""
+    return "02:" + ":".join(salt_hex[i : i + 2] for i in range(0, 10, 2))

@@ -1,0 +1,148 @@
+"""What becomes of one instance: what a host's agent does next, which reports are news, and what people are told.
+
+Same input, same answer. Phases only grow within an incarnation; every rule here keeps that.
+"""
+
+import enum
+
+from msgspec.structs import replace
+
+from alto.model.instances import Instance, Machine, Phase, Power, Report, Seen, StateReason, Wish
+
+
+class Action(enum.StrEnum):
+    NOTHING = "nothing"
+    START = "start"
+    STOP = "stop"
+    DESTROY = "destroy"
+    REPORT = "report"  # nothing to do but to say what is
+
+
+USER_STOPPED = StateReason(code="Client.UserInitiatedShutdown", message="Client.UserInitiatedShutdown: User initiated shutdown")
+GUEST_STOPPED = StateReason(
+    code="Client.InstanceInitiatedShutdown", message="Client.InstanceInitiatedShutdown: Instance initiated shutdown"
+)
+CRASHED = StateReason(
+    code="Server.InternalError", message="Server.InternalError: The machine's process ended without anybody asking"
+)
+
+
+def next_action(machine: Machine, seen: Seen | None) -> Action:
+    """The one next step of a host's agent towards `machine.wish`, from what its driver finds (None: nothing at all)."""
+    if machine.wish is Wish.TERMINATED:
+        return Action.DESTROY if seen is not None else Action.REPORT
+    if machine.wish is Wish.STOPPED:
+        return Action.STOP if seen is not None and seen.power is Power.ON else Action.REPORT
+    if seen is None:
+        return Action.START
+    if seen.incarnation < machine.incarnation:
+        # Stopped and started again before we heard of the stop: the old process goes first.
+        return Action.STOP if seen.power is Power.ON else Action.START
+    # An incarnation that ended is over: only the next one starts again (the wish of a user, or of a group).
+    return Action.REPORT
+
+
+def report_of(machine: Machine, seen: Seen | None, *, at: float, guest_reached: bool = False) -> Report:
+    """What to say once `next_action` has nothing more to do."""
+    phase, reason, guest = Phase.RUNNING, None, False
+    if machine.wish is Wish.TERMINATED:
+        phase = Phase.TERMINATED
+    elif machine.wish is Wish.STOPPED or seen is None:
+        phase, reason = Phase.STOPPED, USER_STOPPED
+    elif seen.power is Power.OFF:
+        phase, guest = Phase.STOPPED, seen.guest_initiated
+        reason = GUEST_STOPPED if guest else CRASHED
+    return Report(
+        instance_id=machine.id,
+        epoch=machine.epoch,
+        incarnation=machine.incarnation,
+        phase=phase,
+        reason=reason,
+        guest_initiated=guest,
+        guest_reached=guest_reached and phase is Phase.RUNNING,
+        at=at,
+    )
+
+
+def accept(instance: Instance, report: Report) -> Instance | None:
+    """The instance after `report`, or None when it is no news (old, doubled, or from a host that no longer has it)."""
+    if report.epoch != instance.epoch:
+        return None
+    if (report.incarnation, report.phase) <= (instance.incarnation, instance.phase):
+        if (
+            report.guest_reached
+            and instance.guest_reached_at is None
+            and (report.incarnation, report.phase) == (instance.incarnation, instance.phase)
+        ):
+            return replace(instance, guest_reached_at=report.at)
+        return None
+    if report.incarnation > instance.incarnation:
+        return None  # nobody started that one: a report from the future is a fault, not news
+    if report.phase is Phase.TERMINATED:
+        if instance.wish is not Wish.TERMINATED:
+            return None  # a host does not decide that
+        return replace(instance, phase=Phase.TERMINATED, ended_at=report.at)
+    if report.phase is Phase.STOPPED:
+        wish = instance.wish
+        if wish is Wish.RUNNING:
+            terminate = report.guest_initiated and instance.shutdown_behaviour == "terminate"
+            wish = Wish.TERMINATED if terminate else Wish.STOPPED
+        reason = instance.reason if instance.wish is Wish.STOPPED and instance.reason else report.reason
+        return replace(instance, phase=Phase.STOPPED, wish=wish, reason=reason, ended_at=report.at)
+    return replace(
+        instance, phase=report.phase, reason=report.reason, guest_reached_at=report.at if report.guest_reached else None
+    )
+
+
+def holds_capacity(instance: Instance) -> bool:
+    """Whether its processors and memory are given out on its host: from placement until it is stopped."""
+    return instance.host_id is not None and Phase.PLACED <= instance.phase < Phase.STOPPED
+
+
+# EC2's names and codes (API reference, InstanceState). Waiters fail on shutting-down or stopping where they expect to
+# see pending: never pass through those on the way up.
+STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+
+
+def state_name(instance: Instance) -> str:
+    if instance.phase is Phase.TERMINATED:
+        return "terminated"
+    if instance.wish is Wish.TERMINATED:
+        return "shutting-down"
+    if instance.phase is Phase.STOPPED:
+        return "stopped"
+    if instance.wish is Wish.STOPPED:
+        return "stopping"
+    return "running" if instance.phase is Phase.RUNNING else "pending"
+
+
+def machine_of(instance: Instance) -> Machine:
+    """What its host must know of an instance."""
+    return Machine(
+        id=instance.id,
+        account=instance.account,
+        region=instance.region,
+        zone=instance.zone,
+        epoch=instance.epoch,
+        incarnation=instance.incarnation,
+        wish=instance.wish,
+        image_id=instance.image_id,
+        image_source=instance.image_source,
+        instance_type=instance.instance_type,
+        vcpus=instance.vcpus,
+        memory_mib=instance.memory_mib,
+        root=instance.root,
+        nic=instance.nic,
+        hostname=instance.hostname,
+        public_key=instance.public_key,
+        key_name=instance.key_name,
+        user_data=instance.user_data,
+        metadata=instance.metadata,
+        shutdown_behaviour=instance.shutdown_behaviour,
+        reservation_id=instance.reservation_id,
+        launch_index=instance.launch_index,
+        launched_at=instance.launched_at,
+        reboots=instance.reboots,
+        group_name=instance.group_name,
+        tags=instance.tags,
+    )

@@ -1,0 +1,195 @@
+"""What a launch makes: instances with their interfaces, root volumes and claimed addresses, as records to be written.
+
+Pure: ids come in as hexadecimal digits from chance, whether an address is taken is asked of the caller. The caller writes
+all records in one transaction; the store's unique keys and guards are the last word.
+"""
+
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network
+
+import msgspec
+
+from alto.model.instances import Instance, MetadataOptions, Nic, RootVolume
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.model.records import Tags
+from alto.plan.addresses import address_at, hostname, mac, next_offset
+
+# One instance's ids: instance 17, interface 17, volume 17, attachment 17, MAC 10.
+HEX_PER_INSTANCE = 17 * 4 + 10
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """One launch, with everything looked up."""
+
+    account: str
+    region: str
+    reservation_id: str
+    count: int
+    now: float
+    image_id: str
+    image_source: str
+    instance_type: str
+    vcpus: int
+    memory_mib: int
+    root_gib: int
+    delete_root: bool = True
+    root_device: str
+    subnet: Subnet
+    group_ids: tuple[str, ...]
+    public: bool
+    private_ip: str | None = None
+    key_name: str | None = None
+    public_key: str | None = None
+    user_data: str | None = None
+    client_token: str | None = None
+    shutdown_behaviour: str = "stop"
+    termination_protected: bool = False
+    stop_protected: bool = False
+    metadata: MetadataOptions = MetadataOptions()
+    monitoring: bool = False
+    ebs_optimized: bool = False
+    credit_specification: str = "standard"
+    group_name: str | None = None
+    instance_tags: Tags = {}
+    volume_tags: Tags = {}
+    interface_tags: Tags = {}
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    instances: tuple[Instance, ...]
+    interfaces: tuple[NetworkInterface, ...]
+    volumes: tuple[Volume, ...]
+    addresses: tuple[PublicAddress, ...]
+    pools: tuple[AddressPool, ...]
+
+
+def plan_launch(
+    order: Order,
+    ids: str,
+    private_pool: AddressPool,
+    public_pool: AddressPool,
+    private_taken: Callable[[str], bool],
+    public_taken: Callable[[str], bool],
+) -> Launch:
+    """Records for `order.count` instances; `ids` has HEX_PER_INSTANCE digits for each.
+
+    Raises: NoCapacity: the subnet or the public pool has too few addresses left; nothing is planned then.
+    """
+    subnet = order.subnet
+    private = _addresses(private_pool, private_taken, order.private_ip)
+    public = _addresses(public_pool, public_taken, None)
+    private_cursor, public_cursor = private_pool.cursor, public_pool.cursor
+    instances, interfaces, volumes, addresses = [], [], [], []
+    for index in range(order.count):
+        digits = ids[index * HEX_PER_INSTANCE : (index + 1) * HEX_PER_INSTANCE]
+        instance_id, interface_id = "i-" + digits[0:17], "eni-" + digits[17:34]
+        volume_id, attachment_id = "vol-" + digits[34:51], "eni-attach-" + digits[51:68]
+        hardware = mac(digits[68:78])
+        private_cursor, private_ip = next(private)
+        public_ip: str | None = None
+        if order.public:
+            public_cursor, public_ip = next(public)
+            addresses.append(PublicAddress(id=public_ip, account=order.account, region=order.region, owner_id=instance_id))
+        instances.append(
+            Instance(
+                id=instance_id,
+                account=order.account,
+                region=order.region,
+                reservation_id=order.reservation_id,
+                launch_index=index,
+                launched_at=order.now,
+                created_at=order.now,
+                image_id=order.image_id,
+                image_source=order.image_source,
+                instance_type=order.instance_type,
+                vcpus=order.vcpus,
+                memory_mib=order.memory_mib,
+                zone=subnet.zone,
+                key_name=order.key_name,
+                public_key=order.public_key,
+                user_data=order.user_data,
+                client_token=order.client_token,
+                shutdown_behaviour=order.shutdown_behaviour,
+                termination_protected=order.termination_protected,
+                stop_protected=order.stop_protected,
+                metadata=order.metadata,
+                nic=Nic(
+                    interface_id=interface_id,
+                    attachment_id=attachment_id,
+                    subnet_id=subnet.id,
+                    vpc_id=subnet.vpc_id,
+                    mac=hardware,
+                    private_ip=private_ip,
+                    public_ip=public_ip,
+                    group_ids=order.group_ids,
+                ),
+                root=RootVolume(volume_id=volume_id, size_gib=order.root_gib, delete_on_termination=order.delete_root),
+                hostname=hostname(private_ip),
+                monitoring=order.monitoring,
+                ebs_optimized=order.ebs_optimized,
+                credit_specification=order.credit_specification,
+                group_name=order.group_name,
+                tags=order.instance_tags,
+            )
+        )
+        interfaces.append(
+            NetworkInterface(
+                id=interface_id,
+                account=order.account,
+                region=order.region,
+                vpc_id=subnet.vpc_id,
+                subnet_id=subnet.id,
+                zone=subnet.zone,
+                mac=hardware,
+                private_ip=private_ip,
+                public_ip=public_ip,
+                group_ids=order.group_ids,
+                instance_id=instance_id,
+                attachment_id=attachment_id,
+                attached_at=order.now,
+                tags=order.interface_tags,
+            )
+        )
+        volumes.append(
+            Volume(
+                id=volume_id,
+                account=order.account,
+                region=order.region,
+                zone=subnet.zone,
+                size_gib=order.root_gib,
+                created_at=order.now,
+                instance_id=instance_id,
+                device=order.root_device,
+                attached_at=order.now,
+                delete_on_termination=order.delete_root,
+                tags=order.volume_tags,
+            )
+        )
+    pools = [_given(private_pool, private_cursor, order.count)]
+    if order.public:
+        pools.append(_given(public_pool, public_cursor, order.count))
+    return Launch(
+        instances=tuple(instances),
+        interfaces=tuple(interfaces),
+        volumes=tuple(volumes),
+        addresses=tuple(addresses),
+        pools=tuple(pools),
+    )
+
+
+def _given(pool: AddressPool, cursor: int, count: int) -> AddressPool:
+    return msgspec.structs.replace(pool, cursor=cursor, used=pool.used + count)
+
+
+def _addresses(pool: AddressPool, taken: Callable[[str], bool], wanted: str | None) -> Iterator[tuple[int, str]]:
+    """(cursor, address) for each further instance."""
+    if wanted is not None:
+        yield pool.cursor, wanted
+        return
+    network, cursor = IPv4Network(pool.cidr), pool.cursor
+    given: set[str] = set()
+    while True:
+        cursor = next_offset(network, cursor, lambda address: address in given or taken(address))
+        address = address_at(network, cursor)
+        given.add(address)
+        yield cursor, address
