@@ -1,0 +1,86 @@
+"""The one table from Alto's errors to EC2's codes, messages and HTTP statuses.
+
+Operations raise errors of `model/errors.py` (or `Refused` with AWS's own code) and never think of XML; the gateway asks
+`to_wire` here. EC2's service model declares no errors at all, so this table is ours; the codes are those of "Error codes for
+the Amazon EC2 API", and clients compare them letter by letter. Invariant: every AltoError has an answer here, and a
+status of 500 or more is only given where a retry can help, because SDKs do retry it.
+"""
+
+from typing import NamedTuple
+
+from alto.model.errors import (
+    AlreadyExists,
+    AltoError,
+    CapacityExceeded,
+    Conflict,
+    DriverFault,
+    Impossible,
+    NoCapacity,
+    NotFound,
+    Refused,
+)
+
+
+class WireError(NamedTuple):
+    code: str
+    message: str
+    status: int
+
+
+class _Missing(NamedTuple):
+    code: str
+    message: str  # with {id}
+
+
+# By KIND of the record.
+_NOT_FOUND: dict[str, _Missing] = {
+    "instance": _Missing("InvalidInstanceID.NotFound", "The instance ID '{id}' does not exist"),
+    "image": _Missing("InvalidAMIID.NotFound", "The image id '[{id}]' does not exist"),
+    "key_pair": _Missing("InvalidKeyPair.NotFound", "The key pair '{id}' does not exist"),
+    "security_group": _Missing("InvalidGroup.NotFound", "The security group '{id}' does not exist"),
+    "security_group_rule": _Missing("InvalidSecurityGroupRuleId.NotFound", "The security group rule ID '{id}' does not exist"),
+    "vpc": _Missing("InvalidVpcID.NotFound", "The vpc ID '{id}' does not exist"),
+    "subnet": _Missing("InvalidSubnetID.NotFound", "The subnet ID '{id}' does not exist"),
+    "volume": _Missing("InvalidVolume.NotFound", "The volume '{id}' does not exist."),
+    "snapshot": _Missing("InvalidSnapshot.NotFound", "The snapshot '{id}' does not exist."),
+    "network_interface": _Missing("InvalidNetworkInterfaceID.NotFound", "The networkInterface ID '{id}' does not exist"),
+    "public_address": _Missing("InvalidAddress.NotFound", "Address '{id}' not found."),
+    "launch_template": _Missing("InvalidLaunchTemplateId.NotFound", "The specified launch template, {id}, does not exist"),
+}
+
+_DUPLICATE: dict[str, str] = {
+    "image": "InvalidAMIName.Duplicate",
+    "key_pair": "InvalidKeyPair.Duplicate",
+    "security_group": "InvalidGroup.Duplicate",
+    "network_interface": "InvalidIPAddress.InUse",
+    "public_address": "InvalidIPAddress.InUse",
+    "subnet": "InvalidSubnet.Conflict",
+    "launch_template": "InvalidLaunchTemplateName.AlreadyExistsException",
+}
+
+# Beside Refused, NotFound and AlreadyExists: first match wins.
+_BY_CLASS: tuple[tuple[type[AltoError], str, int], ...] = (
+    # "Server error" in EC2's own list, and a retry does help.
+    (NoCapacity, "InsufficientInstanceCapacity", 500),
+    (CapacityExceeded, "ResourceLimitExceeded", 400),
+    (Conflict, "Unavailable", 503),
+    (DriverFault, "Unavailable", 503),
+    (Impossible, "OperationNotPermitted", 400),
+)
+
+
+def to_wire(error: AltoError) -> WireError:
+    match error:
+        case Refused():
+            return WireError(error.aws_code, str(error), error.status)
+        case NotFound():
+            missing = _NOT_FOUND.get(error.kind)
+            if missing is None:
+                return WireError("InvalidParameterValue", str(error), 400)
+            return WireError(missing.code, missing.message.format(id=error.id), 400)
+        case AlreadyExists():
+            return WireError(_DUPLICATE.get(error.kind, "InvalidParameterValue"), str(error), 400)
+    for kind, code, status in _BY_CLASS:
+        if isinstance(error, kind):
+            return WireError(code, str(error), status)
+    return WireError("InternalError", "An internal error has occurred", 500)
