@@ -1,0 +1,202 @@
+"""A compute driver that simulates: machines are entries of a dictionary, and it fails when it is told to.
+
+It ships with the product: `alto up --simulate N` runs on it, and the simulator (`tests/sim`) turns its knobs. What a real
+host keeps over the death of its agent, `FakeMachines` keeps here: hand the same object to the next driver and it finds the
+machines again. No guest runs, so nothing answers on the network.
+
+Invariant: without faults it answers as the contract suite (`tests/drivers/compute/test_contract.py`) asks of real drivers.
+"""
+
+import asyncio
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from alto.drivers.compute.driver import BootFiles, Power, Seen, Tap
+from alto.kit.world import World
+from alto.model.errors import DriverFault, Impossible
+from alto.model.hosts import Capabilities
+from alto.model.instances import Machine
+
+CONSOLE_BYTES = 64 * 1024
+
+
+class Fault(enum.StrEnum):
+    REFUSE = "refuse"  # DriverFault, and nothing was done
+    LOSE = "lose"  # done, and then DriverFault: the answer is lost
+    HANG = "hang"  # nothing is done; DriverFault only after `hang_s`
+    IMPOSSIBLE = "impossible"  # Impossible, and nothing was done
+
+
+# What `fault_chance` draws from; IMPOSSIBLE ends an instance for good, so only a script asks for it.
+_DRAWN = (Fault.REFUSE, Fault.LOSE, Fault.HANG)
+
+
+@dataclass
+class Knobs:
+    """Keys are method names ("start", "stop", "fetch"...). Change them at any time; the next call obeys."""
+
+    delay_s: dict[str, tuple[float, float]] = field(default_factory=dict)  # the bounds of a uniform draw
+    fault_chance: dict[str, float] = field(default_factory=dict)  # 0..1, drawn at each call
+    script: dict[str, list[Fault | None]] = field(default_factory=dict)  # used up from the front, before chance
+    hang_s: float = 30.0
+
+    async def before(self, world: World, method: str) -> Fault | None:
+        """Half of the delay, then whatever goes wrong before the effect. Returns LOSE for `after`."""
+        await self._delay(world, method)
+        fault = self._next(world, method)
+        if fault is Fault.REFUSE:
+            raise DriverFault(f"The simulated host refused to {method}, as it was told to")
+        if fault is Fault.HANG:
+            await world.clock.sleep(self.hang_s)
+            raise DriverFault(f"The simulated host did not answer to {method} within {self.hang_s:g} s")
+        if fault is Fault.IMPOSSIBLE:
+            raise Impossible(f"The simulated host can never {method} this, as it was told")
+        return fault
+
+    async def after(self, world: World, method: str, fault: Fault | None) -> None:
+        """The other half of the delay, so that a crash can fall between effect and answer."""
+        await self._delay(world, method)
+        if fault is Fault.LOSE:
+            raise DriverFault(f"The simulated host lost its answer to {method}")
+
+    async def _delay(self, world: World, method: str) -> None:
+        bounds = self.delay_s.get(method)
+        if bounds is not None:
+            await world.clock.sleep(world.chance.uniform(*bounds) / 2)
+
+    def _next(self, world: World, method: str) -> Fault | None:
+        script = self.script.get(method)
+        if script:
+            return script.pop(0)
+        likely = self.fault_chance.get(method, 0.0)
+        if likely and world.chance.uniform(0, 1) < likely:
+            return _DRAWN[min(int(world.chance.uniform(0, len(_DRAWN))), len(_DRAWN) - 1)]
+        return None
+
+
+@dataclass(frozen=True)
+class FakeMachine:
+    machine: Machine
+    seen: Seen
+    starts: int = 0  # how often a process began: re-adoption must not raise it
+    resets: int = 0
+    console: bytes = b""
+
+
+class FakeMachines:
+    """What is on one simulated host, whoever drives it. One driver at a time listens to it."""
+
+    def __init__(self) -> None:
+        self.machines: dict[str, FakeMachine] = {}
+        self.listener: asyncio.Event | None = None
+
+    def crash(self, id: str) -> None:
+        """The machine's process dies by itself, as by `kill -9`. Nothing happens when it is not on."""
+        self._power_off(id, crashed=True)
+
+    def power_off_by_guest(self, id: str) -> None:
+        """Somebody typed `poweroff` in the guest. Nothing happens when it is not on."""
+        self._power_off(id, guest_initiated=True)
+
+    def say(self, id: str, text: str) -> None:
+        """One line on the console, of which the last 64 KiB are kept."""
+        found = self.machines.get(id)
+        if found is not None:
+            console = (found.console + text.encode() + b"\r\n")[-CONSOLE_BYTES:]
+            self.machines[id] = replace(found, console=console)
+
+    def _power_off(self, id: str, *, crashed: bool = False, guest_initiated: bool = False) -> None:
+        found = self.machines.get(id)
+        if found is None or found.seen.power is not Power.ON:
+            return
+        seen = Seen(power=Power.OFF, incarnation=found.seen.incarnation, crashed=crashed, guest_initiated=guest_initiated)
+        self.machines[id] = replace(found, seen=seen)
+        if self.listener is not None:
+            self.listener.set()
+
+
+class FakeCompute:
+    def __init__(
+        self,
+        world: World,
+        machines: FakeMachines | None = None,
+        *,
+        vcpus: int = 16,
+        memory_mib: int = 65536,
+        knobs: Knobs | None = None,
+    ) -> None:
+        self.machines = machines if machines is not None else FakeMachines()
+        self.knobs = knobs if knobs is not None else Knobs()
+        self._world = world
+        self._capabilities = Capabilities(kind="fake", accelerator="none", vcpus=vcpus, memory_mib=memory_mib)
+        self._changed = asyncio.Event()
+        self.machines.listener = self._changed
+
+    async def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    async def start(self, machine: Machine, boot: BootFiles, tap: Tap) -> None:
+        fault = await self.knobs.before(self._world, "start")
+        here = self.machines.machines
+        found = here.get(machine.id)
+        if found is None or found.seen.power is Power.OFF or found.seen.incarnation < machine.incarnation:
+            here[machine.id] = FakeMachine(
+                machine,
+                Seen(power=Power.ON, incarnation=machine.incarnation),
+                starts=found.starts + 1 if found else 1,
+                resets=found.resets if found else 0,
+                console=found.console if found else b"",
+            )
+            self.machines.say(machine.id, f"{machine.id} is simulated: no guest runs here ({machine.hostname} login: )")
+        await self.knobs.after(self._world, "start", fault)
+
+    async def stop(self, id: str, *, grace_s: float) -> None:
+        fault = await self.knobs.before(self._world, "stop")
+        found = self.machines.machines.get(id)
+        if found is not None and found.seen.power is Power.ON:
+            seen = Seen(power=Power.OFF, incarnation=found.seen.incarnation)
+            self.machines.machines[id] = replace(found, seen=seen)
+        await self.knobs.after(self._world, "stop", fault)
+
+    async def reboot(self, id: str) -> None:
+        fault = await self.knobs.before(self._world, "reboot")
+        found = self.machines.machines.get(id)
+        if found is None or found.seen.power is Power.OFF:
+            raise DriverFault(f"Machine {id} is not on, so it cannot reboot")
+        self.machines.machines[id] = replace(found, resets=found.resets + 1)
+        self.machines.say(id, f"{id} rebooted")
+        await self.knobs.after(self._world, "reboot", fault)
+
+    async def destroy(self, id: str) -> None:
+        fault = await self.knobs.before(self._world, "destroy")
+        self.machines.machines.pop(id, None)
+        await self.knobs.after(self._world, "destroy", fault)
+
+    async def observe(self) -> Mapping[str, Seen]:
+        fault = await self.knobs.before(self._world, "observe")
+        seen = {id: found.seen for id, found in self.machines.machines.items()}
+        await self.knobs.after(self._world, "observe", fault)
+        return seen
+
+    async def wait_change(self, *, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        self._changed.clear()
+
+    async def console(self, id: str) -> bytes:
+        await self.knobs.before(self._world, "console")
+        found = self.machines.machines.get(id)
+        return found.console if found else b""
+
+    async def measure(self, id: str) -> bool:
+        await self.knobs.before(self._world, "measure")
+        found = self.machines.machines.get(id)
+        return found is not None and found.seen.power is Power.ON
+
+    async def close(self) -> None:
+        if self.machines.listener is self._changed:
+            self.machines.listener = None
