@@ -25,6 +25,9 @@ class NetworkDriver(Protocol):
     async def describe(self, port: Port, machine: Machine) -> None:
         """Metadata, public address or groups of a plugged port changed: make that true without touching the tap."""
 
+    async def reach(self, port: Port) -> bool:
+        """Whether the guest answers on its network (ARP, ICMP or a refused connection will do); within a quarter second."""
+
     async def unplug(self, port_id: str, vpc_id: str) -> None:
         """Nothing of the port is left: rules, DHCP entry, metadata, established connections."""
 

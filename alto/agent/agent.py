@@ -1,0 +1,498 @@
+"""An agent: takes a host's assignments, makes them true through drivers, and reports what it sees.
+
+Every machine is worked on by at most one task, which asks `plan.instances.next_action` for one step at a time until there
+is nothing left but to report. The wish is in the manifest, on the disk, before anything is touched; so an agent that dies
+at any step goes on where it was. A machine that nobody mentioned is never destroyed: unknown ones are reported.
+
+Not here: what a step does to the kernel or to QEMU (drivers), and why it is wished (the server).
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from alto.agent.manifests import Manifest, Manifests, newer
+from alto.drivers.balancer.driver import BalancerDriver
+from alto.drivers.compute.driver import ComputeDriver, ImageDriver
+from alto.drivers.network.driver import NetworkDriver
+from alto.kit.world import World
+from alto.model.balancers import BalancerPlan, BalancerReport
+from alto.model.errors import AltoError, DriverFault, Impossible
+from alto.model.instances import Machine, Phase, Power, Report, Seen, StateReason, Wish
+from alto.model.networks import NetworkPlan, Port
+from alto.model.sessions import Assignments, Hello, Reports, ServerLink, SessionLost
+from alto.plan.instances import Action, next_action, report_of
+
+log = structlog.get_logger()
+
+POLL_S = 10.0  # how long one question for assignments waits
+SWEEP_S = 5.0  # how often the whole host is looked at, change or not
+HEALTH_S = 0.5  # how often balancers are asked for their targets' health, while there are any
+PROBE_S = 1.0  # how often guests that have not answered yet are tried
+RETRY_FIRST_S = 0.5
+RETRY_MAX_S = 15.0
+STOP_GRACE_S = 30.0  # how long a guest may take to power itself off, as EC2 gives it some time too
+TERMINATE_GRACE_S = 0.0  # a terminated machine's disk is lost anyway
+NETWORK_IDLE_S = 30.0  # a VPC without machines here is taken down after so long
+STARTS_MAX = 8  # machines that boot side by side; more only slows all of them down
+
+
+class AgentStatus(msgspec.Struct, kw_only=True):
+    """For `alto status`."""
+
+    connected: bool = False
+    machines: int = 0
+    working: int = 0
+    last_error: str | None = None
+
+
+class Drivers(msgspec.Struct, frozen=True, kw_only=True):
+    compute: ComputeDriver
+    images: ImageDriver
+    network: NetworkDriver
+    balancer: BalancerDriver
+
+
+class Agent:
+    def __init__(
+        self,
+        world: World,
+        drivers: Drivers,
+        manifests: Manifests,
+        server: ServerLink,
+        *,
+        cloud_id: str,
+        host_id: str,
+        name: str,
+    ) -> None:
+        self._world = world
+        self._drivers = drivers
+        self._manifests = manifests
+        self._server = server
+        self._cloud_id = cloud_id
+        self._host_id = host_id
+        self._name = name
+        self._tasks: asyncio.TaskGroup | None = None
+        # What the server wishes, beside the manifests.
+        self._session: str | None = None
+        self._networks: dict[str, NetworkPlan] = {}
+        self._networks_changed = asyncio.Event()
+        self._balancers: dict[str, BalancerPlan] = {}
+        self._balancers_changed = asyncio.Event()
+        # What is true on this host, as far as we know.
+        self._seen: dict[str, Seen] = {}
+        self._failed: dict[str, StateReason] = {}
+        self._plugged: dict[str, Port] = {}
+        self._described: dict[str, Machine] = {}
+        self._ensured: dict[str, NetworkPlan] = {}
+        self._idle_since: dict[str, float] = {}
+        self._reached: set[tuple[str, int]] = set()  # (id, incarnation) of guests that answered
+        self._quarantined: tuple[str, ...] = ()
+        # Who works on what.
+        self._workers: set[str] = set()
+        self._again: set[str] = set()
+        self._starts = asyncio.Semaphore(STARTS_MAX)
+        self._vpc_locks: dict[str, asyncio.Lock] = {}
+        # What the server has yet to hear.
+        self._news = asyncio.Event()
+        self._unsent: dict[str, Report] = {}
+        self._said: dict[str, tuple[int, int, Phase, bool]] = {}
+        self._balancer_reports: dict[str, BalancerReport] = {}
+        self._balancers_said: dict[str, tuple[str | None, BalancerReport]] = {}
+        self.status = AgentStatus()
+
+    async def run(self) -> None:
+        """Until cancelled. Everything found on the host is adopted before the server is asked for anything."""
+        await self._look()
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            for name, loop in (
+                ("session", self._session_loop),
+                ("reports", self._report_loop),
+                ("sweep", self._sweep_loop),
+                ("networks", self._network_loop),
+                ("balancers", self._balancer_loop),
+                ("probe", self._probe_loop),
+            ):
+                tasks.create_task(self._forever(name, loop), name=f"agent {name}")
+
+    async def _forever(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                await loop()
+                pause_s = RETRY_FIRST_S
+            except (AltoError, SessionLost, OSError, TimeoutError) as error:
+                self.status.last_error = f"{name}: {error}"
+                log.warning("agent loop failed", loop=name, error=str(error))
+                await self._world.clock.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+    # The session: wishes in, reports out.
+
+    async def _session_loop(self) -> None:
+        self._session = None
+        self.status.connected = False
+        capabilities = await self._drivers.compute.capabilities()
+        hello = Hello(
+            cloud_id=self._cloud_id,
+            host_id=self._host_id,
+            name=self._name,
+            capabilities=capabilities,
+            found=tuple(manifest.machine for manifest in self._manifests.all()),
+        )
+        session = await self._server.hello(hello)
+        self._said.clear()  # a new session hears everything again
+        self._session = session
+        self.status.connected = True
+        for manifest in self._manifests.all():
+            self._poke(manifest.machine.id)
+        self._news.set()
+        while True:
+            news = await self._server.assignments(session, timeout_s=POLL_S)
+            if news is not None:
+                self._take(news)
+
+    def _take(self, news: Assignments) -> None:
+        for plan in news.networks:
+            self._networks[plan.vpc_id] = plan
+        self._adopt_ports()
+        for machine in news.machines:
+            self._assign(machine)
+        for id, epoch in news.tombstones:
+            known = self._manifests.find(id)
+            if known is not None and known.machine.epoch <= epoch:
+                self._assign(replace(known.machine, wish=Wish.TERMINATED))
+        for balancer in news.balancers:
+            self._balancers[balancer.id] = balancer
+        for id in news.gone_balancers:
+            self._balancers.pop(id, None)
+        if news.full:
+            wanted = {plan.id for plan in news.balancers}
+            self._balancers = {id: plan for id, plan in self._balancers.items() if id in wanted}
+        if news.networks:
+            self._networks_changed.set()
+        if news.full or news.balancers or news.gone_balancers:
+            self._balancers_changed.set()
+
+    def _adopt_ports(self) -> None:
+        """Machines found running hold their ports: remember those once their network's plan is known again."""
+        for manifest in self._manifests.all():
+            machine = manifest.machine
+            seen = self._seen.get(machine.id)
+            running = seen is not None and seen.power is Power.ON
+            if running and machine.nic.interface_id not in self._plugged and machine.nic.vpc_id in self._networks:
+                self._plugged[machine.nic.interface_id] = self._port_of(machine)
+
+    def _assign(self, machine: Machine) -> None:
+        known = self._manifests.find(machine.id)
+        if not newer(machine, known.machine if known else None):
+            log.warning("older assignment refused", instance=machine.id, epoch=machine.epoch)
+            return
+        if known is None and machine.wish is Wish.TERMINATED and machine.id not in self._seen:
+            self._say(report_of(machine, None, at=self._world.clock.now()))
+            return
+        # A machine that comes new does not owe the reboots of its past.
+        done = known.reboots_done if known else machine.reboots
+        self._manifests.put(Manifest(machine=machine, reboots_done=done))
+        self._poke(machine.id)
+
+    async def _report_loop(self) -> None:
+        await self._news.wait()
+        self._news.clear()
+        session = self._session
+        if session is None:
+            await self._world.clock.sleep(RETRY_FIRST_S)
+            self._news.set()
+            return
+        instances, self._unsent = self._unsent, {}
+        balancers = tuple(report for _, report in sorted(self._balancer_reports.items()))
+        self._balancer_reports.clear()
+        reports = Reports(
+            instances=tuple(report for _, report in sorted(instances.items())),
+            balancers=balancers,
+            quarantined=self._quarantined,
+            at=self._world.clock.now(),
+        )
+        try:
+            await self._server.report(session, reports)
+        except Exception:
+            # Said again, unless something newer is to be said meanwhile.
+            self._unsent = {**instances, **self._unsent}
+            for report in balancers:
+                self._balancer_reports.setdefault(report.id, report)
+            self._news.set()
+            raise
+
+    def _say(self, report: Report) -> None:
+        word = (report.epoch, report.incarnation, report.phase, report.guest_reached)
+        if self._said.get(report.instance_id) == word:
+            return
+        self._said[report.instance_id] = word
+        self._unsent[report.instance_id] = report
+        self._news.set()
+
+    # Machines: one worker each, while there is something to do.
+
+    def _poke(self, id: str) -> None:
+        if id in self._workers:
+            self._again.add(id)
+            return
+        if self._tasks is not None:
+            self._workers.add(id)
+            self._tasks.create_task(self._work(id), name=f"machine {id}")
+
+    async def _work(self, id: str) -> None:
+        pause_s = RETRY_FIRST_S
+        try:
+            while True:
+                self._again.discard(id)
+                try:
+                    finished = await self._step(id)
+                    pause_s = RETRY_FIRST_S
+                except Exception as error:
+                    # One machine that fails again and again holds up nobody else.
+                    if isinstance(error, AltoError):
+                        log.warning("step failed", instance=id, error=str(error), cause=str(error.__cause__ or ""))
+                    else:
+                        log.exception("step failed", instance=id)
+                    self.status.last_error = f"{id}: {error}"
+                    await self._world.clock.sleep(pause_s)
+                    pause_s = min(pause_s * 2, RETRY_MAX_S)
+                    continue
+                if finished and id not in self._again:
+                    return
+        finally:
+            self._workers.discard(id)
+            self._again.discard(id)
+
+    async def _step(self, id: str) -> bool:
+        """One step towards the wish; True when there is nothing more to do."""
+        manifest = self._manifests.find(id)
+        if manifest is None:
+            return True
+        machine, seen = manifest.machine, self._seen.get(id)
+        match next_action(machine, seen):
+            case Action.START:
+                await self._start(machine)
+            case Action.STOP:
+                await self._drivers.compute.stop(id, grace_s=STOP_GRACE_S)
+                self._seen[id] = Seen(power=Power.OFF, incarnation=seen.incarnation if seen else machine.incarnation)
+                await self._unplug(machine)
+            case Action.DESTROY:
+                await self._drivers.compute.destroy(id)
+                await self._unplug(machine)
+                self._seen.pop(id, None)
+            case Action.REPORT | Action.NOTHING:
+                return await self._settle(manifest, seen)
+        return False
+
+    async def _settle(self, manifest: Manifest, seen: Seen | None) -> bool:
+        machine = manifest.machine
+        running = seen is not None and seen.power is Power.ON
+        if machine.wish is Wish.TERMINATED:
+            # A start that was cut off may have left a port without a machine.
+            await self._unplug(machine)
+            self._say(report_of(machine, seen, at=self._world.clock.now()))
+            self._manifests.remove(machine.id)
+            self._failed.pop(machine.id, None)
+            self._reached = {key for key in self._reached if key[0] != machine.id}
+            return True
+        if running and machine.reboots > manifest.reboots_done:
+            await self._drivers.compute.reboot(machine.id)
+            self._manifests.put(replace(manifest, reboots_done=machine.reboots))
+            return False
+        if running:
+            await self._describe(machine)
+        elif machine.nic.interface_id in self._plugged:
+            await self._unplug(machine)
+        if machine.id not in self._again:
+            reached = (machine.id, machine.incarnation) in self._reached
+            report = report_of(machine, seen, at=self._world.clock.now(), guest_reached=reached)
+            if report.phase is Phase.STOPPED and machine.id in self._failed:
+                report = replace(report, reason=self._failed[machine.id])
+            self._say(report)
+        return True
+
+    async def _start(self, machine: Machine) -> None:
+        vpc_id = machine.nic.vpc_id
+        async with self._starts:
+            try:
+                boot = await self._drivers.images.fetch(machine.image_source)
+                port = self._port_of(machine)
+                async with self._vpc(vpc_id):
+                    await self._ensure_network(vpc_id)
+                    tap = await self._drivers.network.plug(port, machine)
+                    self._plugged[port.id] = port
+                    self._described[machine.id] = _as_described(machine)
+                try:
+                    await self._drivers.compute.start(machine, boot, tap)
+                finally:
+                    if tap.fd >= 0:
+                        os.close(tap.fd)
+            except Impossible as error:
+                # No use trying again: this incarnation is over, and says why.
+                log.error("machine cannot start", instance=machine.id, error=str(error), cause=str(error.__cause__ or ""))
+                await self._unplug(machine)
+                self._failed[machine.id] = StateReason(code="Server.InternalError", message=f"Server.InternalError: {error}")
+                self._seen[machine.id] = Seen(power=Power.OFF, incarnation=machine.incarnation, crashed=True)
+                return
+        self._failed.pop(machine.id, None)
+        self._seen[machine.id] = Seen(power=Power.ON, incarnation=machine.incarnation)
+
+    # Networks.
+
+    def _port_of(self, machine: Machine) -> Port:
+        plan = self._networks.get(machine.nic.vpc_id)
+        subnet = next((one for one in plan.subnets if one.id == machine.nic.subnet_id), None) if plan else None
+        if subnet is None:
+            raise DriverFault(f"The network of {machine.id} is not known on this host yet")
+        return Port(
+            id=machine.nic.interface_id,
+            instance_id=machine.id,
+            vpc_id=machine.nic.vpc_id,
+            subnet_cidr=subnet.cidr,
+            mac=machine.nic.mac,
+            private_ip=machine.nic.private_ip,
+            public_ip=machine.nic.public_ip,
+            hostname=machine.hostname,
+            group_ids=machine.nic.group_ids,
+            hop_limit=machine.metadata.hop_limit,
+        )
+
+    def _vpc(self, vpc_id: str) -> asyncio.Lock:
+        """Changes to one VPC come one after another."""
+        return self._vpc_locks.setdefault(vpc_id, asyncio.Lock())
+
+    async def _ensure_network(self, vpc_id: str) -> None:
+        """Once in this agent's life per VPC and plan; the caller holds its lock."""
+        plan = self._networks[vpc_id]
+        if self._ensured.get(vpc_id) != plan:
+            ports = [port for _, port in sorted(self._plugged.items()) if port.vpc_id == vpc_id]
+            await self._drivers.network.ensure_network(plan, ports)
+            self._ensured[vpc_id] = plan
+
+    async def _refresh_networks(self) -> None:
+        """Rules of VPCs that changed, or that were found at the start."""
+        for vpc_id in sorted({port.vpc_id for port in self._plugged.values()}):
+            if vpc_id in self._networks and self._ensured.get(vpc_id) != self._networks[vpc_id]:
+                async with self._vpc(vpc_id):
+                    await self._ensure_network(vpc_id)
+
+    async def _remove_idle_networks(self) -> None:
+        now = self._world.clock.monotonic()
+        used = {port.vpc_id for port in self._plugged.values()}
+        for vpc_id in sorted(self._ensured):
+            if vpc_id in used or self._vpc(vpc_id).locked():
+                self._idle_since.pop(vpc_id, None)
+            elif now - self._idle_since.setdefault(vpc_id, now) >= NETWORK_IDLE_S:
+                async with self._vpc(vpc_id):
+                    if any(port.vpc_id == vpc_id for port in self._plugged.values()):
+                        continue
+                    await self._drivers.network.remove_network(vpc_id)
+                    self._ensured.pop(vpc_id, None)
+                    self._idle_since.pop(vpc_id, None)
+
+    async def _describe(self, machine: Machine) -> None:
+        """Metadata, groups and public address of a running machine follow its record."""
+        described = _as_described(machine)
+        if self._described.get(machine.id) == described:
+            return
+        port = self._port_of(machine)
+        async with self._vpc(port.vpc_id):
+            await self._ensure_network(port.vpc_id)
+            await self._drivers.network.describe(port, machine)
+            self._plugged[port.id] = port
+            self._described[machine.id] = described
+
+    async def _unplug(self, machine: Machine) -> None:
+        port_id, vpc_id = machine.nic.interface_id, machine.nic.vpc_id
+        async with self._vpc(vpc_id):
+            await self._drivers.network.unplug(port_id, vpc_id)
+            self._plugged.pop(port_id, None)
+            self._described.pop(machine.id, None)
+
+    # What the host says by itself.
+
+    async def _look(self) -> None:
+        """Compare the whole host with what we believe; machines that changed by themselves get a worker."""
+        busy = set(self._workers)
+        found = dict(await self._drivers.compute.observe())
+        for id in sorted(found.keys() | self._seen.keys()):
+            # What a worker touched meanwhile, it knows better than a look that began before.
+            if id in busy or id in self._workers or self._seen.get(id) == found.get(id):
+                continue
+            if id in self._failed and id not in found:
+                continue
+            if id in found:
+                self._seen[id] = found[id]
+            else:
+                del self._seen[id]
+            if self._tasks is not None and self._manifests.find(id) is not None:
+                self._poke(id)
+        quarantined = tuple(id for id in sorted(found) if self._manifests.find(id) is None and id not in self._workers)
+        if quarantined != self._quarantined:
+            log.warning("machines that nobody assigned are left alone", machines=quarantined)
+        self._quarantined = quarantined
+        self.status.machines = len(self._manifests.all())
+        self.status.working = len(self._workers)
+
+    async def _sweep_loop(self) -> None:
+        await self._drivers.compute.wait_change(timeout_s=SWEEP_S)
+        await self._look()
+        await self._refresh_networks()
+        await self._remove_idle_networks()
+
+    async def _network_loop(self) -> None:
+        await self._networks_changed.wait()
+        self._networks_changed.clear()
+        try:
+            await self._refresh_networks()
+        except AltoError:
+            self._networks_changed.set()
+            raise
+
+    async def _probe_loop(self) -> None:
+        """Guests that run and were never heard: try them, until each answered once in this incarnation."""
+        await self._world.clock.sleep(PROBE_S)
+        for id, seen in sorted(self._seen.items()):
+            manifest = self._manifests.find(id)
+            key = (id, seen.incarnation)
+            if manifest is None or seen.power is not Power.ON or key in self._reached or id in self._workers:
+                continue
+            port = self._plugged.get(manifest.machine.nic.interface_id)
+            if port is not None and await self._drivers.network.reach(port):
+                self._reached.add(key)
+                self._poke(id)
+
+    async def _balancer_loop(self) -> None:
+        """Membership as wished, health as measured; both without end while there are balancers."""
+        wait_s = HEALTH_S if self._balancers else POLL_S
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._balancers_changed.wait()
+        except TimeoutError:
+            pass
+        if self._balancers_changed.is_set():
+            self._balancers_changed.clear()
+            try:
+                await self._drivers.balancer.ensure([plan for _, plan in sorted(self._balancers.items())])
+            except AltoError:
+                self._balancers_changed.set()
+                raise
+        if not self._balancers:
+            return
+        for report in await self._drivers.balancer.observe():
+            if self._balancers_said.get(report.id) != (self._session, report):
+                self._balancers_said[report.id] = (self._session, report)
+                self._balancer_reports[report.id] = report
+                self._news.set()
+
+
+def _as_described(machine: Machine) -> Machine:
+    """The part of a machine that its metadata and rules show."""
+    return replace(machine, wish=Wish.RUNNING, reboots=0)

@@ -1,0 +1,319 @@
+"""The server's side of every agent's session: wishes out, truth in.
+
+A session remembers what it sent and sends what is new; anything it forgets is said again, because each session begins with
+everything, and begins anew now and then. A report is accepted only with the right epoch and a greater
+(incarnation, phase); what a terminated instance held is given back in the same transaction.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+from msgspec.structs import replace
+
+from alto.kit.world import World
+from alto.model.balancers import BalancerPlan, LoadBalancer
+from alto.model.errors import Refused
+from alto.model.hosts import Capabilities, Host, HostState
+from alto.model.instances import Instance, Machine, Phase
+from alto.model.networks import NetworkPlan, SecurityGroup, Subnet, Vpc
+from alto.model.sessions import Assignments, Hello, Reports, SessionLost
+from alto.plan.balancing import merge_health
+from alto.plan.instances import accept, holds_capacity, machine_of
+from alto.store.claims import release_all, take_room_back
+from alto.store.store import Reader, Store, Tx
+
+log = structlog.get_logger()
+
+# An agent that has not been heard of for so long is shown as unreachable. What it runs is left alone.
+SILENT_S = 30.0
+# Everything is said again so often, in case a message or a wake-up was lost.
+RESYNC_S = 60.0
+# Processors are given out many times over (most instances idle), memory half as often again (guests share and seldom fill
+# theirs); both as Nova does by default, with more processors because small hosts are the rule here.
+CPU_OVERCOMMIT = 32.0
+MEMORY_OVERCOMMIT = 1.5
+
+
+class _Session:
+    """What one host was told. Volatile: a new one begins with everything."""
+
+    def __init__(self, id: str, host_id: str, now: float) -> None:
+        self.id = id
+        self.host_id = host_id
+        self.heard_at = now
+        self.full_at: float | None = None
+        self.sent_machines: dict[str, Machine] = {}
+        self.sent_networks: dict[str, NetworkPlan] = {}
+        self.sent_balancers: dict[str, BalancerPlan] = {}
+        self.orphans: dict[str, int] = {}  # found on the host, ended in the store: instance id -> epoch
+        self.dirty_instances: set[str] = set()
+        self.dirty_networks = False
+        self.dirty_balancers = False
+        self.wake = asyncio.Event()
+
+
+class HostSessions:
+    """Implements `ServerLink` for agents, whether they are in this process or come over HTTPS."""
+
+    def __init__(self, world: World, store: Store, cloud_id: str) -> None:
+        self._world = world
+        self._store = store
+        self._cloud_id = cloud_id
+        self._by_id: dict[str, _Session] = {}
+        self._by_host: dict[str, _Session] = {}
+        self._watch = store.watch(Instance, SecurityGroup, LoadBalancer, Subnet, Vpc)
+
+    async def run(self) -> None:
+        """Route changes to the sessions they concern, and mark hosts that fell silent; for ever."""
+        checked_at = self._world.clock.monotonic()
+        while True:
+            changed = await self._watch.changed(timeout_s=5.0)
+            self._route(changed)
+            now = self._world.clock.monotonic()
+            if now - checked_at >= 5.0:
+                checked_at = now
+                await self._mark_silent()
+
+    def _route(self, changed: frozenset[tuple[str, str]]) -> None:
+        instance_ids = []
+        for kind, id in sorted(changed):
+            if kind == Instance.KIND:
+                instance_ids.append(id)
+            elif kind == "*":
+                for session in self._by_host.values():
+                    session.full_at = None
+                    session.wake.set()
+            else:
+                for session in self._by_host.values():
+                    if kind == LoadBalancer.KIND:
+                        session.dirty_balancers = True
+                    else:
+                        session.dirty_networks = True
+                    session.wake.set()
+        if instance_ids:
+            for instance in self._store.read(lambda reader: [reader.find(Instance, id) for id in instance_ids]):
+                if instance is None or instance.host_id not in self._by_host:
+                    continue
+                self._by_host[instance.host_id].dirty_instances.add(instance.id)
+                self._by_host[instance.host_id].wake.set()
+
+    async def _mark_silent(self) -> None:
+        now = self._world.clock.monotonic()
+        states: dict[str, HostState] = {}
+        for host in self._store.read(lambda reader: reader.where(Host)):
+            session = self._by_host.get(host.id)
+            silent = session is None or now - session.heard_at > SILENT_S
+            if silent and host.state is HostState.READY:
+                states[host.id] = HostState.UNREACHABLE
+            elif not silent and host.state is HostState.UNREACHABLE:
+                states[host.id] = HostState.READY
+
+        def body(tx: Tx) -> None:
+            for id, state in states.items():
+                host = tx.find(Host, id)
+                if host is not None and host.state is not HostState.DRAINING:
+                    tx.put(replace(host, state=state))
+
+        if states:
+            await self._store.write(body)
+            log.warning("hosts changed state", hosts={id: str(state) for id, state in states.items()})
+
+    # What agents call.
+
+    async def hello(self, hello: Hello) -> str:
+        if hello.cloud_id != self._cloud_id:
+            raise Refused("AuthFailure", f"This host belongs to another cloud ({hello.cloud_id})", status=403)
+        now = self._world.clock.now()
+        orphans = await self._store.write(lambda tx: _welcome(tx, hello, now))
+        session = _Session("s-" + self._world.chance.hex(16), hello.host_id, self._world.clock.monotonic())
+        session.orphans = orphans
+        old = self._by_host.get(hello.host_id)
+        if old is not None:
+            self._by_id.pop(old.id, None)
+            old.wake.set()
+        self._by_id[session.id] = self._by_host[hello.host_id] = session
+        log.info("host joined", host=hello.host_id, name=hello.name, found=len(hello.found))
+        return session.id
+
+    async def assignments(self, session: str, *, timeout_s: float) -> Assignments | None:
+        mine = self._session(session)
+        now = self._world.clock.monotonic()
+        full = mine.full_at is None or now - mine.full_at >= RESYNC_S
+        if not full and not mine.wake.is_set():
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await mine.wake.wait()
+            except TimeoutError:
+                self._session(session)
+                return None
+            full = mine.full_at is None
+        self._session(session)
+        mine.wake.clear()
+        if full:
+            mine.full_at = now
+            return self._store.read(lambda reader: self._everything(reader, mine))
+        return self._store.read(lambda reader: self._news(reader, mine))
+
+    async def report(self, session: str, reports: Reports) -> None:
+        mine = self._session(session)
+        if not reports.instances and not reports.balancers:
+            return
+        if reports.quarantined:
+            log.warning("machines that nobody assigned", host=mine.host_id, machines=reports.quarantined)
+        await self._store.write(lambda tx: _take_reports(tx, mine.host_id, reports))
+
+    def _session(self, id: str) -> _Session:
+        session = self._by_id.get(id)
+        if session is None:
+            raise SessionLost(id)
+        session.heard_at = self._world.clock.monotonic()
+        return session
+
+    # What a host should know.
+
+    def _everything(self, reader: Reader, session: _Session) -> Assignments:
+        instances = reader.where(Instance, host_id=session.host_id)
+        machines = {one.id: machine_of(one) for one in instances if one.phase is not Phase.TERMINATED}
+        session.sent_machines = machines
+        session.dirty_instances.clear()
+        session.sent_networks = {}
+        session.sent_balancers = {}
+        networks = self._new_networks(reader, session)
+        balancers, gone = self._new_balancers(reader, session)
+        return Assignments(
+            full=True,
+            machines=tuple(machines.values()),
+            tombstones=tuple(sorted(session.orphans.items())),
+            networks=networks,
+            balancers=balancers,
+            gone_balancers=gone,
+        )
+
+    def _news(self, reader: Reader, session: _Session) -> Assignments:
+        machines = []
+        dirty, session.dirty_instances = session.dirty_instances, set()
+        for id in sorted(dirty):
+            instance = reader.find(Instance, id)
+            if instance is None or instance.host_id != session.host_id or instance.phase is Phase.TERMINATED:
+                session.sent_machines.pop(id, None)
+                continue
+            machine = machine_of(instance)
+            if session.sent_machines.get(id) != machine:
+                session.sent_machines[id] = machine
+                machines.append(machine)
+        networks: tuple[NetworkPlan, ...] = ()
+        if session.dirty_networks or any(one.nic.vpc_id not in session.sent_networks for one in machines):
+            networks = self._new_networks(reader, session)
+        balancers: tuple[BalancerPlan, ...] = ()
+        gone: tuple[str, ...] = ()
+        if session.dirty_balancers:
+            balancers, gone = self._new_balancers(reader, session)
+        return Assignments(full=False, machines=tuple(machines), networks=networks, balancers=balancers, gone_balancers=gone)
+
+    def _new_networks(self, reader: Reader, session: _Session) -> tuple[NetworkPlan, ...]:
+        session.dirty_networks = False
+        wanted = {machine.nic.vpc_id for machine in session.sent_machines.values()}
+        news = []
+        for vpc_id in sorted(wanted):
+            vpc = reader.find(Vpc, vpc_id)
+            if vpc is None:
+                continue
+            plan = NetworkPlan(
+                vpc_id=vpc_id,
+                cidr=vpc.cidr,
+                subnets=tuple(reader.where(Subnet, vpc_id=vpc_id)),
+                groups=tuple(reader.where(SecurityGroup, vpc_id=vpc_id)),
+            )
+            if session.sent_networks.get(vpc_id) != plan:
+                session.sent_networks[vpc_id] = plan
+                news.append(plan)
+        return tuple(news)
+
+    def _new_balancers(self, reader: Reader, session: _Session) -> tuple[tuple[BalancerPlan, ...], tuple[str, ...]]:
+        session.dirty_balancers = False
+        plans = {one.id: balancer_plan(one) for one in reader.where(LoadBalancer, host_id=session.host_id)}
+        gone = tuple(sorted(id for id in session.sent_balancers if id not in plans))
+        news = tuple(plan for id, plan in sorted(plans.items()) if session.sent_balancers.get(id) != plan)
+        session.sent_balancers = plans
+        return news, gone
+
+
+def balancer_plan(balancer: LoadBalancer) -> BalancerPlan:
+    return BalancerPlan(
+        id=balancer.id,
+        name=balancer.name,
+        address=balancer.address,
+        port=balancer.port,
+        check=balancer.check,
+        drain_s=balancer.drain_s,
+        targets=balancer.targets,
+    )
+
+
+def _welcome(tx: Tx, hello: Hello, now: float) -> dict[str, int]:
+    """Write the host's row; returns what the host has of instances that ended meanwhile (id -> epoch to remove up to)."""
+    vcpus, memory_mib = offered(hello.capabilities)
+    host = tx.find(Host, hello.host_id)
+    if host is None:
+        host = Host(
+            id=hello.host_id,
+            name=hello.name,
+            capabilities=hello.capabilities,
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            joined_at=now,
+        )
+        tx.put(host)
+    else:
+        state = HostState.READY if host.state is HostState.UNREACHABLE else host.state
+        news = replace(
+            host,
+            name=hello.name,
+            state=state,
+            capabilities=hello.capabilities,
+            # A host that shrank keeps what runs on it; it takes nothing new until there is room again.
+            vcpus=max(vcpus, host.vcpus_used),
+            memory_mib=max(memory_mib, host.memory_mib_used),
+        )
+        if news != host:
+            tx.put(news)
+    orphans: dict[str, int] = {}
+    for machine in hello.found:
+        instance = tx.find(Instance, machine.id)
+        # A machine that the store does not know is left alone: absence is no order to destroy.
+        if instance is not None and (instance.phase is Phase.TERMINATED or instance.host_id != hello.host_id):
+            orphans[machine.id] = instance.epoch
+    return orphans
+
+
+def offered(capabilities: Capabilities) -> tuple[int, int]:
+    """(vCPUs, MiB) that may be given out on a host."""
+    if capabilities.simulated:
+        return capabilities.vcpus, capabilities.memory_mib
+    return int(capabilities.vcpus * CPU_OVERCOMMIT), int(capabilities.memory_mib * MEMORY_OVERCOMMIT)
+
+
+def _take_reports(tx: Tx, host_id: str, reports: Reports) -> None:
+    for report in reports.instances:
+        instance = tx.find(Instance, report.instance_id)
+        if instance is None or instance.host_id != host_id:
+            continue
+        news = accept(instance, report)
+        if news is None:
+            continue
+        if holds_capacity(instance) and not holds_capacity(news):
+            take_room_back(tx, instance)
+        if news.phase is Phase.TERMINATED:
+            release_all(tx, news)
+        tx.put(news)
+    by_id: Mapping[str, LoadBalancer] = (
+        {one.id: one for one in tx.where(LoadBalancer, host_id=host_id)} if reports.balancers else {}
+    )
+    for said in reports.balancers:
+        balancer = by_id.get(said.id)
+        if balancer is None:
+            continue
+        changed = replace(balancer, ready=said.ready, health=merge_health(balancer.health, said.health, reports.at))
+        if changed != balancer:
+            tx.put(changed)

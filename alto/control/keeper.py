@@ -1,0 +1,47 @@
+"""Forgets what has had its time: terminated instances after an hour (as EC2 lists them), client tokens after a day."""
+
+from collections.abc import Sequence
+
+from alto.kit.world import Clock
+from alto.model.accounts import ClientToken
+from alto.model.instances import Instance, Phase
+from alto.model.records import Record
+from alto.store.store import Store, Tx
+
+TERMINATED_SHOWN_S = 3600.0
+# EC2 promises at least 24 hours for tokens.
+TOKEN_S = 24 * 3600.0
+# One transaction forgets so many, so that it stays short.
+BATCH = 500
+
+
+class Keeper:
+    watches: Sequence[type[Record]] = ()
+    sweep_s = 60.0
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def reconcile(self) -> float | None:
+        now = self._clock.now()
+        instances = self._store.read(
+            lambda reader: [
+                one.id
+                for one in reader.where(Instance, phase=Phase.TERMINATED)
+                if one.ended_at is not None and now - one.ended_at > TERMINATED_SHOWN_S
+            ]
+        )
+        tokens = self._store.read(lambda reader: [one.id for one in reader.where(ClientToken) if one.expires_at < now])
+        await self._forget(Instance, instances)
+        await self._forget(ClientToken, tokens)
+        return None
+
+    async def _forget(self, kind: type[Record], ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), BATCH):
+
+            def body(tx: Tx, chunk: Sequence[str] = ids[start : start + BATCH]) -> None:
+                for id in chunk:
+                    tx.delete(kind, id)
+
+            await self._store.write(body)

@@ -1,0 +1,95 @@
+"""Gives waiting instances a host. Reads the whole picture and places what is unplaced; takes no hint about what changed.
+
+Room is claimed in the transaction that writes the placement, and the host's guard refuses what does not fit, so that no
+race can overfill a host.
+"""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from alto.model.hosts import Host, HostState
+from alto.model.instances import Instance, Phase, Wish
+from alto.model.records import Record
+from alto.plan.placement import Demand, Placed, Room, Unplaced, place, take
+from alto.store.store import Store, Tx
+
+# One transaction places so many, so that it stays short under a burst.
+BATCH = 100
+
+
+class Scheduler:
+    watches: Sequence[type[Record]] = (Instance, Host)
+    sweep_s = 30.0
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def reconcile(self) -> float | None:
+        after: str | None = None
+        while True:
+            # Look first without the writer: most wake-ups are for changes that need no placement.
+            waiting = self._store.read(lambda r, after=after: r.where(Instance, phase=Phase.PENDING, after=after, limit=BATCH))  # type: ignore[misc]
+            if not waiting:
+                return None
+            after = await self._store.write(lambda tx, after=after: place_waiting(tx, after))  # type: ignore[misc]
+            if after is None:
+                return None
+
+
+def place_waiting(tx: Tx, after: str | None) -> str | None:
+    """Place a batch of waiting instances with ids above `after`; returns the last id looked at, None at the end."""
+    waiting = tx.where(Instance, phase=Phase.PENDING, after=after, limit=BATCH)
+    if not waiting:
+        return None
+    hosts = {host.id: host for host in tx.where(Host)}
+    rooms = {host.id: room_of(host) for host in hosts.values()}
+    touched: dict[str, list[Instance]] = {}
+    for instance in waiting:
+        if instance.wish is not Wish.RUNNING:
+            continue
+        demand = Demand(instance_type=instance.instance_type, vcpus=instance.vcpus, memory_mib=instance.memory_mib)
+        match place(demand, list(rooms.values())):
+            case Placed(host_id):
+                take(demand, rooms[host_id])
+                touched.setdefault(host_id, []).append(instance)
+                tx.put(
+                    replace(
+                        instance,
+                        host_id=host_id,
+                        epoch=instance.epoch + 1,
+                        phase=Phase.PLACED,
+                        waiting_because=None,
+                    )
+                )
+            case Unplaced(why):
+                if instance.waiting_because != why:
+                    tx.put(replace(instance, waiting_because=why))
+    for host_id, placed in touched.items():
+        host = hosts[host_id]
+        tx.put(
+            replace(
+                host,
+                vcpus_used=host.vcpus_used + sum(one.vcpus for one in placed),
+                memory_mib_used=host.memory_mib_used + sum(one.memory_mib for one in placed),
+                instances=host.instances + len(placed),
+            )
+        )
+    return waiting[-1].id if len(waiting) == BATCH else None
+
+
+def room_of(host: Host) -> Room:
+    refuses = None
+    if host.state is HostState.UNREACHABLE:
+        refuses = "has not been heard of"
+    elif host.state is HostState.DRAINING:
+        refuses = "is draining"
+    return Room(
+        host_id=host.id,
+        name=host.name,
+        vcpus=host.vcpus,
+        memory_mib=host.memory_mib,
+        vcpus_free=host.vcpus - host.vcpus_used,
+        memory_mib_free=host.memory_mib - host.memory_mib_used,
+        refuses=refuses,
+    )
