@@ -1,0 +1,123 @@
+"""A network that only remembers: the same promises as the real one, without root, for the simulator and for tests.
+
+`FakeNetworks` is the machine's side of it (what the kernel, dnsmasq and the files are for the real driver) and outlives any
+number of `FakeNetwork` drivers, as a kernel outlives an agent. It fails and hangs by the same knobs as the fake compute driver.
+
+Invariant: a call that raises before its effect changes nothing, and within one VPC no address and no MAC belongs to two ports.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from alto.drivers.compute.driver import Tap
+from alto.drivers.compute.fake import Knobs
+from alto.kit.world import World
+from alto.model.errors import DriverFault
+from alto.model.instances import Machine
+from alto.model.networks import NetworkPlan, Port
+
+
+class FakePort(msgspec.Struct, frozen=True, kw_only=True):
+    port: Port
+    machine: Machine | None  # None: known from `ensure_network` alone, so it has no metadata yet
+
+
+class FakeVpc(msgspec.Struct, frozen=True, kw_only=True):
+    plan: NetworkPlan
+    ports: dict[str, FakePort] = {}
+
+
+class FakeNetworks:
+    """What is on one simulated host."""
+
+    def __init__(self) -> None:
+        self.vpcs: dict[str, FakeVpc] = {}
+
+
+class FakeNetwork:
+    """A NetworkDriver over `FakeNetworks`. Taps have fd -1, so there is nothing to close."""
+
+    def __init__(self, world: World, *, networks: FakeNetworks | None = None, knobs: Knobs | None = None) -> None:
+        self._world = world
+        self._networks = networks or FakeNetworks()
+        self.knobs = knobs or Knobs()
+
+    async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
+        def effect() -> None:
+            old = self._networks.vpcs.get(plan.vpc_id)
+            machines = {id: known.machine for id, known in old.ports.items()} if old else {}
+            wanted: dict[str, FakePort] = {}
+            for port in ports:
+                _check_apart(plan.vpc_id, wanted, port)
+                wanted[port.id] = FakePort(port=port, machine=machines.get(port.id))
+            self._networks.vpcs[plan.vpc_id] = FakeVpc(plan=plan, ports=wanted)
+
+        await self._call("ensure_network", effect)
+
+    async def plug(self, port: Port, machine: Machine) -> Tap:
+        def effect() -> None:
+            vpc = self._vpc(port.vpc_id)
+            _check_apart(port.vpc_id, vpc.ports, port)
+            self._put(vpc, FakePort(port=port, machine=machine))
+
+        await self._call("plug", effect)
+        return Tap(name=port.id, mac=port.mac)
+
+    async def describe(self, port: Port, machine: Machine) -> None:
+        def effect() -> None:
+            vpc = self._vpc(port.vpc_id)
+            if port.id not in vpc.ports:
+                raise DriverFault(f"port {port.id} is not plugged into {port.vpc_id}")
+            _check_apart(port.vpc_id, vpc.ports, port)
+            self._put(vpc, FakePort(port=port, machine=machine))
+
+        await self._call("describe", effect)
+
+    async def unplug(self, port_id: str, vpc_id: str) -> None:
+        def effect() -> None:
+            vpc = self._networks.vpcs.get(vpc_id)
+            if vpc is not None:
+                left = {id: port for id, port in vpc.ports.items() if id != port_id}
+                self._networks.vpcs[vpc_id] = msgspec.structs.replace(vpc, ports=left)
+
+        await self._call("unplug", effect)
+
+    async def observe(self) -> dict[str, tuple[str, ...]]:
+        await self._call("observe", lambda: None)
+        return {id: tuple(sorted(vpc.ports)) for id, vpc in sorted(self._networks.vpcs.items())}
+
+    async def remove_network(self, vpc_id: str) -> None:
+        await self._call("remove_network", lambda: self._forget(vpc_id))
+
+    async def remove_all(self) -> None:
+        await self._call("remove_all", self._networks.vpcs.clear)
+
+    async def close(self) -> None:
+        pass
+
+    def _vpc(self, vpc_id: str) -> FakeVpc:
+        vpc = self._networks.vpcs.get(vpc_id)
+        if vpc is None:
+            raise DriverFault(f"there is no network {vpc_id} on this host; ensure it first")
+        return vpc
+
+    def _put(self, vpc: FakeVpc, port: FakePort) -> None:
+        ports = {**vpc.ports, port.port.id: port}
+        self._networks.vpcs[vpc.plan.vpc_id] = msgspec.structs.replace(vpc, ports=ports)
+
+    def _forget(self, vpc_id: str) -> None:
+        self._networks.vpcs.pop(vpc_id, None)
+
+    async def _call(self, method: str, effect: Callable[[], None]) -> None:
+        fault = await self.knobs.before(self._world, method)
+        effect()
+        await self.knobs.after(self._world, method, fault)
+
+
+def _check_apart(vpc_id: str, ports: dict[str, FakePort], port: Port) -> None:
+    for other in ports.values():
+        if other.port.id == port.id:
+            continue
+        if other.port.private_ip == port.private_ip or other.port.mac == port.mac:
+            raise DriverFault(f"{port.private_ip} ({port.mac}) in {vpc_id} still belongs to {other.port.id}")

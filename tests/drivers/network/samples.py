@@ -1,0 +1,95 @@
+"""Networks, ports and machines to ask a network driver for: VPC 10.77.0.0/16, guest N at 10.77.0.(10+N)."""
+
+from typing import Any
+
+import msgspec
+
+from alto.model.instances import Machine, Nic
+from alto.model.networks import NetworkPlan, Permission, Port, SecurityGroup, Subnet
+from tests.drivers.compute import machines
+
+
+def allow(
+    protocol: str = "tcp",
+    from_port: int = -1,
+    to_port: int | None = None,
+    *,
+    cidr: str | None = None,
+    group: str | None = None,
+    egress: bool = False,
+) -> Permission:
+    return Permission(
+        id="sgr-1",
+        egress=egress,
+        protocol=protocol,
+        from_port=from_port,
+        to_port=from_port if to_port is None else to_port,
+        cidr=cidr,
+        group_id=group,
+    )
+
+
+ALL_OUT = allow("-1", cidr="0.0.0.0/0", egress=True)
+
+
+def group(id: str, *permissions: Permission, vpc_id: str = "vpc-1") -> SecurityGroup:
+    """Lets everything out, as EC2's new groups do, and in what `permissions` say."""
+    return SecurityGroup(
+        id=id,
+        account="000000000000",
+        region="us-east-1",
+        vpc_id=vpc_id,
+        name=id,
+        description="",
+        permissions=(ALL_OUT, *permissions),
+    )
+
+
+DEFAULT = group("sg-default", allow("-1", group="sg-default"))
+
+
+def plan(*groups: SecurityGroup, vpc_id: str = "vpc-1", cidr: str = "10.77.0.0/16", **changes: Any) -> NetworkPlan:
+    subnet = Subnet(
+        id=f"subnet-{vpc_id}",
+        account="000000000000",
+        region="us-east-1",
+        vpc_id=vpc_id,
+        cidr=cidr.replace("/16", "/24"),
+        zone="us-east-1a",
+    )
+    made = NetworkPlan(vpc_id=vpc_id, cidr=cidr, subnets=(subnet,), groups=groups or (DEFAULT,))
+    return msgspec.structs.replace(made, **changes)
+
+
+def port(number: int = 1, *groups: str, vpc_id: str = "vpc-1", **changes: Any) -> Port:
+    """Port `number`; the same number is the same port. In the default group unless others are named."""
+    last = 10 + number
+    made = Port(
+        id=f"eni-{number:017x}",
+        instance_id=f"i-{number:017x}",
+        vpc_id=vpc_id,
+        subnet_cidr="10.77.0.0/24",
+        mac=f"02:00:0a:4d:00:{last:02x}",
+        private_ip=f"10.77.0.{last}",
+        public_ip=None,
+        hostname=f"ip-10-77-0-{last}.ec2.internal",
+        group_ids=groups or ("sg-default",),
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def machine(number: int = 1, *, of: Port | None = None, **changes: Any) -> Machine:
+    """The machine behind `port(number)`, or behind the port given."""
+    near = of or port(number)
+    nic = Nic(
+        interface_id=near.id,
+        attachment_id=near.id.replace("eni-", "eni-attach-"),
+        subnet_id=f"subnet-{near.vpc_id}",
+        vpc_id=near.vpc_id,
+        mac=near.mac,
+        private_ip=near.private_ip,
+        public_ip=near.public_ip,
+        group_ids=near.group_ids,
+    )
+    made = msgspec.structs.replace(machines.machine(number), nic=nic, hostname=near.hostname)
+    return msgspec.structs.replace(made, **changes)
