@@ -1,0 +1,573 @@
+"""What must be true of a cloud, whatever happened to it: the invariants, as pure functions of what is written and seen.
+
+`audit` looks at one moment, `audit_change` at two states one after the other. The simulator asks both after every step and
+`alto audit` asks the same of a live cloud. Each violation has a sentence for people. Some are wrong the moment they are
+seen (`grace_s` 0); others are how a healthy cloud looks while it works, and wrong only when they last: `outlasting` tells.
+
+Deliberately not here: repair, reading the store, asking hosts. The expected numbers are counted again from the rows; no
+function that made them is called. The invariant: an idle cloud in good order gives an empty list.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from alto.model.balancers import AutoScalingGroup, LoadBalancer
+from alto.model.hosts import Host, HostState
+from alto.model.instances import Instance, Phase, Wish
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+
+PUBLIC_POOL_ID = "public"
+
+# How long a healthy cloud may take. Generous: these find what is stuck, not what is slow.
+PLACING_S = 60.0
+STARTING_S = 300.0
+STOPPING_S = 180.0
+HOST_CLEANING_S = 120.0
+BALANCING_S = 60.0
+SCALING_S = 600.0
+
+
+class Rule(enum.StrEnum):
+    HOST_OVERFULL = "host-overfull"
+    HOST_COUNTERS = "host-counters"
+    HOST_UNKNOWN = "host-unknown"
+    ADDRESS_TWICE = "address-twice"
+    ADDRESS_UNCLAIMED = "address-unclaimed"
+    ADDRESS_LEAKED = "address-leaked"
+    INTERFACE_LEAKED = "interface-leaked"
+    INTERFACE_MISSING = "interface-missing"
+    VOLUME_LEAKED = "volume-leaked"
+    VOLUME_MISSING = "volume-missing"
+    POOL_COUNTERS = "pool-counters"
+    TOKEN_TWICE = "token-twice"
+    UNPLACED_PHASE = "unplaced-phase"
+    RUNS_TWICE = "runs-twice"
+    RUNS_UNKNOWN = "runs-unknown"
+    RUNS_OUTDATED = "runs-outdated"
+    RUNNING_UNSEEN = "running-unseen"
+    PORT_LEAKED = "port-leaked"
+    PORT_MISSING = "port-missing"
+    WISH_OPEN = "wish-open"
+    WISH_UNEXPLAINED = "wish-unexplained"
+    GROUP_SIZE = "group-size"
+    BALANCER_TARGET = "balancer-target"
+    BALANCER_MISSING = "balancer-missing"
+    PHASE_SHRANK = "phase-shrank"
+    EPOCH_SHRANK = "epoch-shrank"
+    MOVED_WITHOUT_EPOCH = "moved-without-epoch"
+    REVIVED = "revived"
+    VANISHED = "vanished"
+    ADDRESS_CHANGED = "address-changed"
+
+
+class Violation(msgspec.Struct, frozen=True, kw_only=True):
+    rule: Rule
+    subject: str  # the id of what it is about
+    sentence: str
+    grace_s: float = 0.0  # a healthy cloud may show it for so long
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """One consistent view of what is written."""
+
+    hosts: Sequence[Host] = ()
+    instances: Sequence[Instance] = ()
+    interfaces: Sequence[NetworkInterface] = ()
+    volumes: Sequence[Volume] = ()
+    subnets: Sequence[Subnet] = ()
+    pools: Sequence[AddressPool] = ()
+    addresses: Sequence[PublicAddress] = ()
+    balancers: Sequence[LoadBalancer] = ()
+    groups: Sequence[AutoScalingGroup] = ()
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine on a host, from the host itself."""
+
+    instance_id: str
+    incarnation: int
+    on: bool
+
+
+class HostSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """What one host was seen to have; hosts that were not looked at have none of these."""
+
+    host_id: str
+    machines: Sequence[Found] = ()
+    ports: Sequence[str] | None = None  # interface ids; None: not looked at
+    balancers: Mapping[str, Sequence[str]] | None = None  # balancer id -> instances that may get traffic
+
+
+def audit(state: State, seen: Sequence[HostSeen] = ()) -> list[Violation]:
+    """Everything wrong at this moment, in a stable order."""
+    instances = {one.id: one for one in state.instances}
+    return [
+        *_hosts(state, instances),
+        *_addresses(state, instances),
+        *_interfaces(state, instances),
+        *_volumes(state, instances),
+        *_pools(state),
+        *_tokens(state),
+        *_machines(seen, instances, {host.id for host in state.hosts}),
+        *_ports(seen, instances),
+        *_wishes(state),
+        *_groups(state),
+        *_balancers(state, instances, seen),
+    ]
+
+
+def _holds_room(instance: Instance) -> bool:
+    """From placement until its machine has ended."""
+    return instance.phase in (Phase.PLACED, Phase.PREPARING, Phase.RUNNING)
+
+
+def _hosts(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:
+    hosts = {host.id: host for host in state.hosts}
+    vcpus: Counter[str] = Counter()
+    memory: Counter[str] = Counter()
+    count: Counter[str] = Counter()
+    for instance in instances.values():
+        if _holds_room(instance):
+            if instance.host_id is None:
+                yield Violation(
+                    rule=Rule.UNPLACED_PHASE,
+                    subject=instance.id,
+                    sentence=f"Instance {instance.id} is {instance.phase.name} and has no host",
+                )
+                continue
+            if instance.host_id not in hosts:
+                yield Violation(
+                    rule=Rule.HOST_UNKNOWN,
+                    subject=instance.id,
+                    sentence=f"Instance {instance.id} is {instance.phase.name} on {instance.host_id}, which is no host here",
+                )
+            vcpus[instance.host_id] += instance.vcpus
+            memory[instance.host_id] += instance.memory_mib
+            count[instance.host_id] += 1
+    for host in state.hosts:
+        if vcpus[host.id] > host.vcpus or memory[host.id] > host.memory_mib:
+            yield Violation(
+                rule=Rule.HOST_OVERFULL,
+                subject=host.id,
+                sentence=f"Host {host.name} has {host.vcpus} vCPUs and {host.memory_mib} MiB to give, and gave "
+                f"{vcpus[host.id]} vCPUs and {memory[host.id]} MiB",
+            )
+        given = (vcpus[host.id], memory[host.id], count[host.id])
+        written = (host.vcpus_used, host.memory_mib_used, host.instances)
+        if given != written:
+            yield Violation(
+                rule=Rule.HOST_COUNTERS,
+                subject=host.id,
+                sentence=f"Host {host.name} counts {written[0]} vCPUs, {written[1]} MiB, {written[2]} instances as given; "
+                f"its instances hold {given[0]}, {given[1]}, {given[2]}",
+            )
+
+
+def _twice(what: str, claims: Iterable[tuple[str, str]]) -> Iterable[Violation]:
+    """`claims` are (thing, owner); the same owner may name a thing more than once."""
+    owners: dict[str, set[str]] = {}
+    for thing, owner in claims:
+        owners.setdefault(thing, set()).add(owner)
+    for thing, who in owners.items():
+        if len(who) > 1:
+            yield Violation(
+                rule=Rule.ADDRESS_TWICE,
+                subject=thing,
+                sentence=f"{what} {thing} is given to {' and '.join(sorted(who))}",
+            )
+
+
+def _addresses(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:
+    living = [one for one in instances.values() if one.phase is not Phase.TERMINATED]
+    private = [(f"{one.nic.vpc_id}/{one.nic.private_ip}", one.nic.interface_id) for one in living]
+    private += [(f"{one.vpc_id}/{one.private_ip}", one.id) for one in state.interfaces]
+    yield from _twice("The private address", private)
+    macs = [(one.nic.mac, one.nic.interface_id) for one in living] + [(one.mac, one.id) for one in state.interfaces]
+    yield from _twice("The hardware address", macs)
+    public = [(one.nic.public_ip, one.id) for one in living if one.nic.public_ip is not None]
+    public += [(one.address, one.id) for one in state.balancers]
+    yield from _twice("The public address", public)
+
+    claims = {claim.id: claim.owner_id for claim in state.addresses}
+    for address, owner in public:
+        if claims.get(address) != owner:
+            yield Violation(
+                rule=Rule.ADDRESS_UNCLAIMED,
+                subject=owner,
+                sentence=f"{owner} uses the public address {address}, which is claimed by {claims.get(address, 'nobody')}",
+            )
+    users = dict(public)
+    for claim in state.addresses:
+        if not claim.elastic and users.get(claim.id) != claim.owner_id:
+            yield Violation(
+                rule=Rule.ADDRESS_LEAKED,
+                subject=claim.id,
+                sentence=f"The public address {claim.id} is claimed for {claim.owner_id}, which is gone or does not use it",
+            )
+
+
+def _interfaces(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:
+    interfaces = {one.id: one for one in state.interfaces}
+    for interface in state.interfaces:
+        owner = instances.get(interface.instance_id or "")
+        if interface.instance_id is not None and (owner is None or owner.phase is Phase.TERMINATED):
+            yield Violation(
+                rule=Rule.INTERFACE_LEAKED,
+                subject=interface.id,
+                sentence=f"Interface {interface.id} with {interface.private_ip} belongs to {interface.instance_id}, "
+                f"which is {'terminated' if owner else 'unknown'}",
+            )
+    for instance in instances.values():
+        if instance.phase is Phase.TERMINATED:
+            continue
+        nic, own = instance.nic, interfaces.get(instance.nic.interface_id)
+        if own is None or (own.instance_id, own.mac, own.private_ip, own.public_ip) != (
+            instance.id,
+            nic.mac,
+            nic.private_ip,
+            nic.public_ip,
+        ):
+            yield Violation(
+                rule=Rule.INTERFACE_MISSING,
+                subject=instance.id,
+                sentence=f"Instance {instance.id} says it has interface {nic.interface_id} with {nic.private_ip}; "
+                f"{'there is no such interface' if own is None else 'that interface says otherwise'}",
+            )
+
+
+def _volumes(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:
+    volumes = {one.id: one for one in state.volumes}
+    for volume in state.volumes:
+        owner = instances.get(volume.instance_id or "")
+        if volume.instance_id is not None and (owner is None or owner.phase is Phase.TERMINATED):
+            yield Violation(
+                rule=Rule.VOLUME_LEAKED,
+                subject=volume.id,
+                sentence=f"Volume {volume.id} is attached to {volume.instance_id}, "
+                f"which is {'terminated' if owner else 'unknown'}",
+            )
+    for instance in instances.values():
+        if instance.phase is not Phase.TERMINATED:
+            root = volumes.get(instance.root.volume_id)
+            if root is None or root.instance_id != instance.id:
+                yield Violation(
+                    rule=Rule.VOLUME_MISSING,
+                    subject=instance.id,
+                    sentence=f"Instance {instance.id} has no root volume: {instance.root.volume_id} is "
+                    f"{'gone' if root is None else 'not attached to it'}",
+                )
+
+
+def _pools(state: State) -> Iterable[Violation]:
+    used: Counter[str] = Counter(interface.subnet_id for interface in state.interfaces)
+    used[PUBLIC_POOL_ID] = len(state.addresses)
+    for pool in state.pools:
+        if pool.used != used[pool.id]:
+            yield Violation(
+                rule=Rule.POOL_COUNTERS,
+                subject=pool.id,
+                sentence=f"The address pool {pool.id} counts {pool.used} addresses as given; {used[pool.id]} are",
+            )
+
+
+def _tokens(state: State) -> Iterable[Violation]:
+    reservations: dict[tuple[str, str, str], set[str]] = {}
+    places: dict[tuple[str, int], set[str]] = {}
+    for instance in state.instances:
+        places.setdefault((instance.reservation_id, instance.launch_index), set()).add(instance.id)
+        if instance.client_token is not None:
+            key = (instance.account, instance.region, instance.client_token)
+            reservations.setdefault(key, set()).add(instance.reservation_id)
+    for (_, _, token), made in reservations.items():
+        if len(made) > 1:
+            yield Violation(
+                rule=Rule.TOKEN_TWICE,
+                subject=token,
+                sentence=f"One client token made {len(made)} reservations: {', '.join(sorted(made))}",
+            )
+    for (reservation, index), made in places.items():
+        if len(made) > 1:
+            yield Violation(
+                rule=Rule.TOKEN_TWICE,
+                subject=reservation,
+                sentence=f"Reservation {reservation} has {len(made)} instances with launch index {index}",
+            )
+
+
+def _machines(seen: Sequence[HostSeen], instances: Mapping[str, Instance], hosts: set[str]) -> Iterable[Violation]:
+    running: dict[str, list[str]] = {}
+    looked_at: dict[str, dict[str, Found]] = {}
+    for host in seen:
+        looked_at[host.host_id] = {found.instance_id: found for found in host.machines}
+        for found in host.machines:
+            instance = instances.get(found.instance_id)
+            if found.on:
+                running.setdefault(found.instance_id, []).append(host.host_id)
+            if instance is None or instance.phase is Phase.TERMINATED or instance.host_id != host.host_id:
+                why = "unknown" if instance is None else "terminated" if instance.host_id == host.host_id else "elsewhere"
+                yield Violation(
+                    rule=Rule.RUNS_UNKNOWN,
+                    subject=found.instance_id,
+                    sentence=f"Host {host.host_id} has a machine of {found.instance_id}, which is {why}",
+                    # It is terminated only once its host said that nothing is left; deciding to leave comes first.
+                    grace_s=0.0 if instance is not None and why == "terminated" else HOST_CLEANING_S,
+                )
+            elif found.incarnation > instance.incarnation:
+                yield Violation(
+                    rule=Rule.RUNS_OUTDATED,
+                    subject=found.instance_id,
+                    sentence=f"Host {host.host_id} runs incarnation {found.incarnation} of {found.instance_id}, "
+                    f"which has only had {instance.incarnation}",
+                )
+            elif found.on and found.incarnation < instance.incarnation:
+                yield Violation(
+                    rule=Rule.RUNS_OUTDATED,
+                    subject=found.instance_id,
+                    sentence=f"Host {host.host_id} still runs incarnation {found.incarnation} of {found.instance_id}; "
+                    f"it should be {instance.incarnation}",
+                    grace_s=STARTING_S,
+                )
+    for instance_id, where in running.items():
+        if len(where) > 1:
+            yield Violation(
+                rule=Rule.RUNS_TWICE,
+                subject=instance_id,
+                sentence=f"Instance {instance_id} runs on {' and '.join(sorted(where))} at once",
+            )
+    for instance in instances.values():
+        if instance.phase is Phase.RUNNING and instance.host_id in looked_at:
+            own = looked_at[instance.host_id].get(instance.id)
+            if own is None or not own.on:
+                yield Violation(
+                    rule=Rule.RUNNING_UNSEEN,
+                    subject=instance.id,
+                    sentence=f"Instance {instance.id} is written down as running, and host {instance.host_id} does not run it",
+                    grace_s=HOST_CLEANING_S,
+                )
+
+
+def _ports(seen: Sequence[HostSeen], instances: Mapping[str, Instance]) -> Iterable[Violation]:
+    owners = {one.nic.interface_id: one for one in instances.values()}
+    for host in seen:
+        if host.ports is None:
+            continue
+        for port in host.ports:
+            owner = owners.get(port)
+            if owner is None or owner.phase is Phase.TERMINATED or owner.host_id != host.host_id:
+                yield Violation(
+                    rule=Rule.PORT_LEAKED,
+                    subject=port,
+                    sentence=f"Host {host.host_id} has a port of {port}, whose instance "
+                    f"{owner.id + ' is not there' if owner else 'nobody knows'}",
+                    grace_s=0.0 if owner is not None and owner.phase is Phase.TERMINATED else HOST_CLEANING_S,
+                )
+        present = set(host.ports)
+        for found in host.machines:
+            instance = instances.get(found.instance_id)
+            if found.on and instance is not None and instance.nic.interface_id not in present:
+                yield Violation(
+                    rule=Rule.PORT_MISSING,
+                    subject=found.instance_id,
+                    sentence=f"Host {host.host_id} runs {found.instance_id} without a port for {instance.nic.interface_id}",
+                    grace_s=HOST_CLEANING_S,
+                )
+
+
+_ON_THE_WAY = {
+    Wish.RUNNING: STARTING_S,
+    Wish.STOPPED: STOPPING_S,
+    Wish.TERMINATED: STOPPING_S,
+}
+
+
+def _wishes(state: State) -> Iterable[Violation]:
+    hosts = {host.id: host for host in state.hosts}
+    for instance in state.instances:
+        open_since = _open(instance)
+        if open_since is None:
+            continue
+        host = hosts.get(instance.host_id or "")
+        if instance.phase is Phase.PENDING and instance.wish is Wish.RUNNING:
+            if instance.waiting_because is None:
+                yield Violation(
+                    rule=Rule.WISH_UNEXPLAINED,
+                    subject=instance.id,
+                    sentence=f"Instance {instance.id} waits for a host and nothing says why",
+                    grace_s=PLACING_S,
+                )
+            elif fits := [one.name for one in state.hosts if _would_fit(instance, one)]:
+                yield Violation(
+                    rule=Rule.WISH_UNEXPLAINED,
+                    subject=instance.id,
+                    sentence=f"Instance {instance.id} says that {instance.waiting_because}, but it would fit on {fits[0]}",
+                    grace_s=PLACING_S,
+                )
+        elif host is not None and host.state is HostState.UNREACHABLE:
+            continue  # the host's own state says why
+        else:
+            yield Violation(
+                rule=Rule.WISH_OPEN,
+                subject=instance.id,
+                sentence=f"Instance {instance.id} should be {instance.wish.value} and is {open_since}",
+                grace_s=_ON_THE_WAY[instance.wish],
+            )
+
+
+def _open(instance: Instance) -> str | None:
+    """What it is instead of what is wished; None when the wish came true."""
+    match instance.wish:
+        case Wish.RUNNING:
+            done = instance.phase is Phase.RUNNING
+        case Wish.STOPPED:
+            done = instance.phase in (Phase.STOPPED, Phase.TERMINATED)
+        case Wish.TERMINATED:
+            done = instance.phase is Phase.TERMINATED
+    return None if done else instance.phase.name.lower()
+
+
+def _would_fit(instance: Instance, host: Host) -> bool:
+    return (
+        host.state is HostState.READY
+        and host.vcpus - host.vcpus_used >= instance.vcpus
+        and host.memory_mib - host.memory_mib_used >= instance.memory_mib
+        and instance.host_id in (None, host.id)
+    )
+
+
+def _groups(state: State) -> Iterable[Violation]:
+    members: dict[tuple[str, str, str], int] = {}
+    for one in state.instances:
+        if one.group_name is not None and one.wish is Wish.RUNNING:
+            key = (one.account, one.region, one.group_name)
+            members[key] = members.get(key, 0) + 1
+    for group in state.groups:
+        have = members.get((group.account, group.region, group.name), 0)
+        want = 0 if group.deleting else group.desired
+        if have != want and not (have < want and group.waiting_because):
+            yield Violation(
+                rule=Rule.GROUP_SIZE,
+                subject=group.id,
+                sentence=f"Group {group.name} should have {want} members and has {have}",
+                grace_s=SCALING_S,
+            )
+
+
+def _balancers(state: State, instances: Mapping[str, Instance], seen: Sequence[HostSeen]) -> Iterable[Violation]:
+    on_host: dict[str, dict[str, Sequence[str]]] = {}
+    for host in seen:
+        for balancer_id, served in (host.balancers or {}).items():
+            on_host.setdefault(balancer_id, {})[host.host_id] = served
+    looked_at = {host.host_id for host in seen if host.balancers is not None}
+    for balancer in state.balancers:
+        targets = {target.instance_id: target for target in balancer.targets}
+        for target in balancer.targets:
+            member = instances.get(target.instance_id)
+            if member is None or member.phase is not Phase.RUNNING:
+                yield Violation(
+                    rule=Rule.BALANCER_TARGET,
+                    subject=balancer.id,
+                    sentence=f"Load balancer {balancer.name} has {target.instance_id} behind it, which does not run",
+                    grace_s=BALANCING_S,
+                )
+            elif (member.nic.vpc_id, member.nic.private_ip) != (target.vpc_id, target.private_ip):
+                yield Violation(
+                    rule=Rule.BALANCER_TARGET,
+                    subject=balancer.id,
+                    sentence=f"Load balancer {balancer.name} reaches {target.instance_id} at {target.private_ip}; "
+                    f"its address is {member.nic.private_ip}",
+                )
+        for member in instances.values():
+            wanted = (member.account, member.region, member.group_name) == (balancer.account, balancer.region, balancer.name)
+            if wanted and member.phase is Phase.RUNNING and member.wish is Wish.RUNNING and not balancer.deleting:
+                known = targets.get(member.id)
+                if known is None:
+                    yield Violation(
+                        rule=Rule.BALANCER_MISSING,
+                        subject=balancer.id,
+                        sentence=f"Load balancer {balancer.name} lacks {member.id}, a member that runs",
+                        grace_s=BALANCING_S,
+                    )
+        if balancer.host_id in looked_at:
+            there = on_host.get(balancer.id, {}).get(balancer.host_id)
+            if there is None:
+                yield Violation(
+                    rule=Rule.BALANCER_MISSING,
+                    subject=balancer.id,
+                    sentence=f"Host {balancer.host_id} does not run load balancer {balancer.name}",
+                    grace_s=BALANCING_S,
+                )
+            elif strangers := sorted(set(there) - {id for id, target in targets.items() if not target.draining}):
+                yield Violation(
+                    rule=Rule.BALANCER_TARGET,
+                    subject=balancer.id,
+                    sentence=f"Load balancer {balancer.name} sends requests to {', '.join(strangers)}, which it should not",
+                    grace_s=BALANCING_S,
+                )
+    known_balancers = {balancer.id: balancer for balancer in state.balancers}
+    for balancer_id, places in on_host.items():
+        for host_id in places:
+            if balancer_id not in known_balancers or known_balancers[balancer_id].host_id != host_id:
+                yield Violation(
+                    rule=Rule.BALANCER_TARGET,
+                    subject=balancer_id,
+                    sentence=f"Host {host_id} runs load balancer {balancer_id}, which should not be there",
+                    grace_s=HOST_CLEANING_S,
+                )
+
+
+def audit_change(before: State, after: State) -> list[Violation]:
+    """Everything that may not happen from one committed state to the next."""
+    now = {one.id: one for one in after.instances}
+    found = []
+    for old in before.instances:
+        new = now.get(old.id)
+        if new is old:
+            continue
+        found += [
+            Violation(rule=rule, subject=old.id, sentence=f"Instance {old.id} {sentence}")
+            for rule, sentence in _changed(old, new)
+        ]
+    return found
+
+
+def _changed(old: Instance, new: Instance | None) -> Iterable[tuple[Rule, str]]:
+    if new is None:
+        if old.phase is not Phase.TERMINATED:
+            yield Rule.VANISHED, f"was {old.phase.name.lower()} and is forgotten"
+        return
+    if (new.incarnation, new.phase) < (old.incarnation, old.phase):
+        was, now = f"{old.incarnation}/{old.phase.name}", f"{new.incarnation}/{new.phase.name}"
+        yield Rule.PHASE_SHRANK, f"went back from {was} to {now}"
+    if new.incarnation > old.incarnation and old.phase is not Phase.STOPPED:
+        yield Rule.PHASE_SHRANK, f"began incarnation {new.incarnation} while it was {old.phase.name.lower()}"
+    if new.epoch < old.epoch:
+        yield Rule.EPOCH_SHRANK, f"went back from epoch {old.epoch} to {new.epoch}"
+    if new.host_id != old.host_id and new.epoch <= old.epoch:
+        yield Rule.MOVED_WITHOUT_EPOCH, f"went from {old.host_id} to {new.host_id} in epoch {new.epoch}"
+    if old.wish is Wish.TERMINATED and new.wish is not Wish.TERMINATED:
+        yield Rule.REVIVED, f"was to be terminated and is now to be {new.wish.value}"
+    if old.phase is Phase.TERMINATED and new.phase is not Phase.TERMINATED:
+        yield Rule.REVIVED, f"was terminated and is {new.phase.name.lower()}"
+    if (old.nic.private_ip, old.nic.mac) != (new.nic.private_ip, new.nic.mac):
+        yield Rule.ADDRESS_CHANGED, f"had {old.nic.private_ip} ({old.nic.mac}) and has {new.nic.private_ip} ({new.nic.mac})"
+
+
+Since = Mapping[tuple[Rule, str], float]
+
+
+def outlasting(since: Since, found: Sequence[Violation], now: float) -> tuple[Since, list[Violation]]:
+    """Which of `found` have lasted longer than a healthy cloud may take, and since when each has been seen.
+
+    `since` is what the last call answered (empty at first); `now` only ever grows (a monotonic clock).
+    """
+    seen: dict[tuple[Rule, str], float] = {}
+    lasting = []
+    for violation in found:
+        key = (violation.rule, violation.subject)
+        first = seen.setdefault(key, since.get(key, now))
+        if now - first >= violation.grace_s:
+            lasting.append(violation)
+    return seen, lasting

@@ -1,0 +1,408 @@
+"""Goal: each invariant speaks when it is broken, and keeps silent in a cloud in good order.
+
+Method: one small healthy cloud written out by hand, then one change at a time, each with the rules that must complain.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+from msgspec.structs import replace
+
+from alto.model.balancers import AutoScalingGroup, LaunchSpec, LoadBalancer, Target
+from alto.model.hosts import Capabilities, Host, HostState
+from alto.model.instances import Instance, Nic, Phase, RootVolume, Wish
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.model.records import Record
+from alto.plan.audit import Found, HostSeen, Rule, State, Violation, audit, audit_change, outlasting
+
+R = TypeVar("R", bound=Record)
+
+PLACE = {"account": "000000000001", "region": "us-east-1"}
+
+
+def host(number: int) -> Host:
+    capabilities = Capabilities(kind="fake", accelerator="none", vcpus=4, memory_mib=1024)
+    return Host(
+        id=f"h-{number}",
+        name=f"host{number}",
+        capabilities=capabilities,
+        vcpus=4,
+        memory_mib=1024,
+        vcpus_used=1,
+        memory_mib_used=256,
+        instances=1,
+        joined_at=0,
+    )
+
+
+def instance(number: int) -> Instance:
+    return Instance(
+        id=f"i-{number}",
+        **PLACE,
+        reservation_id="r-1",
+        launch_index=number,
+        launched_at=10.0,
+        created_at=10.0,
+        image_id="ami-1",
+        image_source="tiny",
+        instance_type="m1.tiny",
+        vcpus=1,
+        memory_mib=256,
+        zone="us-east-1a",
+        nic=Nic(
+            interface_id=f"eni-{number}",
+            attachment_id=f"eni-attach-{number}",
+            subnet_id="subnet-1",
+            vpc_id="vpc-1",
+            mac=f"02:00:00:00:00:0{number}",
+            private_ip=f"172.31.0.{number}",
+            public_ip=f"127.64.0.{number}",
+            group_ids=("sg-1",),
+        ),
+        root=RootVolume(volume_id=f"vol-{number}", size_gib=1),
+        hostname=f"ip-172-31-0-{number}.ec2.internal",
+        client_token="token",
+        group_name="web",
+        host_id=f"h-{number}",
+        epoch=1,
+        phase=Phase.RUNNING,
+    )
+
+
+def interface(number: int) -> NetworkInterface:
+    return NetworkInterface(
+        id=f"eni-{number}",
+        **PLACE,
+        vpc_id="vpc-1",
+        subnet_id="subnet-1",
+        zone="us-east-1a",
+        mac=f"02:00:00:00:00:0{number}",
+        private_ip=f"172.31.0.{number}",
+        public_ip=f"127.64.0.{number}",
+        instance_id=f"i-{number}",
+    )
+
+
+def target(number: int, *, draining: bool = False) -> Target:
+    return Target(instance_id=f"i-{number}", vpc_id="vpc-1", private_ip=f"172.31.0.{number}", port=80, draining=draining)
+
+
+BALANCER = LoadBalancer(
+    id="lb-1",
+    **PLACE,
+    name="web",
+    address="127.64.0.9",
+    created_at=0,
+    host_id="h-1",
+    targets=(target(1), target(2)),
+    ready=True,
+)
+GROUP = AutoScalingGroup(
+    id="asg-1",
+    **PLACE,
+    name="web",
+    desired=2,
+    launch=LaunchSpec(image_id="ami-1", instance_type="m1.tiny"),
+    load_balancer_id="lb-1",
+    created_at=0,
+)
+
+HEALTHY = State(
+    hosts=(host(1), host(2)),
+    instances=(instance(1), instance(2)),
+    interfaces=(interface(1), interface(2)),
+    volumes=tuple(
+        Volume(id=f"vol-{n}", **PLACE, zone="us-east-1a", size_gib=1, created_at=0, instance_id=f"i-{n}") for n in (1, 2)
+    ),
+    subnets=(Subnet(id="subnet-1", **PLACE, vpc_id="vpc-1", cidr="172.31.0.0/20", zone="us-east-1a"),),
+    pools=(
+        AddressPool(id="subnet-1", cidr="172.31.0.0/20", size=4091, used=2),
+        AddressPool(id="public", cidr="127.64.0.0/16", size=65531, used=3),
+    ),
+    addresses=(
+        PublicAddress(id="127.64.0.1", **PLACE, owner_id="i-1"),
+        PublicAddress(id="127.64.0.2", **PLACE, owner_id="i-2"),
+        PublicAddress(id="127.64.0.9", **PLACE, owner_id="lb-1"),
+    ),
+    balancers=(BALANCER,),
+    groups=(GROUP,),
+)
+
+SEEN = (
+    HostSeen(
+        host_id="h-1",
+        machines=(Found(instance_id="i-1", incarnation=1, on=True),),
+        ports=("eni-1",),
+        balancers={"lb-1": ("i-1", "i-2")},
+    ),
+    HostSeen(host_id="h-2", machines=(Found(instance_id="i-2", incarnation=1, on=True),), ports=("eni-2",), balancers={}),
+)
+
+
+def changed(rows: tuple[R, ...] | object, id: str, **values: object) -> tuple[R, ...]:
+    assert isinstance(rows, tuple)
+    assert any(row.id == id for row in rows)
+    return tuple(replace(row, **values) if row.id == id else row for row in rows)
+
+
+def without(rows: object, id: str) -> tuple[R, ...]:
+    assert isinstance(rows, tuple)
+    return tuple(row for row in rows if row.id != id)
+
+
+def instances(id: str, **values: object) -> State:
+    return replace(HEALTHY, instances=changed(HEALTHY.instances, id, **values))
+
+
+def rules(state: State, seen: tuple[HostSeen, ...] = ()) -> set[Rule]:
+    return {violation.rule for violation in audit(state, seen)}
+
+
+def test_a_cloud_in_good_order_and_an_empty_one_are_silent() -> None:
+    assert audit(HEALTHY, SEEN) == []
+    assert audit(HEALTHY) == []
+    assert audit(State()) == []
+    assert audit_change(HEALTHY, HEALTHY) == []
+
+
+NIC_2 = instance(2).nic
+
+BROKEN: list[tuple[str, State, set[Rule]]] = [
+    ("counter too low", replace(HEALTHY, hosts=changed(HEALTHY.hosts, "h-1", vcpus_used=0)), {Rule.HOST_COUNTERS}),
+    ("instances miscounted", replace(HEALTHY, hosts=changed(HEALTHY.hosts, "h-1", instances=2)), {Rule.HOST_COUNTERS}),
+    (
+        "room kept after the machine stopped",
+        instances("i-1", phase=Phase.STOPPED, wish=Wish.STOPPED),
+        {Rule.HOST_COUNTERS, Rule.BALANCER_TARGET, Rule.GROUP_SIZE},
+    ),
+    ("more memory than the host has", instances("i-1", memory_mib=2048), {Rule.HOST_OVERFULL, Rule.HOST_COUNTERS}),
+    ("more processors than the host has", instances("i-1", vcpus=5), {Rule.HOST_OVERFULL, Rule.HOST_COUNTERS}),
+    ("on a host that is not there", instances("i-1", host_id="h-9"), {Rule.HOST_UNKNOWN, Rule.HOST_COUNTERS}),
+    ("running nowhere", instances("i-1", host_id=None), {Rule.UNPLACED_PHASE, Rule.HOST_COUNTERS}),
+    (
+        "private address twice",
+        instances("i-2", nic=replace(NIC_2, private_ip="172.31.0.1")),
+        {Rule.ADDRESS_TWICE, Rule.INTERFACE_MISSING, Rule.BALANCER_TARGET},
+    ),
+    (
+        "hardware address twice",
+        replace(HEALTHY, interfaces=changed(HEALTHY.interfaces, "eni-2", mac="02:00:00:00:00:01")),
+        {Rule.ADDRESS_TWICE, Rule.INTERFACE_MISSING},
+    ),
+    (
+        "public address twice",
+        instances("i-2", nic=replace(NIC_2, public_ip="127.64.0.1")),
+        {Rule.ADDRESS_TWICE, Rule.ADDRESS_UNCLAIMED, Rule.ADDRESS_LEAKED, Rule.INTERFACE_MISSING},
+    ),
+    (
+        "public address of a balancer and an instance",
+        replace(HEALTHY, balancers=(replace(BALANCER, address="127.64.0.1"),)),
+        {Rule.ADDRESS_TWICE, Rule.ADDRESS_UNCLAIMED, Rule.ADDRESS_LEAKED},
+    ),
+    (
+        "claim missing",
+        replace(HEALTHY, addresses=without(HEALTHY.addresses, "127.64.0.1")),
+        {Rule.ADDRESS_UNCLAIMED, Rule.POOL_COUNTERS},
+    ),
+    (
+        "claim of a stranger",
+        replace(HEALTHY, addresses=changed(HEALTHY.addresses, "127.64.0.1", owner_id="i-7")),
+        {Rule.ADDRESS_UNCLAIMED, Rule.ADDRESS_LEAKED},
+    ),
+    (
+        "interface of nobody",
+        replace(HEALTHY, interfaces=(*HEALTHY.interfaces, replace(interface(3), instance_id="i-3"))),
+        {Rule.INTERFACE_LEAKED, Rule.POOL_COUNTERS},
+    ),
+    (
+        "instance without interface",
+        replace(HEALTHY, interfaces=without(HEALTHY.interfaces, "eni-1")),
+        {Rule.INTERFACE_MISSING, Rule.POOL_COUNTERS},
+    ),
+    (
+        "everything kept after termination",
+        instances("i-1", phase=Phase.TERMINATED, wish=Wish.TERMINATED),
+        {
+            Rule.HOST_COUNTERS,
+            Rule.INTERFACE_LEAKED,
+            Rule.VOLUME_LEAKED,
+            Rule.ADDRESS_LEAKED,
+            Rule.BALANCER_TARGET,
+            Rule.GROUP_SIZE,
+        },
+    ),
+    ("volume gone", replace(HEALTHY, volumes=without(HEALTHY.volumes, "vol-1")), {Rule.VOLUME_MISSING}),
+    (
+        "volume of nobody",
+        replace(HEALTHY, volumes=changed(HEALTHY.volumes, "vol-1", instance_id="i-7")),
+        {Rule.VOLUME_LEAKED, Rule.VOLUME_MISSING},
+    ),
+    ("pool counts wrongly", replace(HEALTHY, pools=changed(HEALTHY.pools, "public", used=4)), {Rule.POOL_COUNTERS}),
+    ("subnet counts wrongly", replace(HEALTHY, pools=changed(HEALTHY.pools, "subnet-1", used=1)), {Rule.POOL_COUNTERS}),
+    ("one token, two reservations", instances("i-2", reservation_id="r-2"), {Rule.TOKEN_TWICE}),
+    ("one place, two instances", instances("i-2", launch_index=1), {Rule.TOKEN_TWICE}),
+    ("should have stopped", instances("i-1", wish=Wish.STOPPED), {Rule.WISH_OPEN, Rule.GROUP_SIZE}),
+    ("should have gone", instances("i-1", wish=Wish.TERMINATED), {Rule.WISH_OPEN, Rule.GROUP_SIZE}),
+    (
+        "should run",
+        instances("i-1", phase=Phase.PREPARING),
+        {Rule.WISH_OPEN, Rule.BALANCER_TARGET},
+    ),
+    (
+        "waits and does not say why",
+        instances("i-1", phase=Phase.PENDING, host_id=None),
+        {Rule.WISH_UNEXPLAINED, Rule.HOST_COUNTERS, Rule.BALANCER_TARGET},
+    ),
+    (
+        "says there is no room, and there is",
+        instances("i-1", phase=Phase.PENDING, host_id=None, waiting_because="no host fits"),
+        {Rule.WISH_UNEXPLAINED, Rule.HOST_COUNTERS, Rule.BALANCER_TARGET},
+    ),
+    ("a member too few", replace(HEALTHY, groups=(replace(GROUP, desired=3),)), {Rule.GROUP_SIZE}),
+    ("a member too many", replace(HEALTHY, groups=(replace(GROUP, desired=1, waiting_because="x"),)), {Rule.GROUP_SIZE}),
+    ("group that should go", replace(HEALTHY, groups=(replace(GROUP, deleting=True),)), {Rule.GROUP_SIZE}),
+    ("member not behind it", replace(HEALTHY, balancers=(replace(BALANCER, targets=(target(1),)),)), {Rule.BALANCER_MISSING}),
+    (
+        "behind it at another's address",
+        replace(HEALTHY, balancers=(replace(BALANCER, targets=(target(1), replace(target(2), private_ip="172.31.0.7"))),)),
+        {Rule.BALANCER_TARGET},
+    ),
+    (
+        "stranger behind it",
+        replace(HEALTHY, balancers=(replace(BALANCER, targets=(target(1), target(2), target(3))),)),
+        {Rule.BALANCER_TARGET},
+    ),
+]
+
+
+@pytest.mark.parametrize(("state", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
+def test_each_broken_state_is_told(state: State, expected: set[Rule]) -> None:
+    found = audit(state)
+    assert {violation.rule for violation in found} == expected
+    assert all(violation.sentence and violation.subject for violation in found)
+
+
+def test_what_has_a_good_reason_is_silent() -> None:
+    full = replace(
+        instances("i-1", phase=Phase.PENDING, host_id=None, waiting_because="no host fits", vcpus=4),
+        hosts=(replace(host(1), instances=0, vcpus_used=0, memory_mib_used=0, state=HostState.DRAINING), host(2)),
+        balancers=(replace(BALANCER, targets=(target(2),)),),
+    )
+    assert rules(full) == set()
+    lost = replace(instances("i-1", wish=Wish.STOPPED), hosts=changed(HEALTHY.hosts, "h-1", state=HostState.UNREACHABLE))
+    assert rules(lost) == {Rule.GROUP_SIZE}
+    waiting = replace(HEALTHY, groups=(replace(GROUP, desired=3, waiting_because="no host fits"),))
+    assert rules(waiting) == set()
+    kept = replace(
+        HEALTHY,
+        volumes=(*HEALTHY.volumes, replace(HEALTHY.volumes[0], id="vol-kept", instance_id=None)),
+        addresses=(*HEALTHY.addresses, PublicAddress(id="127.64.0.8", **PLACE, owner_id="", elastic=True)),
+        pools=changed(HEALTHY.pools, "public", used=4),
+    )
+    assert rules(kept) == set()
+
+
+def on(*ids: str, incarnation: int = 1) -> tuple[Found, ...]:
+    return tuple(Found(instance_id=id, incarnation=incarnation, on=True) for id in ids)
+
+
+ENDED = replace(
+    HEALTHY,
+    instances=changed(HEALTHY.instances, "i-2", phase=Phase.TERMINATED, wish=Wish.TERMINATED),
+)
+
+HOSTS: list[tuple[str, State, dict[str, object], dict[str, object], set[Rule]]] = [
+    ("runs twice", HEALTHY, {"machines": on("i-1", "i-2")}, {}, {Rule.RUNS_TWICE, Rule.RUNS_UNKNOWN, Rule.PORT_MISSING}),
+    ("runs what nobody knows", HEALTHY, {"machines": on("i-1", "i-7")}, {}, {Rule.RUNS_UNKNOWN}),
+    ("does not run what it should", HEALTHY, {"machines": ()}, {}, {Rule.RUNNING_UNSEEN}),
+    (
+        "has it, switched off",
+        HEALTHY,
+        {"machines": (Found(instance_id="i-1", incarnation=1, on=False),)},
+        {},
+        {Rule.RUNNING_UNSEEN},
+    ),
+    ("runs an incarnation of the future", HEALTHY, {"machines": on("i-1", incarnation=2)}, {}, {Rule.RUNS_OUTDATED}),
+    ("runs an old incarnation", instances("i-1", incarnation=2), {}, {}, {Rule.RUNS_OUTDATED}),
+    ("port of nobody", HEALTHY, {"ports": ("eni-1", "eni-7")}, {}, {Rule.PORT_LEAKED}),
+    ("port on the wrong host", HEALTHY, {"ports": ("eni-1", "eni-2")}, {}, {Rule.PORT_LEAKED}),
+    ("machine without port", HEALTHY, {"ports": ()}, {}, {Rule.PORT_MISSING}),
+    ("balancer not there", HEALTHY, {"balancers": {}}, {}, {Rule.BALANCER_MISSING}),
+    ("balancer of nobody", HEALTHY, {}, {"balancers": {"lb-7": ()}}, {Rule.BALANCER_TARGET}),
+    ("sends to a stranger", HEALTHY, {"balancers": {"lb-1": ("i-1", "i-7")}}, {}, {Rule.BALANCER_TARGET}),
+    (
+        "sends to one that drains",
+        replace(HEALTHY, balancers=(replace(BALANCER, targets=(target(1), target(2, draining=True))),)),
+        {},
+        {},
+        {Rule.BALANCER_TARGET},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("state", "first", "second", "expected"), [case[1:] for case in HOSTS], ids=[case[0] for case in HOSTS]
+)
+def test_each_broken_host_is_told(
+    state: State, first: dict[str, object], second: dict[str, object], expected: set[Rule]
+) -> None:
+    seen = (replace(SEEN[0], **first), replace(SEEN[1], **second))
+    assert rules(state, seen) == expected
+
+
+def test_a_terminated_machine_still_there_is_wrong_at_once() -> None:
+    found = audit(ENDED, SEEN)
+    at_once = {violation.rule for violation in found if violation.grace_s == 0}
+    assert {Rule.RUNS_UNKNOWN, Rule.PORT_LEAKED} <= at_once
+
+
+CHANGES: list[tuple[str, Callable[[Instance], Instance | None], set[Rule]]] = [
+    ("phase back", lambda one: replace(one, phase=Phase.PREPARING), {Rule.PHASE_SHRANK}),
+    ("incarnation back", lambda one: replace(one, incarnation=0), {Rule.PHASE_SHRANK}),
+    ("next incarnation while it runs", lambda one: replace(one, incarnation=2, phase=Phase.PLACED), {Rule.PHASE_SHRANK}),
+    ("epoch back", lambda one: replace(one, epoch=0), {Rule.EPOCH_SHRANK}),
+    ("moved in the same epoch", lambda one: replace(one, host_id="h-2"), {Rule.MOVED_WITHOUT_EPOCH}),
+    ("forgotten alive", lambda one: None, {Rule.VANISHED}),
+    ("other address", lambda one: replace(one, nic=replace(one.nic, private_ip="172.31.0.7")), {Rule.ADDRESS_CHANGED}),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), [case[1:] for case in CHANGES], ids=[case[0] for case in CHANGES])
+def test_each_forbidden_change_is_told(change: Callable[[Instance], Instance | None], expected: set[Rule]) -> None:
+    after = change(instance(1))
+    rows = (*((after,) if after is not None else ()), instance(2))
+    found = audit_change(HEALTHY, replace(HEALTHY, instances=rows))
+    assert {violation.rule for violation in found} == expected
+    assert {violation.subject for violation in found} == {"i-1"}
+
+
+def test_the_terminated_stay_so_and_may_be_forgotten() -> None:
+    terminating = instances("i-1", wish=Wish.TERMINATED)
+    assert {v.rule for v in audit_change(terminating, instances("i-1", wish=Wish.RUNNING, phase=Phase.STOPPED))} == {
+        Rule.REVIVED
+    }
+    terminated = instances("i-1", wish=Wish.TERMINATED, phase=Phase.TERMINATED)
+    assert audit_change(terminating, terminated) == []
+    assert audit_change(terminated, replace(HEALTHY, instances=without(HEALTHY.instances, "i-1"))) == []
+
+
+def test_a_start_of_a_stopped_instance_and_a_move_in_a_new_epoch_are_fine() -> None:
+    stopped = instances("i-1", wish=Wish.STOPPED, phase=Phase.STOPPED)
+    assert audit_change(stopped, instances("i-1", incarnation=2, phase=Phase.PENDING)) == []
+    assert audit_change(HEALTHY, instances("i-1", host_id="h-2", epoch=2)) == []
+
+
+def test_only_what_lasts_longer_than_its_grace_is_reported() -> None:
+    def wrong(grace_s: float, subject: str = "i-1") -> Violation:
+        return Violation(rule=Rule.WISH_OPEN, subject=subject, sentence="...", grace_s=grace_s)
+
+    since, lasting = outlasting({}, [wrong(0.0)], 100.0)
+    assert lasting == [wrong(0.0)]
+    since, lasting = outlasting({}, [wrong(60.0)], 100.0)
+    assert lasting == []
+    since, lasting = outlasting(since, [wrong(60.0), wrong(60.0, "i-2")], 160.0)
+    assert lasting == [wrong(60.0)]
+    since, lasting = outlasting(since, [], 170.0)
+    since, lasting = outlasting(since, [wrong(60.0)], 180.0)
+    assert lasting == []
