@@ -75,3 +75,10 @@ class Impossible(AltoError):
     """The outside will never do what it was asked (a broken image, say): no use trying again."""
 
     code = "impossible"
+
+
+class Unavailable(AltoError):
+    """A part of Alto itself cannot do this now (its disk failed or is full); nothing is promised about this request."""
+
+    code = "unavailable"
+    retryable = True

@@ -18,6 +18,7 @@ from alto.model.errors import (
     NoCapacity,
     NotFound,
     Refused,
+    Unavailable,
 )
 
 
@@ -65,6 +66,7 @@ _BY_CLASS: tuple[tuple[type[AltoError], str, int], ...] = (
     (CapacityExceeded, "ResourceLimitExceeded", 400),
     (Conflict, "Unavailable", 503),
     (DriverFault, "Unavailable", 503),
+    (Unavailable, "Unavailable", 503),
     (Impossible, "OperationNotPermitted", 400),
 )
 

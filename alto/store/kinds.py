@@ -1,0 +1,30 @@
+"""Every kind of record that a store holds. A kind that is not here has no table; `tests/store` compares with the model."""
+
+from alto.model.accounts import AccessKey, Account, ClientToken
+from alto.model.balancers import AutoScalingGroup, LoadBalancer
+from alto.model.hosts import Host
+from alto.model.images import Image, KeyPair
+from alto.model.instances import Instance
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecurityGroup, Subnet, Volume, Vpc
+from alto.model.records import Record
+from alto.store.leases import Lease
+
+KINDS: tuple[type[Record], ...] = (
+    AccessKey,
+    Account,
+    AddressPool,
+    AutoScalingGroup,
+    ClientToken,
+    Host,
+    Image,
+    Instance,
+    KeyPair,
+    Lease,
+    LoadBalancer,
+    NetworkInterface,
+    PublicAddress,
+    SecurityGroup,
+    Subnet,
+    Volume,
+    Vpc,
+)

@@ -1,0 +1,96 @@
+"""The SQL of a kind, written from what its Record class declares; nobody writes SQL for one kind by hand.
+
+One table per kind: `id`, `version`, `body` (the record as JSON) and one generated column per declared field, named by its
+path. The body is the truth; the generated columns cannot disagree with it. Not here: when tables are made or changed
+(`migrations.py`).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from alto.model.records import Record
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_KEPT = frozenset({"id", "version", "body"})
+
+
+class Table(NamedTuple):
+    """`definition` is everything that makes the table, in order; when it differs from a file's, the table is made anew."""
+
+    name: str
+    definition: tuple[str, ...]
+    indexes: tuple[tuple[str, ...], ...]
+    guards: Mapping[str, str]  # constraint name -> the declared condition
+    unique: Mapping[str, str]  # SQLite's words for the violated key -> the key's name in AlreadyExists
+
+    find: str
+    insert: str
+    update: str
+    delete: str
+
+    def page_of(self, fields: tuple[str, ...]) -> str:
+        """Parameters: one value per field, then `after` and the limit. Raises: ValueError: no index begins with them."""
+        self._need_index(fields)
+        conditions = "".join(f"{_quoted(field)} IS ? AND " for field in fields)
+        return f"SELECT id, version FROM {_quoted(self.name)} WHERE {conditions}id > ? ORDER BY id LIMIT ?"
+
+    def number_of(self, fields: tuple[str, ...]) -> str:
+        self._need_index(fields)
+        conditions = " AND ".join(f"{_quoted(field)} IS ?" for field in fields) or "1"
+        return f"SELECT count(*) FROM {_quoted(self.name)} WHERE {conditions}"
+
+    def _need_index(self, fields: tuple[str, ...]) -> None:
+        wanted = set(fields)
+        if wanted and not any(set(index[: len(wanted)]) == wanted for index in self.indexes):
+            raise ValueError(f"{self.name} has no index that begins with ({', '.join(sorted(wanted))}): declare it in INDEXES")
+
+
+def table_of(kind: type[Record]) -> Table:
+    name = kind.KIND
+    table = _quoted(name)
+    guards = {f"guard_{number}": guard for number, guard in enumerate(kind.GUARDS, 1)}
+    columns: dict[str, None] = {}  # a set that keeps its order
+    for index in (*kind.INDEXES, *kind.UNIQUE):
+        columns.update(dict.fromkeys(index))
+    for guard in guards.values():
+        columns.update(dict.fromkeys(word for word in _WORD.findall(guard) if _is_field(kind, word)))
+    if clash := _KEPT & columns.keys():
+        raise ValueError(f"{name}: the store keeps {', '.join(sorted(clash))} for itself")
+
+    lines = ["id TEXT PRIMARY KEY NOT NULL", "version INTEGER NOT NULL", "body TEXT NOT NULL"]
+    # VIRTUAL, not STORED: an update then leaves alone the indexes whose fields did not change (14 against 28 us measured).
+    lines += [f"{_quoted(c)} ANY GENERATED ALWAYS AS (json_extract(body, '$.{c}')) VIRTUAL" for c in columns]
+    for constraint, guard in guards.items():
+        condition = _WORD.sub(lambda word: _quoted(word[0]) if word[0] in columns else word[0], guard)
+        lines.append(f"CONSTRAINT {constraint} CHECK ({condition})")
+    definition = [f"CREATE TABLE {table} ({', '.join(lines)}) STRICT"]
+    for index in kind.INDEXES:
+        # The id makes a page of one condition a walk along the index, in order.
+        definition.append(_index("INDEX", f"{name}:{'+'.join(index)}", table, (*index, "id")))
+    for index in kind.UNIQUE:
+        # SQL's own rule is ours: rows with a null in the key never collide.
+        definition.append(_index("UNIQUE INDEX", f"{name}:unique:{'+'.join(index)}", table, index))
+    return Table(
+        name=name,
+        definition=tuple(definition),
+        indexes=(*kind.INDEXES, *kind.UNIQUE),
+        guards=guards,
+        unique={", ".join(f"{name}.{f}" for f in key): ", ".join(key) for key in (("id",), *kind.UNIQUE)},
+        find=f"SELECT version, body FROM {table} WHERE id = ?",
+        insert=f"INSERT INTO {table} (id, version, body) VALUES (?, ?, ?)",
+        update=f"UPDATE {table} SET version = ?, body = ? WHERE id = ? AND version = ?",
+        delete=f"DELETE FROM {table} WHERE id = ?",
+    )
+
+
+def _index(what: str, name: str, table: str, columns: tuple[str, ...]) -> str:
+    return f"CREATE {what} {_quoted(name)} ON {table} ({', '.join(map(_quoted, columns))})"
+
+
+def _is_field(kind: type[Record], word: str) -> bool:
+    return word.partition(".")[0] in kind.__struct_fields__
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

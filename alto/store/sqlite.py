@@ -1,0 +1,501 @@
+"""The store of one machine: SQLite through apsw, one writer, group commit.
+
+Bodies run on the event loop, one after another, on the one connection that writes; only the commit, which waits for the
+disk, runs in a thread of its own. While one group commits, the next gathers. Nothing is told to anybody before its commit
+has returned. Reads run inline on a read-only connection and see the last commit.
+
+Invariant: a version is given out once in the life of a file, even if its transaction is rolled back. So an object that
+was decoded for (kind, id, version) is right for ever, and the cache of decoded objects needs no invalidation.
+
+Not here: SQL of kinds (`schema.py`), making and changing tables (`migrations.py`), watches (`watches.py`).
+"""
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from types import CoroutineType
+from typing import TypeVar, cast
+
+import apsw
+import msgspec
+from msgspec.structs import replace
+
+from alto.model.errors import AlreadyExists, CapacityExceeded, Conflict, NotFound, Unavailable
+from alto.model.records import Record
+from alto.store.kinds import KINDS
+from alto.store.migrations import get_meta, migrate, set_meta
+from alto.store.schema import Table, table_of
+from alto.store.store import Reader, Tx, Watch
+from alto.store.watches import Change, ChangeSet
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Record)
+
+# Bodies that share one commit. Each runs on the event loop, so this also bounds how long the loop is held.
+GROUP_MAX = 64
+# Decoded rows kept per kind; an instance takes some 4 KiB.
+CACHED_ROWS_MAX = 20_000
+# How many versions one start, or one refill, sets aside: so that a number is on the disk before it is used.
+VERSIONS_RESERVED = 1_000_000
+VERSIONS_REFILL = 100_000
+BUSY_TIMEOUT_MS = 5_000
+CACHE_KIB = 16_384
+
+# After these nobody knows what is on the disk; only a restart, which reads it again, does.
+_FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
+
+
+class MemoryDisk:
+    """What a simulated machine's disk keeps of its store: outlives the store, as a file outlives its process."""
+
+    def __init__(self, image: bytes | None = None) -> None:
+        self.connection = apsw.Connection(":memory:")
+        if image is not None:
+            self.connection.deserialize("main", image)
+
+    def image(self) -> bytes:
+        return self.connection.serialize("main")
+
+
+class _Job:
+    """One write: what to run, and who waits for it."""
+
+    __slots__ = ("body", "changes", "error", "future", "result")
+
+    def __init__(self, body: Callable[[Tx], object], future: asyncio.Future[object]) -> None:
+        self.body = body
+        self.future = future
+        self.changes: set[Change] = set()
+        self.result: object = None
+        self.error: BaseException | None = None
+
+    def tell(self) -> None:
+        if self.future.done():  # the caller was cancelled
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        elif isinstance(self.error, StopIteration):
+            self.future.set_exception(RuntimeError("the body raised StopIteration"))
+        else:
+            self.future.set_exception(self.error)
+
+
+class _Rows:
+    """How records of one kind become rows and back."""
+
+    def __init__(self, kind: type[Record]) -> None:
+        self.kind = kind
+        self.table: Table = table_of(kind)
+        self.decode = msgspec.json.Decoder(kind).decode
+        self.cached: dict[str, Record] = {}
+        self.where_sql: dict[tuple[str, ...], str] = {}
+        self.count_sql: dict[tuple[str, ...], str] = {}
+
+    def keep(self, record: Record) -> None:
+        if len(self.cached) >= CACHED_ROWS_MAX and record.id not in self.cached:
+            self.cached.clear()
+        self.cached[record.id] = record
+
+
+_Kinds = dict[type[Record], _Rows]
+_encode = msgspec.json.Encoder().encode
+
+
+class _View:
+    """A `Reader` for as long as its transaction lasts."""
+
+    def __init__(self, connection: apsw.Connection, kinds: _Kinds) -> None:
+        self._connection = connection
+        self._kinds = kinds
+
+    def end(self) -> None:
+        # A body that kept its view would otherwise read or write outside any transaction.
+        del self._connection, self._kinds
+
+    def get(self, kind: type[R], id: str) -> R:
+        record = self.find(kind, id)
+        if record is None:
+            raise NotFound(kind.KIND, id)
+        return record
+
+    def find(self, kind: type[R], id: str) -> R | None:
+        rows = self._kinds[kind]
+        row = self._connection.execute(rows.table.find, (id,)).fetchone()
+        if row is None:
+            return None
+        cached = rows.cached.get(id)
+        if cached is None or cached.version != row[0]:
+            cached = rows.decode(row[1])
+            rows.keep(cached)
+        return cast(R, cached)
+
+    def where(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **equals: object) -> list[R]:
+        rows = self._kinds[kind]
+        fields = tuple(equals)
+        sql = rows.where_sql.get(fields)
+        if sql is None:
+            sql = rows.where_sql[fields] = rows.table.page_of(fields)
+        values = (*map(_plain, equals.values()), after or "", -1 if limit is None else limit)
+        cached = rows.cached.get
+        found: list[Record] = []
+        # Ids and versions only: of rows that are in the cache, not even the bytes are fetched.
+        for id, version in cast(list[tuple[str, int]], self._connection.execute(sql, values).fetchall()):
+            record = cached(id)
+            if record is None or record.version != version:
+                record = cast(Record, self.find(kind, id))
+            found.append(record)
+        return cast(list[R], found)
+
+    def count(self, kind: type[R], **equals: object) -> int:
+        rows = self._kinds[kind]
+        fields = tuple(equals)
+        sql = rows.count_sql.get(fields)
+        if sql is None:
+            sql = rows.count_sql[fields] = rows.table.number_of(fields)
+        return cast(int, self._connection.execute(sql, tuple(map(_plain, equals.values()))).get)
+
+
+def _plain(value: object) -> int | float | str | None:
+    """As `json_extract` would answer it: enumerations by value, truth as 1 and 0."""
+    builtin = msgspec.to_builtins(value)
+    if isinstance(builtin, bool):
+        return int(builtin)
+    if builtin is None or isinstance(builtin, int | float | str):
+        return builtin
+    raise ValueError(f"no index holds a {type(value).__name__}")
+
+
+class _Transaction(_View):
+    """A `Tx`."""
+
+    def __init__(
+        self, connection: apsw.Connection, kinds: _Kinds, next_version: Callable[[], int], changes: set[Change]
+    ) -> None:
+        super().__init__(connection, kinds)
+        self._next_version = next_version
+        self._changes = changes
+
+    def put(self, record: R) -> R:
+        rows = self._kinds[type(record)]
+        version = self._next_version()
+        written = replace(record, version=version)
+        body = _encode(written).decode()
+        try:
+            if record.version == 0:
+                self._connection.execute(rows.table.insert, (record.id, version, body))
+            else:
+                self._connection.execute(rows.table.update, (version, body, record.id, record.version))
+                if self._connection.changes() == 0:
+                    raise Conflict(f"The {record.KIND} '{record.id}' changed meanwhile")
+        except apsw.ConstraintError as error:
+            raise _refusal(rows.table, error) from error
+        rows.keep(written)
+        self._changes.add((record.KIND, record.id))
+        return written
+
+    def delete(self, kind: type[R], id: str) -> None:
+        self._connection.execute(self._kinds[kind].table.delete, (id,))
+        if self._connection.changes():
+            self._changes.add((kind.KIND, id))
+
+
+def _refusal(table: Table, error: apsw.ConstraintError) -> Exception:
+    """SQLite says "UNIQUE constraint failed: t.a, t.b" and "CHECK constraint failed: guard_1"."""
+    broken = str(error).partition("constraint failed: ")[2]
+    if broken in table.unique:
+        return AlreadyExists(table.name, table.unique[broken])
+    if broken in table.guards:
+        return CapacityExceeded(f"The {table.name} would break its limit: {table.guards[broken]}")
+    return error
+
+
+class SqliteStore:
+    """A `Store`. Belongs to the event loop that made it. Make one with `open` or `inline`."""
+
+    def __init__(
+        self,
+        writer: apsw.Connection,
+        reader: apsw.Connection,
+        kinds: Sequence[type[Record]],
+        *,
+        failed: Callable[[BaseException], None],
+        pause: Callable[[], Awaitable[None]] | None,
+        owner: apsw.Connection | None = None,
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._owner = owner
+        self._kinds: _Kinds = {kind: _Rows(kind) for kind in kinds}
+        self._failed = failed
+        self._pause = pause
+        self._watches: set[ChangeSet] = set()
+        self._waiting: deque[_Job] = deque()
+        self._busy = False  # a group is scheduled, running or committing
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._in_body = False
+        self._closed = False
+        self._broken: Unavailable | None = None
+        self._version = self._reserved = _as_int(get_meta(writer, "versions_reserved"))
+        self._reserving = 0
+        self._committer = None if pause is not None else _Committer(writer, asyncio.get_running_loop())
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, failed: Callable[[BaseException], None], kinds: Sequence[type[Record]] = KINDS
+    ) -> "SqliteStore":
+        """The store in file `path`, made or upgraded as needed. `failed` is called once, when the disk let us down: the
+        process should end and start again, because only a fresh start knows what is on the disk.
+
+        Raises: Unavailable: another process has it, or it is of a newer version.
+        """
+        owner = _own(path)
+        writer = apsw.Connection(str(path))
+        writer.set_busy_timeout(BUSY_TIMEOUT_MS)
+        writer.execute("PRAGMA journal_mode = WAL").fetchall()
+        writer.execute("PRAGMA synchronous = FULL")
+        writer.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        migrate(writer, kinds, path=path)
+        reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        reader.set_busy_timeout(BUSY_TIMEOUT_MS)
+        reader.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        return cls(writer, reader, kinds, failed=failed, pause=None, owner=owner)
+
+    @classmethod
+    def inline(
+        cls, disk: MemoryDisk, *, pause: Callable[[], Awaitable[None]], kinds: Sequence[type[Record]] = KINDS
+    ) -> "SqliteStore":
+        """The same without threads, for the simulator: each write awaits `pause` before and after its transaction. To crash,
+        drop it and make another on the same disk: a transaction never spans an await, so it is there or it is not."""
+        migrate(disk.connection, kinds, path=None)
+
+        def failed(error: BaseException) -> None:
+            raise error
+
+        return cls(disk.connection, disk.connection, kinds, failed=failed, pause=pause)
+
+    async def write(self, body: Callable[[Tx], T]) -> T:
+        self._check()
+        job = _Job(body, asyncio.get_running_loop().create_future())
+        if self._pause is None:
+            self._waiting.append(job)
+            self._idle.clear()
+            self._wake()
+        else:
+            await self._pause()
+            self._check()
+            if self._run([job]):
+                self._committed([job], _commit(self._writer))
+            await self._pause()
+        return cast(T, await job.future)
+
+    def read(self, body: Callable[[Reader], T]) -> T:
+        if self._in_body:
+            raise RuntimeError("read inside a transaction would see another state: use its own tx")
+        view = _View(self._reader, self._kinds)
+        try:
+            self._reader.execute("BEGIN")
+            try:
+                return _not_a_coroutine(body(view))
+            finally:
+                self._reader.execute("COMMIT")
+        except apsw.Error as error:
+            raise _unavailable(error) from error
+        finally:
+            view.end()
+
+    def watch(self, *kinds: type[Record]) -> Watch:
+        watch = ChangeSet([kind.KIND for kind in kinds], self._watches.discard)
+        self._watches.add(watch)
+        return watch
+
+    async def close(self) -> None:
+        """What was asked before is still done; what comes later is Unavailable. Idempotent."""
+        already, self._closed = self._closed, True
+        await self._idle.wait()
+        if already or self._committer is None:  # a MemoryDisk is its owner's
+            return
+        self._committer.close()
+        self._reader.close()
+        self._writer.close()
+        if self._owner is not None:
+            self._owner.close()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Unavailable("The store is closed")
+        if self._broken is not None:
+            raise Unavailable(str(self._broken)) from self._broken.__cause__
+
+    # A group: gathered on one turn of the loop (_wake), run on the next (_next_group), committed in the thread, told.
+
+    def _wake(self) -> None:
+        if not self._busy:
+            self._busy = True
+            asyncio.get_running_loop().call_soon(self._next_group)
+
+    def _next_group(self) -> None:
+        while self._waiting:
+            jobs = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
+            if self._run(jobs):
+                assert self._committer is not None
+                self._committer.commit(lambda error, jobs=jobs: self._group_done(jobs, error))  # type: ignore[misc]
+                return
+        self._busy = False
+        self._idle.set()
+
+    def _group_done(self, jobs: list[_Job], error: BaseException | None) -> None:
+        self._committed(jobs, error)
+        self._next_group()
+
+    def _run(self, jobs: list[_Job]) -> bool:
+        """Run the bodies in one transaction. True: it waits for its commit. False: nothing changed, and all were told."""
+        if self._broken is not None:
+            return self._abandon(jobs, self._broken)
+        alone = len(jobs) == 1  # what a single body changed is undone with the whole transaction
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            self._reserve_versions()
+            for job in jobs:
+                if not alone:
+                    self._writer.execute("SAVEPOINT body")
+                self._run_body(job)
+                if not alone:
+                    if job.error is not None:
+                        self._writer.execute("ROLLBACK TO body")
+                    self._writer.execute("RELEASE body")
+            if any(job.changes for job in jobs):
+                return True
+            self._writer.execute("ROLLBACK")
+            self._reserving = 0
+        except BaseException as error:
+            return self._abandon(jobs, error)
+        for job in jobs:
+            job.tell()
+        return False
+
+    def _run_body(self, job: _Job) -> None:
+        tx = _Transaction(self._writer, self._kinds, self._next_version, job.changes)
+        self._in_body = True
+        try:
+            job.result = _not_a_coroutine(job.body(tx))
+        except BaseException as error:
+            if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
+                raise  # the disk, not the body: SQLite may have given up the whole transaction
+            job.error = error
+            job.changes = set()
+        finally:
+            self._in_body = False
+            tx.end()
+
+    def _abandon(self, jobs: list[_Job], error: BaseException) -> bool:
+        """Nothing of this group was done."""
+        self._reserving = 0
+        if self._writer.in_transaction:
+            try:
+                self._writer.execute("ROLLBACK")
+            except apsw.Error as second:
+                error = second
+        if isinstance(error, _FATAL) and self._broken is None:
+            self._broken = _unavailable(error)
+            self._failed(error)
+        for job in jobs:
+            job.error = job.error or _unavailable(error)
+            job.tell()
+        return False
+
+    def _committed(self, jobs: list[_Job], error: BaseException | None) -> None:
+        if error is not None:
+            self._abandon(jobs, error)
+            return
+        if self._reserving:
+            self._reserved, self._reserving = self._reserving, 0
+        changes = set().union(*(job.changes for job in jobs))
+        for watch in tuple(self._watches):
+            watch.add(changes)
+        for job in jobs:
+            job.tell()
+
+    def _next_version(self) -> int:
+        self._version += 1
+        if self._version > max(self._reserved, self._reserving):
+            raise RuntimeError(f"one transaction wrote more than {VERSIONS_REFILL} rows")
+        return self._version
+
+    def _reserve_versions(self) -> None:
+        if self._reserved - self._version < VERSIONS_REFILL:
+            self._reserving = self._version + VERSIONS_RESERVED
+            set_meta(self._writer, "versions_reserved", self._reserving)
+
+
+class _Committer:
+    """The thread that waits for the disk. It touches the connection only between `commit` and the call of `done`."""
+
+    def __init__(self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._wanted: queue.SimpleQueue[Callable[[BaseException | None], None] | None] = queue.SimpleQueue()
+        # A daemon: a disk that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="store-commit", daemon=True)
+        self._thread.start()
+
+    def commit(self, done: Callable[[BaseException | None], None]) -> None:
+        self._wanted.put(done)
+
+    def close(self) -> None:
+        self._wanted.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (done := self._wanted.get()) is not None:
+            error = _commit(self._connection)
+            try:
+                self._loop.call_soon_threadsafe(done, error)
+            except RuntimeError:
+                return  # the loop is closed: nobody is left to tell
+
+
+def _commit(connection: apsw.Connection) -> BaseException | None:
+    try:
+        connection.execute("COMMIT")
+    except BaseException as error:
+        return error
+    return None
+
+
+def _own(path: Path) -> apsw.Connection:
+    """One process at a time: SQLite's own lock, on a file of its own, so that readers of the store are not shut out."""
+    owner = apsw.Connection(str(path.with_name(path.name + ".owner")))
+    try:
+        owner.execute("BEGIN EXCLUSIVE")
+    except apsw.BusyError as error:
+        owner.close()
+        raise Unavailable(f"Another Alto runs on the store {path.name}: alto status") from error
+    return owner
+
+
+def _unavailable(error: BaseException) -> Unavailable:
+    if isinstance(error, Unavailable):
+        return error
+    if isinstance(error, apsw.FullError):
+        refusal = Unavailable("The store's disk is full: make room and try again")
+    elif isinstance(error, _FATAL):
+        refusal = Unavailable("The store's disk failed: Alto takes no more changes until it is started again")
+    else:
+        refusal = Unavailable("The store could not do this now: try again")
+    refusal.__cause__ = error
+    return refusal
+
+
+def _not_a_coroutine(result: T) -> T:
+    if isinstance(result, CoroutineType):
+        result.close()
+        raise TypeError("a transaction's body is a plain function: nothing may be awaited inside")
+    return result
+
+
+def _as_int(value: object) -> int:
+    return value if isinstance(value, int) else 0
