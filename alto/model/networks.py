@@ -153,3 +153,8 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str
     group_ids: tuple[str, ...]
     hop_limit: int = 1
+
+    @property
+    def device(self) -> str:
+        """The name of its tap inside the VPC's namespace. The kernel takes 15 characters; 12 of an id are enough there."""
+        return f"tap{self.id[-12:]}"

@@ -29,10 +29,11 @@ class FakeVpc(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FakeNetworks:
-    """What is on one simulated host."""
+    """What is on one simulated host. A plugged guest answers, unless its port is in `silent`."""
 
     def __init__(self) -> None:
         self.vpcs: dict[str, FakeVpc] = {}
+        self.silent: set[str] = set()
 
 
 class FakeNetwork:
@@ -73,6 +74,11 @@ class FakeNetwork:
             self._put(vpc, FakePort(port=port, machine=machine))
 
         await self._call("describe", effect)
+
+    async def reach(self, port: Port) -> bool:
+        await self._call("reach", lambda: None)
+        vpc = self._networks.vpcs.get(port.vpc_id)
+        return vpc is not None and port.id in vpc.ports and port.id not in self._networks.silent
 
     async def unplug(self, port_id: str, vpc_id: str) -> None:
         def effect() -> None:

@@ -96,3 +96,17 @@ def test_what_was_never_ensured_or_plugged_is_said() -> None:
         await network.remove_network("vpc-9")
 
     asyncio.run(scenario())
+
+
+def test_a_guest_answers_while_it_is_plugged_and_not_silent() -> None:
+    async def scenario() -> None:
+        networks = FakeNetworks()
+        network = driver(networks)
+        await network.ensure_network(plan(), [])
+        assert not await network.reach(port(1))
+        await network.plug(port(1), machine(1))
+        assert await network.reach(port(1))
+        networks.silent.add(port(1).id)
+        assert not await network.reach(port(1))
+
+    asyncio.run(scenario())
