@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from alto.model.errors import Refused
 from alto.model.records import Record
@@ -48,6 +48,11 @@ def check_page(
             "InvalidParameterValue",
             f"Value ( {max_results} ) for parameter maxResults is invalid. Expecting a value between {low} and {high}.",
         )
+
+
+def listing(name: str, items: Sequence[Any], next_token: str | None) -> dict[str, Any]:
+    """A Describe operation's answer: no NextToken on the last page."""
+    return {name: items} if next_token is None else {name: items, "NextToken": next_token}
 
 
 def page_of_records(

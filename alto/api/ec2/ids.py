@@ -1,0 +1,92 @@
+"""Ids as EC2 spells them, and the one way from an id in a request to the caller's own record.
+
+Invariant: an id of another account or another region is answered exactly like one that never was.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from alto.api.call import Call
+from alto.api.ec2.paging import Page, page_of_records
+from alto.model.errors import NotFound, Refused
+from alto.model.records import Record
+from alto.store.store import Reader
+
+R = TypeVar("R", bound=Record)
+
+_DIGITS = re.compile(r"[0-9a-f]{8}(?:[0-9a-f]{9})?")
+
+
+class _Spelling(NamedTuple):
+    prefix: str
+    malformed: str  # AWS's own code: the spelling of "ID" differs from kind to kind
+
+
+# By KIND of the record. "Error codes for the Amazon EC2 API".
+_SPELLINGS: dict[str, _Spelling] = {
+    "instance": _Spelling("i-", "InvalidInstanceID.Malformed"),
+    "image": _Spelling("ami-", "InvalidAMIID.Malformed"),
+    "vpc": _Spelling("vpc-", "InvalidVpcID.Malformed"),
+    "subnet": _Spelling("subnet-", "InvalidSubnetID.Malformed"),
+    "security_group": _Spelling("sg-", "InvalidGroupId.Malformed"),
+    "security_group_rule": _Spelling("sgr-", "InvalidSecurityGroupRuleId.Malformed"),
+    "network_interface": _Spelling("eni-", "InvalidNetworkInterfaceId.Malformed"),
+    "volume": _Spelling("vol-", "InvalidVolumeID.Malformed"),
+    "snapshot": _Spelling("snap-", "InvalidSnapshotID.Malformed"),
+}
+
+
+def check_id(kind: str, id: str) -> str:
+    """The id itself. Raises: Refused (Malformed) when it cannot be the id of a record of `kind`."""
+    spelling = _SPELLINGS.get(kind)
+    if spelling is None or (id.startswith(spelling.prefix) and _DIGITS.fullmatch(id, len(spelling.prefix))):
+        return id
+    expecting = "" if id.startswith(spelling.prefix) else f' (expecting "{spelling.prefix}...")'
+    raise Refused(spelling.malformed, f'Invalid id: "{id}"{expecting}')
+
+
+def owned(reader: Reader, call: Call, kind: type[R], id: str) -> R:
+    """The caller's record. Raises: Refused (Malformed), NotFound."""
+    check_id(kind.KIND, id)
+    record = reader.find(kind, id)
+    if record is None or not is_own(call, record):
+        raise NotFound(kind.KIND, id)
+    return record
+
+
+def all_owned(reader: Reader, call: Call, kind: type[R], ids: Sequence[str]) -> list[R]:
+    """The caller's records with these ids, each once, in id order. Raises: Refused (Malformed), NotFound."""
+    for id in ids:
+        check_id(kind.KIND, id)
+    return [owned(reader, call, kind, id) for id in sorted(set(ids))]
+
+
+def is_own(call: Call, record: Record) -> bool:
+    return getattr(record, "account", None) == call.account and getattr(record, "region", None) == call.region
+
+
+def page_of_own(
+    reader: Reader,
+    call: Call,
+    kind: type[R],
+    ids: Sequence[str],
+    matches: Callable[[R], bool],
+    max_results: int | None,
+    next_token: str | None,
+) -> Page[R]:
+    """What every Describe operation with ids, filters and pages shows of a kind that belongs to an account and a region.
+
+    `check_page` has seen `max_results`. Raises: Refused, NotFound.
+    """
+    if ids:
+        return Page([record for record in all_owned(reader, call, kind, ids) if matches(record)], None)
+    return page_of_records(
+        reader,
+        kind,
+        matches=matches,
+        max_results=max_results,
+        next_token=next_token,
+        account=call.account,
+        region=call.region,
+    )
