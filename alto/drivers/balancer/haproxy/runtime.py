@@ -1,0 +1,115 @@
+"""Talk to a running HAProxy over its stats socket ("Runtime API" in HAProxy's management guide, chapter 9.3).
+
+Here: one command per connection, and what we need of its tables as small records. Not here: what to change and when.
+The invariant: every wait has an end, and whatever goes wrong comes out as DriverFault.
+"""
+
+import asyncio
+import csv
+from pathlib import Path
+
+import msgspec
+
+from alto.kit.world import World
+from alto.model.errors import DriverFault
+
+ANSWER_S = 5.0
+ANSWER_BYTES_MAX = 16 * 1024 * 1024  # `show stat` says about 600 bytes for each server
+
+# Bits of srv_admin_state (include/haproxy/server-t.h, SRV_ADMF_*). The config's own "disabled" (0x04) is only a memory.
+_MAINT_BITS = 0x01 | 0x02 | 0x20
+_DRAIN_BITS = 0x08 | 0x10
+_STOPPED = 0  # srv_op_state: does not answer its checks
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """What HAProxy says of one server line."""
+
+    backend: str
+    name: str
+    address: str
+    port: int
+    maintenance: bool
+    draining: bool
+    up: bool
+    sessions: int = 0
+    check: str = ""  # the last check's outcome in HAProxy's words, "Layer4 timeout" for one
+
+
+class Runtime:
+    def __init__(self, world: World, socket: Path) -> None:
+        self._world = world
+        self.socket = socket
+
+    async def ask(self, command: str) -> str:
+        """The answer to one command, without the empty line that ends it. Raises: DriverFault."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                reader, writer = await self._world.net.connect_unix(self.socket)
+                try:
+                    writer.write(command.encode() + b"\n")
+                    await writer.drain()
+                    chunks: list[bytes] = []
+                    size = 0
+                    while chunk := await reader.read(65536):
+                        chunks.append(chunk)
+                        size += len(chunk)
+                        if size > ANSWER_BYTES_MAX:
+                            raise DriverFault("the balancer's answer has no end")
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError) as cause:
+            raise DriverFault("the balancer does not answer") from cause
+        return b"".join(chunks).decode(errors="replace").strip("\n")
+
+    async def tell(self, command: str) -> None:
+        """A command that says nothing, or what it changed, when it worked. Raises: DriverFault."""
+        answer = await self.ask(command)
+        for line in filter(None, answer.splitlines()):
+            # `set server ... addr` is the only one of ours that speaks on success.
+            if "changed from" not in line and "no need to change" not in line:
+                raise DriverFault("the balancer refused a change") from RuntimeError(f"{command}: {line}")
+
+    async def pid(self) -> int:
+        for line in (await self.ask("show info")).splitlines():
+            key, _, value = line.partition(":")
+            if key == "Pid":
+                return int(value)
+        raise DriverFault("the balancer did not say who it is")
+
+    async def server_state(self) -> str:
+        """As the server state file wants it."""
+        return await self.ask("show servers state") + "\n"
+
+    async def servers(self) -> dict[tuple[str, str], Server]:
+        """(backend, server) to what is true of it now."""
+        return parse_servers(await self.server_state(), await self.ask("show stat -1 4 -1"))
+
+
+def parse_servers(state: str, stat: str) -> dict[tuple[str, str], Server]:
+    """Join `show servers state` (version 1) and the server rows of `show stat`, each by the names in its header line."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for row in csv.DictReader(stat.removeprefix("# ").splitlines()):
+        rows[row["pxname"], row["svname"]] = row
+    lines = [line for line in state.splitlines() if line]
+    if len(lines) < 2 or lines[0] != "1":
+        raise DriverFault("the balancer speaks another version of its server state")
+    names = lines[1].removeprefix("# ").split()
+    servers: dict[tuple[str, str], Server] = {}
+    for line in lines[2:]:
+        values = dict(zip(names, line.split(" "), strict=False))
+        key = values["be_name"], values["srv_name"]
+        admin = int(values["srv_admin_state"])
+        row = rows.get(key, {})
+        servers[key] = Server(
+            backend=key[0],
+            name=key[1],
+            address=values["srv_addr"],
+            port=int(values["srv_port"]),
+            maintenance=bool(admin & _MAINT_BITS),
+            draining=bool(admin & _DRAIN_BITS),
+            up=int(values["srv_op_state"]) != _STOPPED,
+            sessions=int(row.get("scur") or 0),
+            check=row.get("check_desc") or "",
+        )
+    return servers
