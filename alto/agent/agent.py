@@ -24,7 +24,7 @@ from alto.model.balancers import BalancerPlan, BalancerReport
 from alto.model.errors import AltoError, DriverFault, Impossible
 from alto.model.instances import Machine, Phase, Power, Report, Seen, StateReason, Wish
 from alto.model.networks import NetworkPlan, Port
-from alto.model.sessions import Assignments, Hello, Reports, ServerLink, SessionLost
+from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, ServerLink, SessionLost
 from alto.plan.instances import Action, next_action, report_of
 
 log = structlog.get_logger()
@@ -156,6 +156,8 @@ class Agent:
             news = await self._server.assignments(session, timeout_s=POLL_S)
             if news is not None:
                 self._take(news)
+                for ask in news.asks:
+                    await self._server.answer(session, ask.id, await self._look_up(ask))
 
     def _take(self, news: Assignments) -> None:
         for plan in news.networks:
@@ -178,6 +180,27 @@ class Agent:
             self._networks_changed.set()
         if news.full or news.balancers or news.gone_balancers:
             self._balancers_changed.set()
+
+    async def _look_up(self, ask: Ask) -> bytes | None:
+        try:
+            if ask.what == "inventory":
+                return msgspec.json.encode(await self._inventory())
+            return await self._drivers.compute.console(ask.instance_id)
+        except AltoError as error:
+            log.warning("question not answered", what=ask.what, instance=ask.instance_id, error=str(error))
+            return None
+
+    async def _inventory(self) -> Inventory:
+        machines = await self._drivers.compute.observe()
+        ports = await self._drivers.network.observe()
+        balancers = await self._drivers.balancer.observe()
+        return Inventory(
+            machines=tuple((id, seen.incarnation, seen.power is Power.ON) for id, seen in sorted(machines.items())),
+            ports=tuple(sorted(port for found in ports.values() for port in found)),
+            balancers={
+                report.id: tuple(one.instance_id for one in report.health if one.state == "healthy") for report in balancers
+            },
+        )
 
     def _adopt_ports(self) -> None:
         """Machines found running hold their ports: remember those once their network's plan is known again."""

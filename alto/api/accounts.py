@@ -10,6 +10,7 @@ from ipaddress import IPv4Network
 
 import msgspec
 
+from alto.api.call import Call
 from alto.kit.world import Chance
 from alto.model.accounts import AccessKey, Account
 from alto.model.networks import AddressPool, Permission, SecurityGroup, Subnet, Vpc
@@ -113,6 +114,23 @@ def ensure_region(tx: Tx, ids: RegionIds, account: str, region: str, zones: tupl
         tx.put(AddressPool(id=id, cidr=str(network), size=assignable(network)))
     tx.put(default_group(ids.group, ids.rules, account, region, vpc.id))
     return vpc
+
+
+class RegionKeeper:
+    """Sees to it, before the first call of an account in a region, that the region has begun for it."""
+
+    def __init__(self) -> None:
+        self._begun: set[tuple[str, str]] = set()
+
+    async def ready(self, call: Call) -> None:
+        key = (call.account, call.region)
+        if key in self._begun:
+            return
+        if call.store.read(lambda reader: default_vpc(reader, *key)) is None:
+            ids, settings = draw_region(call.world.chance), call.settings
+            zones = settings.zones(call.region)
+            await call.store.write(lambda tx: ensure_region(tx, ids, *key, zones, settings.public_pool))
+        self._begun.add(key)
 
 
 def ensure_public_pool(tx: Tx, cidr: str) -> None:

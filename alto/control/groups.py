@@ -4,7 +4,7 @@ It launches and terminates through the same EC2 operations that users call (`Ec2
 intent is written with its token: after a crash the same call is made again, and EC2's idempotency makes nothing twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from alto.kit.world import Clock
 from alto.model.balancers import AutoScalingGroup, Launching, LoadBalancer
-from alto.model.errors import AltoError, Refused
+from alto.model.errors import AltoError
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.records import Record
 from alto.plan.groups import Step, next_step
@@ -25,13 +25,14 @@ LAUNCH_MAX = 50
 # While members drain or wait for health, time itself is a change.
 BUSY_SWEEP_S = 1.0
 
-GROUP_TAG = "aws:autoscaling:groupName"
-
 
 class Ec2(Protocol):
-    """EC2's operations as the service itself may call them for an account."""
+    """EC2's operations as the service itself calls them for an account. Both raise AltoError when EC2 refuses."""
 
-    async def call(self, account: str, region: str, action: str, parameters: Mapping[str, object]) -> None: ...
+    async def launch(self, group: AutoScalingGroup, launching: Launching) -> None:
+        """Idempotent by the token of `launching`."""
+
+    async def terminate(self, group: AutoScalingGroup, instance_ids: Sequence[str]) -> None: ...
 
 
 class Groups:
@@ -57,8 +58,8 @@ class Groups:
         group, step = await self._store.write(lambda tx: self._decide(tx, group.id))
         if step is None:
             return False
-        for instance_id in step.terminate:
-            await self._terminate(group, instance_id)
+        if step.terminate:
+            await self._terminate(group, step.terminate)
         if group.launching is not None:
             await self._finish_launch(group, group.launching)
         unsettled = bool(step.leaving or step.terminate or step.launch)
@@ -83,29 +84,9 @@ class Groups:
         return changed, step
 
     async def _finish_launch(self, group: AutoScalingGroup, launching: Launching) -> None:
-        parameters = {
-            "ImageId": group.launch.image_id,
-            "InstanceType": group.launch.instance_type,
-            "MinCount": 1,
-            "MaxCount": launching.count,
-            "ClientToken": launching.token,
-            "TagSpecifications": [
-                {
-                    "ResourceType": "instance",
-                    "Tags": [
-                        {"Key": key, "Value": value}
-                        for key, value in sorted({**group.launch.tags, GROUP_TAG: group.name}.items())
-                    ],
-                }
-            ],
-        }
-        if group.launch.key_name:
-            parameters["KeyName"] = group.launch.key_name
-        if group.launch.user_data:
-            parameters["UserData"] = group.launch.user_data
         why: str | None = None
         try:
-            await self._ec2.call(group.account, group.region, "RunInstances", parameters)
+            await self._ec2.launch(group, launching)
         except AltoError as error:
             # Refused for now (no room, say): said in the group, and decided anew at the next sweep.
             why = str(error)
@@ -118,11 +99,12 @@ class Groups:
 
         await self._store.write(done)
 
-    async def _terminate(self, group: AutoScalingGroup, instance_id: str) -> None:
+    async def _terminate(self, group: AutoScalingGroup, instance_ids: Sequence[str]) -> None:
         try:
-            await self._ec2.call(group.account, group.region, "TerminateInstances", {"InstanceIds": [instance_id]})
-        except Refused as error:
-            log.info("group terminate refused", group=group.name, instance=instance_id, reason=str(error))
+            await self._ec2.terminate(group, instance_ids)
+        except AltoError as error:
+            # A protected member, say: the others wait for it, and `alto audit` tells.
+            log.info("group terminate refused", group=group.name, instances=instance_ids, reason=str(error))
 
 
 def members_of(reader: Reader, group: AutoScalingGroup) -> list[Instance]:

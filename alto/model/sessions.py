@@ -23,6 +23,22 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     found: tuple[Machine, ...] = ()
 
 
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to "inventory": what is on the host now, found on the host itself, as JSON."""
+
+    machines: tuple[tuple[str, int, bool], ...]  # (instance id, incarnation, on)
+    ports: tuple[str, ...]  # network interface ids
+    balancers: dict[str, tuple[str, ...]]  # balancer id -> instances that may get traffic
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """A question to the host about one machine; the answer is bytes, or none when it cannot be had."""
+
+    id: str
+    what: str  # "console" or "inventory"
+    instance_id: str = ""
+
+
 class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     """What changed for a host since the last one; `full` when it is everything (at the start, and now and then).
 
@@ -36,7 +52,7 @@ class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     networks: tuple[NetworkPlan, ...] = ()
     balancers: tuple[BalancerPlan, ...] = ()
     gone_balancers: tuple[str, ...] = ()
-    gone_networks: tuple[str, ...] = ()
+    asks: tuple[Ask, ...] = ()
 
 
 class Reports(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,3 +77,5 @@ class ServerLink(Protocol):
         """What changed since the last answer; the first is full. None when nothing did within `timeout_s`."""
 
     async def report(self, session: str, reports: Reports) -> None: ...
+
+    async def answer(self, session: str, ask: str, data: bytes | None) -> None: ...

@@ -8,16 +8,17 @@ everything, and begins anew now and then. A report is accepted only with the rig
 import asyncio
 from collections.abc import Mapping
 
+import msgspec
 import structlog
 from msgspec.structs import replace
 
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, LoadBalancer
-from alto.model.errors import Refused
+from alto.model.errors import DriverFault, Refused
 from alto.model.hosts import Capabilities, Host, HostState
 from alto.model.instances import Instance, Machine, Phase
 from alto.model.networks import NetworkPlan, SecurityGroup, Subnet, Vpc
-from alto.model.sessions import Assignments, Hello, Reports, SessionLost
+from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, SessionLost
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
 from alto.store.claims import release_all, take_room_back
@@ -50,6 +51,7 @@ class _Session:
         self.dirty_instances: set[str] = set()
         self.dirty_networks = False
         self.dirty_balancers = False
+        self.asks: list[Ask] = []
         self.wake = asyncio.Event()
 
 
@@ -62,6 +64,7 @@ class HostSessions:
         self._cloud_id = cloud_id
         self._by_id: dict[str, _Session] = {}
         self._by_host: dict[str, _Session] = {}
+        self._answers: dict[str, asyncio.Future[bytes | None]] = {}
         self._watch = store.watch(Instance, SecurityGroup, LoadBalancer, Subnet, Vpc)
 
     async def run(self) -> None:
@@ -150,10 +153,13 @@ class HostSessions:
             full = mine.full_at is None
         self._session(session)
         mine.wake.clear()
+        asks, mine.asks = tuple(mine.asks), []
         if full:
             mine.full_at = now
-            return self._store.read(lambda reader: self._everything(reader, mine))
-        return self._store.read(lambda reader: self._news(reader, mine))
+            news = self._store.read(lambda reader: self._everything(reader, mine))
+        else:
+            news = self._store.read(lambda reader: self._news(reader, mine))
+        return replace(news, asks=asks) if asks else news
 
     async def report(self, session: str, reports: Reports) -> None:
         mine = self._session(session)
@@ -162,6 +168,42 @@ class HostSessions:
         if reports.quarantined:
             log.warning("machines that nobody assigned", host=mine.host_id, machines=reports.quarantined)
         await self._store.write(lambda tx: _take_reports(tx, mine.host_id, reports))
+
+    async def answer(self, session: str, ask: str, data: bytes | None) -> None:
+        self._session(session)
+        waiting = self._answers.get(ask)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(data)
+
+    # What operations ask of hosts.
+
+    async def console(self, host_id: str, instance_id: str, *, timeout_s: float) -> bytes:
+        """The last of what the serial console said. Raises: DriverFault when the host does not answer."""
+        return await self._ask(host_id, "console", instance_id, timeout_s=timeout_s) or b""
+
+    async def inventory(self, host_id: str, *, timeout_s: float) -> Inventory:
+        """What is on the host now. Raises: DriverFault when the host does not answer."""
+        data = await self._ask(host_id, "inventory", "", timeout_s=timeout_s)
+        if data is None:
+            raise DriverFault(f"Host {host_id} could not look at itself")
+        return msgspec.json.decode(data, type=Inventory)
+
+    async def _ask(self, host_id: str, what: str, instance_id: str, *, timeout_s: float) -> bytes | None:
+        session = self._by_host.get(host_id)
+        if session is None:
+            raise DriverFault(f"Host {host_id} is not connected")
+        ask = Ask(id="q-" + self._world.chance.hex(16), what=what, instance_id=instance_id)
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._answers[ask.id] = answer
+        session.asks.append(ask)
+        session.wake.set()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError as error:
+            raise DriverFault(f"Host {host_id} did not answer within {timeout_s:g} s") from error
+        finally:
+            del self._answers[ask.id]
 
     def _session(self, id: str) -> _Session:
         session = self._by_id.get(id)

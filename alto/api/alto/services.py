@@ -1,0 +1,222 @@
+"""Services: a LoadBalancer and an AutoScalingGroup of one name, made, scaled and deleted together.
+
+A first form, until ELBv2's and AutoScaling's own operations make the same records.
+"""
+
+import re
+from ipaddress import IPv4Network
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from alto.api.accounts import draw_id
+from alto.api.call import Call
+from alto.api.ec2.launches import check_user_data, find_image
+from alto.model.balancers import AutoScalingGroup, HealthCheck, LaunchSpec, LoadBalancer, TargetState
+from alto.model.errors import AlreadyExists, NotFound, Refused
+from alto.model.images import Image, KeyPair
+from alto.model.instance_types import instance_type
+from alto.model.instances import Instance, Phase, Wish
+from alto.model.networks import AddressPool, PublicAddress
+from alto.plan.addresses import next_offset, str_address
+from alto.plan.instances import state_name
+from alto.store.claims import PUBLIC_POOL
+from alto.store.store import Reader, Tx
+
+NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,30}[a-zA-Z0-9])?")
+DESIRED_MAX = 1000
+
+
+class CreateService(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    desired: int = 2
+    port: int = 80
+    target_port: int = 80
+    image_id: str | None = None  # None: the image that Alto brings
+    instance_type: str = "m1.tiny"
+    key_name: str | None = None
+    user_data: str | None = None  # base64
+    health_path: str = "/"
+    drain_s: float = 10.0
+    tags: dict[str, str] = {}
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    desired: int
+
+
+async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
+    if not NAME.fullmatch(request.name):
+        raise Refused(
+            "InvalidParameterValue", f"'{request.name}' is no service name: letters, digits and inner hyphens, at most 32"
+        )
+    _check_desired(request.desired)
+    for what, port in (("port", request.port), ("target_port", request.target_port)):
+        if not 1 <= port <= 65535:
+            raise Refused("InvalidParameterValue", f"{port} is no {what}: 1 to 65535")
+    if not request.health_path.startswith("/") or any(c.isspace() for c in request.health_path):
+        raise Refused("InvalidParameterValue", f"'{request.health_path}' is no path: it begins with / and has no spaces")
+    if not 0 <= request.drain_s <= 3600:
+        raise Refused("InvalidParameterValue", f"{request.drain_s} is no drain time: 0 to 3600 seconds")
+    instance_type(request.instance_type)
+    check_user_data(request.user_data)
+    now = call.world.clock.now()
+    balancer_id, group_id = draw_id(call.world.chance, "lb"), draw_id(call.world.chance, "asg")
+
+    def body(tx: Tx) -> None:
+        if tx.where(LoadBalancer, account=call.account, region=call.region, name=request.name, limit=1):
+            raise AlreadyExists("service", f"name ('{request.name}')")
+        image = find_image(tx, call, request.image_id) if request.image_id else _own_image(tx)
+        if request.key_name and not tx.where(KeyPair, account=call.account, region=call.region, name=request.key_name, limit=1):
+            raise NotFound(KeyPair.KIND, request.key_name)
+        address = _claim_address(tx, call, balancer_id)
+        tx.put(
+            LoadBalancer(
+                id=balancer_id,
+                account=call.account,
+                region=call.region,
+                name=request.name,
+                address=address,
+                port=request.port,
+                target_port=request.target_port,
+                check=HealthCheck(path=request.health_path),
+                drain_s=request.drain_s,
+                created_at=now,
+                tags=request.tags,
+            )
+        )
+        tx.put(
+            AutoScalingGroup(
+                id=group_id,
+                account=call.account,
+                region=call.region,
+                name=request.name,
+                desired=request.desired,
+                launch=LaunchSpec(
+                    image_id=image.id,
+                    instance_type=request.instance_type,
+                    key_name=request.key_name,
+                    user_data=request.user_data,
+                    tags={"Name": request.name, **request.tags},
+                ),
+                load_balancer_id=balancer_id,
+                created_at=now,
+            )
+        )
+
+    await call.store.write(body)
+    return get_service(call, request.name)
+
+
+def _check_desired(desired: int) -> None:
+    if not 0 <= desired <= DESIRED_MAX:
+        raise Refused("InvalidParameterValue", f"A service has 0 to {DESIRED_MAX} members, not {desired}")
+
+
+def _own_image(reader: Reader) -> Image:
+    images = [image for image in reader.where(Image, public=True) if image.source == "tiny"]
+    if not images:
+        raise Refused("MissingParameter", "This cloud has no image of its own: give image_id")
+    return images[0]
+
+
+def _claim_address(tx: Tx, call: Call, owner_id: str) -> str:
+    pool = tx.get(AddressPool, PUBLIC_POOL)
+    network = IPv4Network(pool.cidr)
+    cursor = next_offset(network, pool.cursor, lambda address: tx.find(PublicAddress, address) is not None)
+    address = str_address(int(network.network_address) + cursor)
+    tx.put(PublicAddress(id=address, account=call.account, region=call.region, owner_id=owner_id))
+    tx.put(replace(pool, cursor=cursor, used=pool.used + 1))
+    return address
+
+
+def list_services(call: Call) -> dict[str, Any]:
+    def read(reader: Reader) -> list[dict[str, Any]]:
+        balancers = reader.where(LoadBalancer, account=call.account, region=call.region)
+        return [_show(reader, one) for one in sorted(balancers, key=lambda one: one.name)]
+
+    return {"services": call.store.read(read)}
+
+
+def get_service(call: Call, name: str) -> dict[str, Any]:
+    return call.store.read(lambda reader: _show(reader, _find(reader, call, name)[0]))
+
+
+async def scale_service(call: Call, name: str, request: Scale) -> dict[str, Any]:
+    _check_desired(request.desired)
+
+    def body(tx: Tx) -> None:
+        _, group = _find(tx, call, name)
+        if group is None or group.deleting:
+            raise Refused("IncorrectState", f"The service '{name}' is being deleted")
+        if group.desired != request.desired:
+            tx.put(replace(group, desired=request.desired))
+
+    await call.store.write(body)
+    return get_service(call, name)
+
+
+async def delete_service(call: Call, name: str) -> dict[str, Any]:
+    """Members drain and are terminated, then the balancer goes; the answer does not wait for it."""
+
+    def body(tx: Tx) -> None:
+        balancer, group = _find(tx, call, name)
+        if group is not None and not group.deleting:
+            tx.put(replace(group, deleting=True, desired=0))
+        if not balancer.deleting:
+            tx.put(replace(balancer, deleting=True))
+
+    await call.store.write(body)
+    return {}
+
+
+def _find(reader: Reader, call: Call, name: str) -> tuple[LoadBalancer, AutoScalingGroup | None]:
+    balancers = reader.where(LoadBalancer, account=call.account, region=call.region, name=name, limit=1)
+    if not balancers:
+        raise NotFound("service", name)
+    groups = reader.where(AutoScalingGroup, account=call.account, region=call.region, name=name, limit=1)
+    return balancers[0], groups[0] if groups else None
+
+
+def _show(reader: Reader, balancer: LoadBalancer) -> dict[str, Any]:
+    groups = reader.where(AutoScalingGroup, account=balancer.account, region=balancer.region, name=balancer.name, limit=1)
+    group = groups[0] if groups else None
+    members = reader.where(Instance, group_name=balancer.name, account=balancer.account, region=balancer.region)
+    health = {one.instance_id: one for one in balancer.health}
+    shown = []
+    for member in sorted(members, key=lambda one: (one.created_at, one.launch_index, one.id)):
+        if member.phase is Phase.TERMINATED:
+            continue
+        measured = health.get(member.id)
+        shown.append(
+            {
+                "instance_id": member.id,
+                "state": state_name(member),
+                "health": measured.state if measured else "unregistered",
+                "reason": measured.reason if measured else (member.waiting_because or ""),
+                "private_ip": member.nic.private_ip,
+                "public_ip": member.nic.public_ip,
+                "host_id": member.host_id,
+            }
+        )
+    living = sum(1 for member in members if member.wish is Wish.RUNNING and member.phase is Phase.RUNNING)
+    healthy = sum(1 for one in shown if one["health"] == TargetState.HEALTHY)
+    desired = group.desired if group else 0
+    return {
+        "name": balancer.name,
+        "address": balancer.address,
+        "port": balancer.port,
+        "url": f"http://{balancer.address}:{balancer.port}/",
+        "desired": desired,
+        "running": living,
+        "healthy": healthy,
+        # Ready as the founding documents say it: the balancer serves and the wished members stand behind it.
+        "ready": balancer.ready and healthy >= desired and not balancer.deleting,
+        "balancer_ready": balancer.ready,
+        "deleting": balancer.deleting,
+        "waiting_because": group.waiting_because if group else None,
+        "image_id": group.launch.image_id if group else None,
+        "instance_type": group.launch.instance_type if group else None,
+        "members": shown,
+    }

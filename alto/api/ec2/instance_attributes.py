@@ -1,0 +1,259 @@
+"""One instance's attributes: DescribeInstanceAttribute, ModifyInstanceAttribute, ModifyInstanceMetadataOptions.
+
+Every attribute that AWS documents is answered, also those that can have only one value here: clients read them all.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from alto.api.call import Call, Operation
+from alto.api.ec2.ids import owned
+from alto.api.ec2.launches import (
+    MetadataOptionsRequest,
+    check_shutdown_behaviour,
+    check_user_data,
+    metadata_options,
+)
+from alto.api.ec2.shapes import ROOT_DEVICE, group_names, metadata_shape, show_instance
+from alto.model.errors import Refused
+from alto.model.instance_types import instance_type
+from alto.model.instances import Instance, Phase
+from alto.model.networks import NetworkInterface, SecurityGroup
+from alto.plan.instances import state_name
+from alto.store.store import Reader, Tx
+
+
+class BooleanValue(msgspec.Struct, frozen=True, rename="pascal"):
+    value: bool | None = None
+
+
+class TextValue(msgspec.Struct, frozen=True, rename="pascal"):
+    value: str | None = None
+
+
+class BlobValue(msgspec.Struct, frozen=True, rename="pascal"):
+    value: bytes | None = None  # decoded from the wire's base64
+
+
+class DescribeInstanceAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    instance_id: str | None = None
+    attribute: str | None = None
+
+
+_ATTRIBUTES: Mapping[str, Callable[[Reader, Instance], dict[str, Any]]] = {
+    "instanceType": lambda r, i: {"InstanceType": {"Value": i.instance_type}},
+    "kernel": lambda r, i: {"KernelId": {}},
+    "ramdisk": lambda r, i: {"RamdiskId": {}},
+    "userData": lambda r, i: {"UserData": {"Value": i.user_data} if i.user_data else {}},
+    "disableApiTermination": lambda r, i: {"DisableApiTermination": {"Value": i.termination_protected}},
+    "disableApiStop": lambda r, i: {"DisableApiStop": {"Value": i.stop_protected}},
+    "instanceInitiatedShutdownBehavior": lambda r, i: {"InstanceInitiatedShutdownBehavior": {"Value": i.shutdown_behaviour}},
+    "rootDeviceName": lambda r, i: {"RootDeviceName": {"Value": ROOT_DEVICE}},
+    "blockDeviceMapping": lambda r, i: {"BlockDeviceMappings": show_instance(r, i)["BlockDeviceMappings"]},
+    "productCodes": lambda r, i: {"ProductCodes": []},
+    "sourceDestCheck": lambda r, i: {"SourceDestCheck": {"Value": i.source_dest_check}},
+    "groupSet": lambda r, i: {"Groups": group_names(r, i.nic.group_ids)},
+    "ebsOptimized": lambda r, i: {"EbsOptimized": {"Value": i.ebs_optimized}},
+    "sriovNetSupport": lambda r, i: {"SriovNetSupport": {}},
+    "enaSupport": lambda r, i: {"EnaSupport": {"Value": True}},
+    "enclaveOptions": lambda r, i: {"EnclaveOptions": {"Enabled": False}},
+}
+
+
+async def describe_instance_attribute(call: Call, request: DescribeInstanceAttributeRequest) -> dict[str, Any]:
+    id, attribute = request.instance_id, request.attribute
+    if id is None or attribute is None:
+        missing = "InstanceId" if id is None else "Attribute"
+        raise Refused("MissingParameter", f"The request must contain the parameter {missing}")
+    show = _ATTRIBUTES.get(attribute)
+    if show is None:
+        known = ", ".join(sorted(_ATTRIBUTES))
+        raise Refused("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid. One of: {known}")
+    read = show
+
+    def body(reader: Reader) -> dict[str, Any]:
+        return {"InstanceId": id, **read(reader, owned(reader, call, Instance, id))}
+
+    return call.store.read(body)
+
+
+class ModifyInstanceAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    instance_id: str | None = None
+    attribute: str | None = None
+    value: str | None = None
+    instance_type: TextValue | None = None
+    user_data: BlobValue | None = None
+    disable_api_termination: BooleanValue | None = None
+    disable_api_stop: BooleanValue | None = None
+    instance_initiated_shutdown_behavior: TextValue | None = None
+    source_dest_check: BooleanValue | None = None
+    ebs_optimized: BooleanValue | None = None
+    groups: tuple[str, ...] = ()
+
+
+Edit = Callable[[Tx, Call, Instance], Instance]
+
+
+async def modify_instance_attribute(call: Call, request: ModifyInstanceAttributeRequest) -> dict[str, Any]:
+    id = request.instance_id
+    if id is None:
+        raise Refused("MissingParameter", "The request must contain the parameter InstanceId")
+    edits = _edits(request)
+    if len(edits) != 1:
+        text = "No attributes specified." if not edits else "One attribute at a time can be modified."
+        raise Refused("InvalidParameterCombination", text)
+    edit = edits[0]
+
+    def body(tx: Tx) -> None:
+        instance = owned(tx, call, Instance, id)
+        if instance.phase is Phase.TERMINATED:
+            raise _wrong_state(instance, "modified")
+        changed = edit(tx, call, instance)
+        if changed != instance:
+            tx.put(changed)
+
+    await call.store.write(body)
+    return {}
+
+
+def _edits(request: ModifyInstanceAttributeRequest) -> list[Edit]:
+    """What the request asks for, in its own parameters or in the older Attribute/Value form."""
+    flat = _flat(request.attribute, request.value)
+    edits: list[Edit] = []
+    type = flat.get("instanceType") or _text(request.instance_type)
+    if type is not None:
+        edits.append(_set_type(type))
+    user_data = flat.get("userData") if "userData" in flat else _base64(request.user_data)
+    if user_data is not None:
+        edits.append(_set_user_data(user_data))
+    behaviour = flat.get("instanceInitiatedShutdownBehavior") or _text(request.instance_initiated_shutdown_behavior)
+    if behaviour is not None:
+        check_shutdown_behaviour(behaviour)
+        edits.append(lambda tx, call, one: replace(one, shutdown_behaviour=behaviour))
+    switches = (
+        ("disableApiTermination", request.disable_api_termination, "termination_protected"),
+        ("disableApiStop", request.disable_api_stop, "stop_protected"),
+        ("sourceDestCheck", request.source_dest_check, "source_dest_check"),
+        ("ebsOptimized", request.ebs_optimized, "ebs_optimized"),
+    )
+    for name, given, field in switches:
+        value = _boolean(name, flat.get(name)) if name in flat else (given.value if given else None)
+        if value is not None:
+            edits.append(_set_switch(field, value))
+    if request.groups:
+        edits.append(_set_groups(request.groups))
+    return edits
+
+
+def _flat(attribute: str | None, value: str | None) -> dict[str, str]:
+    if attribute is None:
+        return {}
+    if attribute not in _ATTRIBUTES:
+        raise Refused("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid.")
+    if value is None:
+        return {}
+    settable = {
+        "instanceType",
+        "userData",
+        "instanceInitiatedShutdownBehavior",
+        "disableApiTermination",
+        "disableApiStop",
+        "sourceDestCheck",
+        "ebsOptimized",
+    }
+    if attribute not in settable:
+        raise Refused("UnsupportedOperation", f"The attribute {attribute} cannot be modified here")
+    return {attribute: value}
+
+
+def _text(given: TextValue | None) -> str | None:
+    return given.value if given is not None else None
+
+
+def _base64(given: BlobValue | None) -> str | None:
+
+    return base64.b64encode(given.value or b"").decode() if given is not None else None
+
+
+def _boolean(name: str, text: str | None) -> bool:
+    if text not in ("true", "false"):
+        raise Refused("InvalidParameterValue", f"Value ({text}) for {name} is invalid: true or false")
+    return text == "true"
+
+
+def _set_switch(field: str, value: bool) -> Edit:
+    return lambda tx, call, one: replace(one, **{field: value})
+
+
+def _set_type(name: str) -> Edit:
+    type = instance_type(name)
+
+    def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
+        if state_name(instance) != "stopped":
+            raise _wrong_state(instance, "given another type")
+        # Room was given back when it stopped and is claimed anew, for the new type, when it starts.
+        return replace(instance, instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib)
+
+    return edit
+
+
+def _set_user_data(text: str) -> Edit:
+    check_user_data(text)
+
+    def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
+        if state_name(instance) != "stopped":
+            raise _wrong_state(instance, "given other user data")
+        return replace(instance, user_data=text or None)
+
+    return edit
+
+
+def _set_groups(ids: tuple[str, ...]) -> Edit:
+    def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
+        groups = [owned(tx, call, SecurityGroup, id) for id in dict.fromkeys(ids)]
+        for group in groups:
+            if group.vpc_id != instance.nic.vpc_id:
+                raise Refused("InvalidParameter", f"Security group {group.id} belongs to another VPC than the instance.")
+        chosen = tuple(group.id for group in groups)
+        interface = tx.get(NetworkInterface, instance.nic.interface_id)
+        tx.put(replace(interface, group_ids=chosen))
+        return replace(instance, nic=replace(instance.nic, group_ids=chosen))
+
+    return edit
+
+
+def _wrong_state(instance: Instance, verb: str) -> Refused:
+    return Refused(
+        "IncorrectInstanceState",
+        f"The instance '{instance.id}' is not in a state from which it can be {verb} (it is {state_name(instance)}).",
+    )
+
+
+class ModifyInstanceMetadataOptionsRequest(MetadataOptionsRequest, frozen=True, rename="pascal"):
+    instance_id: str | None = None
+
+
+async def modify_instance_metadata_options(call: Call, request: ModifyInstanceMetadataOptionsRequest) -> dict[str, Any]:
+    id = request.instance_id
+    if id is None:
+        raise Refused("MissingParameter", "The request must contain the parameter InstanceId")
+
+    def body(tx: Tx) -> Instance:
+        instance = owned(tx, call, Instance, id)
+        if instance.phase is Phase.TERMINATED:
+            raise _wrong_state(instance, "modified")
+        return tx.put(replace(instance, metadata=metadata_options(request, instance.metadata)))
+
+    changed = await call.store.write(body)
+    return {"InstanceId": id, "InstanceMetadataOptions": metadata_shape(changed.metadata)}
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "DescribeInstanceAttribute": Operation(DescribeInstanceAttributeRequest, describe_instance_attribute),
+    "ModifyInstanceAttribute": Operation(ModifyInstanceAttributeRequest, modify_instance_attribute),
+    "ModifyInstanceMetadataOptions": Operation(ModifyInstanceMetadataOptionsRequest, modify_instance_metadata_options),
+}

@@ -1,0 +1,419 @@
+"""Instances: DescribeInstances, DescribeInstanceStatus, and the wishes Start, Stop, Reboot, Terminate.
+
+A change of wish is one transaction over all instances named: all of them, or none. What is not true yet is never answered
+as if it were: states come from wish and truth together (`plan.instances.state_name`).
+"""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from alto.api.call import Call, Operation
+from alto.api.ec2.filters import Filter, Filters, matcher
+from alto.api.ec2.ids import check_id, is_own, owned
+from alto.api.ec2.paging import check_page, listing, page_of_records
+from alto.api.ec2.shapes import group_names, show_instance, state
+from alto.model.errors import CapacityExceeded, DriverFault, NoCapacity, Refused
+from alto.model.hosts import Host, HostState
+from alto.model.instances import Instance, Phase, StateReason, Wish
+from alto.plan.instances import STATE_CODES, USER_STOPPED, state_name
+from alto.store.claims import give_room, release_all
+from alto.store.store import Reader, Tx
+
+
+class InstanceIds(msgspec.Struct, frozen=True, rename="pascal"):
+    instance_ids: tuple[str, ...] = ()
+
+
+class StopRequest(InstanceIds, frozen=True, rename="pascal"):
+    force: bool = False
+    skip_os_shutdown: bool = False
+
+
+def _stamp(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+# DescribeInstances' documented filters, for what instances have here.
+FILTERS: Filters[Instance] = {
+    "affinity": lambda i: "default",
+    "architecture": lambda i: "x86_64",
+    "availability-zone": lambda i: i.zone,
+    "block-device-mapping.attach-time": lambda i: _stamp(i.created_at),
+    "block-device-mapping.delete-on-termination": lambda i: i.root.delete_on_termination,
+    "block-device-mapping.device-name": lambda i: "/dev/vda",
+    "block-device-mapping.status": lambda i: "attached",
+    "block-device-mapping.volume-id": lambda i: i.root.volume_id,
+    "boot-mode": lambda i: "legacy-bios",
+    "client-token": lambda i: i.client_token,
+    "dns-name": lambda i: i.nic.public_ip,
+    "group-id": lambda i: i.nic.group_ids,
+    "hibernation-options.configured": lambda i: False,
+    "host-id": lambda i: None,
+    "hypervisor": lambda i: "xen",
+    "iam-instance-profile.arn": lambda i: None,
+    "image-id": lambda i: i.image_id,
+    "instance-id": lambda i: i.id,
+    "instance-lifecycle": lambda i: None,
+    "instance-state-code": lambda i: STATE_CODES[state_name(i)],
+    "instance-state-name": state_name,
+    "instance-type": lambda i: i.instance_type,
+    "instance.group-id": lambda i: i.nic.group_ids,
+    "ip-address": lambda i: i.nic.public_ip,
+    "kernel-id": lambda i: None,
+    "key-name": lambda i: i.key_name,
+    "launch-index": lambda i: i.launch_index,
+    "launch-time": lambda i: _stamp(i.launched_at),
+    "metadata-options.http-endpoint": lambda i: "enabled" if i.metadata.enabled else "disabled",
+    "metadata-options.http-put-response-hop-limit": lambda i: i.metadata.hop_limit,
+    "metadata-options.http-tokens": lambda i: "required" if i.metadata.tokens_required else "optional",
+    "metadata-options.instance-metadata-tags": lambda i: "enabled" if i.metadata.tags_enabled else "disabled",
+    "monitoring-state": lambda i: "enabled" if i.monitoring else "disabled",
+    "network-interface.addresses.association.public-ip": lambda i: i.nic.public_ip,
+    "network-interface.addresses.primary": lambda i: True,
+    "network-interface.addresses.private-ip-address": lambda i: i.nic.private_ip,
+    "network-interface.association.public-ip": lambda i: i.nic.public_ip,
+    "network-interface.attachment.attachment-id": lambda i: i.nic.attachment_id,
+    "network-interface.attachment.delete-on-termination": lambda i: True,
+    "network-interface.attachment.device-index": lambda i: 0,
+    "network-interface.attachment.instance-id": lambda i: i.id,
+    "network-interface.attachment.status": lambda i: "attached",
+    "network-interface.availability-zone": lambda i: i.zone,
+    "network-interface.group-id": lambda i: i.nic.group_ids,
+    "network-interface.mac-address": lambda i: i.nic.mac,
+    "network-interface.network-interface-id": lambda i: i.nic.interface_id,
+    "network-interface.owner-id": lambda i: i.account,
+    "network-interface.private-dns-name": lambda i: i.hostname,
+    "network-interface.source-dest-check": lambda i: i.source_dest_check,
+    "network-interface.status": lambda i: "in-use",
+    "network-interface.subnet-id": lambda i: i.nic.subnet_id,
+    "network-interface.vpc-id": lambda i: i.nic.vpc_id,
+    "owner-id": lambda i: i.account,
+    "placement-group-name": lambda i: None,
+    "platform": lambda i: None,
+    "private-dns-name": lambda i: i.hostname,
+    "private-ip-address": lambda i: i.nic.private_ip,
+    "product-code": lambda i: None,
+    "ramdisk-id": lambda i: None,
+    "reason": lambda i: i.reason.message if i.reason else None,
+    "requester-id": lambda i: None,
+    "reservation-id": lambda i: i.reservation_id,
+    "root-device-name": lambda i: "/dev/vda",
+    "root-device-type": lambda i: "ebs",
+    "source-dest-check": lambda i: i.source_dest_check,
+    "spot-instance-request-id": lambda i: None,
+    "state-reason-code": lambda i: i.reason.code if i.reason else None,
+    "state-reason-message": lambda i: i.reason.message if i.reason else None,
+    "subnet-id": lambda i: i.nic.subnet_id,
+    "tenancy": lambda i: "default",
+    "virtualization-type": lambda i: "hvm",
+    "vpc-id": lambda i: i.nic.vpc_id,
+}
+
+# These need the group's record, which an instance only names.
+_GROUP_NAME_FILTERS = ("group-name", "instance.group-name", "network-interface.group-name")
+
+
+def _filters(reader: Reader) -> Filters[Instance]:
+    def names(instance: Instance) -> list[str]:
+        return [group["GroupName"] for group in group_names(reader, instance.nic.group_ids)]
+
+    return {**FILTERS, **dict.fromkeys(_GROUP_NAME_FILTERS, names)}
+
+
+class DescribeInstancesRequest(InstanceIds, frozen=True, rename="pascal"):
+    filters: tuple[Filter, ...] = ()
+    max_results: int | None = None
+    next_token: str | None = None
+
+
+async def describe_instances(call: Call, request: DescribeInstancesRequest) -> dict[str, Any]:
+    check_page(request.max_results, request.instance_ids)
+
+    def read(reader: Reader) -> dict[str, Any]:
+        instances, token = _select(reader, call, request, FILTERS if not _names_groups(request.filters) else _filters(reader))
+        reservations: dict[str, dict[str, Any]] = {}
+        for instance in instances:
+            reservation = reservations.get(instance.reservation_id)
+            if reservation is None:
+                reservation = reservations[instance.reservation_id] = {
+                    "ReservationId": instance.reservation_id,
+                    "OwnerId": instance.account,
+                    "Groups": [],
+                    "Instances": [],
+                }
+            reservation["Instances"].append(show_instance(reader, instance))
+        return listing("Reservations", list(reservations.values()), token)
+
+    return call.store.read(read)
+
+
+def _names_groups(filters: Sequence[Filter]) -> bool:
+    return any(filter.name in _GROUP_NAME_FILTERS for filter in filters)
+
+
+def _select(
+    reader: Reader,
+    call: Call,
+    request: DescribeInstancesRequest,
+    table: Filters[Instance],
+    also: Callable[[Instance], bool] = lambda instance: True,
+) -> tuple[list[Instance], str | None]:
+    matches = matcher(request.filters, table)
+    if request.instance_ids:
+        found = [one for one in _named(reader, call, request.instance_ids) if matches(one) and also(one)]
+        return found, None
+    page = page_of_records(
+        reader,
+        Instance,
+        matches=lambda one: matches(one) and also(one),
+        max_results=request.max_results,
+        next_token=request.next_token,
+        account=call.account,
+        region=call.region,
+    )
+    return page.items, page.next_token
+
+
+def _named(reader: Reader, call: Call, ids: Sequence[str]) -> list[Instance]:
+    """The caller's instances with these ids, in the order given, each once. Raises: Refused, naming all that are absent."""
+    wanted = list(dict.fromkeys(ids))
+    for id in wanted:
+        check_id(Instance.KIND, id)
+    found = [reader.find(Instance, id) for id in wanted]
+    absent = [id for id, one in zip(wanted, found, strict=True) if one is None or not is_own(call, one)]
+    if absent:
+        plural = "IDs" if len(absent) > 1 else "ID"
+        verb = "do" if len(absent) > 1 else "does"
+        raise Refused("InvalidInstanceID.NotFound", f"The instance {plural} '{', '.join(absent)}' {verb} not exist")
+    return [one for one in found if one is not None]
+
+
+STATUS_FILTERS: Filters[Instance] = {
+    "availability-zone": lambda i: i.zone,
+    "event.code": lambda i: None,
+    "instance-state-code": lambda i: STATE_CODES[state_name(i)],
+    "instance-state-name": state_name,
+    "instance-status.reachability": lambda i: _reachability(i)[1],
+    "instance-status.status": lambda i: _reachability(i)[0],
+    "system-status.reachability": lambda i: "passed" if state_name(i) == "running" else None,
+    "system-status.status": lambda i: "ok" if state_name(i) == "running" else "not-applicable",
+}
+
+
+class DescribeInstanceStatusRequest(DescribeInstancesRequest, frozen=True, rename="pascal"):
+    include_all_instances: bool = False
+
+
+async def describe_instance_status(call: Call, request: DescribeInstanceStatusRequest) -> dict[str, Any]:
+    """Status checks as measured: the system's is that its host is heard of, the instance's that the guest answered."""
+    check_page(request.max_results, request.instance_ids)
+
+    def wanted(instance: Instance) -> bool:
+        return request.include_all_instances or state_name(instance) == "running"
+
+    def read(reader: Reader) -> dict[str, Any]:
+        instances, token = _select(reader, call, request, STATUS_FILTERS, wanted)
+        return listing("InstanceStatuses", [_status(reader, one) for one in instances], token)
+
+    return call.store.read(read)
+
+
+def _reachability(instance: Instance) -> tuple[str, str | None]:
+    """(status, reachability) of the guest."""
+    if state_name(instance) != "running":
+        return "not-applicable", None
+    if instance.guest_reached_at is None:
+        return "initializing", "initializing"
+    return "ok", "passed"
+
+
+def _status(reader: Reader, instance: Instance) -> dict[str, Any]:
+    status, reachability = _reachability(instance)
+    system, system_reachability = "not-applicable", None
+    if state_name(instance) == "running":
+        host = reader.find(Host, instance.host_id) if instance.host_id else None
+        heard = host is not None and host.state is not HostState.UNREACHABLE
+        system, system_reachability = ("ok", "passed") if heard else ("impaired", "failed")
+    return {
+        "InstanceId": instance.id,
+        "AvailabilityZone": instance.zone,
+        "InstanceState": state(instance),
+        "InstanceStatus": {
+            "Status": status,
+            "Details": [{"Name": "reachability", "Status": reachability}] if reachability else [],
+        },
+        "SystemStatus": {
+            "Status": system,
+            "Details": [{"Name": "reachability", "Status": system_reachability}] if system_reachability else [],
+        },
+        "Events": [],
+    }
+
+
+# Wishes.
+
+Change = Callable[[Tx, Instance, float], Instance]
+
+
+async def _change_all(call: Call, ids: Sequence[str], change: Change, answer: str) -> dict[str, Any]:
+    if not ids:
+        raise Refused("MissingParameter", "The request must contain the parameter InstanceId")
+    now = call.world.clock.now()
+
+    def body(tx: Tx) -> list[dict[str, Any]]:
+        changes = []
+        for before in _named(tx, call, ids):
+            after = change(tx, before, now)
+            if after != before:
+                tx.put(after)
+            changes.append({"InstanceId": before.id, "CurrentState": state(after), "PreviousState": state(before)})
+        return changes
+
+    return {answer: await call.store.write(body)}
+
+
+def _in_wrong_state(instance: Instance, verb: str) -> Refused:
+    return Refused(
+        "IncorrectInstanceState",
+        f"The instance '{instance.id}' is not in a state from which it can be {verb} (it is {state_name(instance)}).",
+    )
+
+
+async def start_instances(call: Call, request: InstanceIds) -> dict[str, Any]:
+    return await _change_all(call, request.instance_ids, _started, "StartingInstances")
+
+
+def _started(tx: Tx, instance: Instance, now: float) -> Instance:
+    """The next incarnation, on the host that has the disk."""
+    now_is = state_name(instance)
+    if now_is in ("running", "pending"):
+        return instance
+    if now_is != "stopped":
+        raise _in_wrong_state(instance, "started")
+    if instance.host_id is not None:
+        try:
+            give_room(tx, instance.host_id, instance)
+        except CapacityExceeded as error:
+            raise NoCapacity(
+                f"The host that keeps the disk of {instance.id} has no room for it now. Try again later."
+            ) from error
+    return replace(
+        instance,
+        wish=Wish.RUNNING,
+        incarnation=instance.incarnation + 1,
+        phase=Phase.PLACED if instance.host_id is not None else Phase.PENDING,
+        launched_at=now,
+        reason=None,
+        ended_at=None,
+        guest_reached_at=None,
+    )
+
+
+async def stop_instances(call: Call, request: StopRequest) -> dict[str, Any]:
+    return await _change_all(call, request.instance_ids, _stopped, "StoppingInstances")
+
+
+def _stopped(tx: Tx, instance: Instance, now: float) -> Instance:
+    now_is = state_name(instance)
+    if now_is in ("stopping", "stopped"):
+        return instance
+    if now_is != "running":
+        raise _in_wrong_state(instance, "stopped")
+    if instance.stop_protected:
+        raise Refused(
+            "OperationNotPermitted",
+            f"The instance '{instance.id}' may not be stopped. Modify its 'disableApiStop' instance attribute and try again.",
+        )
+    return replace(instance, wish=Wish.STOPPED, reason=replace(USER_STOPPED, message=_by_user(now)))
+
+
+async def reboot_instances(call: Call, request: InstanceIds) -> dict[str, Any]:
+    await _change_all(call, request.instance_ids, _rebooted, "Rebooted")
+    return {}
+
+
+def _rebooted(tx: Tx, instance: Instance, now: float) -> Instance:
+    if state_name(instance) != "running":
+        raise _in_wrong_state(instance, "rebooted")
+    return replace(instance, reboots=instance.reboots + 1)
+
+
+async def terminate_instances(call: Call, request: InstanceIds) -> dict[str, Any]:
+    return await _change_all(call, request.instance_ids, _terminated, "TerminatingInstances")
+
+
+def _terminated(tx: Tx, instance: Instance, now: float) -> Instance:
+    if instance.wish is Wish.TERMINATED:
+        return instance
+    if instance.termination_protected:
+        raise Refused(
+            "OperationNotPermitted",
+            f"The instance '{instance.id}' may not be terminated. Modify its 'disableApiTermination' instance attribute "
+            "and try again.",
+        )
+    reason = StateReason(code="Client.UserInitiatedShutdown", message=_by_user(now))
+    changed = replace(instance, wish=Wish.TERMINATED, reason=reason)
+    if instance.host_id is None:
+        # No host ever heard of it: it is over at once.
+        release_all(tx, changed)
+        return replace(changed, phase=Phase.TERMINATED, ended_at=now)
+    return changed
+
+
+def _by_user(now: float) -> str:
+    at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S GMT")
+    return f"User initiated ({at})"
+
+
+# The console is on the host: it is asked for through the host's session.
+
+
+class Consoles(Protocol):
+    async def console(self, host_id: str, instance_id: str, *, timeout_s: float) -> bytes:
+        """The last of what the serial console said. Raises: DriverFault when the host does not answer."""
+
+
+class GetConsoleOutputRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    instance_id: str | None = None
+    latest: bool = False
+
+
+CONSOLE_TIMEOUT_S = 5.0
+
+
+async def get_console_output(consoles: Consoles, call: Call, request: GetConsoleOutputRequest) -> dict[str, Any]:
+    id = request.instance_id
+    if id is None:
+        raise Refused("MissingParameter", "The request must contain the parameter InstanceId")
+    instance = call.store.read(lambda reader: owned(reader, call, Instance, id))
+    output = b""
+    if instance.host_id is not None and instance.phase is not Phase.TERMINATED:
+        try:
+            output = await consoles.console(instance.host_id, instance.id, timeout_s=CONSOLE_TIMEOUT_S)
+        except DriverFault as fault:
+            raise Refused("Unavailable", f"The host of {instance.id} does not answer now. Try again.", status=503) from fault
+    return {
+        "InstanceId": instance.id,
+        "Output": base64.b64encode(output).decode(),
+        "Timestamp": call.world.clock.now(),
+    }
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "DescribeInstances": Operation(DescribeInstancesRequest, describe_instances),
+    "DescribeInstanceStatus": Operation(DescribeInstanceStatusRequest, describe_instance_status),
+    "StartInstances": Operation(InstanceIds, start_instances),
+    "StopInstances": Operation(StopRequest, stop_instances),
+    "RebootInstances": Operation(InstanceIds, reboot_instances),
+    "TerminateInstances": Operation(InstanceIds, terminate_instances),
+}
+
+
+def console_operations(consoles: Consoles) -> Mapping[str, Operation]:
+    return {"GetConsoleOutput": Operation(GetConsoleOutputRequest, partial(get_console_output, consoles))}

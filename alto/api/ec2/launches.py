@@ -1,0 +1,432 @@
+"""RunInstances: one transaction that looks everything up, claims addresses and writes the rows; answers "pending".
+
+The host is chosen afterwards (`control/scheduler.py`). A launch that cannot fit now is refused here with what every host
+lacks. The same client token with the same parameters answers the same reservation, in its present state, and makes nothing.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from typing import Any
+
+import msgspec
+
+from alto.api.accounts import default_vpc
+from alto.api.call import Call, Operation
+from alto.api.ec2.ids import check_id, is_own, owned
+from alto.api.ec2.shapes import show_reservation
+from alto.api.ec2.tags import TagSpecification, tags_for
+from alto.model.accounts import ClientToken
+from alto.model.errors import NoCapacity, NotFound, Refused
+from alto.model.hosts import Host, HostState
+from alto.model.images import Image, KeyPair
+from alto.model.instance_types import DEFAULT_INSTANCE_TYPE, InstanceType, instance_type
+from alto.model.instances import Instance, MetadataOptions, Phase
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecurityGroup, Subnet
+from alto.plan.addresses import FIRST_OFFSET
+from alto.plan.launch import HEX_PER_INSTANCE, Order, plan_launch
+from alto.plan.placement import Demand, Room, fits_at_least, why_nowhere
+from alto.store.claims import PUBLIC_POOL
+from alto.store.store import Reader, Tx
+
+USER_DATA_MAX = 16 * 1024  # bytes before base64 (RunInstances, UserData)
+COUNT_MAX = 1000  # one call's bound, so that one transaction stays short
+TOKEN_MAX = 64
+TOKEN_KEPT_S = 24 * 3600.0
+ROOT_GIB_MAX = 64 * 1024
+
+
+class Placement(msgspec.Struct, frozen=True, rename="pascal"):
+    availability_zone: str | None = None
+    tenancy: str | None = None
+
+
+class Monitoring(msgspec.Struct, frozen=True, rename="pascal"):
+    enabled: bool = False
+
+
+class Ebs(msgspec.Struct, frozen=True, rename="pascal"):
+    volume_size: int | None = None
+    volume_type: str | None = None
+    delete_on_termination: bool | None = None
+    encrypted: bool | None = None
+
+
+class BlockDeviceMapping(msgspec.Struct, frozen=True, rename="pascal"):
+    device_name: str | None = None
+    ebs: Ebs | None = None
+
+
+class InterfaceSpecification(msgspec.Struct, frozen=True, rename="pascal"):
+    device_index: int | None = None
+    subnet_id: str | None = None
+    groups: tuple[str, ...] = ()
+    associate_public_ip_address: bool | None = None
+    private_ip_address: str | None = None
+    delete_on_termination: bool | None = None
+    description: str | None = None
+
+
+class MetadataOptionsRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    http_tokens: str | None = None
+    http_put_response_hop_limit: int | None = None
+    http_endpoint: str | None = None
+    instance_metadata_tags: str | None = None
+
+
+class CreditSpecification(msgspec.Struct, frozen=True, rename="pascal"):
+    cpu_credits: str | None = None
+
+
+class RunInstancesRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    image_id: str | None = None
+    instance_type: str = DEFAULT_INSTANCE_TYPE
+    min_count: int | None = None
+    max_count: int | None = None
+    key_name: str | None = None
+    security_group_ids: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    subnet_id: str | None = None
+    private_ip_address: str | None = None
+    user_data: str | None = None
+    client_token: str | None = None
+    placement: Placement = Placement()
+    monitoring: Monitoring = Monitoring()
+    ebs_optimized: bool = False
+    disable_api_termination: bool = False
+    disable_api_stop: bool = False
+    instance_initiated_shutdown_behavior: str = "stop"
+    block_device_mappings: tuple[BlockDeviceMapping, ...] = ()
+    network_interfaces: tuple[InterfaceSpecification, ...] = ()
+    metadata_options: MetadataOptionsRequest = MetadataOptionsRequest()
+    credit_specification: CreditSpecification = CreditSpecification()
+    tag_specifications: tuple[TagSpecification, ...] = ()
+
+
+async def run_instances(call: Call, request: RunInstancesRequest) -> dict[str, Any]:
+    return await launch(call, request)
+
+
+async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | None = None) -> dict[str, Any]:
+    """`group_name` is the AutoScalingGroup that launches, if one does."""
+    least, most = _counts(request)
+    type = instance_type(request.instance_type)
+    interface = _interface(request)
+    metadata = metadata_options(request.metadata_options, MetadataOptions())
+    tags = tags_for(request.tag_specifications, "instance", "volume", "network-interface")
+    check_user_data(request.user_data)
+    check_shutdown_behaviour(request.instance_initiated_shutdown_behavior)
+    if request.placement.tenancy not in (None, "default"):
+        raise Refused("UnsupportedOperation", "Only the default tenancy is supported: hosts are shared")
+    if request.client_token is not None and len(request.client_token) > TOKEN_MAX:
+        raise Refused("InvalidParameterValue", f"ClientToken is limited to {TOKEN_MAX} characters")
+    if request.image_id is None:
+        raise Refused("MissingParameter", "The request must contain the parameter ImageId")
+    credits = request.credit_specification.cpu_credits or type.credits or "standard"
+    if credits not in ("standard", "unlimited"):
+        raise Refused("InvalidParameterValue", f"Invalid value '{credits}' for CpuCredits. Valid values: standard, unlimited")
+    now = call.world.clock.now()
+    reservation_id = "r-" + call.world.chance.hex(17)
+    ids = call.world.chance.hex(HEX_PER_INSTANCE * most)
+
+    def body(tx: Tx) -> list[Instance]:
+        known = _by_token(tx, call, request.client_token)
+        if known is not None:
+            return known
+        image = find_image(tx, call, request.image_id or "")
+        key = _find_key(tx, call, request.key_name)
+        subnet = _find_subnet(tx, call, request, interface, least)
+        group_ids = _find_groups(tx, call, request, interface, subnet.vpc_id)
+        count = _count_that_fits(tx, type, subnet, least, most)
+        root_gib, delete_root = _root(request.block_device_mappings, image)
+        public = interface.associate_public_ip_address
+        order = Order(
+            account=call.account,
+            region=call.region,
+            reservation_id=reservation_id,
+            count=count,
+            now=now,
+            image_id=image.id,
+            image_source=image.source,
+            instance_type=type.name,
+            vcpus=type.vcpus,
+            memory_mib=type.memory_mib,
+            root_gib=root_gib,
+            delete_root=delete_root,
+            root_device=image.root_device,
+            subnet=subnet,
+            group_ids=group_ids,
+            public=subnet.map_public_ip if public is None else public,
+            private_ip=_private_ip(interface.private_ip_address, subnet),
+            key_name=key.name if key else None,
+            public_key=key.public_key if key else None,
+            user_data=request.user_data,
+            client_token=request.client_token,
+            shutdown_behaviour=request.instance_initiated_shutdown_behavior,
+            termination_protected=request.disable_api_termination,
+            stop_protected=request.disable_api_stop,
+            metadata=metadata,
+            monitoring=request.monitoring.enabled,
+            ebs_optimized=request.ebs_optimized,
+            credit_specification=credits,
+            group_name=group_name,
+            instance_tags=tags["instance"] | ({"aws:autoscaling:groupName": group_name} if group_name else {}),
+            volume_tags=tags["volume"],
+            interface_tags=tags["network-interface"],
+        )
+        planned = plan_launch(
+            order,
+            ids,
+            tx.get(AddressPool, subnet.id),
+            tx.get(AddressPool, PUBLIC_POOL),
+            lambda address: bool(tx.where(NetworkInterface, vpc_id=subnet.vpc_id, private_ip=address, limit=1)),
+            lambda address: tx.find(PublicAddress, address) is not None,
+        )
+        instances = [tx.put(one) for one in planned.instances]
+        for record in (*planned.interfaces, *planned.volumes, *planned.addresses, *planned.pools):
+            tx.put(record)
+        if request.client_token is not None:
+            tx.put(
+                ClientToken(
+                    id=_token_id(call, request.client_token),
+                    digest=call.digest,
+                    result_id=reservation_id,
+                    expires_at=now + TOKEN_KEPT_S,
+                )
+            )
+        return instances
+
+    instances = await call.store.write(body)
+    return call.store.read(lambda reader: show_reservation(reader, instances))
+
+
+def _token_id(call: Call, token: str) -> str:
+    return f"{call.account}/{call.region}/RunInstances/{token}"
+
+
+def _by_token(tx: Tx, call: Call, token: str | None) -> list[Instance] | None:
+    """What an earlier request with this token made, as it now is."""
+    if token is None:
+        return None
+    known = tx.find(ClientToken, _token_id(call, token))
+    if known is None:
+        return None
+    if known.digest != call.digest:
+        raise Refused(
+            "IdempotentParameterMismatch",
+            "The client token you have provided is associated with a resource that has other parameters. "
+            "Use another token, or the parameters of the first request.",
+        )
+    instances = tx.where(Instance, reservation_id=known.result_id)
+    if not instances or all(one.phase is Phase.TERMINATED for one in instances):
+        raise Refused(
+            "IdempotentInstanceTerminated",
+            "The request cannot be completed: the instance that the client token made has been terminated",
+        )
+    return sorted(instances, key=lambda one: one.launch_index)
+
+
+def _counts(request: RunInstancesRequest) -> tuple[int, int]:
+    if request.min_count is None or request.max_count is None:
+        missing = "MinCount" if request.min_count is None else "MaxCount"
+        raise Refused("MissingParameter", f"The request must contain the parameter {missing}")
+    least, most = request.min_count, request.max_count
+    if least < 1 or most < 1:
+        raise Refused("InvalidParameterValue", f"Value ( {min(least, most)} ) for a count is invalid: it must be at least 1")
+    if least > most:
+        raise Refused("InvalidParameterValue", f"MinCount ( {least} ) is greater than MaxCount ( {most} )")
+    if least > COUNT_MAX:
+        raise Refused("InstanceLimitExceeded", f"One request launches at most {COUNT_MAX} instances; ask for several")
+    return least, min(most, COUNT_MAX)
+
+
+def _interface(request: RunInstancesRequest) -> InterfaceSpecification:
+    """The primary interface, however it was asked for: by NetworkInterfaces or by the request's own parameters."""
+    if not request.network_interfaces:
+        return InterfaceSpecification(
+            subnet_id=request.subnet_id,
+            groups=request.security_group_ids,
+            private_ip_address=request.private_ip_address,
+        )
+    if request.subnet_id or request.security_group_ids or request.security_groups or request.private_ip_address:
+        raise Refused(
+            "InvalidParameterCombination",
+            "Network interfaces and an instance-level subnet ID, security groups or private IP address may not be "
+            "specified on the same request",
+        )
+    if len(request.network_interfaces) > 1 or request.network_interfaces[0].device_index not in (None, 0):
+        raise Refused("UnsupportedOperation", "One network interface, with device index 0, is supported for a launch")
+    return request.network_interfaces[0]
+
+
+def metadata_options(request: MetadataOptionsRequest, now: MetadataOptions) -> MetadataOptions:
+    """`now` with what the request changes."""
+    _one_of("HttpTokens", request.http_tokens, ("optional", "required"))
+    _one_of("HttpEndpoint", request.http_endpoint, ("enabled", "disabled"))
+    _one_of("InstanceMetadataTags", request.instance_metadata_tags, ("enabled", "disabled"))
+    hops = request.http_put_response_hop_limit
+    if hops is not None and not 1 <= hops <= 64:
+        raise Refused("InvalidParameterValue", f"Value ( {hops} ) for HttpPutResponseHopLimit is invalid: 1 to 64")
+    return MetadataOptions(
+        tokens_required=request.http_tokens == "required" if request.http_tokens else now.tokens_required,
+        hop_limit=hops or now.hop_limit,
+        enabled=request.http_endpoint == "enabled" if request.http_endpoint else now.enabled,
+        tags_enabled=request.instance_metadata_tags == "enabled" if request.instance_metadata_tags else now.tags_enabled,
+    )
+
+
+def _one_of(name: str, value: str | None, allowed: Sequence[str]) -> None:
+    if value is not None and value not in allowed:
+        raise Refused("InvalidParameterValue", f"Invalid value '{value}' for {name}. Valid values: {', '.join(allowed)}")
+
+
+def check_user_data(text: str | None) -> None:
+    if text is None:
+        return
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused("InvalidParameterValue", "Invalid BASE64 encoding of user data.") from None
+    if len(raw) > USER_DATA_MAX:
+        raise Refused("InvalidParameterValue", f"User data is limited to {USER_DATA_MAX} bytes")
+
+
+def check_shutdown_behaviour(value: str) -> None:
+    _one_of("InstanceInitiatedShutdownBehavior", value, ("stop", "terminate"))
+
+
+def find_image(reader: Reader, call: Call, id: str) -> Image:
+    """An image that the caller may launch."""
+    check_id(Image.KIND, id)
+    image = reader.find(Image, id)
+    if (
+        image is None
+        or not (image.public or image.account == call.account)
+        or (image.region is not None and image.region != call.region)
+    ):
+        raise NotFound(Image.KIND, id)
+    return image
+
+
+def _find_key(reader: Reader, call: Call, name: str | None) -> KeyPair | None:
+    if name is None:
+        return None
+    found = reader.where(KeyPair, account=call.account, region=call.region, name=name, limit=1)
+    if not found:
+        raise NotFound(KeyPair.KIND, name)
+    return found[0]
+
+
+def _find_subnet(
+    reader: Reader, call: Call, request: RunInstancesRequest, interface: InterfaceSpecification, least: int
+) -> Subnet:
+    zone = request.placement.availability_zone
+    zones = call.settings.zones(call.region)
+    if zone is not None and zone not in zones:
+        raise Refused("InvalidParameterValue", f"Invalid availability zone: [{zone}]. It must be one of {', '.join(zones)}")
+    if interface.subnet_id is not None:
+        subnet = owned(reader, call, Subnet, interface.subnet_id)
+        if zone is not None and zone != subnet.zone:
+            raise Refused("InvalidParameterCombination", f"Subnet {subnet.id} is in {subnet.zone}, not in {zone}")
+        return subnet
+    vpc = default_vpc(reader, call.account, call.region)
+    if vpc is None:
+        raise Refused("VPCIdNotSpecified", "No default VPC for this user. Give a SubnetId.")
+    subnets = sorted(reader.where(Subnet, vpc_id=vpc.id), key=lambda one: one.zone)
+    fitting = [one for one in subnets if one.default_for_zone and zone in (None, one.zone)]
+    for subnet in fitting:
+        pool = reader.get(AddressPool, subnet.id)
+        if pool.size - pool.used >= least:
+            return subnet
+    if not fitting:
+        raise Refused("MissingInput", "No default subnet in this zone. Give a SubnetId.")
+    return fitting[0]
+
+
+def _find_groups(
+    reader: Reader, call: Call, request: RunInstancesRequest, interface: InterfaceSpecification, vpc_id: str
+) -> tuple[str, ...]:
+    ids = [owned(reader, call, SecurityGroup, id) for id in interface.groups]
+    for group in ids:
+        if group.vpc_id != vpc_id:
+            raise Refused("InvalidParameter", f"Security group {group.id} and the subnet belong to different networks.")
+    names = []
+    for name in request.security_groups:
+        found = reader.where(SecurityGroup, vpc_id=vpc_id, name=name, limit=1)
+        if not found or not is_own(call, found[0]):
+            raise NotFound(SecurityGroup.KIND, name)
+        names.append(found[0])
+    chosen = [group.id for group in (*ids, *names)]
+    if not chosen:
+        chosen = [group.id for group in reader.where(SecurityGroup, vpc_id=vpc_id, name="default", limit=1)]
+    return tuple(dict.fromkeys(chosen))
+
+
+def _private_ip(text: str | None, subnet: Subnet) -> str | None:
+    if text is None:
+        return None
+    try:
+        address = IPv4Address(text)
+    except AddressValueError:
+        raise Refused("InvalidParameterValue", f"Invalid IPv4 address: {text}") from None
+    network = IPv4Network(subnet.cidr)
+    if address not in network:
+        raise Refused("InvalidParameterValue", f"Address {text} does not fall within the subnet's address range")
+    offset = int(address) - int(network.network_address)
+    if offset < FIRST_OFFSET or offset == network.num_addresses - 1:
+        raise Refused("InvalidParameterValue", f"Address {text} is in subnet's reserved address range")
+    return text
+
+
+def _root(mappings: Sequence[BlockDeviceMapping], image: Image) -> tuple[int, bool]:
+    """(GiB, delete on termination) of the root volume."""
+    size, delete = image.size_gib, True
+    for mapping in mappings:
+        if mapping.device_name != image.root_device or mapping.ebs is None:
+            raise Refused("UnsupportedOperation", f"Only the root device {image.root_device} can be mapped at a launch")
+        if mapping.ebs.encrypted:
+            raise Refused("UnsupportedOperation", "Encrypted volumes are not supported")
+        wanted = mapping.ebs.volume_size
+        if wanted is not None and not 1 <= wanted <= ROOT_GIB_MAX:
+            raise Refused("InvalidParameterValue", f"Volume of size {wanted}GiB is invalid: 1 to {ROOT_GIB_MAX}")
+        if wanted is not None and wanted < image.size_gib:
+            raise Refused(
+                "InvalidBlockDeviceMapping",
+                f"Volume of size {wanted}GB is smaller than the image '{image.id}', expect size >= {image.size_gib}GB",
+            )
+        size = wanted or size
+        delete = mapping.ebs.delete_on_termination is not False
+    return size, delete
+
+
+def _count_that_fits(reader: Reader, type: InstanceType, subnet: Subnet, least: int, most: int) -> int:
+    """How many of `least`..`most` can be launched. Raises: NoCapacity with what is lacking."""
+    pools = (reader.get(AddressPool, subnet.id), reader.get(AddressPool, PUBLIC_POOL))
+    count = min(most, *(pool.size - pool.used for pool in pools))
+    if count < least:
+        raise Refused("InsufficientFreeAddressesInSubnet", f"Not enough free addresses in subnet {subnet.id}: {least} wanted")
+    demand = Demand(instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib)
+    rooms = [_room(host) for host in reader.where(Host)]
+    if fits_at_least(demand, count, rooms):
+        return count
+    if not fits_at_least(demand, least, rooms):
+        raise NoCapacity(f"{why_nowhere(demand, rooms)}. Try fewer or smaller instances, or add a host.")
+    while not fits_at_least(demand, count, rooms):
+        count -= 1
+    return count
+
+
+def _room(host: Host) -> Room:
+    return Room(
+        host_id=host.id,
+        name=host.name,
+        vcpus=host.vcpus,
+        memory_mib=host.memory_mib,
+        vcpus_free=host.vcpus - host.vcpus_used,
+        memory_mib_free=host.memory_mib - host.memory_mib_used,
+        refuses=None if host.state is HostState.READY else "takes no new instances",
+    )
+
+
+OPERATIONS: Mapping[str, Operation] = {"RunInstances": Operation(RunInstancesRequest, run_instances)}

@@ -1,0 +1,159 @@
+"""How an instance looks in EC2's answers: a function of its record alone (and of names that never change).
+
+So what is rendered once for a version of the record can be kept. Fields that the Go SDK does not tolerate as absent are
+always there: booleans, states, attachments.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from alto.api.ec2.tags import shown
+from alto.model.images import Image
+from alto.model.instance_types import CATALOGUE
+from alto.model.instances import Instance, MetadataOptions, Phase
+from alto.model.networks import SecurityGroup
+from alto.plan.instances import STATE_CODES, state_name
+from alto.store.store import Reader
+
+ROOT_DEVICE = "/dev/vda"
+
+
+def state(instance: Instance) -> dict[str, Any]:
+    name = state_name(instance)
+    return {"Code": STATE_CODES[name], "Name": name}
+
+
+def group_names(reader: Reader, ids: Sequence[str]) -> list[dict[str, str]]:
+    groups = [reader.find(SecurityGroup, id) for id in ids]
+    return [{"GroupId": group.id, "GroupName": group.name} for group in groups if group is not None]
+
+
+def metadata_shape(options: MetadataOptions) -> dict[str, Any]:
+    return {
+        "State": "applied",
+        "HttpTokens": "required" if options.tokens_required else "optional",
+        "HttpPutResponseHopLimit": options.hop_limit,
+        "HttpEndpoint": "enabled" if options.enabled else "disabled",
+        "HttpProtocolIpv6": "disabled",
+        "InstanceMetadataTags": "enabled" if options.tags_enabled else "disabled",
+    }
+
+
+def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
+    """The Instance shape. A terminated one keeps its identity and loses what it gave back, as in EC2."""
+    nic, gone = instance.nic, instance.phase is Phase.TERMINATED
+    type = CATALOGUE[instance.instance_type]
+    image = reader.find(Image, instance.image_id)
+    public_name = public_dns(instance.region, nic.public_ip)
+    shape: dict[str, Any] = {
+        "InstanceId": instance.id,
+        "ImageId": instance.image_id,
+        "State": state(instance),
+        "PrivateDnsName": "" if gone else instance.hostname,
+        "PublicDnsName": "" if gone else public_name,
+        "StateTransitionReason": instance.reason.message if instance.reason else "",
+        "KeyName": instance.key_name,
+        "AmiLaunchIndex": instance.launch_index,
+        "ProductCodes": [],
+        "InstanceType": instance.instance_type,
+        "LaunchTime": instance.launched_at,
+        "Placement": {"AvailabilityZone": instance.zone, "GroupName": "", "Tenancy": "default"},
+        "Monitoring": {"State": "enabled" if instance.monitoring else "disabled"},
+        "Architecture": image.architecture if image else type.architecture,
+        "RootDeviceType": "ebs",
+        "RootDeviceName": image.root_device if image else ROOT_DEVICE,
+        "BlockDeviceMappings": [],
+        "VirtualizationType": "hvm",
+        "ClientToken": instance.client_token or "",
+        "Tags": shown(instance.tags),
+        "SecurityGroups": [] if gone else group_names(reader, nic.group_ids),
+        "SourceDestCheck": instance.source_dest_check,
+        "Hypervisor": "xen",
+        "NetworkInterfaces": [],
+        "EbsOptimized": instance.ebs_optimized,
+        "EnaSupport": True,
+        "CpuOptions": {"CoreCount": type.cores, "ThreadsPerCore": type.threads_per_core},
+        "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
+        "HibernationOptions": {"Configured": False},
+        "EnclaveOptions": {"Enabled": False},
+        "MetadataOptions": metadata_shape(instance.metadata),
+        "MaintenanceOptions": {"AutoRecovery": "default"},
+        "PlatformDetails": "Linux/UNIX",
+        "UsageOperation": "RunInstances",
+        "UsageOperationUpdateTime": instance.created_at,
+        "BootMode": "legacy-bios",
+        "CurrentInstanceBootMode": "legacy-bios",
+    }
+    if instance.reason is not None:
+        shape["StateReason"] = {"Code": instance.reason.code, "Message": instance.reason.message}
+    if gone:
+        return shape
+    shape.update(
+        SubnetId=nic.subnet_id,
+        VpcId=nic.vpc_id,
+        PrivateIpAddress=nic.private_ip,
+        PrivateDnsNameOptions={
+            "HostnameType": "ip-name",
+            "EnableResourceNameDnsARecord": False,
+            "EnableResourceNameDnsAAAARecord": False,
+        },
+    )
+    association = None
+    if nic.public_ip is not None:
+        shape["PublicIpAddress"] = nic.public_ip
+        association = {"PublicIp": nic.public_ip, "PublicDnsName": public_name, "IpOwnerId": "amazon"}
+    shape["BlockDeviceMappings"] = [
+        {
+            "DeviceName": shape["RootDeviceName"],
+            "Ebs": {
+                "VolumeId": instance.root.volume_id,
+                "Status": "attached",
+                "AttachTime": instance.created_at,
+                "DeleteOnTermination": instance.root.delete_on_termination,
+            },
+        }
+    ]
+    address: dict[str, Any] = {"PrivateIpAddress": nic.private_ip, "PrivateDnsName": instance.hostname, "Primary": True}
+    interface: dict[str, Any] = {
+        "NetworkInterfaceId": nic.interface_id,
+        "SubnetId": nic.subnet_id,
+        "VpcId": nic.vpc_id,
+        "OwnerId": instance.account,
+        "Status": "in-use",
+        "MacAddress": nic.mac,
+        "PrivateIpAddress": nic.private_ip,
+        "PrivateDnsName": instance.hostname,
+        "SourceDestCheck": instance.source_dest_check,
+        "InterfaceType": "interface",
+        "Description": "",
+        "Groups": shape["SecurityGroups"],
+        "Attachment": {
+            "AttachmentId": nic.attachment_id,
+            "DeviceIndex": 0,
+            "NetworkCardIndex": 0,
+            "Status": "attached",
+            "AttachTime": instance.created_at,
+            "DeleteOnTermination": True,
+        },
+        "PrivateIpAddresses": [address],
+        "Ipv6Addresses": [],
+    }
+    if association is not None:
+        interface["Association"] = address["Association"] = association
+    shape["NetworkInterfaces"] = [interface]
+    return shape
+
+
+def public_dns(region: str, public_ip: str | None) -> str:
+    """Addresses of the loopback pool resolve nowhere by a name of Amazon's: the address itself is the name that works."""
+    return public_ip or ""
+
+
+def show_reservation(reader: Reader, instances: Sequence[Instance]) -> dict[str, Any]:
+    first = instances[0]
+    return {
+        "ReservationId": first.reservation_id,
+        "OwnerId": first.account,
+        "Groups": [],
+        "Instances": [show_instance(reader, one) for one in instances],
+    }
