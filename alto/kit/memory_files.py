@@ -15,6 +15,17 @@ class MemoryFiles:
         except KeyError:
             raise FileNotFoundError(str(path)) from None
 
+    def part(self, path: Path, start: int, count: int) -> bytes:
+        data = self.read(path)
+        start = start if start >= 0 else max(0, len(data) + start)
+        return data[start : start + count]
+
+    def size(self, path: Path) -> int:
+        return len(self.read(path))
+
+    def open(self, path: Path, *, write: bool = False, append: bool = False) -> int:
+        raise FileNotFoundError(f"{path} is in memory: it has no descriptor")
+
     def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
         self._data[path] = data
 

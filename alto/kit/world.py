@@ -51,6 +51,14 @@ class Files(Protocol):
 
     def read(self, path: Path) -> bytes: ...
 
+    def part(self, path: Path, start: int, count: int) -> bytes:
+        """At most `count` bytes from `start`; a negative start counts from the end, as a slice's does."""
+
+    def size(self, path: Path) -> int: ...
+
+    def open(self, path: Path, *, write: bool = False, append: bool = False) -> int:
+        """A descriptor to hand to another process; the caller closes it. `append` makes the file when it is absent."""
+
     def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
         """Whole or not at all, and on the disk when it returns: temporary name, fsync, rename, fsync of the folder."""
 
@@ -177,6 +185,18 @@ class RealChance:
 class RealFiles:
     def read(self, path: Path) -> bytes:
         return path.read_bytes()
+
+    def part(self, path: Path, start: int, count: int) -> bytes:
+        with open(path, "rb") as file:
+            file.seek(start if start >= 0 else max(0, os.fstat(file.fileno()).st_size + start))
+            return file.read(count)
+
+    def size(self, path: Path) -> int:
+        return path.stat().st_size
+
+    def open(self, path: Path, *, write: bool = False, append: bool = False) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT if append else os.O_RDWR if write else os.O_RDONLY
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
     def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

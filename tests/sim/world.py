@@ -102,6 +102,17 @@ class SimFiles:
         except KeyError:
             raise FileNotFoundError(str(path)) from None
 
+    def part(self, path: Path, start: int, count: int) -> bytes:
+        data = self.read(path)
+        start = start if start >= 0 else max(0, len(data) + start)
+        return data[start : start + count]
+
+    def size(self, path: Path) -> int:
+        return len(self.read(path))
+
+    def open(self, path: Path, *, write: bool = False, append: bool = False) -> int:
+        _refuse(f"a descriptor of {path}")
+
     def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
         self._need_folder(path)
         self._disk.sync(path, bytes(data))
