@@ -15,6 +15,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import CoroutineType
 from typing import TypeVar, cast
@@ -25,6 +26,7 @@ from msgspec.structs import replace
 
 from alto.model.errors import AlreadyExists, CapacityExceeded, Conflict, NotFound, Unavailable
 from alto.model.records import Record
+from alto.store.check import problems, problems_of
 from alto.store.kinds import KINDS
 from alto.store.migrations import get_meta, migrate, set_meta
 from alto.store.schema import Table, table_of
@@ -223,8 +225,10 @@ class SqliteStore:
         *,
         failed: Callable[[BaseException], None],
         pause: Callable[[], Awaitable[None]] | None,
+        path: Path | None = None,
         owner: apsw.Connection | None = None,
     ) -> None:
+        self._path = path
         self._writer = writer
         self._reader = reader
         self._owner = owner
@@ -252,17 +256,23 @@ class SqliteStore:
 
         Raises: Unavailable: another process has it, or it is of a newer version.
         """
-        owner = _own(path)
-        writer = apsw.Connection(str(path))
-        writer.set_busy_timeout(BUSY_TIMEOUT_MS)
-        writer.execute("PRAGMA journal_mode = WAL").fetchall()
-        writer.execute("PRAGMA synchronous = FULL")
-        writer.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        migrate(writer, kinds, path=path)
-        reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        reader.set_busy_timeout(BUSY_TIMEOUT_MS)
-        reader.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        return cls(writer, reader, kinds, failed=failed, pause=None, owner=owner)
+        with ExitStack() as undo:
+            owner = _own(path)
+            undo.callback(owner.close)
+            writer = apsw.Connection(str(path))
+            undo.callback(writer.close)
+            writer.set_busy_timeout(BUSY_TIMEOUT_MS)
+            writer.execute("PRAGMA journal_mode = WAL").fetchall()
+            writer.execute("PRAGMA synchronous = FULL")
+            writer.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            migrate(writer, kinds, path=path)
+            reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            undo.callback(reader.close)
+            reader.set_busy_timeout(BUSY_TIMEOUT_MS)
+            reader.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            store = cls(writer, reader, kinds, failed=failed, pause=None, path=path, owner=owner)
+            undo.pop_all()
+        return store
 
     @classmethod
     def inline(
@@ -286,7 +296,6 @@ class SqliteStore:
             self._wake()
         else:
             await self._pause()
-            self._check()
             if self._run([job]):
                 self._committed([job], _commit(self._writer))
             await self._pause()
@@ -311,6 +320,12 @@ class SqliteStore:
         watch = ChangeSet([kind.KIND for kind in kinds], self._watches.discard)
         self._watches.add(watch)
         return watch
+
+    async def check(self) -> list[str]:
+        """What is wrong with the file, one sentence each, while it is in use; none when all is well."""
+        if self._path is None:
+            return problems_of(self._reader, tuple(self._kinds))
+        return await asyncio.to_thread(problems, self._path, tuple(self._kinds))
 
     async def close(self) -> None:
         """What was asked before is still done; what comes later is Unavailable. Idempotent."""

@@ -233,6 +233,29 @@ def test_a_transaction_reads_its_own_writes_and_others_only_committed_ones(engin
     engine.run(scenario)
 
 
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store: store.read(lambda reader: reader.get(Thing, "t-1")).region,
+        lambda store: store.read(lambda reader: reader.where(Thing, account="1"))[0].region,
+    ],
+    ids=["get", "where"],
+)
+def test_what_was_rolled_back_is_never_seen(engine: Engine, look: Callable[[Store], str]) -> None:
+    def failing(tx: Tx) -> None:
+        tx.put(replace(tx.get(Thing, "t-1"), region="never"))
+        raise KeyError("no")
+
+    async def scenario(store: Store) -> None:
+        await put(store, Thing(id="t-1"))
+        for bodies in ((failing,), (failing, lambda tx: tx.put(Thing(id="t-2")), failing)):
+            await asyncio.gather(*(store.write(body) for body in bodies), return_exceptions=True)
+            assert look(store) == "here"
+            assert await store.write(lambda tx: tx.get(Thing, "t-1").region) == "here"
+
+    engine.run(scenario)
+
+
 def test_in_a_group_a_failing_body_rolls_back_alone(engine: Engine) -> None:
     def body(number: int) -> Callable[[Tx], str]:
         def run(tx: Tx) -> str:
@@ -358,9 +381,10 @@ def test_closing_finishes_what_was_asked_and_takes_no_more(engine: Engine) -> No
     async def scenario() -> None:
         store = await engine.open()
         asked = [asyncio.ensure_future(store.write(lambda tx, n=n: tx.put(Thing(id=f"t-{n}")))) for n in range(5)]
+        await asyncio.sleep(0)
+        await store.close()
+        await store.close()
         await asyncio.gather(*asked)
-        await store.close()
-        await store.close()
         with pytest.raises(Unavailable):
             await put(store, Thing(id="late"))
         again = await engine.open()

@@ -1,0 +1,188 @@
+"""Nothing that was acknowledged is ever lost: a real process killed in the middle, and a disk that fails or fills up.
+
+`kill -9` proves that a commit reached the kernel; that it was also told to reach the disk is seen one layer lower, by a
+SQLite file system (VFS) that writes down each write and each sync.
+"""
+
+import asyncio
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from alto.model.errors import Unavailable
+from alto.store.sqlite import SqliteStore
+from tests.store.kinds import Thing
+from tests.store.writer import WRITES
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_kill_minus_9_loses_no_acknowledged_write(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "store.db"
+    acknowledged: list[str] = []
+    kill_after = random.Random(seed).randrange(1, WRITES)
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.store.writer", str(path)], stdout=subprocess.PIPE, cwd=REPOSITORY
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            acknowledged.append(line.decode().strip())
+            if len(acknowledged) == kill_after:
+                child.send_signal(signal.SIGKILL)
+                # What is still in the pipe was said before the kill, and counts.
+    assert child.returncode == -signal.SIGKILL
+    assert len(acknowledged) >= kill_after
+
+    async def look() -> set[str]:
+        store = await SqliteStore.open(path, failed=pytest.fail, kinds=(Thing,))
+        try:
+            assert await store.check() == []
+            await store.write(lambda tx: tx.put(Thing(id="after")))
+            return {thing.id for thing in store.read(lambda reader: reader.where(Thing))}
+        finally:
+            await store.close()
+
+    kept = asyncio.run(look())
+    assert set(acknowledged) <= kept
+
+
+class _Disk(apsw.VFS):
+    """The machine's own disk, written down in `log`, and made to fail."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.sync_error: type[apsw.Error] | None = None
+        self.write_error: type[apsw.Error] | None = None
+        super().__init__("alto-test-disk", "unix", makedefault=True)
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "_File":
+        return _File(self, name, flags)
+
+
+class _File(apsw.VFSFile):
+    def __init__(self, disk: _Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self._disk = disk
+        self._wal = str(name.filename() if isinstance(name, apsw.URIFilename) else name).endswith("-wal")
+        super().__init__("unix", name, flags)
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        if self._wal:
+            self._disk.log.append("write")
+            if self._disk.write_error is not None:
+                raise self._disk.write_error
+        super().xWrite(data, offset)
+
+    def xSync(self, flags: int) -> None:
+        if self._wal:
+            self._disk.log.append("sync")
+            if self._disk.sync_error is not None:
+                raise self._disk.sync_error
+        super().xSync(flags)
+
+
+@pytest.fixture
+def disk() -> Iterator[_Disk]:
+    disk = _Disk()
+    yield disk
+    disk.unregister()
+
+
+def test_nothing_is_acknowledged_before_it_was_told_to_reach_the_disk(tmp_path: Path, disk: _Disk) -> None:
+    async def main() -> None:
+        store = await SqliteStore.open(tmp_path / "store.db", failed=pytest.fail, kinds=(Thing,))
+
+        async def write(number: int) -> None:
+            await store.write(lambda tx: tx.put(Thing(id=f"t-{number}")))
+            disk.log.append("acknowledged")
+
+        await write(0)  # makes the log's file
+        disk.log.clear()
+        await asyncio.gather(*(write(number) for number in range(1, 50)))
+        for number in range(50, 60):
+            await write(number)
+        await store.close()
+
+    asyncio.run(main())
+    assert disk.log.count("acknowledged") == 59
+    unsynced = False
+    for entry in disk.log:
+        if entry == "acknowledged":
+            assert not unsynced
+        else:
+            unsynced = entry == "write"
+    # The first fifty shared few commits: that is what group commit is for.
+    assert disk.log.count("sync") <= 15
+
+
+def test_when_a_sync_fails_the_store_stops_and_says_so(tmp_path: Path, disk: _Disk) -> None:
+    failures: list[BaseException] = []
+
+    async def main() -> None:
+        store = await SqliteStore.open(tmp_path / "store.db", failed=failures.append, kinds=(Thing,))
+        await store.write(lambda tx: tx.put(Thing(id="before")))
+        watch = store.watch(Thing)
+        disk.sync_error = apsw.IOError
+        lost = [asyncio.ensure_future(store.write(lambda tx, n=n: tx.put(Thing(id=f"lost-{n}")))) for n in range(3)]
+        await asyncio.sleep(0)
+        late = asyncio.ensure_future(store.write(lambda tx: tx.put(Thing(id="late"))))
+        for answer in await asyncio.gather(*lost, late, return_exceptions=True):
+            assert isinstance(answer, Unavailable)
+        disk.sync_error = None
+        # After a failed fsync the kernel may have dropped the pages: only a fresh start knows what is there.
+        with pytest.raises(Unavailable, match="until it is started again"):
+            await store.write(lambda tx: tx.put(Thing(id="after")))
+        assert await watch.changed(timeout_s=0.01) == frozenset()
+        assert len(failures) == 1
+        await store.close()
+        again = await SqliteStore.open(tmp_path / "store.db", failed=failures.append, kinds=(Thing,))
+        assert again.read(lambda reader: reader.get(Thing, "before"))
+        assert await again.check() == []
+        await again.close()
+
+    asyncio.run(main())
+
+
+def test_a_full_disk_refuses_writes_keeps_reads_and_recovers(tmp_path: Path, disk: _Disk) -> None:
+    async def main() -> None:
+        store = await SqliteStore.open(tmp_path / "store.db", failed=pytest.fail, kinds=(Thing,))
+        await store.write(lambda tx: tx.put(Thing(id="before")))
+        disk.write_error = apsw.FullError
+        writes = (store.write(lambda tx, n=n: tx.put(Thing(id=f"lost-{n}"))) for n in range(3))
+        for answer in await asyncio.gather(*writes, return_exceptions=True):
+            assert isinstance(answer, Unavailable)
+            assert "full" in str(answer)
+        assert [thing.id for thing in store.read(lambda reader: reader.where(Thing))] == ["before"]
+        disk.write_error = None
+        await store.write(lambda tx: tx.put(Thing(id="after")))
+        assert [thing.id for thing in store.read(lambda reader: reader.where(Thing))] == ["after", "before"]
+        assert await store.check() == []
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_the_check_finds_what_is_broken(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def main() -> list[str]:
+        store = await SqliteStore.open(path, failed=pytest.fail, kinds=(Thing,))
+        await store.write(lambda tx: [tx.put(Thing(id=f"t-{n}")) for n in range(4)])
+        assert await store.check() == []
+        other = apsw.Connection(str(path))
+        other.execute("UPDATE thing SET version = 77 WHERE id = 't-1'")
+        other.execute("UPDATE thing SET body = '{\"id\": 3}' WHERE id = 't-2'")
+        other.execute("UPDATE thing SET body = json_set(body, '$.version', 9000000), version = 9000000 WHERE id = 't-3'")
+        other.close()
+        found = await store.check()
+        await store.close()
+        return found
+
+    found = asyncio.run(main())
+    assert [sum(id in line for line in found) for id in ("t-0", "t-1", "t-2", "t-3")] == [0, 1, 1, 1]
