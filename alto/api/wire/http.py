@@ -1,0 +1,31 @@
+"""One HTTP request and one answer, free of any server: what authentication and the gateway work on.
+
+The path and the query are kept as they stood on the request line: what was signed is what is authorised, and nothing
+decodes twice. Not here: sockets, ASGI (gateway.py).
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+
+class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
+    method: str
+    path: str
+    query: str
+    headers: tuple[tuple[str, str], ...]  # names in lower case, in the order in which they came
+    body: bytes = b""
+
+    def header(self, name: str) -> str | None:
+        """The first of this name; those that matter are refused when they come twice."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+class HttpAnswer(NamedTuple):
+    status: int
+    body: bytes
+    content_type: str
+    request_id: str

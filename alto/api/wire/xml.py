@@ -1,0 +1,247 @@
+"""From what an operation answers to XML: closures made once per shape of the service model.
+
+An answer is a dict with the output shape's member names; None counts as absent. A name that the model does not have is
+a bug of the operation and raises KeyError. Times are seconds since 1970. The text is pure ASCII (other letters become
+character references), so that joining and encoding a long listing is copying. In a list, `Cached` stands for an element
+that is rendered once per key, `Fragment` for one that was rendered before: long listings are made of them.
+
+Invariant: the result is well-formed whatever the strings hold.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from alto.api.wire.models import Member, Service
+
+Writer = Callable[[Any], str]
+
+_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
+
+
+class Fragment(str):
+    """A rendered element of a list, its own tags included; `render_member` makes it."""
+
+    __slots__ = ()
+
+
+class Cached(NamedTuple):
+    """An element of a list that is made and rendered once for each `key`, which therefore names everything that is in it
+    (ids and versions of the records joined). Without XML it is what `make` gives."""
+
+    key: tuple[object, ...]
+    make: Callable[[], Mapping[str, Any]]
+
+
+CACHED_BYTES_MAX = 48 * 1024 * 1024  # about 12,000 instances; beyond it the oldest are rendered again
+
+
+class Renderer:
+    """Writes the answers of one service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._contents: dict[int, Writer] = {}
+        self._rendered: dict[tuple[int, tuple[object, ...]], str] = {}  # oldest first
+        self._rendered_bytes = 0
+
+    def answer(self, operation: str, result: Mapping[str, Any], request_id: str) -> bytes:
+        shapes = self._service.operations[operation]
+        body = self.content(shapes.output)(result) if shapes.output >= 0 else ""
+        name = f"{operation}Response"
+        if self._service.protocol == "ec2":
+            # Operations without output say so in this way; libcloud reads it.
+            body = f"<requestId>{request_id}</requestId>{body or _RETURN_TRUE[shapes.output < 0]}"
+        else:
+            if shapes.result_wrapper:
+                body = f"<{shapes.result_wrapper}>{body}</{shapes.result_wrapper}>"
+            body = f"{body}<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
+        return f'{_HEAD}<{name} xmlns="{self._service.xmlns}">{body}</{name}>'.encode("ascii")
+
+    def render_member(self, operation: str, path: str, value: Mapping[str, Any]) -> Fragment:
+        """One element of the list at `path` of the output ("Reservations.Instances"), to be put there in its place."""
+        number = self._service.operations[operation].output
+        item_name = ""
+        for name in path.split("."):
+            shape = self._service.shape(number)
+            member = next(member for member in shape.members if member.name == name)
+            elements = self._service.shape(member.shape)
+            if elements.type != "list":
+                number = member.shape
+                continue
+            number, item_name = elements.item, elements.item_shown_as
+        return Fragment(f"<{item_name}>{self.content(number)(value)}</{item_name}>")
+
+    def content(self, number: int) -> Writer:
+        """Writes what stands between the tags of a value of this shape."""
+        writer = self._contents.get(number)
+        if writer is None:
+            writer = self._contents[number] = self._make(number)
+        return writer
+
+    def _make(self, number: int) -> Writer:
+        shape = self._service.shape(number)
+        match shape.type:
+            case "structure":
+                return self._structure(number)
+            case "list":
+                return self._list(shape.item, shape.item_shown_as)
+            case "map":
+                return self._map(shape.key, shape.item)
+            case simple:
+                return _SIMPLE[simple]
+
+    def _structure(self, number: int) -> Writer:
+        members = _Members(self, {member.name: member for member in self._service.shape(number).members})
+
+        def write(value: Mapping[str, Any]) -> str:
+            return "".join([members[name](item) for name, item in value.items() if item is not None])
+
+        return write
+
+    def _list(self, item: int, item_name: str) -> Writer:
+        head, tail = f"<{item_name}>", f"</{item_name}>"
+        content: Writer | None = None
+
+        def one(element: Any) -> str:
+            nonlocal content
+            if type(element) is Fragment:
+                return element
+            if content is None:
+                content = self.content(item)
+            if type(element) is not Cached:
+                return f"{head}{content(element)}{tail}"
+            rendered = self._rendered.get((item, element.key))
+            if rendered is None:
+                rendered = f"{head}{content(element.make())}{tail}"
+                self._remember((item, element.key), rendered)
+            return rendered
+
+        def write(value: Any) -> str:
+            return "".join([one(element) for element in value])
+
+        return write
+
+    def _remember(self, key: tuple[int, tuple[object, ...]], rendered: str) -> None:
+        self._rendered[key] = rendered
+        self._rendered_bytes += len(rendered)
+        while self._rendered_bytes > CACHED_BYTES_MAX:
+            self._rendered_bytes -= len(self._rendered.pop(next(iter(self._rendered))))
+
+    def _map(self, key: int, item: int) -> Writer:
+        def write(value: Mapping[Any, Any]) -> str:
+            keys, items = self.content(key), self.content(item)
+            return "".join(
+                [f"<entry><key>{keys(name)}</key><value>{items(entry)}</value></entry>" for name, entry in value.items()]
+            )
+
+        return write
+
+
+class _Members(dict[str, Writer]):
+    """Writers of a structure's members, tags included. Each is made when first met: most answers hold few of the members,
+    and shapes may contain themselves."""
+
+    def __init__(self, renderer: Renderer, places: Mapping[str, Member]) -> None:
+        super().__init__()
+        self._renderer = renderer
+        self._places = places
+
+    def __missing__(self, name: str) -> Writer:
+        place = self._places[name]
+        content = self._renderer.content(place.shape)
+        head, tail = f"<{place.shown_as}>", f"</{place.shown_as}>"
+        if content is _string:
+            writer = _string_member(head, tail)
+        else:
+
+            def writer(value: Any) -> str:
+                return f"{head}{content(value)}{tail}"
+
+        self[name] = writer
+        return writer
+
+
+_RETURN_TRUE = {True: "<return>true</return>", False: ""}
+
+_SPECIAL = re.compile("[&<>\r]")
+_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def _string(value: str) -> str:
+    if value.isascii() and value.isprintable() and "&" not in value and "<" not in value and ">" not in value:
+        return value
+    return escape(value)
+
+
+def escape(text: str) -> str:
+    """ASCII text for between two tags; what XML 1.0 cannot hold at all becomes U+FFFD."""
+    text = _FORBIDDEN.sub("\ufffd", text)
+    text = _SPECIAL.sub(lambda found: _ESCAPES[found[0]], text)
+    return text.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def _string_member(head: str, tail: str) -> Writer:
+    def write(value: str) -> str:
+        if value.isascii() and value.isprintable() and "&" not in value and "<" not in value and ">" not in value:
+            return head + value + tail
+        return head + escape(value) + tail
+
+    return write
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _blob(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+@lru_cache(maxsize=8192)
+def timestamp(seconds: float) -> str:
+    """As EC2 shows times: whole seconds, UTC. Filters on times compare with this text."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+_SIMPLE: dict[str, Writer] = {
+    "string": _string,
+    "integer": str,
+    "long": str,
+    "double": str,
+    "float": str,
+    "boolean": _boolean,
+    "blob": _blob,
+    "timestamp": timestamp,
+}
+
+
+def plain(value: Any) -> Any:
+    """An operation's answer for those who want no XML: every `Cached` as what it stands for."""
+    if type(value) is Cached:
+        return plain(value.make())
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def ec2_error(code: str, message: str, request_id: str) -> bytes:
+    """No namespace and exactly two children: libcloud takes it apart by position."""
+    return (
+        f"{_HEAD}<Response><Errors><Error><Code>{_string(code)}</Code><Message>{_string(message)}</Message></Error></Errors>"
+        f"<RequestID>{request_id}</RequestID></Response>"
+    ).encode("ascii")
+
+
+def query_error(xmlns: str, code: str, message: str, status: int, request_id: str) -> bytes:
+    fault = "Receiver" if status >= 500 else "Sender"
+    return (
+        f'{_HEAD}<ErrorResponse xmlns="{xmlns}"><Error><Type>{fault}</Type><Code>{_string(code)}</Code>'
+        f"<Message>{_string(message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
+    ).encode("ascii")

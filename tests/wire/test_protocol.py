@@ -1,0 +1,264 @@
+"""Both directions of EC2's and STS's protocols agree with botocore, which is the oracle: what its serializer writes for random
+valid input of every operation, our parser reads; what our renderer writes for random output, its parser reads."""
+
+import random
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree
+
+import pytest
+from botocore.model import Shape
+from botocore.parsers import create_parser
+from botocore.serialize import create_serializer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alto.api.wire.models import Models, build_table
+from alto.api.wire.query import Parser, decode_form
+from alto.api.wire.xml import Cached, Renderer, ec2_error, escape, plain, query_error, timestamp
+from alto.kit.world import RealFiles
+from alto.model.errors import Refused
+from tests.wire.generate import answered, received, service_model, value
+
+SAMPLES = {"ec2": 3, "sts": 20}
+
+
+def form(serialized: dict[str, object]) -> str:
+    body = serialized["body"]
+    assert isinstance(body, dict)
+    return urlencode({name: item for name, item in body.items() if name not in ("Action", "Version")})
+
+
+def whole(shape: Shape, got: Any) -> bool:
+    """Whether every required member is there: an empty structure cannot be told from an absent one on the wire."""
+    if shape.type_name == "structure":
+        return all(name in got for name in shape.required_members) and all(
+            whole(shape.members[name], item) for name, item in got.items()
+        )
+    if shape.type_name == "list":
+        return all(whole(shape.member, item) for item in got)
+    return True
+
+
+@pytest.mark.parametrize("service", ["ec2", "sts"])
+def test_input_of_every_operation(models: Models, service: str) -> None:
+    oracle = service_model(service)
+    serializer = create_serializer(oracle.metadata["protocol"], include_validation=False)
+    parser = Parser(models.service(service))
+    for name in oracle.operation_names:
+        operation = oracle.operation_model(name)
+        if operation.input_shape is None:
+            continue
+        for seed in range(SAMPLES[service]):
+            sent = value(operation.input_shape, random.Random(f"{name} {seed}"))
+            pairs = decode_form(form(serializer.serialize_to_request(sent, operation)))
+            random.Random(seed).shuffle(pairs)
+            expected = received(sent)
+            if whole(operation.input_shape, expected):
+                assert parser.parse(name, pairs) == expected, f"{name} {seed}"
+            else:
+                with pytest.raises(Refused, match="must contain the parameter"):
+                    parser.parse(name, pairs)
+
+
+@pytest.mark.parametrize("service", ["ec2", "sts"])
+def test_output_of_every_operation(models: Models, service: str) -> None:
+    oracle = service_model(service)
+    reader = create_parser(oracle.metadata["protocol"])
+    renderer = Renderer(models.service(service))
+    for name in oracle.operation_names:
+        operation = oracle.operation_model(name)
+        if operation.output_shape is None:
+            continue
+        for seed in range(SAMPLES[service]):
+            meant = value(operation.output_shape, random.Random(f"{name} {seed}"))
+            body = renderer.answer(name, answered(meant), "00000000-0000-4000-8000-000000000000")
+            read = reader.parse({"status_code": 200, "headers": {}, "body": body}, operation.output_shape)
+            assert read.pop("ResponseMetadata")["RequestId"] == "00000000-0000-4000-8000-000000000000"
+            assert read == meant, f"{name} {seed}"
+
+
+def test_operations_without_output_return_true(models: Models) -> None:
+    """libcloud reads it; the model does not have it."""
+    renderer = Renderer(models.service("ec2"))
+    oracle = service_model("ec2")
+    silent = [name for name in oracle.operation_names if oracle.operation_model(name).output_shape is None]
+    assert len(silent) > 40
+    for name in silent:
+        root = ElementTree.fromstring(renderer.answer(name, {}, "r-1"))
+        space = "{http://ec2.amazonaws.com/doc/2016-11-15/}"
+        assert root.tag == f"{space}{name}Response"
+        assert [(child.tag, child.text) for child in root] == [(f"{space}requestId", "r-1"), (f"{space}return", "true")]
+    body = renderer.answer("DescribeRegions", {}, "r-1")
+    assert b"return" not in body
+
+
+def test_names_that_the_model_lacks_are_a_bug_and_not_silence(models: Models) -> None:
+    renderer = Renderer(models.service("ec2"))
+    with pytest.raises(KeyError):
+        renderer.answer("DescribeRegions", {"Regions": [{"RegionNam": "x"}]}, "r-1")
+
+
+def test_cached_elements_are_rendered_once_per_key(models: Models) -> None:
+    renderer = Renderer(models.service("ec2"))
+    made = []
+
+    def answer(version: int) -> bytes:
+        def make() -> dict[str, object]:
+            made.append(version)
+            return {"InstanceId": "i-1", "AmiLaunchIndex": version}
+
+        fresh = {"InstanceId": "i-2"}
+        result = {"Reservations": [{"Instances": [Cached(("i-1", version), make), fresh]}]}
+        assert plain(result)["Reservations"][0]["Instances"][0]["AmiLaunchIndex"] == version
+        made.pop()
+        return renderer.answer("DescribeInstances", result, "r-1")
+
+    first = answer(7)
+    assert answer(7) == first
+    assert made == [7]
+    assert b"<amiLaunchIndex>8</amiLaunchIndex></item><item><instanceId>i-2<" in answer(8)
+    fragment = renderer.render_member("DescribeInstances", "Reservations.Instances", {"InstanceId": "i-1", "AmiLaunchIndex": 7})
+    result = {"Reservations": [{"Instances": [fragment, {"InstanceId": "i-2"}]}]}
+    assert renderer.answer("DescribeInstances", result, "r-1") == first
+
+
+# What the models do not say.
+
+
+def parse(models: Models, operation: str, *pairs: tuple[str, str]) -> dict[str, object]:
+    return Parser(models.service("ec2")).parse(operation, pairs)
+
+
+def test_lists_begin_anywhere_and_have_holes(models: Models) -> None:
+    """libcloud counts from 0; indices are numbers, not words."""
+    pairs = [(f"ResourceId.{n}", f"i-{n}") for n in (10, 0, 2)] + [("Tag.0.Key", "k"), ("Tag.0.Value", "v")]
+    assert parse(models, "CreateTags", *pairs) == {
+        "Resources": ["i-0", "i-2", "i-10"],
+        "Tags": [{"Key": "k", "Value": "v"}],
+    }
+
+
+def test_empty_values_are_absent_except_where_empty_says_something(models: Models) -> None:
+    got = parse(
+        models,
+        "RunInstances",
+        ("MinCount", "1"),
+        ("MaxCount", "1"),
+        ("IamInstanceProfile.Name", ""),
+        ("Placement.AvailabilityZone", ""),
+        ("EbsOptimized", ""),
+        ("TagSpecification.1.ResourceType", "instance"),
+        ("TagSpecification.1.Tag.1.Key", "k"),
+        ("TagSpecification.1.Tag.1.Value", ""),
+        ("SecurityGroupId", ""),
+    )
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "k", "Value": ""}]}]
+    assert got == {"MinCount": 1, "MaxCount": 1, "TagSpecifications": tags}
+    filter = ("Filter.1.Name", "tag:k"), ("Filter.1.Value.1", "")
+    assert parse(models, "DescribeInstances", *filter) == {"Filters": [{"Name": "tag:k", "Values": [""]}]}
+
+
+@pytest.mark.parametrize(
+    ("operation", "pairs", "code"),
+    [
+        ("DescribeInstances", [("Nope", "1")], "UnknownParameter"),
+        ("DescribeInstances", [("Nope", "")], "UnknownParameter"),
+        ("DescribeInstances", [("Filter.1.Nope", "1")], "UnknownParameter"),
+        ("DescribeInstances", [("Filter.x.Name", "1")], "UnknownParameter"),
+        ("DescribeInstances", [("Filter.-1.Name", "1")], "UnknownParameter"),
+        ("DescribeInstances", [("Filter.\u0661.Name", "1")], "UnknownParameter"),
+        ("DescribeInstances", [("Filter.1.Name.deeper", "1")], "UnknownParameter"),
+        ("DescribeInstances", [("Filter.1", "1")], "UnknownParameter"),
+        ("DescribeInstances", [("Filter", "1")], "UnknownParameter"),
+        ("DescribeInstances", [("Filter." + "1." * 5000, "1")], "UnknownParameter"),
+        ("DescribeInstances", [("", "1")], "UnknownParameter"),
+        ("DescribeInstances", [(".", "1")], "UnknownParameter"),
+        ("DescribeInstances", [("filter.1.Name", "1")], "UnknownParameter"),
+        ("DescribeInstances", [("InstanceId.1", "a"), ("InstanceId.1", "b")], "InvalidQueryParameter"),
+        ("DescribeInstances", [("InstanceId.1", "a"), ("InstanceId.01", "b")], "InvalidQueryParameter"),
+        ("DescribeInstances", [("MaxResults", "many")], "InvalidParameterValue"),
+        ("DescribeInstances", [("MaxResults", "1e3")], "InvalidParameterValue"),
+        ("DescribeInstances", [("MaxResults", "\u0663")], "InvalidParameterValue"),
+        ("DescribeInstances", [("MaxResults", str(2**31))], "InvalidParameterValue"),
+        ("DescribeInstances", [("DryRun", "maybe")], "InvalidParameterValue"),
+        ("DescribeInstances", [("InstanceId.1", "a\x00b")], "InvalidParameterValue"),
+        ("ImportKeyPair", [("KeyName", "k"), ("PublicKeyMaterial", "!")], "InvalidParameterValue"),
+        ("RunInstances", [("MaxCount", "1")], "MissingParameter"),
+        ("CreateTags", [("ResourceId.1", "i-1")], "MissingParameter"),
+        ("RunInstances", [("MinCount", ""), ("MaxCount", "1")], "MissingParameter"),
+    ],
+)
+def test_refused(models: Models, operation: str, pairs: list[tuple[str, str]], code: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse(models, operation, *pairs)
+    assert refused.value.aws_code == code
+    assert len(str(refused.value)) < 400
+
+
+def test_missing_says_which(models: Models) -> None:
+    with pytest.raises(Refused, match="The request must contain the parameter MinCount"):
+        parse(models, "RunInstances", ("MaxCount", "1"))
+
+
+@pytest.mark.parametrize("text", ["a=%ff", "a=%C3", "&".join(["a=1"] * 20_000)])
+def test_forms_that_are_none(text: str) -> None:
+    with pytest.raises(Refused) as refused:
+        decode_form(text)
+    assert refused.value.aws_code == "MalformedQueryString"
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.text())))
+def test_forms(pairs: list[tuple[str, str]]) -> None:
+    assert decode_form(urlencode(pairs)) == pairs
+
+
+@given(st.text(st.characters(codec=None)))
+def test_escaped_text_is_well_formed_and_says_the_same(text: str) -> None:
+    escaped = escape(text)
+    assert escaped.isascii()
+    read = ElementTree.fromstring(f"<a>{escaped}</a>").text or ""
+    allowed = [
+        c if c in "\t\n\r" or (" " <= c <= "\ud7ff") or ("\ue000" <= c <= "\ufffd") or c > "\uffff" else "\ufffd" for c in text
+    ]
+    assert read == "".join(allowed)
+
+
+def test_times_are_whole_seconds() -> None:
+    assert timestamp(1632913483.999) == "2021-09-29T11:04:43.000Z"
+
+
+def test_errors_of_ec2_have_no_namespace_and_two_children() -> None:
+    root = ElementTree.fromstring(ec2_error("A.B", "x < y & z", "r-1"))
+    assert [child.tag for child in root] == ["Errors", "RequestID"]
+    code, message = list(root.findall("Errors/Error")[0])
+    assert (code.tag, code.text, message.tag, message.text) == ("Code", "A.B", "Message", "x < y & z")
+
+
+def test_errors_of_query_services_read_back() -> None:
+    body = query_error("https://sts.amazonaws.com/doc/2011-06-15/", "A", "b < c", 403, "r-1")
+    read = create_parser("query").parse({"status_code": 403, "headers": {}, "body": body}, None)
+    assert read["Error"] == {"Type": "Sender", "Code": "A", "Message": "b < c"}
+    assert read["ResponseMetadata"]["RequestId"] == "r-1"
+
+
+# The table of a model.
+
+
+def test_a_damaged_table_is_built_again(tmp_path: Path) -> None:
+    Models(RealFiles(), tmp_path).service("sts")
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for broken in (b"", whole[:100], whole[:-1], whole[:5000] + b"x" + whole[5001:], b"y" + whole):
+        path.write_bytes(broken)
+        assert "GetCallerIdentity" in Models(RealFiles(), tmp_path).service("sts").operations
+        assert path.read_bytes() == whole
+
+
+def test_services_of_other_protocols_say_so() -> None:
+    model = b'{"metadata": {"protocol": "json", "serviceId": "X"}, "shapes": {}, "operations": {}}'
+    with pytest.raises(ValueError, match="X speaks json"):
+        build_table(model)
+    with pytest.raises(FileNotFoundError):
+        Models(RealFiles(), Path("/nonexistent")).service("no-such-service")
