@@ -10,6 +10,7 @@ Not here: what a step does to the kernel or to QEMU (drivers), and why it is wis
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -495,20 +496,18 @@ class Agent:
     async def _balancer_loop(self) -> None:
         """Membership as wished, health as measured; both without end while there are balancers."""
         wait_s = HEALTH_S if self._balancers else POLL_S
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._balancers_changed.wait()
-        except TimeoutError:
-            pass
-        if self._balancers_changed.is_set():
-            self._balancers_changed.clear()
-            try:
-                await self._drivers.balancer.ensure([plan for _, plan in sorted(self._balancers.items())])
-            except AltoError:
-                self._balancers_changed.set()
-                raise
-        if not self._balancers:
+        if not self._balancers and not self._balancers_changed.is_set():
             return
+        self._balancers_changed.clear()
+        try:
+            # Asked every time: drains end, and a balancer that died begins again.
+            await self._drivers.balancer.ensure([plan for _, plan in sorted(self._balancers.items())])
+        except AltoError:
+            self._balancers_changed.set()
+            raise
         for report in await self._drivers.balancer.observe():
             if self._balancers_said.get(report.id) != (self._session, report):
                 self._balancers_said[report.id] = (self._session, report)

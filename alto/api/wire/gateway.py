@@ -82,6 +82,9 @@ class LocalRequest(NamedTuple):
 Extra = Callable[[Call, LocalRequest], Awaitable[tuple[int, Any]]]
 """Answers with a status and what `msgspec.json.encode` can write, or raises an AltoError."""
 
+Prepare = Callable[[Call], Awaitable[None]]
+"""Runs before an authenticated call does: what an account needs in a region is made at its first call there."""
+
 
 class _Endpoint:
     """One operation: what it takes and what runs it."""
@@ -123,12 +126,14 @@ class Gateway:
         models: Models,
         services: Mapping[str, Operations],
         extra: Extra | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
         self._world = world
         self._store = store
         self._settings = settings
         self._services = {name: _Service(models.service(name), operations) for name, operations in services.items()}
         self._extra = extra
+        self._prepare = prepare
 
     # HTTP.
 
@@ -208,6 +213,8 @@ class Gateway:
             raise Refused("NotFound", f"There is nothing under {LOCAL_PREFIX} here", status=404)
         query = {name: value for name, value in decode_form(request.query) if name not in QUERY_NAMES}
         path = request.path[len(LOCAL_PREFIX) :]
+        if self._prepare is not None:
+            await self._prepare(call)
         status, value = await self._extra(
             replace(call, operation=f"{request.method} {path}"), LocalRequest(request.method, path, query, request.body)
         )
@@ -249,6 +256,8 @@ class Gateway:
             raise _invalid(str(error)) from None
         if dry:
             raise Refused("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412)
+        if self._prepare is not None:
+            await self._prepare(call)
         return await endpoint.operation.run(call, request)
 
     # Parts.

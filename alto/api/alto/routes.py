@@ -1,0 +1,236 @@
+"""`/alto/v1`: what AWS has no word for, as JSON, signed like every other call (service name "alto").
+
+GET status, hosts, accounts, audit, services, services/NAME, instances/ID; POST accounts, services, services/NAME/scale,
+ec2/ACTION (EC2's own operations with boto3's parameter names, for the `alto` command); DELETE services/NAME.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from alto.api.accounts import create_account, draw_account, draw_region, ensure_region
+from alto.api.alto import services
+from alto.api.call import Call
+from alto.api.ec2.ids import owned
+from alto.api.wire.gateway import LocalRequest
+from alto.model.accounts import Account
+from alto.model.balancers import AutoScalingGroup, LoadBalancer
+from alto.model.errors import DriverFault, Refused
+from alto.model.hosts import Host
+from alto.model.instances import Instance, Phase
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.model.sessions import Inventory
+from alto.plan.audit import Found, HostSeen, Since, State, Violation, audit, outlasting
+from alto.plan.instances import state_name
+from alto.store.store import Reader, Tx
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+INVENTORY_TIMEOUT_S = 5.0
+
+
+class Hosts(Protocol):
+    async def inventory(self, host_id: str, *, timeout_s: float) -> Inventory: ...
+
+
+class CreateAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str | None = None
+
+
+Invoke = Callable[[Call, str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class AltoApi:
+    """Answers (HTTP status, JSON-able value); errors come out as AltoError."""
+
+    def __init__(self, hosts: Hosts, invoke: Invoke, loops: Callable[[], list[dict[str, Any]]]) -> None:
+        self._hosts = hosts
+        self._invoke = invoke
+        self._loops = loops
+        self._since: Since = {}  # since when each violation has been seen, over calls of audit
+
+    async def __call__(self, call: Call, request: LocalRequest) -> tuple[int, Any]:
+        body = request.body
+        match (request.method, request.path.strip("/").split("/")):
+            case ("GET", ["status"]):
+                return 200, self._status(call)
+            case ("GET", ["hosts"]):
+                return 200, {"hosts": call.store.read(lambda reader: [show_host(one) for one in reader.where(Host)])}
+            case ("GET", ["accounts"]):
+                _operators_only(call)
+                return 200, {"accounts": call.store.read(_show_accounts)}
+            case ("POST", ["accounts"]):
+                _operators_only(call)
+                return 201, await self._create_account(call, _decode(body, CreateAccount))
+            case ("GET", ["audit"]):
+                _operators_only(call)
+                return 200, await self._audit(call)
+            case ("GET", ["services"]):
+                return 200, services.list_services(call)
+            case ("POST", ["services"]):
+                return 201, await services.create_service(call, _decode(body, services.CreateService))
+            case ("GET", ["services", name]):
+                return 200, services.get_service(call, name)
+            case ("DELETE", ["services", name]):
+                return 202, await services.delete_service(call, name)
+            case ("POST", ["services", name, "scale"]):
+                return 200, await services.scale_service(call, name, _decode(body, services.Scale))
+            case ("GET", ["instances", id]):
+                return 200, call.store.read(lambda reader: _show_instance(reader, owned(reader, call, Instance, id)))
+            case ("POST", ["ec2", action]):
+                parameters = _object(body)
+                return 200, await self._invoke(call, action, parameters)
+        raise Refused(
+            "InvalidAction", f"There is no {request.method} {request.path}. See `alto --help` for what there is.", status=404
+        )
+
+    def _status(self, call: Call) -> dict[str, Any]:
+        def read(reader: Reader) -> dict[str, Any]:
+            instances = reader.where(Instance, account=call.account, region=call.region)
+            states: dict[str, int] = {}
+            for one in instances:
+                states[state_name(one)] = states.get(state_name(one), 0) + 1
+            return {
+                "cloud_id": call.settings.cloud_id,
+                "simulated": call.settings.simulated,
+                "account": call.account,
+                "region": call.region,
+                "hosts": [show_host(one) for one in reader.where(Host)],
+                "instances": states,
+                "waiting": [
+                    {"instance_id": one.id, "because": one.waiting_because}
+                    for one in instances
+                    if one.waiting_because and one.phase is Phase.PENDING
+                ],
+            }
+
+        return {**call.store.read(read), "services": services.list_services(call)["services"], "loops": self._loops()}
+
+    async def _create_account(self, call: Call, request: CreateAccount) -> dict[str, Any]:
+        ids = draw_account(call.world.chance)
+        region_ids = draw_region(call.world.chance)
+        now = call.world.clock.now()
+        settings = call.settings
+
+        def body(tx: Tx) -> dict[str, Any]:
+            account, key = create_account(tx, ids, request.name or f"account-{ids.account}", now)
+            ensure_region(tx, region_ids, account.id, call.region, settings.zones(call.region), settings.public_pool)
+            return {
+                "account": account.id,
+                "name": account.name,
+                "access_key_id": key.id,
+                "secret_access_key": key.secret,
+            }
+
+        return await call.store.write(body)
+
+    async def _audit(self, call: Call) -> dict[str, Any]:
+        """What is wrong now; what a working cloud may show for a moment counts only when it outlasts its grace."""
+        state = call.store.read(read_state)
+        seen, silent = [], []
+        for host in state.hosts:
+            try:
+                found = await self._hosts.inventory(host.id, timeout_s=INVENTORY_TIMEOUT_S)
+            except DriverFault:
+                silent.append(host.id)
+                continue
+            seen.append(
+                HostSeen(
+                    host_id=host.id,
+                    machines=[Found(instance_id=id, incarnation=number, on=on) for id, number, on in found.machines],
+                    ports=found.ports,
+                    balancers=found.balancers,
+                )
+            )
+        violations = audit(state, seen)
+        self._since, lasting = outlasting(self._since, violations, call.world.clock.now())
+        return {
+            "violations": [_show_violation(one) for one in lasting],
+            "unsettled": [_show_violation(one) for one in violations if one not in lasting],
+            "silent_hosts": silent,
+            "checked": {"hosts": len(seen), "instances": len(state.instances), "addresses": len(state.addresses)},
+        }
+
+
+def read_state(reader: Reader) -> State:
+    return State(
+        hosts=reader.where(Host),
+        instances=reader.where(Instance),
+        interfaces=reader.where(NetworkInterface),
+        volumes=reader.where(Volume),
+        subnets=reader.where(Subnet),
+        pools=reader.where(AddressPool),
+        addresses=reader.where(PublicAddress),
+        balancers=reader.where(LoadBalancer),
+        groups=reader.where(AutoScalingGroup),
+    )
+
+
+def _show_violation(violation: Violation) -> dict[str, Any]:
+    return {"rule": violation.rule, "subject": violation.subject, "sentence": violation.sentence}
+
+
+def show_host(host: Host) -> dict[str, Any]:
+    return {
+        "id": host.id,
+        "name": host.name,
+        "kind": "simulated" if host.capabilities.simulated else host.capabilities.kind,
+        "accelerator": host.capabilities.accelerator,
+        "state": host.state,
+        "instances": host.instances,
+        "vcpus": host.vcpus,
+        "vcpus_used": host.vcpus_used,
+        "memory_mib": host.memory_mib,
+        "memory_mib_used": host.memory_mib_used,
+        "joined_at": host.joined_at,
+    }
+
+
+def _show_accounts(reader: Reader) -> list[dict[str, Any]]:
+    return [
+        {"account": one.id, "name": one.name, "operator": one.operator, "created_at": one.created_at}
+        for one in reader.where(Account)
+    ]
+
+
+def _show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
+    """What EC2 has no word for: where it runs, on what, and what it waits for."""
+    host = reader.find(Host, instance.host_id) if instance.host_id else None
+    return {
+        "instance_id": instance.id,
+        "state": state_name(instance),
+        "phase": instance.phase.name.lower(),
+        "incarnation": instance.incarnation,
+        "epoch": instance.epoch,
+        "waiting_because": instance.waiting_because,
+        "reason": instance.reason.message if instance.reason else None,
+        "host": show_host(host) if host else None,
+        "group": instance.group_name,
+        "guest_reached_at": instance.guest_reached_at,
+        "private_ip": instance.nic.private_ip,
+        "public_ip": instance.nic.public_ip,
+        "vpc_id": instance.nic.vpc_id,
+        "key_name": instance.key_name,
+    }
+
+
+def _operators_only(call: Call) -> None:
+    if not call.operator:
+        raise Refused("UnauthorizedOperation", "Only operators of this cloud may do this.", status=403)
+
+
+def _decode(body: bytes, type: type[S]) -> S:
+    try:
+        return msgspec.json.decode(body or b"{}", type=type)
+    except msgspec.ValidationError as error:
+        raise Refused("InvalidParameterValue", str(error)) from None
+    except msgspec.DecodeError:
+        raise Refused("MalformedQueryString", "The body is not JSON") from None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(body or b"{}", type=dict[str, Any])
+    except msgspec.MsgspecError:
+        raise Refused("MalformedQueryString", "The body is not a JSON object") from None

@@ -1,0 +1,55 @@
+"""Agents with their drivers: for this machine, or for simulated hosts. Wiring only."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from alto.agent.agent import Agent, Drivers
+from alto.agent.manifests import Manifests
+from alto.drivers.balancer.fake import FakeBalancer
+from alto.drivers.compute.fake import FakeCompute
+from alto.drivers.image.fake import FakeImages
+from alto.drivers.network.fake import FakeNetwork
+from alto.kit.memory_files import MemoryFiles
+from alto.kit.world import World
+from alto.model.errors import Impossible
+from alto.model.sessions import ServerLink
+
+
+class LocalPlaces(msgspec.Struct, frozen=True, kw_only=True):
+    """Where this machine's host keeps what."""
+
+    state: Path
+    cache: Path
+
+    @property
+    def host(self) -> Path:
+        return self.state / "host"
+
+
+def local_drivers(world: World, places: LocalPlaces, *, cloud_id: str, pool: str, nat: bool | None) -> Drivers:
+    """QEMU, namespaces and HAProxy on this machine. Needs root."""
+    raise Impossible("This machine cannot run instances yet: use --simulate N")
+
+
+def local_agent(
+    world: World, drivers: Drivers, places: LocalPlaces, server: ServerLink, *, cloud_id: str, host_id: str
+) -> Agent:
+    manifests = Manifests(world.files, places.host / "manifests")
+    return Agent(world, drivers, manifests, server, cloud_id=cloud_id, host_id=host_id, name=os.uname().nodename)
+
+
+def simulated_agents(world: World, server: ServerLink, count: int, *, cloud_id: str) -> Iterator[Agent]:
+    """`count` hosts that need no root and no QEMU. What runs on them goes with this process."""
+    for number in range(1, count + 1):
+        drivers = Drivers(
+            compute=FakeCompute(world),
+            images=FakeImages(world),
+            network=FakeNetwork(world),
+            balancer=FakeBalancer(world, answers=lambda instance_id: True),
+        )
+        manifests = Manifests(MemoryFiles(), Path("/simulated") / str(number))
+        name = f"simulated-{number}"
+        yield Agent(world, drivers, manifests, server, cloud_id=cloud_id, host_id=f"h-{name}", name=name)

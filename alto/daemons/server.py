@@ -1,0 +1,145 @@
+"""The server: store, sessions, loops and the HTTP door, wired together; no decisions."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+import uvicorn
+
+from alto.api.accounts import RegionKeeper, create_account, draw_account, draw_region, ensure_region
+from alto.api.alto.routes import AltoApi
+from alto.api.call import Call, Settings
+from alto.api.ec2.instances import console_operations
+from alto.api.ec2.operations import OPERATIONS as EC2
+from alto.api.ec2.service_calls import GroupCalls
+from alto.api.hosts.session import HostSessions
+from alto.api.sts.operations import OPERATIONS as STS
+from alto.api.wire.gateway import Gateway
+from alto.api.wire.models import Models
+from alto.control.balancers import Balancers
+from alto.control.groups import Groups
+from alto.control.keeper import Keeper
+from alto.control.loop import LoopStatus, Reconciler, keep_reconciling
+from alto.control.scheduler import Scheduler
+from alto.kit.world import World
+from alto.model.accounts import AccessKey, Account
+from alto.model.images import Image
+from alto.store.store import Store, Tx
+
+log = structlog.get_logger()
+
+OPERATOR_NAME = "admin"
+# The image that Alto brings has one id everywhere, so that a README's command works when it is copied.
+TINY_IMAGE_ID = "ami-0a170000000000001"
+TINY_IMAGE_NAME = "alto/tiny-x86_64"
+TINY_IMAGE_GIB = 1
+
+
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
+    account: str
+    access_key_id: str
+    secret_access_key: str
+
+
+class Server:
+    """Everything of the control plane but the process. `sessions` is what agents talk to."""
+
+    def __init__(self, world: World, store: Store, settings: Settings, models: Models) -> None:
+        self._world = world
+        self._store = store
+        self.sessions = HostSessions(world, store, settings.cloud_id)
+        self._reconcilers: list[Reconciler] = [
+            Scheduler(store),
+            Groups(store, world.clock, GroupCalls(world, store, settings)),
+            Balancers(store),
+            Keeper(store, world.clock),
+        ]
+        self._statuses = [LoopStatus(name=type(one).__name__) for one in self._reconcilers]
+        api = AltoApi(self.sessions, self._invoke, lambda: [msgspec.to_builtins(one) for one in self._statuses])
+        self.gateway = Gateway(
+            world,
+            store,
+            settings,
+            models,
+            {"ec2": {**EC2, **console_operations(self.sessions)}, "sts": STS},
+            extra=api,
+            prepare=RegionKeeper().ready,
+        )
+
+    async def _invoke(self, call: Call, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return await self.gateway.invoke(call, action, parameters)
+
+    async def run(self) -> None:
+        """Sessions and loops, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.sessions.run(), name="sessions")
+            for reconciler, status in zip(self._reconcilers, self._statuses, strict=True):
+                tasks.create_task(keep_reconciling(reconciler, self._store, self._world.clock, status), name=status.name)
+
+
+async def first_start(world: World, store: Store, settings: Settings) -> Operator:
+    """What a new cloud begins with: the operator's account, the pool of addresses, the image. Idempotent."""
+    ids, region_ids, now = draw_account(world.chance), draw_region(world.chance), world.clock.now()
+    region = settings.regions[0]
+
+    def body(tx: Tx) -> Operator:
+        account = next((one for one in tx.where(Account) if one.name == OPERATOR_NAME and one.operator), None)
+        if account is None:
+            account, _ = create_account(tx, ids, OPERATOR_NAME, now, operator=True)
+        ensure_region(tx, region_ids, account.id, region, settings.zones(region), settings.public_pool)
+        if tx.find(Image, TINY_IMAGE_ID) is None:
+            tx.put(
+                Image(
+                    id=TINY_IMAGE_ID,
+                    account=account.id,
+                    region=None,
+                    name=TINY_IMAGE_NAME,
+                    description="Alto's tiny Linux: busybox, dropbear, a web server; boots in seconds",
+                    public=True,
+                    source="tiny",
+                    size_gib=TINY_IMAGE_GIB,
+                    created_at=now,
+                )
+            )
+        key = tx.where(AccessKey, account=account.id, limit=1)[0]
+        return Operator(account=account.id, access_key_id=key.id, secret_access_key=key.secret)
+
+    return await store.write(body)
+
+
+class _Http(uvicorn.Server):
+    """Signals are the daemon's, not the HTTP server's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve_http(world: World, app: Gateway, sock: socket.socket, started: Callable[[], None]) -> None:
+    """Answer HTTP on `sock` until cancelled; `started` is called when it does."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=75,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    server = _Http(config)
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(server.serve(sockets=[sock]), name="http")
+        try:
+            while not server.started:
+                # uvicorn tells nobody when it is ready; binding is done, so this is a matter of one turn of the loop.
+                await world.clock.sleep(0.005)
+            started()
+            await asyncio.shield(serving)
+        finally:
+            server.should_exit = True
