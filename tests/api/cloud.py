@@ -130,7 +130,7 @@ class Tenant:
             assert answer == {}, f"{operation} has no output"
         else:
             check_shape(answer, shapes.output_shape, operation)
-        return answer
+        return dict(without_none(answer))
 
     def refused(self, operation: str, **parameters: Any) -> str:
         """The code of the refusal that must come."""
@@ -138,6 +138,15 @@ class Tenant:
             self(operation, **parameters)
         assert refusal.value.status < 500, refusal.value
         return refusal.value.code
+
+
+def without_none(value: Any) -> Any:
+    """As a client sees an answer: None is never written."""
+    if isinstance(value, dict):
+        return {name: without_none(member) for name, member in value.items() if member is not None}
+    if isinstance(value, list | tuple):
+        return [without_none(item) for item in value]
+    return value
 
 
 _KINDS: Mapping[str, tuple[type, ...]] = {

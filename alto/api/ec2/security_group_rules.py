@@ -1,0 +1,434 @@
+"""The rules of security groups: describe, authorize, revoke, modify.
+
+Rules are part of their group's record. What a rule may be is judged in `permissions.py`. Invariant: a refused request
+changes nothing, whatever part of it was at fault.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from alto.api.accounts import draw_id
+from alto.api.call import Call, Operation
+from alto.api.ec2.filters import Filter, Filters, matcher
+from alto.api.ec2.ids import check_id
+from alto.api.ec2.paging import check_page, listing, page_of_list
+from alto.api.ec2.permissions import (
+    Draft,
+    IpPermission,
+    IpRange,
+    UserIdGroupPair,
+    checked_cidr,
+    checked_cidr_v6,
+    checked_description,
+    checked_ports,
+    checked_protocol,
+    drafts,
+    in_words,
+    made,
+    meaning,
+    shown_revoked,
+    shown_rule,
+)
+from alto.api.ec2.security_groups import one_group
+from alto.api.ec2.tags import TagSpecification, tags_for
+from alto.model.errors import NotFound, Refused
+from alto.model.networks import Permission, SecurityGroup, Vpc
+from alto.model.records import Tags
+from alto.store.store import Reader, Tx
+
+# "Amazon VPC quotas": rules of one direction, IPv4 and IPv6 counted apart.
+RULES_MAX = 60
+
+
+class _RuleOf(msgspec.Struct, frozen=True):
+    group: SecurityGroup
+    rule: Permission
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        return self.rule.tags
+
+
+_RULE_FILTERS: Filters[_RuleOf] = {
+    "group-id": lambda each: each.group.id,
+    "security-group-rule-id": lambda each: each.rule.id,
+}
+
+
+class DescribeSecurityGroupRulesRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    filters: tuple[Filter, ...] = ()
+    security_group_rule_ids: tuple[str, ...] = ()
+    max_results: int | None = None
+    next_token: str | None = None
+
+
+async def describe_security_group_rules(call: Call, request: DescribeSecurityGroupRulesRequest) -> dict[str, object]:
+    ids = request.security_group_rule_ids
+    check_page(request.max_results, ids, ids_parameter="securityGroupRuleIdSet")
+    for id in ids:
+        check_id("security_group_rule", id)
+    matches = matcher(request.filters, _RULE_FILTERS)
+    groups = call.store.read(lambda reader: reader.where(SecurityGroup, account=call.account, region=call.region))
+    rules = {rule.id: _RuleOf(group, rule) for group in groups for rule in group.permissions}
+    for id in ids:
+        if id not in rules:
+            raise NotFound("security_group_rule", id)
+    page = page_of_list(
+        [each for each in (rules[id] for id in ids or rules) if matches(each)],
+        lambda each: each.rule.id,
+        scope="security_group_rules",
+        max_results=request.max_results,
+        next_token=request.next_token,
+    )
+    return listing("SecurityGroupRules", [shown_rule(each.group, each.rule) for each in page.items], page.next_token)
+
+
+class AuthorizeIngressRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    group_id: str | None = None
+    group_name: str | None = None
+    ip_permissions: tuple[IpPermission, ...] = ()
+    ip_protocol: str | None = None
+    from_port: int | None = None
+    to_port: int | None = None
+    cidr_ip: str | None = None
+    source_security_group_name: str | None = None
+    source_security_group_owner_id: str | None = None
+    tag_specifications: tuple[TagSpecification, ...] = ()
+
+
+class AuthorizeEgressRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    """EC2 has the flat parameters here too, and says of each that it is not supported."""
+
+    group_id: str | None = None
+    ip_permissions: tuple[IpPermission, ...] = ()
+    tag_specifications: tuple[TagSpecification, ...] = ()
+
+
+class RevokeIngressRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    group_id: str | None = None
+    group_name: str | None = None
+    ip_permissions: tuple[IpPermission, ...] = ()
+    security_group_rule_ids: tuple[str, ...] = ()
+    ip_protocol: str | None = None
+    from_port: int | None = None
+    to_port: int | None = None
+    cidr_ip: str | None = None
+    source_security_group_name: str | None = None
+    source_security_group_owner_id: str | None = None
+
+
+class RevokeEgressRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    group_id: str | None = None
+    ip_permissions: tuple[IpPermission, ...] = ()
+    security_group_rule_ids: tuple[str, ...] = ()
+
+
+async def authorize_ingress(call: Call, request: AuthorizeIngressRequest) -> dict[str, object]:
+    permissions = _with_flat(request)
+    return await _authorize(
+        call, request.group_id, request.group_name, drafts(permissions), request.tag_specifications, egress=False
+    )
+
+
+async def authorize_egress(call: Call, request: AuthorizeEgressRequest) -> dict[str, object]:
+    return await _authorize(
+        call, request.group_id, None, drafts(request.ip_permissions), request.tag_specifications, egress=True
+    )
+
+
+async def revoke_ingress(call: Call, request: RevokeIngressRequest) -> dict[str, object]:
+    permissions = _with_flat(request)
+    return await _revoke(call, request.group_id, request.group_name, permissions, request.security_group_rule_ids, egress=False)
+
+
+async def revoke_egress(call: Call, request: RevokeEgressRequest) -> dict[str, object]:
+    return await _revoke(call, request.group_id, None, request.ip_permissions, request.security_group_rule_ids, egress=True)
+
+
+def _with_flat(request: AuthorizeIngressRequest | RevokeIngressRequest) -> tuple[IpPermission, ...]:
+    """The flat parameters as one more permission. A source group alone means all of TCP, UDP and ICMP, as in EC2's first
+    API; the two forms together are refused."""
+    flat = (request.ip_protocol, request.from_port, request.to_port, request.cidr_ip, request.source_security_group_name)
+    if all(value is None for value in flat):
+        return request.ip_permissions
+    if request.ip_permissions:
+        raise Refused("InvalidParameterCombination", "The parameter 'ipPermissions' may not be used with 'ipProtocol'")
+    if request.source_security_group_name is not None:
+        if request.cidr_ip is not None or request.ip_protocol is not None:
+            raise Refused(
+                "InvalidParameterCombination",
+                "The parameter 'SourceSecurityGroupName' may not be used with 'CidrIp' or 'IpProtocol'",
+            )
+        pair = UserIdGroupPair(group_name=request.source_security_group_name, user_id=request.source_security_group_owner_id)
+        return (
+            IpPermission("tcp", 0, 65_535, user_id_group_pairs=(pair,)),
+            IpPermission("udp", 0, 65_535, user_id_group_pairs=(pair,)),
+            IpPermission("icmp", -1, -1, user_id_group_pairs=(pair,)),
+        )
+    ranges = (IpRange(request.cidr_ip),) if request.cidr_ip is not None else ()
+    return (IpPermission(request.ip_protocol, request.from_port, request.to_port, ip_ranges=ranges),)
+
+
+async def _authorize(
+    call: Call,
+    id: str | None,
+    name: str | None,
+    asked: Sequence[Draft],
+    specifications: Sequence[TagSpecification],
+    *,
+    egress: bool,
+) -> dict[str, object]:
+    tags = tags_for(specifications, "security-group-rule")["security-group-rule"]
+    ids = [draw_id(call.world.chance, "sgr") for _ in asked]
+
+    def body(tx: Tx) -> tuple[SecurityGroup, list[Permission]]:
+        group = one_group(tx, call, id, name)
+        new = _resolved(tx, call, group, asked, ids, tags, egress=egress)
+        _refuse_duplicates(group.permissions, new)
+        changed = replace(group, permissions=group.permissions + tuple(new))
+        _check_number(changed)
+        return tx.put(changed), new
+
+    group, new = await call.store.write(body)
+    return {"Return": True, "SecurityGroupRules": [shown_rule(group, rule) for rule in new]}
+
+
+def _resolved(
+    reader: Reader,
+    call: Call,
+    group: SecurityGroup,
+    asked: Sequence[Draft],
+    ids: Sequence[str],
+    tags: Tags,
+    *,
+    egress: bool,
+) -> list[Permission]:
+    """The rules that `asked` are, source groups found."""
+    return [
+        made(draft, id, egress, _source(reader, call, group, draft.group).id if draft.group else None, tags)
+        for draft, id in zip(asked, ids, strict=True)
+    ]
+
+
+def _source(reader: Reader, call: Call, group: SecurityGroup, pair: UserIdGroupPair) -> SecurityGroup:
+    """The group that a rule of `group` names as its source: of the same account and VPC."""
+    if pair.user_id and pair.user_id != call.account:
+        raise NotFound(SecurityGroup.KIND, pair.group_id or pair.group_name or "")
+    source = one_group(reader, call, pair.group_id, pair.group_name)
+    if source.vpc_id != group.vpc_id or (pair.vpc_id and pair.vpc_id != source.vpc_id):
+        raise NotFound(SecurityGroup.KIND, source.id)
+    return source
+
+
+def _refuse_duplicates(present: Sequence[Permission], new: Sequence[Permission]) -> None:
+    known = {meaning(rule) for rule in present}
+    asked = set()
+    for rule in new:
+        if meaning(rule) in known:
+            raise Refused("InvalidPermission.Duplicate", f'the specified rule "{in_words(rule)}" already exists')
+        if meaning(rule) in asked:
+            raise Refused("InvalidParameterValue", "The same permission must not appear multiple times")
+        asked.add(meaning(rule))
+
+
+def _check_number(group: SecurityGroup) -> None:
+    for egress in (False, True):
+        rules = [rule for rule in group.permissions if rule.egress is egress]
+        # A rule with a group as its source counts for both.
+        if max(sum(rule.cidr_v6 is None for rule in rules), sum(rule.cidr is None for rule in rules)) > RULES_MAX:
+            raise Refused(
+                "RulesPerSecurityGroupLimitExceeded", f"The maximum number of rules per security group is {RULES_MAX}."
+            )
+
+
+async def _revoke(
+    call: Call,
+    id: str | None,
+    name: str | None,
+    permissions: Sequence[IpPermission],
+    rule_ids: Sequence[str],
+    *,
+    egress: bool,
+) -> dict[str, object]:
+    if permissions and rule_ids:
+        raise Refused(
+            "InvalidParameterCombination", "The parameters 'ipPermissions' and 'securityGroupRuleIds' exclude each other"
+        )
+    for rule_id in rule_ids:
+        check_id("security_group_rule", rule_id)
+    asked = [] if rule_ids else [(permission, draft) for permission in permissions for draft in drafts([permission])]
+    if not asked and not rule_ids:
+        raise Refused("MissingParameter", "The request must contain the parameter ipPermissions or securityGroupRuleIds")
+
+    def body(tx: Tx) -> tuple[SecurityGroup, list[Permission], list[IpPermission]]:
+        group = one_group(tx, call, id, name)
+        gone: set[str] = set()
+        unknown: list[IpPermission] = []
+        present = {rule.id: rule for rule in group.permissions if rule.egress is egress}
+        for rule_id in rule_ids:
+            if rule_id not in present:
+                raise NotFound("security_group_rule", rule_id)
+            gone.add(rule_id)
+        by_meaning = {meaning(rule): rule for rule in present.values()}
+        for permission, draft in asked:
+            (rule,) = _resolved(tx, call, group, [draft], [""], {}, egress=egress)
+            found = by_meaning.get(meaning(rule))
+            if found is not None:
+                gone.add(found.id)
+            elif _is_in_default_vpc(tx, group):
+                # EC2's own words: "For a default VPC, ... no error is returned".
+                unknown += [permission] if permission not in unknown else []
+            else:
+                raise Refused("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
+        if gone:
+            group = tx.put(replace(group, permissions=tuple(r for r in group.permissions if r.id not in gone)))
+        return group, [rule for rule in present.values() if rule.id in gone], unknown
+
+    group, revoked, unknown = await call.store.write(body)
+    answer: dict[str, object] = {
+        "Return": True,
+        "RevokedSecurityGroupRules": [shown_revoked(group, rule) for rule in revoked],
+    }
+    return {**answer, "UnknownIpPermissions": [msgspec.to_builtins(each) for each in unknown]} if unknown else answer
+
+
+def _is_in_default_vpc(reader: Reader, group: SecurityGroup) -> bool:
+    return reader.get(Vpc, group.vpc_id).default_of is not None
+
+
+class RuleRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    ip_protocol: str | None = None
+    from_port: int | None = None
+    to_port: int | None = None
+    cidr_ipv4: str | None = None
+    cidr_ipv6: str | None = None
+    referenced_group_id: str | None = None
+    description: str | None = None
+
+
+class RuleUpdate(msgspec.Struct, frozen=True, rename="pascal"):
+    security_group_rule_id: str | None = None
+    security_group_rule: RuleRequest | None = None
+
+
+class ModifyRulesRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    group_id: str | None = None
+    security_group_rules: tuple[RuleUpdate, ...] = ()
+
+
+async def modify_security_group_rules(call: Call, request: ModifyRulesRequest) -> dict[str, object]:
+    """Each rule is replaced whole, and keeps its id, direction and tags."""
+    if not request.security_group_rules:
+        raise Refused("MissingParameter", "The request must contain the parameter SecurityGroupRule")
+    wanted = {
+        update.security_group_rule_id or "": _draft(update.security_group_rule) for update in request.security_group_rules
+    }
+    for rule_id in wanted:
+        check_id("security_group_rule", rule_id)
+
+    def body(tx: Tx) -> None:
+        group = one_group(tx, call, request.group_id, None)
+        by_id = {rule.id: rule for rule in group.permissions}
+        changed: dict[str, Permission] = {}
+        for rule_id, draft in wanted.items():
+            old = by_id.get(rule_id)
+            if old is None:
+                raise NotFound("security_group_rule", rule_id)
+            (changed[rule_id],) = _resolved(tx, call, group, [draft], [rule_id], old.tags, egress=old.egress)
+        _refuse_duplicates([rule for rule in group.permissions if rule.id not in changed], list(changed.values()))
+        tx.put(replace(group, permissions=tuple(changed.get(rule.id, rule) for rule in group.permissions)))
+
+    await call.store.write(body)
+    return {"Return": True}
+
+
+def _draft(rule: RuleRequest | None) -> Draft:
+    if rule is None:
+        raise Refused("MissingParameter", "The request must contain the parameter SecurityGroupRule")
+    if sum(source is not None for source in (rule.cidr_ipv4, rule.cidr_ipv6, rule.referenced_group_id)) != 1:
+        raise Refused("InvalidParameterValue", "A rule has exactly one of CidrIpv4, CidrIpv6 and ReferencedGroupId")
+    protocol = checked_protocol(rule.ip_protocol)
+    from_port, to_port = checked_ports(protocol, rule.from_port, rule.to_port)
+    return Draft(
+        protocol=protocol,
+        from_port=from_port,
+        to_port=to_port,
+        cidr=checked_cidr(rule.cidr_ipv4) if rule.cidr_ipv4 is not None else None,
+        cidr_v6=checked_cidr_v6(rule.cidr_ipv6) if rule.cidr_ipv6 is not None else None,
+        group=UserIdGroupPair(group_id=rule.referenced_group_id) if rule.referenced_group_id is not None else None,
+        description=checked_description(rule.description),
+    )
+
+
+class RuleDescription(msgspec.Struct, frozen=True, rename="pascal"):
+    security_group_rule_id: str | None = None
+    description: str | None = None
+
+
+class UpdateDescriptionsRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    group_id: str | None = None
+    group_name: str | None = None
+    ip_permissions: tuple[IpPermission, ...] = ()
+    security_group_rule_descriptions: tuple[RuleDescription, ...] = ()
+
+
+async def update_ingress_descriptions(call: Call, request: UpdateDescriptionsRequest) -> dict[str, object]:
+    return await _update_descriptions(call, request, egress=False)
+
+
+async def update_egress_descriptions(call: Call, request: UpdateDescriptionsRequest) -> dict[str, object]:
+    return await _update_descriptions(call, request, egress=True)
+
+
+async def _update_descriptions(call: Call, request: UpdateDescriptionsRequest, *, egress: bool) -> dict[str, object]:
+    by_id = {
+        each.security_group_rule_id or "": checked_description(each.description)
+        for each in request.security_group_rule_descriptions
+    }
+    for rule_id in by_id:
+        check_id("security_group_rule", rule_id)
+    if bool(by_id) == bool(request.ip_permissions):
+        raise Refused(
+            "InvalidParameterCombination", "Give either IpPermissions or SecurityGroupRuleDescriptions, and at least one"
+        )
+    asked = drafts(request.ip_permissions) if request.ip_permissions else []
+
+    def body(tx: Tx) -> None:
+        group = one_group(tx, call, request.group_id, request.group_name)
+        own = [rule for rule in group.permissions if rule.egress is egress]
+        descriptions = dict(by_id)
+        known = {meaning(rule): rule.id for rule in own}
+        for draft in asked:
+            (rule,) = _resolved(tx, call, group, [draft], [""], {}, egress=egress)
+            if meaning(rule) not in known:
+                raise Refused("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
+            descriptions[known[meaning(rule)]] = draft.description
+        for rule_id in descriptions:
+            if rule_id not in known.values():
+                raise NotFound("security_group_rule", rule_id)
+        tx.put(
+            replace(
+                group,
+                permissions=tuple(
+                    replace(rule, description=descriptions[rule.id]) if rule.id in descriptions else rule
+                    for rule in group.permissions
+                ),
+            )
+        )
+
+    await call.store.write(body)
+    return {"Return": True}
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "AuthorizeSecurityGroupEgress": Operation(AuthorizeEgressRequest, authorize_egress),
+    "AuthorizeSecurityGroupIngress": Operation(AuthorizeIngressRequest, authorize_ingress),
+    "DescribeSecurityGroupRules": Operation(DescribeSecurityGroupRulesRequest, describe_security_group_rules),
+    "ModifySecurityGroupRules": Operation(ModifyRulesRequest, modify_security_group_rules),
+    "RevokeSecurityGroupEgress": Operation(RevokeEgressRequest, revoke_egress),
+    "RevokeSecurityGroupIngress": Operation(RevokeIngressRequest, revoke_ingress),
+    "UpdateSecurityGroupRuleDescriptionsEgress": Operation(UpdateDescriptionsRequest, update_egress_descriptions),
+    "UpdateSecurityGroupRuleDescriptionsIngress": Operation(UpdateDescriptionsRequest, update_ingress_descriptions),
+}
