@@ -81,9 +81,9 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
 def room_of(host: Host) -> Room:
     refuses = None
     if host.state is HostState.UNREACHABLE:
-        refuses = "has not been heard of"
+        refuses = "not heard of"
     elif host.state is HostState.DRAINING:
-        refuses = "is draining"
+        refuses = "draining"
     return Room(
         host_id=host.id,
         name=host.name,

@@ -18,6 +18,11 @@ from alto.model.errors import Impossible
 from alto.model.sessions import ServerLink
 
 
+# A simulated host is a large server, so that a few of them hold thousands of instances.
+SIMULATED_VCPUS = 128
+SIMULATED_MEMORY_MIB = 1024 * 1024
+
+
 class LocalPlaces(msgspec.Struct, frozen=True, kw_only=True):
     """Where this machine's host keeps what."""
 
@@ -45,7 +50,7 @@ def simulated_agents(world: World, server: ServerLink, count: int, *, cloud_id: 
     """`count` hosts that need no root and no QEMU. What runs on them goes with this process."""
     for number in range(1, count + 1):
         drivers = Drivers(
-            compute=FakeCompute(world),
+            compute=FakeCompute(world, vcpus=SIMULATED_VCPUS, memory_mib=SIMULATED_MEMORY_MIB),
             images=FakeImages(world),
             network=FakeNetwork(world),
             balancer=FakeBalancer(world, answers=lambda instance_id: True),

@@ -23,16 +23,16 @@ class Room(msgspec.Struct, kw_only=True):
     memory_mib: int
     vcpus_free: int
     memory_mib_free: int
-    refuses: str | None = None  # "is draining": why it takes nothing, whatever it has left
+    refuses: str | None = None  # "draining": why it takes nothing, whatever it has left
 
     def lacks(self, demand: Demand) -> str | None:
         """Why `demand` does not go here, as the tenant will read it; None when it fits."""
         if self.refuses:
             return self.refuses
         if demand.memory_mib > self.memory_mib_free:
-            return "is short of memory"
+            return "short of memory"
         if demand.vcpus > self.vcpus_free:
-            return "is short of processors"
+            return "short of processors"
         return None
 
 
@@ -83,7 +83,7 @@ def why_nowhere(demand: Demand, rooms: Sequence[Room]) -> str:
         return f"no host fits {wanted}: this cloud has no host yet"
     counts: dict[str, int] = {}
     for room in rooms:
-        reason = room.lacks(demand) or "has room for fewer than were asked for"
+        reason = room.lacks(demand) or "with room for fewer than were asked for"
         counts[reason] = counts.get(reason, 0) + 1
     parts = [
         f"{n} {'host' if n == 1 else 'hosts'} {reason}" for reason, n in sorted(counts.items(), key=lambda x: (-x[1], x[0]))

@@ -17,7 +17,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import check_id, is_own, owned
 from alto.api.ec2.paging import check_page, listing, page_of_records
-from alto.api.ec2.shapes import group_names, show_instance, state
+from alto.api.ec2.shapes import cached_instance, group_names, state
 from alto.model.errors import CapacityExceeded, DriverFault, NoCapacity, Refused
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase, StateReason, Wish
@@ -147,7 +147,7 @@ async def describe_instances(call: Call, request: DescribeInstancesRequest) -> d
                     "Groups": [],
                     "Instances": [],
                 }
-            reservation["Instances"].append(show_instance(reader, instance))
+            reservation["Instances"].append(cached_instance(call.store, instance))
         return listing("Reservations", list(reservations.values()), token)
 
     return call.store.read(read)

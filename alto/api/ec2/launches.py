@@ -425,7 +425,7 @@ def _room(host: Host) -> Room:
         memory_mib=host.memory_mib,
         vcpus_free=host.vcpus - host.vcpus_used,
         memory_mib_free=host.memory_mib - host.memory_mib_used,
-        refuses=None if host.state is HostState.READY else "takes no new instances",
+        refuses=None if host.state is HostState.READY else "that takes no new instances",
     )
 
 

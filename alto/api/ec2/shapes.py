@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from alto.api.ec2.tags import shown
+from alto.api.wire.xml import Cached
 from alto.model.images import Image
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, MetadataOptions, Phase
 from alto.model.networks import SecurityGroup
 from alto.plan.instances import STATE_CODES, state_name
-from alto.store.store import Reader
+from alto.store.store import Reader, Store
 
 ROOT_DEVICE = "/dev/vda"
 
@@ -37,6 +38,11 @@ def metadata_shape(options: MetadataOptions) -> dict[str, Any]:
         "HttpProtocolIpv6": "disabled",
         "InstanceMetadataTags": "enabled" if options.tags_enabled else "disabled",
     }
+
+
+def cached_instance(store: Store, instance: Instance) -> Cached:
+    """The Instance shape for a long listing: rendered once for each version of the record."""
+    return Cached((instance.id, instance.version), lambda: store.read(lambda reader: show_instance(reader, instance)))
 
 
 def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:

@@ -331,8 +331,6 @@ def _welcome(tx: Tx, hello: Hello, now: float) -> dict[str, int]:
 
 def offered(capabilities: Capabilities) -> tuple[int, int]:
     """(vCPUs, MiB) that may be given out on a host."""
-    if capabilities.simulated:
-        return capabilities.vcpus, capabilities.memory_mib
     return int(capabilities.vcpus * CPU_OVERCOMMIT), int(capabilities.memory_mib * MEMORY_OVERCOMMIT)
 
 

@@ -187,7 +187,7 @@ class Gateway:
         except AltoError as error:
             wire = _local_wire(error) if local else to_wire(error)
             if wire.status >= 500:
-                log.warning("request failed", request_id=request_id, service=name, code=wire.code, exc_info=True)
+                log.warning("request failed", request_id=request_id, service=name, code=wire.code, error=str(error))
             return self._error(name, wire, request_id)
         except Exception:
             log.exception("request failed by a bug", request_id=request_id, service=name, path=request.path)
