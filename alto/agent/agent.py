@@ -163,7 +163,8 @@ class Agent:
     def _take(self, news: Assignments) -> None:
         for plan in news.networks:
             self._networks[plan.vpc_id] = plan
-        self._adopt_ports()
+        if news.full or news.networks:
+            self._adopt_ports()
         for machine in news.machines:
             self._assign(machine)
         for id, epoch in news.tombstones:

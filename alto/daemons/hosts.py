@@ -17,7 +17,6 @@ from alto.kit.world import World
 from alto.model.errors import Impossible
 from alto.model.sessions import ServerLink
 
-
 # A simulated host is a large server, so that a few of them hold thousands of instances.
 SIMULATED_VCPUS = 128
 SIMULATED_MEMORY_MIB = 1024 * 1024
