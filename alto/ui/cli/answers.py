@@ -1,0 +1,179 @@
+"""What the API answers, as far as the commands read it: parsed once, here; unknown fields are ignored.
+
+EC2's shapes keep Amazon's names on the wire (`rename="pascal"`).
+"""
+
+import msgspec
+
+
+class HostView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    kind: str  # "qemu", or "simulated"
+    accelerator: str = ""
+    state: str = ""
+    instances: int = 0
+    vcpus: int = 0
+    vcpus_used: int = 0
+    memory_mib: int = 0
+    memory_mib_used: int = 0
+
+
+class Hosts(msgspec.Struct, frozen=True):
+    hosts: list[HostView]
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    instance_id: str
+    state: str
+    health: str
+    reason: str = ""
+    private_ip: str | None = None
+    public_ip: str | None = None
+    host_id: str | None = None
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    address: str
+    port: int
+    url: str
+    desired: int
+    running: int = 0
+    healthy: int = 0
+    ready: bool = False
+    balancer_ready: bool = False
+    deleting: bool = False
+    waiting_because: str | None = None
+    image_id: str | None = None
+    instance_type: str | None = None
+    members: list[Member] = []
+
+
+class Services(msgspec.Struct, frozen=True):
+    services: list[Service]
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    instance_id: str
+    because: str
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    cloud_id: str
+    account: str
+    region: str
+    simulated: bool = False
+    hosts: list[HostView] = []
+    instances: dict[str, int] = {}
+    waiting: list[Waiting] = []
+    services: list[Service] = []
+
+
+class NewAccount(msgspec.Struct, frozen=True, kw_only=True):
+    account: str
+    access_key_id: str
+    secret_access_key: str
+    name: str = ""
+
+
+class AccountView(msgspec.Struct, frozen=True, kw_only=True):
+    account: str
+    name: str = ""
+    operator: bool = False
+    created_at: float = 0.0
+
+
+class Accounts(msgspec.Struct, frozen=True):
+    accounts: list[AccountView]
+
+
+class Violation(msgspec.Struct, frozen=True, kw_only=True):
+    rule: str
+    subject: str
+    sentence: str
+
+
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    """`unsettled` ones are allowed for a moment, while something is under way."""
+
+    violations: list[Violation] = []
+    unsettled: list[Violation] = []
+    silent_hosts: list[str] = []
+    checked: dict[str, int] = {}
+
+
+class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
+    """What EC2 has no word for."""
+
+    instance_id: str
+    state: str
+    phase: str
+    waiting_because: str | None = None
+    reason: str | None = None
+    host: HostView | None = None
+    incarnation: int = 0
+    group: str | None = None
+    guest_reached_at: float | None = None
+
+
+class Pascal(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    pass
+
+
+class Tag(Pascal, frozen=True, kw_only=True):
+    key: str
+    value: str = ""
+
+
+class State(Pascal, frozen=True, kw_only=True):
+    name: str
+
+
+class Instance(Pascal, frozen=True, kw_only=True):
+    instance_id: str
+    state: State
+    instance_type: str = ""
+    image_id: str = ""
+    key_name: str | None = None
+    private_ip_address: str | None = None
+    public_ip_address: str | None = None
+    launch_time: str = ""
+    state_transition_reason: str = ""
+    tags: list[Tag] = []
+
+    @property
+    def name(self) -> str:
+        return next((tag.value for tag in self.tags if tag.key == "Name"), "")
+
+
+class Reservation(Pascal, frozen=True, kw_only=True):
+    instances: list[Instance] = []
+
+
+class Reservations(Pascal, frozen=True, kw_only=True):
+    reservations: list[Reservation] = []
+    next_token: str | None = None
+
+
+class Image(Pascal, frozen=True, kw_only=True):
+    image_id: str
+    name: str = ""
+
+
+class Images(Pascal, frozen=True, kw_only=True):
+    images: list[Image] = []
+
+
+class KeyPair(Pascal, frozen=True, kw_only=True):
+    key_name: str
+    key_material: str = ""
+
+
+class ConsoleOutput(Pascal, frozen=True, kw_only=True):
+    instance_id: str
+    output: str = ""  # base64
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """An answer that nobody reads."""

@@ -1,0 +1,117 @@
+"""Start and stop the daemon of this machine's cloud, as a person would: as a process of its own.
+
+The command line knows nothing of daemons but how to call one: `python -m alto.daemons.allinone --state FOLDER ...`, which
+writes `cloud.json` when it is ready; with `--down` it takes away what the cloud made.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from alto.ui.cli.client import Client, Unreachable
+from alto.ui.cli.context import Cloud, read_cloud
+from alto.ui.cli.failures import Exit, Failure
+from alto.ui.cli.waiting import wait_until
+
+MODULE = "alto.daemons.allinone"
+READY_S = 120.0  # a first start also unpacks the image on a slow disk
+DOWN_S = 180.0
+LOG_LINES = 12
+
+
+def command(state: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", MODULE, "--state", str(state), *arguments]
+
+
+def answers(cloud: Cloud) -> bool:
+    client = Client(cloud, timeout_s=5.0)
+    try:
+        client.send("GET", "status")
+    except Unreachable:
+        return False
+    except Failure:
+        pass  # it said no, so it is there
+    finally:
+        client.close()
+    return True
+
+
+def start(state: Path, arguments: Sequence[str], *, quiet: bool = False, timeout_s: float = READY_S) -> tuple[Cloud, float]:
+    """Start the daemon, detached; returns when it answers, with the seconds it took. Raises: Failure."""
+    state.mkdir(mode=0o711, parents=True, exist_ok=True)
+    log = state / "alto.log"
+    began = time.monotonic()
+    with open(log, "ab") as output:
+        # In a session of its own: closing the terminal, or Ctrl-C in it, is not for the cloud.
+        process = subprocess.Popen(
+            command(state, *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+            env=_environment(),
+        )
+
+    def not_ready() -> str | None:
+        if process.poll() is not None:
+            raise Failure(
+                f"the cloud ended while it started (exit code {process.returncode})",
+                why="\n  ".join(last_lines(log)) or "it said nothing",
+                hint=f"alto doctor    or    less {log}",
+            )
+        cloud = read_cloud(state)
+        if cloud is None or cloud.pid != process.pid:
+            return last_word(log) or "its first word"
+        return None if answers(cloud) else "its answer"
+
+    wait_until(not_ready, what="starting the cloud", timeout_s=timeout_s, poll_s=0.05, quiet=quiet, hint=f"less {log}")
+    cloud = read_cloud(state)
+    assert cloud is not None
+    return cloud, time.monotonic() - began
+
+
+def stop(state: Path, *, keep_data: bool, say: Callable[[str], None]) -> None:
+    """Take away what the cloud made, by its own daemon. Raises: Failure."""
+    arguments = ["--down", *(["--keep-data"] if keep_data else [])]
+    try:
+        done = subprocess.run(
+            command(state, *arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=DOWN_S,
+            cwd="/",
+            env=_environment(),
+        )
+    except subprocess.TimeoutExpired:
+        raise Failure(f"the cloud did not go down within {DOWN_S:.0f} s", hint="alto doctor", exit=Exit.TIMEOUT) from None
+    for line in done.stdout.decode(errors="replace").splitlines():
+        say(line)
+    if done.returncode != 0:
+        complaint = done.stderr.decode(errors="replace").strip().splitlines()
+        raise Failure("the cloud did not go down", why="\n  ".join(complaint[-LOG_LINES:]), hint="alto doctor")
+
+
+def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 16384))
+            return file.read().decode(errors="replace").splitlines()[-count:]
+    except FileNotFoundError:
+        return []
+
+
+def last_word(log: Path) -> str:
+    """The daemon's last log line, short, as the reason to wait."""
+    lines = last_lines(log, 1)
+    return lines[0][:100] if lines else ""
+
+
+def _environment() -> dict[str, str]:
+    """The daemon's: found by `python -m` from anywhere, also when this is run from a checkout."""
+    source = str(Path(__file__).resolve().parents[3])
+    path = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{source}:{path}" if path else source}
