@@ -20,7 +20,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
 NETNS_DIR = Path("/run/netns")
@@ -143,6 +145,12 @@ class Net(Protocol):
 
     def open_tap(self, name: str, *, netns: str) -> int:
         """File descriptor of tap `name` inside `netns`, made when absent; the tap goes when its last fd is closed."""
+
+    def in_netns(self, netns: str | None, action: Callable[[], T]) -> T:
+        """What `action()` returns, called with this thread in namespace `netns`. It must be short and never await."""
+
+    def sysctl(self, settings: Mapping[str, str], *, netns: str | None = None) -> dict[str, str]:
+        """Write kernel settings (paths below /proc/sys, with slashes); answers what each was before."""
 
     async def connect_unix(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
 
@@ -368,6 +376,24 @@ class RealNet:
                 os.close(fd)
                 raise
         return fd
+
+    def in_netns(self, netns: str | None, action: Callable[[], T]) -> T:
+        if netns is None:
+            return action()
+        with inside_netns(netns):
+            return action()
+
+    def sysctl(self, settings: Mapping[str, str], *, netns: str | None = None) -> dict[str, str]:
+        def write() -> dict[str, str]:
+            before = {}
+            for key, value in settings.items():
+                path = Path("/proc/sys") / key
+                before[key] = path.read_text().strip()
+                path.write_text(value)
+            return before
+
+        # /proc/sys/net shows the namespace of the thread that opens it.
+        return self.in_netns(netns, write)
 
     async def connect_unix(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_unix_connection(str(path))

@@ -1,10 +1,16 @@
 """Networks as EC2 has them: Vpc, Subnet, SecurityGroup, NetworkInterface, and the claim on every address given out."""
 
+from collections.abc import Mapping
+from ipaddress import IPv4Network
 from typing import ClassVar
 
 import msgspec
 
 from alto.model.records import Record, Tags
+
+METADATA_ADDRESS = "169.254.169.254"
+MACHINE_ADDRESS = "169.254.169.252"  # who a guest sees when a connection came to its public address
+UPLINK_DEVICE = "up0"  # a VPC's way out of its namespace
 
 
 class Vpc(Record, frozen=True, kw_only=True):
@@ -139,6 +145,16 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     members: dict[str, tuple[str, ...]] = {}  # group id -> private addresses on other hosts
     balancer_ips: tuple[str, ...] = ()
 
+    @property
+    def host_address(self) -> str:
+        """Where connections come from that a host itself opens inside the VPC: balancers, health checks. EC2 reserves the
+        first four addresses of a subnet, so that no guest ever has the VPC's base + 3."""
+        return str(IPv4Network(self.cidr)[3])
+
+    @property
+    def resolver_address(self) -> str:
+        return str(IPv4Network(self.cidr)[2])
+
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):
     """One instance's way into its VPC on this host."""
@@ -158,3 +174,18 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     def device(self) -> str:
         """The name of its tap inside the VPC's namespace. The kernel takes 15 characters; 12 of an id are enough there."""
         return f"tap{self.id[-12:]}"
+
+
+class Firewall(msgspec.Struct, frozen=True, kw_only=True):
+    """What a VPC's namespace on one host lets through, as nftables names it: data of `plan/firewall.py`.
+
+    `sets`: name -> addresses. `chains`: name -> rules. `verdicts`: map -> tap -> chain. `arp`: who may say which address.
+
+    `refused` are sentences about rules and ports that let nothing through because they make no sense.
+    """
+
+    sets: Mapping[str, frozenset[str]]
+    chains: Mapping[str, tuple[str, ...]]
+    verdicts: Mapping[str, Mapping[str, str]]
+    arp: Mapping[str, str]
+    refused: Mapping[str, tuple[str, ...]]

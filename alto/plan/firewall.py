@@ -10,9 +10,9 @@ state is looked at), then the egress rules of the sender's groups, then the ingr
 names is dropped. A rule that cannot be expressed lets nothing through, is named in `Firewall.refused`, and harms no other.
 
 Connections that do not come from a guest have one of two fixed addresses, and rules mean them literally:
-* MACHINE (169.254.169.252): everything that came to a public address, from this machine or through it. A rule with source
-  0.0.0.0/0 lets it in; a narrower one only if it contains this address.
-* `balancer_address` (the VPC's base + 3, which EC2 reserves and never assigns): what this host itself opens inside the
+* MACHINE_ADDRESS (169.254.169.252): everything that came to a public address, from this machine or through it. A rule with
+  source 0.0.0.0/0 lets it in; a narrower one only if it contains this address.
+* `NetworkPlan.host_address` (the VPC's base + 3, which EC2 reserves and never assigns): what this host itself opens inside the
   namespace, that is balancers and health checks. So a rule for the VPC's own range lets them in, as in EC2.
 docs/adr/0004-public-addresses-by-kernel-nat.md says why.
 
@@ -28,13 +28,10 @@ from typing import TypeVar
 
 import msgspec
 
-from alto.model.networks import NetworkPlan, Permission, Port, SecurityGroup
+from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE, Firewall, NetworkPlan, Permission, Port, SecurityGroup
 
 T = TypeVar("T")
 
-MACHINE = "169.254.169.252"
-METADATA = "169.254.169.254"
-UPLINK = "up0"
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -60,7 +57,7 @@ _BASE: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "ct state invalid counter drop",
             "ct state established,related accept",
             "iifname vmap @alto_out",
-            f'iifname "{UPLINK}" accept',
+            f'iifname "{UPLINK_DEVICE}" accept',
         ),
     ),
     "c_ingress": (
@@ -68,7 +65,7 @@ _BASE: Mapping[str, tuple[str, tuple[str, ...]]] = {
         (
             "ct state established,related accept",
             "oifname vmap @alto_in",
-            f'oifname "{UPLINK}" accept',
+            f'oifname "{UPLINK_DEVICE}" accept',
         ),
     ),
     "c_input": (
@@ -78,7 +75,7 @@ _BASE: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "ct state established,related accept",
             'iifname "tap*" udp dport { 53, 67 } accept',
             'iifname "tap*" tcp dport 53 accept',
-            f'iifname "tap*" ip daddr {METADATA} tcp dport 80 accept',
+            f'iifname "tap*" ip daddr {METADATA_ADDRESS} tcp dport 80 accept',
             'iifname "tap*" icmp type echo-request accept',
             "counter drop",
         ),
@@ -102,24 +99,6 @@ _ARP_BASE = (
 )
 
 
-class Firewall(msgspec.Struct, frozen=True, kw_only=True):
-    """`sets`: name -> addresses. `chains`: name -> rules. `verdicts`: map -> tap -> chain. `arp`: who may say which address.
-
-    `refused` are sentences about rules and ports that let nothing through because they make no sense.
-    """
-
-    sets: Mapping[str, frozenset[str]]
-    chains: Mapping[str, tuple[str, ...]]
-    verdicts: Mapping[str, Mapping[str, str]]
-    arp: Mapping[str, str]
-    refused: Mapping[str, tuple[str, ...]]
-
-
-def balancer_address(vpc_cidr: str) -> str:
-    """Where connections that this host opens inside the VPC come from."""
-    return str(IPv4Network(vpc_cidr)[3])
-
-
 def compiled(plan: NetworkPlan, ports: Iterable[Port]) -> Firewall:
     chains: dict[str, tuple[str, ...]] = {}
     refused: dict[str, tuple[str, ...]] = {}
@@ -132,41 +111,52 @@ def compiled(plan: NetworkPlan, ports: Iterable[Port]) -> Firewall:
         if complaints:
             refused[id] = tuple(complaints)
     firewall = Firewall(sets=sets, chains=chains, verdicts={name: {} for name in _MAPS}, arp={}, refused=refused)
-    for port in ports:
-        firewall = with_port(firewall, port)
-    return firewall
+    return _with_ports(firewall, ports)
 
 
 def with_port(firewall: Firewall, port: Port) -> Firewall:
     """Also for a port that is in it already, with other groups. The groups come from the plan that `firewall` was made of."""
-    firewall = without_port(firewall, port.id, port.device)
-    problem = _problem(port)
-    if problem:
-        return msgspec.structs.replace(firewall, refused={**firewall.refused, port.id: (problem,)})
-    tap = port.device
-    known = [id for id in port.group_ids if _ID.fullmatch(id) and _set(id) in firewall.sets]
-    unknown = tuple(f"{port.id}: group {id!r} is not in this VPC" for id in port.group_ids if id not in known)
-    mac, ip = port.mac, port.private_ip
+    return _with_ports(without_port(firewall, port.id, port.device), [port])
+
+
+def _with_ports(firewall: Firewall, ports: Iterable[Port]) -> Firewall:
+    joined: dict[str, set[str]] = {}
+    chains = dict(firewall.chains)
+    verdicts = {name: dict(taps) for name, taps in firewall.verdicts.items()}
+    arp = dict(firewall.arp)
+    refused = dict(firewall.refused)
+    for port in ports:
+        problem = _problem(port)
+        if problem:
+            refused[port.id] = (problem,)
+            continue
+        tap = port.device
+        known = [id for id in port.group_ids if _ID.fullmatch(id) and _set(id) in firewall.sets]
+        for id in known:
+            joined.setdefault(_set(id), set()).add(port.private_ip)
+        for name in _MAPS:
+            verdicts[name][tap] = f"c_{name.removeprefix('alto_')}_{tap}"
+        chains[verdicts["alto_from"][tap]] = _own_packets(port.mac, port.private_ip)
+        chains[verdicts["alto_out"][tap]] = (*(f"jump {_group_chain(id, True)}" for id in known), "counter drop")
+        chains[verdicts["alto_in"][tap]] = (*(f"jump {_group_chain(id, False)}" for id in known), "counter drop")
+        arp[tap] = f'"{tap}" . {port.mac} . {port.private_ip}'
+        unknown = [id for id in port.group_ids if id not in known]
+        if unknown:
+            refused[port.id] = tuple(f"{port.id}: group {id!r} is not in this VPC" for id in unknown)
+    sets = {**firewall.sets, **{name: firewall.sets[name] | new for name, new in joined.items()}}
+    return Firewall(sets=sets, chains=chains, verdicts=verdicts, arp=arp, refused=refused)
+
+
+def _own_packets(mac: str, ip: str) -> tuple[str, ...]:
     # Bytes 28..33 of a DHCP message name the client; a guest that named another could have its address declined.
     own_dhcp = f"udp dport 67 @th,288,48 0x{mac.replace(':', '')} accept"
-    chains = {
-        f"c_from_{tap}": (
-            f"ether saddr != {mac} counter drop",
-            f"ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 {own_dhcp}",
-            f"ip saddr != {ip} counter drop",
-            own_dhcp,
-            "udp dport 67 counter drop",
-            "accept",
-        ),
-        f"c_out_{tap}": (*(f"jump {_group_chain(id, True)}" for id in known), "counter drop"),
-        f"c_in_{tap}": (*(f"jump {_group_chain(id, False)}" for id in known), "counter drop"),
-    }
-    return Firewall(
-        sets={**firewall.sets, **{_set(id): firewall.sets[_set(id)] | {ip} for id in known}},
-        chains={**firewall.chains, **chains},
-        verdicts={name: {**taps, tap: f"c_{name.removeprefix('alto_')}_{tap}"} for name, taps in firewall.verdicts.items()},
-        arp={**firewall.arp, tap: f'"{tap}" . {mac} . {ip}'},
-        refused={**firewall.refused, port.id: unknown} if unknown else firewall.refused,
+    return (
+        f"ether saddr != {mac} counter drop",
+        f"ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 {own_dhcp}",
+        f"ip saddr != {ip} counter drop",
+        own_dhcp,
+        "udp dport 67 counter drop",
+        "accept",
     )
 
 

@@ -1,11 +1,11 @@
 """The interface of a host's network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from alto.drivers.compute.driver import Tap
 from alto.model.instances import Machine
-from alto.model.networks import NetworkPlan, Port
+from alto.model.networks import Firewall, NetworkPlan, Port
 
 
 class NetworkDriver(Protocol):
@@ -42,3 +42,17 @@ class NetworkDriver(Protocol):
 
     async def close(self) -> None:
         """Let go of connections; networks work on."""
+
+
+class Rules(Protocol):
+    """`alto.plan.firewall`, as the driver sees it: drivers do not import plan, so whoever builds one hands it over."""
+
+    def compiled(self, plan: NetworkPlan, ports: Iterable[Port]) -> Firewall: ...
+
+    def with_port(self, firewall: Firewall, port: Port) -> Firewall: ...
+
+    def without_port(self, firewall: Firewall, port_id: str, device: str) -> Firewall: ...
+
+    def ruleset(self, firewall: Firewall) -> str: ...
+
+    def change(self, old: Firewall, new: Firewall) -> str: ...

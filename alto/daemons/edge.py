@@ -1,0 +1,145 @@
+"""The edge: the process that answers guests at 169.254.169.254, in every VPC of one cloud on this machine.
+
+It is apart from the control plane and outlives it: all it knows are the network driver's records on the disk, read at each
+request. The driver starts it, and sends SIGHUP when a VPC came or goes; it also looks for itself now and then.
+
+Invariant: it holds a socket in a namespace only while that VPC's record is there and not leaving.
+"""
+
+import asyncio
+import functools
+import hashlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from alto.boot.imds import Asker, MetadataService
+from alto.drivers.network.records import NetworkRecord, NetworkRecords
+from alto.kit.world import NETNS_DIR, World, real_world
+from alto.model.networks import METADATA_ADDRESS
+
+SWEEP_S = 5.0
+BACKLOG = 256
+KEY_BYTES = 32
+
+
+class _Served(msgspec.Struct, frozen=True, kw_only=True):
+    inode: int  # of the namespace: one of the same name may take its place
+    server: asyncio.Server
+    service: MetadataService
+
+
+class Edge:
+    def __init__(self, world: World, state_dir: Path) -> None:
+        self._world = world
+        self._state_dir = state_dir
+        self._records = NetworkRecords(world, state_dir / "vpcs")
+        self._served: dict[str, _Served] = {}
+        self._changed = asyncio.Event()
+        self._leaving = asyncio.Event()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._changed.set)
+        loop.add_signal_handler(signal.SIGTERM, self._leave)
+        with self._world.net.open_socket(socket.AF_UNIX) as lock:
+            try:
+                # One edge per cloud. A name in the abstract space goes when its process does.
+                lock.bind(f"\0alto-edge {hashlib.sha256(bytes(self._state_dir)).hexdigest()}")
+            except OSError:
+                return
+            self._world.files.write(self._state_dir / "edge.pid", str(os.getpid()).encode())
+            key = self._key()
+            while not self._leaving.is_set():
+                self._changed.clear()
+                await self._sweep(key)
+                try:
+                    async with asyncio.timeout(SWEEP_S):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+            for vpc_id in list(self._served):
+                self._release(vpc_id)
+
+    def _leave(self) -> None:
+        self._leaving.set()
+        self._changed.set()
+
+    def _key(self) -> bytes:
+        """What tokens are signed with; kept, so that a guest's token outlives this process."""
+        path = self._state_dir / "edge.key"
+        try:
+            key = self._world.files.read(path)
+        except FileNotFoundError:
+            key = b""
+        if len(key) != KEY_BYTES:
+            key = self._world.chance.bytes(KEY_BYTES)
+            self._world.files.write(path, key)
+        return key
+
+    async def _sweep(self, key: bytes) -> None:
+        networks = {}
+        for vpc_id in self._records.vpc_ids():
+            record = self._records.network(vpc_id)
+            if record is not None and not record.leaving:
+                networks[vpc_id] = record
+        for vpc_id in list(self._served):
+            if vpc_id not in networks or self._served[vpc_id].inode != _inode(networks[vpc_id].netns):
+                self._release(vpc_id)
+        for vpc_id, record in networks.items():
+            if vpc_id not in self._served:
+                try:
+                    await self._serve(vpc_id, record, key)
+                except OSError as error:
+                    # Its namespace is being made, or goes; the next sweep tries again.
+                    print(f"metadata for {vpc_id}: {error}", file=sys.stderr)  # noqa: T201
+
+    async def _serve(self, vpc_id: str, record: NetworkRecord, key: bytes) -> None:
+        inode = _inode(record.netns)
+        sock = self._world.net.open_socket(netns=record.netns)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((METADATA_ADDRESS, 80))
+            sock.listen(BACKLOG)
+            service = MetadataService(self._world, key=key, find_asker=functools.partial(self._asker, vpc_id))
+            server = await self._world.net.serve(sock, service.serve)
+        except BaseException:
+            sock.close()
+            raise
+        self._served[vpc_id] = _Served(inode=inode, server=server, service=service)
+
+    def _asker(self, vpc_id: str, address: str) -> Asker | None:
+        port = self._records.port_at(vpc_id, address)
+        network = self._records.network(vpc_id)
+        if port is None or port.machine is None or network is None:
+            return None
+        return Asker(machine=port.machine, port=port.port, plan=network.plan)
+
+    def _release(self, vpc_id: str) -> None:
+        served = self._served.pop(vpc_id)
+        served.server.close()
+        served.service.close()
+
+
+def _inode(netns: str) -> int:
+    try:
+        return os.stat(NETNS_DIR / netns).st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    if len(argv) != 2 or argv[0] != "--state":
+        print("usage: python -m alto.daemons.edge --state DIR", file=sys.stderr)  # noqa: T201
+        return 2
+    asyncio.run(Edge(real_world(), Path(argv[1])).run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

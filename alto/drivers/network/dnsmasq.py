@@ -1,0 +1,144 @@
+"""DHCP and DNS of one VPC: one dnsmasq in its namespace, which outlives this process.
+
+It is told of ports by files that it reads as they appear; only what it must forget needs a signal. Everything written here
+was parsed first, so that no tenant's text can become a setting (CVE-2021-40085 was a newline).
+
+Invariant: an address is never offered to a MAC other than its port's, also right after it went from one port to another.
+"""
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from alto.drivers.network.detached import Detached
+from alto.kit.world import World
+from alto.model.errors import DriverFault
+from alto.model.networks import NetworkPlan, Port
+
+LEASE = "1h"
+SIGHUP = 1
+HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62})(\.[a-z0-9]([a-z0-9-]{0,62}))*")
+
+
+class Dnsmasq:
+    def __init__(self, world: World, *, folder: Path, netns: str) -> None:
+        self._world = world
+        self._folder = folder
+        self._netns = netns
+        self._process = Detached(
+            world,
+            name="dnsmasq",
+            pid_file=folder / "dnsmasq.pid",
+            marker=f"--pid-file={folder / 'dnsmasq.pid'}",
+            log=folder / "dnsmasq.log",
+        )
+
+    async def ensure(self, plan: NetworkPlan, ports: Iterable[Port]) -> None:
+        """It runs, with this plan's subnets, and knows exactly `ports`."""
+        files = self._world.files
+        files.make_dirs(self._folder / "dhcp")
+        files.make_dirs(self._folder / "dns")
+        wanted = {port.private_ip: port for port in ports}
+        forgotten = False
+        for kind in ("dhcp", "dns"):
+            for name in files.names(self._folder / kind):
+                if name not in wanted:
+                    files.remove(self._folder / kind / name)
+                    forgotten = True
+        for port in wanted.values():
+            self._write(port)
+        argv = self._argv(plan)
+        settings = "\n".join(argv).encode()
+        path = self._folder / "dnsmasq.args"
+        if not files.exists(path) or files.read(path) != settings:
+            await self._process.stop()
+            files.write(path, settings)
+        elif forgotten:
+            self._process.signal(SIGHUP)
+        await self._process.ensure(argv, netns=self._netns)
+
+    async def put(self, plan: NetworkPlan, port: Port) -> None:
+        if self._leased_to_another(port):
+            # dnsmasq would keep the address for its old owner until that lease ends.
+            await self._process.stop()
+            self._world.files.remove(self._folder / "leases")
+        self._write(port)
+        await self._process.ensure(self._argv(plan), netns=self._netns)
+
+    def forget(self, port: Port) -> None:
+        for kind in ("dhcp", "dns"):
+            self._world.files.remove(self._folder / kind / port.private_ip)
+        self._process.signal(SIGHUP)
+
+    async def stop(self) -> None:
+        await self._process.stop()
+
+    def _write(self, port: Port) -> None:
+        name, _, domain = port.hostname.partition(".")
+        texts = {
+            "dhcp": f"{port.mac},{port.private_ip},{name}\n",
+            "dns": f"{port.private_ip} {port.hostname}{f' {name}' if domain else ''}\n",
+        }
+        for kind, text in texts.items():
+            path = self._folder / kind / port.private_ip
+            if not self._world.files.exists(path) or self._world.files.read(path) != text.encode():
+                self._world.files.write(path, text.encode(), mode=0o600)
+
+    def _leased_to_another(self, port: Port) -> bool:
+        try:
+            leases = self._world.files.read(self._folder / "leases").decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return False
+        # "expiry mac address name client-id"
+        fields = [line.split() for line in leases]
+        return any(len(lease) >= 3 and lease[2] == port.private_ip and lease[1] != port.mac for lease in fields)
+
+    def _argv(self, plan: NetworkPlan) -> list[str]:
+        network = IPv4Network(plan.cidr)
+        region = plan.subnets[0].region if plan.subnets else "us-east-1"
+        domain = "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
+        if not HOSTNAME.fullmatch(domain):
+            raise DriverFault(f"{region!r} is no name of a region")
+        ranges = sorted({IPv4Network(subnet.cidr) for subnet in plan.subnets})
+        return [
+            "dnsmasq",
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            # Taps come and go; its own address on lo answers DNS. No router option: the interface's own address is it.
+            "--bind-dynamic",
+            "--interface=tap*",
+            "--interface=lo",
+            "--no-dhcp-interface=lo",
+            "--no-resolv",
+            "--no-hosts",
+            "--no-ping",
+            "--dhcp-authoritative",
+            *(f"--dhcp-range={subnet.network_address},static,{subnet.netmask},{LEASE}" for subnet in ranges),
+            f"--dhcp-option=option:dns-server,{network[2]}",
+            f"--dhcp-hostsdir={self._folder / 'dhcp'}",
+            f"--hostsdir={self._folder / 'dns'}",
+            f"--dhcp-leasefile={self._folder / 'leases'}",
+            f"--domain={domain}",
+            # Without it a question for AAAA is refused, and busybox gives up on the name.
+            "--local=/internal/",
+            "--dhcp-fqdn",
+            "--user=root",
+            "--log-facility=-",
+            "--quiet-dhcp",
+            f"--pid-file={self._folder / 'dnsmasq.pid'}",
+        ]
+
+
+def check(port: Port) -> None:
+    """Raises: DriverFault when a port has what must not get into a file. Before the first effect."""
+    if not HOSTNAME.fullmatch(port.hostname) or len(port.hostname) > 253:
+        raise DriverFault(f"{port.hostname!r} is no name of a host")
+    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", port.mac):
+        raise DriverFault(f"{port.mac!r} is no MAC address")
+    try:
+        inside = IPv4Address(port.private_ip) in IPv4Network(port.subnet_cidr)
+    except ValueError as error:
+        raise DriverFault(f"{port.private_ip!r} in {port.subnet_cidr!r} is no address of a port") from error
+    if not inside or str(IPv4Address(port.private_ip)) != port.private_ip:
+        raise DriverFault(f"{port.private_ip!r} is no address of {port.subnet_cidr}")

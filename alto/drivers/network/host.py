@@ -1,0 +1,194 @@
+"""This machine's end of every VPC's uplink: one table, one veth and a route per public address, and their removal."""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from alto.drivers.network import uplink
+from alto.drivers.network.nft import Nft
+from alto.kit.world import World
+from alto.model.errors import DriverFault
+from alto.model.networks import MACHINE_ADDRESS, UPLINK_DEVICE
+
+log = structlog.get_logger()
+
+
+class HostRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What of this machine was changed, and how it was. `public`: VPC id -> device and its public addresses with aliases."""
+
+    public: dict[str, tuple[str, dict[str, str]]] = {}
+    forwarding_before: dict[str, str] = {}  # device of the way out -> its setting
+
+
+class HostUplink:
+    def __init__(self, world: World, nft: Nft, state_dir: Path, *, short: str, pool: IPv4Network, nat: bool) -> None:
+        self._world = world
+        self._nft = nft
+        self._path = state_dir / "uplink.json"
+        self._table = f"alto_{short}"
+        self._devices = f"al{short}*"
+        self._pool = pool
+        self._nat = nat
+        self._way_out: str | None = None  # the device of this machine's default route, while guests may use it
+        self._ready = False
+        self._lock = asyncio.Lock()
+        self._record = self._read()
+
+    async def ensure(self) -> None:
+        """The table is there; guests may leave if this machine has a way out, which may have changed."""
+        async with self._lock:
+            way_out = await self._default_device() if self._nat else None
+            if self._ready and way_out == self._way_out:
+                return
+            self._world.files.make_dirs(self._path.parent)
+            if way_out is not None and way_out not in self._record.forwarding_before:
+                # Packets for guests come in there; only that device, so that this machine becomes nobody else's router.
+                key = f"net/ipv4/conf/{way_out}/forwarding"
+                before = self._world.net.sysctl({key: "1"})[key]
+                self._put(forwarding_before={**self._record.forwarding_before, way_out: before})
+            public = {address: other for _, of_vpc in self._record.public.values() for address, other in of_vpc.items()}
+            text = uplink.host_ruleset(self._table, self._devices, self._pool, public, nat=way_out is not None)
+            await self._nft.apply(None, text)
+            try:
+                await self._nft.apply(None, uplink.pool_guard(self._table, self._pool))
+            except DriverFault as fault:
+                log.warning("unused public addresses are not guarded", cause=str(fault.__cause__))
+            self._way_out = way_out
+            self._ready = True
+
+    async def connect(self, netns: str, device: str) -> None:
+        """The VPC's veth pair, and its default route while there is a way out."""
+        async with self._lock:
+            if UPLINK_DEVICE not in self._links(netns):
+                # A device of ours whose other end is not there leads into a namespace that is no more.
+                await self._delete(device)
+                await self._ip(None, [f"link add {device} type veth peer name {UPLINK_DEVICE} netns {netns}"])
+            sysctl = {
+                # Sources are 127.0.0.1 until the table above translates them, on the way back again.
+                f"net/ipv4/conf/{device}/route_localnet": "1",
+                f"net/ipv4/conf/{device}/forwarding": "1" if self._way_out else "0",
+                f"net/ipv4/conf/{device}/rp_filter": "1",
+                f"net/ipv6/conf/{device}/disable_ipv6": "1",
+            }
+            present = {key: value for key, value in sysctl.items() if self._world.files.exists(Path("/proc/sys") / key)}
+            self._world.net.sysctl(present)
+            await self._ip(
+                None,
+                [
+                    f"link set {device} address {uplink.HOST_MAC}",
+                    f"link set {device} up",
+                    f"neigh replace {uplink.NEXT_HOP} lladdr {uplink.VPC_MAC} dev {device} nud permanent",
+                ],
+            )
+            inside = [
+                f"link set {UPLINK_DEVICE} address {uplink.VPC_MAC}",
+                f"link set {UPLINK_DEVICE} up",
+                f"neigh replace {MACHINE_ADDRESS} lladdr {uplink.HOST_MAC} dev {UPLINK_DEVICE} nud permanent",
+                f"route replace {MACHINE_ADDRESS}/32 dev {UPLINK_DEVICE}",
+            ]
+            if self._way_out:
+                inside.append(f"route replace default via {MACHINE_ADDRESS} dev {UPLINK_DEVICE}")
+            else:
+                inside.append("route replace unreachable default")
+            await self._ip(netns, inside)
+
+    async def publish(self, vpc_id: str, device: str, public: dict[str, str]) -> None:
+        """Exactly these public addresses lead to the VPC. `public`: address -> alias."""
+        async with self._lock:
+            _, old = self._record.public.get(vpc_id, (device, {}))
+            for address in public:
+                owner = next((id for id, (_, of) in self._record.public.items() if address in of and id != vpc_id), None)
+                if owner is not None:
+                    raise DriverFault(f"{address} still belongs to a port of {owner}")
+            # The record first: what is on it is removed in the end, whether it was made or not.
+            if old != public:
+                self._put(public={**self._record.public, vpc_id: (device, public)})
+            gone = {address: other for address, other in old.items() if public.get(address) != other}
+            await self._nft.apply(None, "".join(f"{line}\n" for line in uplink.public_change(self._table, old, public)))
+            routes = [f"route replace {other}/32 via {uplink.NEXT_HOP} dev {device} onlink" for other in public.values()]
+            await self._ip(None, routes)
+            await self._cut(gone)
+
+    async def withdraw(self, vpc_id: str) -> None:
+        """The VPC's addresses and its device are gone."""
+        async with self._lock:
+            device, public = self._record.public.get(vpc_id, ("", {}))
+            if not device:
+                return
+            if self._ready:
+                await self._nft.apply(None, "".join(f"{line}\n" for line in uplink.public_change(self._table, public, {})))
+            await self._cut(public)
+            await self._delete(device)
+            self._put(public={id: of for id, of in self._record.public.items() if id != vpc_id})
+
+    async def remove(self) -> None:
+        async with self._lock:
+            names = sorted(self._links(None))
+            for device in names:
+                if device.startswith(self._devices.rstrip("*")):
+                    await self._delete(device)
+            await self._nft.apply(None, f"add table ip {self._table}\ndelete table ip {self._table}\n")
+            for device, before in self._record.forwarding_before.items():
+                if device in names:
+                    self._world.net.sysctl({f"net/ipv4/conf/{device}/forwarding": before})
+            self._world.files.remove(self._path)
+            self._record = HostRecord()
+            self._ready = False
+
+    async def _cut(self, gone: dict[str, str]) -> None:
+        if gone:
+            await self._ip(None, [f"route flush {other}/32" for other in gone.values()])
+        for address in gone:
+            await self._world.processes.run(["conntrack", "--delete", "--orig-dst", address])
+
+    async def _delete(self, device: str) -> None:
+        if device in self._links(None):
+            await self._ip(None, [f"link delete {device}"])
+
+    def _links(self, netns: str | None) -> set[str]:
+        # Not /sys/class/net: that shows the namespace it was mounted in.
+        return self._world.net.in_netns(netns, lambda: {name for _, name in socket.if_nameindex()})
+
+    async def _default_device(self) -> str | None:
+        finished = await self._world.processes.run(["ip", "-json", "-4", "route", "show", "default"])
+        if finished.returncode != 0 or not finished.stdout.strip():
+            return None
+        routes = msgspec.json.decode(finished.stdout, type=list[_Route])
+        return next((route.dev for route in routes if route.dev), None)
+
+    async def _ip(self, netns: str | None, commands: Sequence[str]) -> None:
+        if not commands:
+            return
+        where = ["-n", netns] if netns else []
+        stdin = "\n".join(commands) + "\n"
+        finished = await self._world.processes.run(["ip", *where, "-batch", "-"], stdin=stdin.encode())
+        if finished.returncode != 0:
+            raise DriverFault("The host did not do what its network needs") from ValueError(f"{stdin}: {finished.complaint()}")
+
+    def _put(
+        self,
+        *,
+        public: dict[str, tuple[str, dict[str, str]]] | None = None,
+        forwarding_before: dict[str, str] | None = None,
+    ) -> None:
+        record = HostRecord(
+            public=self._record.public if public is None else public,
+            forwarding_before=self._record.forwarding_before if forwarding_before is None else forwarding_before,
+        )
+        self._world.files.write(self._path, msgspec.json.encode(record))
+        self._record = record
+
+    def _read(self) -> HostRecord:
+        try:
+            return msgspec.json.decode(self._world.files.read(self._path), type=HostRecord)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return HostRecord()
+
+
+class _Route(msgspec.Struct):
+    dev: str | None = None

@@ -1,0 +1,134 @@
+"""Public addresses, and the way out: address translation between a VPC's namespace and the one that Alto runs in.
+
+Each VPC has one veth pair here, and the kernel does the rest; no process carries the bytes, so it all works on while nothing of
+Alto runs. A public address from the loopback pool (127.64.a.b) has an alias, 240.64.a.b, that is unique on this machine and
+means nothing on any network:
+
+    client -> 127.64.a.b --(here: dnat to alias, snat to MACHINE_ADDRESS)--> veth --(VPC: dnat alias to private)--> guest
+    guest -> world --(VPC: snat private to alias)--> veth --(here: masquerade, when this machine has a way out)--> world
+
+So every port of TCP and UDP, and ICMP, arrives, and a closed port, a half-closed connection or a full buffer is what the
+guest's own kernel makes of it. Only addresses that are given out have an alias; the pool's others are refused at once, unless
+somebody bound them by name (balancers do). docs/adr/0004-public-addresses-by-kernel-nat.md has what else was tried.
+
+A guest gets at nothing of this machine through its uplink: what is not an answer is dropped here. Everything of ours is in
+tables and devices that carry the cloud's name; no table of others is touched.
+"""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network
+
+from alto.model.errors import DriverFault
+from alto.model.networks import MACHINE_ADDRESS, UPLINK_DEVICE
+
+NEXT_HOP = "169.254.169.253"
+HOST_MAC, VPC_MAC = "02:a1:70:ff:00:01", "02:a1:70:ff:00:02"
+ALIAS_NET = 240
+
+_NOWHERE = "{ 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 }"  # never on the way out; link-local has other clouds' metadata
+
+
+def alias(public_ip: str, pool: IPv4Network) -> str:
+    """Raises: DriverFault when the address is not of this machine's pool."""
+    try:
+        address = IPv4Address(public_ip)
+    except ValueError as error:
+        raise DriverFault(f"{public_ip!r} is no IPv4 address") from error
+    if address not in pool:
+        raise DriverFault(f"{public_ip} is not in this host's pool of public addresses, {pool}")
+    return str(IPv4Address(int(address) % 2**24 + ALIAS_NET * 2**24))
+
+
+def host_ruleset(table: str, devices: str, pool: IPv4Network, public: Mapping[str, str], *, nat: bool) -> str:
+    """This machine's side, replacing what there was in one transaction. `devices` is the pattern of our veths' names."""
+    aliases = IPv4Network((int(IPv4Address(alias(str(pool[0]), pool))), pool.prefixlen))
+    lines = [
+        f"add table ip {table}",
+        f"delete table ip {table}",
+        f"add table ip {table}",
+        f"add map ip {table} alto_public {{ type ipv4_addr : ipv4_addr; }}",
+        f"add chain ip {table} c_destination {{ type nat hook output priority -100; policy accept; }}",
+        f"add rule ip {table} c_destination dnat to ip daddr map @alto_public",
+        f"add chain ip {table} c_source {{ type nat hook postrouting priority 100; policy accept; }}",
+        f'add rule ip {table} c_source oifname "{devices}" snat to {MACHINE_ADDRESS}',
+        f"add chain ip {table} c_input {{ type filter hook input priority -5; policy accept; }}",
+        f'add rule ip {table} c_input iifname "{devices}" ct state established,related accept',
+        f'add rule ip {table} c_input iifname "{devices}" counter drop',
+        # Whoever forwards between our devices and others (a router, containers): only what a guest itself began.
+        f"add chain ip {table} c_forward {{ type filter hook forward priority -5; policy accept; }}",
+        f'add rule ip {table} c_forward iifname "{devices}" oifname "{devices}" counter drop',
+        f'add rule ip {table} c_forward oifname "{devices}" ct state established,related accept',
+        f'add rule ip {table} c_forward oifname "{devices}" counter drop',
+    ]
+    if nat:
+        lines.append(f"add rule ip {table} c_source ip saddr {aliases} masquerade")
+    else:
+        lines.append(f'add rule ip {table} c_forward iifname "{devices}" counter drop')
+    lines += public_change(table, {}, public)
+    return "\n".join(lines) + "\n"
+
+
+def pool_guard(table: str, pool: IPv4Network) -> str:
+    """Addresses of the pool that nobody has are refused, although this machine's sshd may listen on 0.0.0.0. After
+    `host_ruleset`, and apart from it: kernels without nft_socket cannot do it and need not."""
+    return (
+        f'add rule ip {table} c_input iifname "lo" ip daddr {pool} socket wildcard 0 accept\n'
+        f'add rule ip {table} c_input iifname "lo" ip daddr {pool} ct state established,related accept\n'
+        f'add rule ip {table} c_input iifname "lo" ip daddr {pool} meta l4proto tcp reject with tcp reset\n'
+        f'add rule ip {table} c_input iifname "lo" ip daddr {pool} reject\n'
+    )
+
+
+def public_change(table: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """`old` and `new`: public address -> alias."""
+    return _map_change(f"ip {table} alto_public", old, new)
+
+
+def vpc_ruleset(inward: Mapping[str, str]) -> str:
+    """The namespace's side. `inward`: alias -> private address. Only those with a public address may leave, as in EC2."""
+    lines = [
+        "add table ip alto_nat",
+        "delete table ip alto_nat",
+        "add table ip alto_nat",
+        "add map ip alto_nat alto_inward { type ipv4_addr : ipv4_addr; }",
+        "add map ip alto_nat alto_outward { type ipv4_addr : ipv4_addr; }",
+        "add set ip alto_nat alto_leavers { type ipv4_addr; }",
+        "add chain ip alto_nat c_destination { type nat hook prerouting priority -100; policy accept; }",
+        f'add rule ip alto_nat c_destination iifname "{UPLINK_DEVICE}" dnat to ip daddr map @alto_inward',
+        "add chain ip alto_nat c_source { type nat hook postrouting priority 100; policy accept; }",
+        f'add rule ip alto_nat c_source oifname "{UPLINK_DEVICE}" snat to ip saddr map @alto_outward',
+        "add chain ip alto_nat c_forward { type filter hook forward priority 10; policy accept; }",
+        f'add rule ip alto_nat c_forward oifname != "{UPLINK_DEVICE}" accept',
+        "add rule ip alto_nat c_forward ct state established,related accept",
+        f'add rule ip alto_nat c_forward iifname "{UPLINK_DEVICE}" counter drop',
+        f"add rule ip alto_nat c_forward ip daddr {_NOWHERE} counter drop",
+        "add rule ip alto_nat c_forward ip saddr @alto_leavers accept",
+        "add rule ip alto_nat c_forward counter reject with icmp type admin-prohibited",
+    ]
+    return "\n".join(lines) + "\n" + vpc_change({}, inward)
+
+
+def vpc_change(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    lines = _map_change("ip alto_nat alto_inward", old, new)
+    lines += _map_change("ip alto_nat alto_outward", _turned(old), _turned(new))
+    gone, came = sorted(set(old.values()) - set(new.values())), sorted(set(new.values()) - set(old.values()))
+    if gone:
+        lines.append(f"delete element ip alto_nat alto_leavers {{ {', '.join(gone)} }}")
+    if came:
+        lines.append(f"add element ip alto_nat alto_leavers {{ {', '.join(came)} }}")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _turned(inward: Mapping[str, str]) -> dict[str, str]:
+    return {private: outside for outside, private in inward.items()}
+
+
+def _map_change(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    gone = [key for key in old if new.get(key) != old[key]]
+    came = [f"{key} : {value}" for key, value in new.items() if old.get(key) != value]
+    lines = []
+    if gone:
+        lines.append(f"delete element {name} {{ {', '.join(gone)} }}")
+    if came:
+        lines.append(f"add element {name} {{ {', '.join(came)} }}")
+    return lines

@@ -1,0 +1,462 @@
+"""The real network driver: each VPC is a network namespace with one routed tap per port and no bridge.
+
+A tap carries the subnet's gateway address and answers ARP for all the subnet, so guests see a flat network while every packet
+between them is routed, tracked and filtered by the name of its tap. Beside the namespace itself a VPC has: rules (text from
+`alto.plan.firewall`), dnsmasq, an uplink for public addresses (uplink.py), and metadata served by the edge (daemons/edge.py).
+
+All of that works on when this process dies, and the folder of records says what there is; a new driver takes it over without
+touching what is already right. Nothing else on the machine is changed: other tables, routes and devices stay as they are.
+
+Invariant: a tap has its rules before its link is up, and for as long as it exists.
+"""
+
+import asyncio
+import re
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from alto.drivers.compute.driver import Tap
+from alto.drivers.network import arp, dnsmasq, uplink
+from alto.drivers.network.detached import Detached
+from alto.drivers.network.dnsmasq import Dnsmasq
+from alto.drivers.network.driver import Rules
+from alto.drivers.network.host import HostUplink
+from alto.drivers.network.nft import Nft
+from alto.drivers.network.records import NetworkRecord, NetworkRecords, PortRecord
+from alto.kit.world import NETNS_DIR, World
+from alto.model.errors import DriverFault
+from alto.model.instances import Machine
+from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE, Firewall, NetworkPlan, Port
+
+log = structlog.get_logger()
+
+DEFAULT_POOL = "127.64.0.0/16"
+TAP_MAC = "02:a1:70:ff:00:03"  # every tap's own end, so that a guest's ARP cache stays right when its tap is made again
+SIGHUP = 1
+EDGE_READY_S = 5.0
+EDGE_POLL_S = 0.01
+
+
+@dataclass
+class _Vpc:
+    """What this process knows of a VPC that it ensured. `ports` by id."""
+
+    plan: NetworkPlan
+    netns: str
+    device: str
+    firewall: Firewall
+    dns: Dnsmasq
+    ports: dict[str, PortRecord] = field(default_factory=dict)
+    inward: dict[str, str] = field(default_factory=dict)  # alias -> private address
+
+
+class VpcNetworks:
+    """A NetworkDriver. `pool` holds the public addresses of this cloud; `nat` lets guests out where this machine has a way."""
+
+    def __init__(
+        self,
+        world: World,
+        state_dir: Path,
+        *,
+        cloud_id: str,
+        rules: Rules,
+        pool: str = DEFAULT_POOL,
+        nat: bool = True,
+    ) -> None:
+        self._world = world
+        self._state_dir = state_dir
+        self._rules = rules
+        self._pool = IPv4Network(pool)
+        # Short, as names of devices are; the last digits, as ids begin alike.
+        self._short = _letters(cloud_id, 6)
+        self._nft = Nft(world)
+        self._records = NetworkRecords(world, state_dir / "vpcs")
+        self._host = HostUplink(world, self._nft, state_dir, short=self._short, pool=self._pool, nat=nat)
+        self._edge = Detached(
+            world,
+            name="the metadata service",
+            pid_file=state_dir / "edge.pid",
+            marker=str(state_dir),
+            log=state_dir / "edge.log",
+        )
+        self._vpcs: dict[str, _Vpc] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    # The interface.
+
+    async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
+        async with self._working_on(plan.vpc_id):
+            _check_plan(plan)
+            vpc = self._vpcs.get(plan.vpc_id)
+            if vpc is None:
+                await self._adopt_or_make(plan, ports)
+            else:
+                await self._update(vpc, plan, ports)
+
+    async def plug(self, port: Port, machine: Machine) -> Tap:
+        async with self._working_on(port.vpc_id), AsyncExitStack() as undo:
+            vpc = self._get(port.vpc_id)
+            self._check_port(vpc, port)
+            if port.device in self._links(vpc.netns):
+                # Before the first effect, and before the undo below would take it from the machine that runs on it.
+                raise DriverFault(f"The port {port.id} is still held by another process")
+            undo.push_async_callback(self._unplug, vpc, port)
+            self._put(vpc, port, machine)
+            await self._filter(vpc, self._rules.with_port(vpc.firewall, port))
+            await vpc.dns.put(vpc.plan, port)
+            fd = self._world.net.open_tap(port.device, netns=vpc.netns)
+            undo.callback(_close, fd)
+            await self._ip(vpc.netns, self._link_up(vpc, port))
+            # Else the kernel waits up to 0.8 s before it answers ARP for somebody else.
+            self._world.net.sysctl({f"net/ipv4/neigh/{port.device}/proxy_delay": "0"}, netns=vpc.netns)
+            await self._translate(vpc)
+            undo.pop_all()
+            return Tap(name=port.device, mac=port.mac, fd=fd)
+
+    async def describe(self, port: Port, machine: Machine) -> None:
+        async with self._working_on(port.vpc_id):
+            vpc = self._get(port.vpc_id)
+            known = vpc.ports.get(port.id)
+            if known is None:
+                raise DriverFault(f"The port {port.id} is not plugged into {port.vpc_id}")
+            if (known.port.mac, known.port.private_ip) != (port.mac, port.private_ip):
+                raise DriverFault(f"The port {port.id} cannot change its address while it is plugged")
+            self._check_port(vpc, port)
+            self._put(vpc, port, machine)
+            await self._filter(vpc, self._rules.with_port(vpc.firewall, port))
+            await vpc.dns.put(vpc.plan, port)
+            await self._translate(vpc)
+
+    async def reach(self, port: Port) -> bool:
+        vpc = self._vpcs.get(port.vpc_id)
+        if vpc is None:
+            return False
+        gateway = str(IPv4Network(port.subnet_cidr)[1])
+        try:
+            return await arp.answers(self._world, vpc.netns, port.device, gateway, port.private_ip)
+        except OSError:
+            return False  # no such tap, or its machine went just now
+
+    async def unplug(self, port_id: str, vpc_id: str) -> None:
+        async with self._working_on(vpc_id):
+            vpc = self._vpcs.get(vpc_id)
+            if vpc is None:
+                # Not ensured since this process began, so its rules are not known here: only the record goes, and
+                # `ensure_network` clears up after it.
+                for record in self._records.ports(vpc_id):
+                    if record.port.id == port_id:
+                        self._records.remove_port(record.port)
+                return
+            record_of = vpc.ports.get(port_id)
+            if record_of is not None:
+                await self._unplug(vpc, record_of.port)
+
+    async def observe(self) -> dict[str, tuple[str, ...]]:
+        found = {}
+        for vpc_id in self._records.vpc_ids():
+            record = self._records.network(vpc_id)
+            if record is not None and self._world.files.exists(NETNS_DIR / record.netns):
+                found[vpc_id] = tuple(sorted(one.port.id for one in self._records.ports(vpc_id)))
+        return found
+
+    async def remove_network(self, vpc_id: str) -> None:
+        async with self._working_on(vpc_id):
+            await self._remove(vpc_id)
+
+    async def remove_all(self) -> None:
+        for vpc_id in self._records.vpc_ids():
+            await self.remove_network(vpc_id)
+        async with self._host_errors():
+            # A namespace whose record was lost is ours by its name.
+            for netns in self._world.files.names(NETNS_DIR):
+                if netns.startswith(f"alto-{self._short}-"):
+                    await self._run(["ip", "netns", "delete", netns])
+            await self._edge.stop()
+            await self._host.remove()
+            self._world.files.remove_tree(self._state_dir / "vpcs")
+            for name in ("edge.pid", "edge.log", "edge.key"):
+                self._world.files.remove(self._state_dir / name)
+
+    async def close(self) -> None:
+        pass  # nothing is held open: namespaces, processes and records stand by themselves
+
+    # VPCs.
+
+    async def _adopt_or_make(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
+        """The first time in this process: whatever is there is brought to what it should be, and left alone where it is."""
+        netns = f"alto-{self._short}-{plan.vpc_id}"
+        device = f"al{self._short}{_letters(plan.vpc_id, 7)}"
+        self._records.put_network(NetworkRecord(netns=netns, device=device, plan=plan))
+        await self._make_namespace(plan, netns)
+        await self._host.ensure()
+        await self._host.connect(netns, device)
+        dns = Dnsmasq(self._world, folder=self._records.vpc_folder(plan.vpc_id), netns=netns)
+        vpc = _Vpc(plan=plan, netns=netns, device=device, firewall=self._rules.compiled(plan, ()), dns=dns)
+        before = {record.port.id: record for record in self._records.ports(plan.vpc_id)}
+        self._take_ports(vpc, before, ports)
+        firewall = self._rules.compiled(plan, ports)
+        await self._nft.apply(netns, self._rules.ruleset(firewall))
+        self._filtered(vpc, firewall)
+        inward = self._inward(vpc)
+        await self._nft.apply(netns, uplink.vpc_ruleset(inward))
+        vpc.inward = inward
+        await self._host.publish(plan.vpc_id, device, self._public(vpc))
+        links = self._links(netns)
+        known = {port.device for port in ports}
+        commands = [line for port in ports if port.device in links for line in self._link_up(vpc, port)]
+        # A tap without a port belongs to a machine that goes; it has no rules, so nothing passes it.
+        commands += [f"link set {name} down" for name in sorted(links) if name.startswith("tap") and name not in known]
+        await self._ip(netns, commands)
+        await self._forget_connections(vpc, (record.port for id, record in before.items() if id not in vpc.ports))
+        await dns.ensure(plan, ports)
+        await self._serve_metadata(netns)
+        self._vpcs[plan.vpc_id] = vpc
+
+    async def _update(self, vpc: _Vpc, plan: NetworkPlan, ports: Sequence[Port]) -> None:
+        gone = [record.port for id, record in vpc.ports.items() if id not in {port.id for port in ports}]
+        for port in gone:
+            await self._unplug(vpc, port)
+        if vpc.plan != plan:
+            self._records.put_network(NetworkRecord(netns=vpc.netns, device=vpc.device, plan=plan))
+            vpc.plan = plan
+        self._take_ports(vpc, dict(vpc.ports), ports)
+        await self._filter(vpc, self._rules.compiled(plan, ports))
+        await self._host.ensure()
+        await self._host.connect(vpc.netns, vpc.device)
+        await self._translate(vpc)
+        await vpc.dns.ensure(plan, ports)
+        await self._serve_metadata(vpc.netns)
+
+    def _take_ports(self, vpc: _Vpc, before: dict[str, PortRecord], ports: Sequence[Port]) -> None:
+        vpc.ports = {}
+        for port in ports:
+            self._check_port(vpc, port)
+            old = before.get(port.id)
+            record = PortRecord(port=port, machine=old.machine if old else None)
+            if record != old:
+                self._records.put_port(record)
+            vpc.ports[port.id] = record
+        kept = {port.private_ip for port in ports}
+        for id, record in before.items():
+            if id not in vpc.ports and record.port.private_ip not in kept:
+                self._records.remove_port(record.port)
+
+    async def _make_namespace(self, plan: NetworkPlan, netns: str) -> None:
+        if self._world.files.exists(NETNS_DIR / netns):
+            try:
+                self._world.net.in_netns(netns, socket.if_nameindex)
+            except OSError:
+                # Its making was cut off: a name that no namespace is mounted on.
+                await self._run(["ip", "netns", "delete", netns])
+        if not self._world.files.exists(NETNS_DIR / netns):
+            await self._run(["ip", "netns", "add", netns])
+        sysctl = {
+            "net/ipv4/conf/all/send_redirects": "0",
+            "net/ipv4/conf/default/send_redirects": "0",
+            "net/ipv4/conf/default/rp_filter": "1",
+            "net/ipv4/conf/default/proxy_arp": "1",
+            "net/ipv6/conf/all/disable_ipv6": "1",
+            "net/ipv6/conf/default/disable_ipv6": "1",
+            "net/ipv4/ip_forward": "1",
+        }
+        present = {key: value for key, value in sysctl.items() if self._world.files.exists(Path("/proc/sys") / key)}
+        self._world.net.sysctl(present, netns=netns)
+        own = [METADATA_ADDRESS, uplink.NEXT_HOP, plan.resolver_address, plan.host_address]
+        await self._ip(
+            netns,
+            [
+                "link set lo up",
+                *(f"address replace {address}/32 dev lo" for address in own),
+                # What no tap has is refused at once, and not sent out by the uplink.
+                f"route replace unreachable {IPv4Network(plan.cidr)}",
+            ],
+        )
+
+    async def _remove(self, vpc_id: str) -> None:
+        record = self._records.network(vpc_id)
+        self._vpcs.pop(vpc_id, None)
+        if record is None:
+            return
+        self._records.put_network(msgspec.structs.replace(record, leaving=True))
+        await self._host.withdraw(vpc_id)
+        await Dnsmasq(self._world, folder=self._records.vpc_folder(vpc_id), netns=record.netns).stop()
+        if self._world.files.exists(NETNS_DIR / record.netns):
+            await self._release_metadata(record.netns)
+            links = sorted(self._links(record.netns))
+            await self._ip(record.netns, [f"link delete {name}" for name in links if name.startswith(("tap", UPLINK_DEVICE))])
+            await self._run(["ip", "netns", "delete", record.netns])
+        # Last, so that a removal which was cut off can be asked for again.
+        self._records.remove_network(vpc_id)
+
+    # Ports.
+
+    def _link_up(self, vpc: _Vpc, port: Port) -> list[str]:
+        subnet = IPv4Network(port.subnet_cidr)
+        gateway, tap = subnet[1], port.device
+        return [
+            f"link set {tap} address {TAP_MAC}",
+            f"address replace {gateway}/{subnet.prefixlen} dev {tap} noprefixroute",
+            f"link set {tap} up",
+            f"neigh replace {port.private_ip} lladdr {port.mac} dev {tap} nud permanent",
+            f"route replace {port.private_ip}/32 dev {tap} src {vpc.plan.host_address}",
+        ]
+
+    def _put(self, vpc: _Vpc, port: Port, machine: Machine) -> None:
+        record = PortRecord(port=port, machine=machine)
+        if vpc.ports.get(port.id) != record:
+            self._records.put_port(record)
+            vpc.ports[port.id] = record
+
+    async def _unplug(self, vpc: _Vpc, port: Port) -> None:
+        vpc.ports.pop(port.id, None)
+        # Out of the namespace's address maps and devices first, so that nothing arrives while the rest is cleared.
+        await self._translate(vpc)
+        if port.device in self._links(vpc.netns):
+            await self._ip(vpc.netns, [f"link delete {port.device}"])
+        await self._filter(vpc, self._rules.without_port(vpc.firewall, port.id, port.device))
+        vpc.dns.forget(port)
+        await self._forget_connections(vpc, [port])
+        self._records.remove_port(port)
+
+    async def _filter(self, vpc: _Vpc, firewall: Firewall) -> None:
+        await self._nft.apply(vpc.netns, self._rules.change(vpc.firewall, firewall))
+        self._filtered(vpc, firewall)
+
+    def _filtered(self, vpc: _Vpc, firewall: Firewall) -> None:
+        for id, sentences in firewall.refused.items():
+            if vpc.firewall.refused.get(id) != sentences:
+                log.warning("rules refused", vpc=vpc.plan.vpc_id, why=sentences)
+        vpc.firewall = firewall
+
+    async def _translate(self, vpc: _Vpc) -> None:
+        """Public addresses as the ports have them now. What an address carried for its last owner is cut."""
+        inward = self._inward(vpc)
+        changed = vpc.inward != inward
+        if changed:
+            await self._nft.apply(vpc.netns, uplink.vpc_change(vpc.inward, inward))
+        cut = [outside for outside, private in vpc.inward.items() if inward.get(outside) != private]
+        vpc.inward = inward
+        await self._host.publish(vpc.plan.vpc_id, vpc.device, self._public(vpc))
+        for outside in cut:
+            await self._run(["conntrack", "--delete", "--orig-dst", outside], netns=vpc.netns, may_fail=True)
+
+    def _public(self, vpc: _Vpc) -> dict[str, str]:
+        addresses = [record.port.public_ip for record in vpc.ports.values() if record.port.public_ip]
+        return {address: uplink.alias(address, self._pool) for address in addresses}
+
+    def _inward(self, vpc: _Vpc) -> dict[str, str]:
+        ports = [record.port for record in vpc.ports.values()]
+        return {uplink.alias(port.public_ip, self._pool): port.private_ip for port in ports if port.public_ip}
+
+    async def _forget_connections(self, vpc: _Vpc, ports: Iterable[Port]) -> None:
+        for port in ports:
+            for side in ("--orig-src", "--orig-dst", "--reply-src"):
+                await self._run(["conntrack", "--delete", side, port.private_ip], netns=vpc.netns, may_fail=True)
+
+    def _get(self, vpc_id: str) -> _Vpc:
+        vpc = self._vpcs.get(vpc_id)
+        if vpc is None:
+            raise DriverFault(f"There is no network {vpc_id} on this host yet")
+        return vpc
+
+    def _check_port(self, vpc: _Vpc, port: Port) -> None:
+        dnsmasq.check(port)
+        if port.public_ip:
+            uplink.alias(port.public_ip, self._pool)
+        for record in vpc.ports.values():
+            other = record.port
+            if other.id == port.id:
+                continue
+            if other.private_ip == port.private_ip or other.mac == port.mac or other.device == port.device:
+                raise DriverFault(f"{port.private_ip} ({port.mac}) in {port.vpc_id} still belongs to {other.id}")
+
+    # The metadata service.
+
+    async def _serve_metadata(self, netns: str) -> None:
+        """Returns when the edge listens inside the namespace."""
+        argv = [sys.executable, "-m", "alto.daemons.edge", "--state", str(self._state_dir)]
+        await self._edge.ensure(argv)
+        if await self._metadata_answers(netns):
+            return
+        self._edge.signal(SIGHUP)
+        await self._wait_for_metadata(netns, listening=True)
+
+    async def _release_metadata(self, netns: str) -> None:
+        """Returns when the edge has let go of the namespace, which would live on with its socket."""
+        if self._edge.find() is None:
+            return
+        self._edge.signal(SIGHUP)
+        await self._wait_for_metadata(netns, listening=False)
+
+    async def _wait_for_metadata(self, netns: str, *, listening: bool) -> None:
+        end = self._world.clock.monotonic() + EDGE_READY_S
+        while await self._metadata_answers(netns) != listening:
+            if self._world.clock.monotonic() > end:
+                raise DriverFault(f"The metadata service does not {'begin' if listening else 'end'} within {EDGE_READY_S:g} s")
+            await self._world.clock.sleep(EDGE_POLL_S)
+
+    async def _metadata_answers(self, netns: str) -> bool:
+        with self._world.net.open_socket(netns=netns) as sock:
+            try:
+                async with asyncio.timeout(EDGE_READY_S):
+                    await asyncio.get_running_loop().sock_connect(sock, (METADATA_ADDRESS, 80))
+            except (OSError, TimeoutError):
+                return False
+            return True
+
+    # Commands.
+
+    def _links(self, netns: str | None) -> set[str]:
+        return self._world.net.in_netns(netns, lambda: {name for _, name in socket.if_nameindex()})
+
+    @asynccontextmanager
+    async def _working_on(self, vpc_id: str) -> AsyncIterator[None]:
+        """One change of a VPC after another, and no error but DriverFault."""
+        async with self._locks.setdefault(vpc_id, asyncio.Lock()), self._host_errors():
+            yield
+
+    @asynccontextmanager
+    async def _host_errors(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except (OSError, TimeoutError) as error:
+            raise DriverFault("The host did not do what its network needs") from error
+
+    async def _ip(self, netns: str, commands: Sequence[str]) -> None:
+        if commands:
+            await self._run(["ip", "-n", netns, "-batch", "-"], stdin="\n".join(commands) + "\n")
+
+    async def _run(self, argv: Sequence[str], *, stdin: str = "", netns: str | None = None, may_fail: bool = False) -> None:
+        finished = await self._world.processes.run(argv, stdin=stdin.encode(), netns=netns)
+        if finished.returncode != 0 and not may_fail:
+            raise DriverFault("The host did not do what its network needs") from ValueError(
+                f"{' '.join(argv)}: {finished.complaint()}"
+            )
+
+
+def _letters(id: str, count: int) -> str:
+    return re.sub("[^a-z0-9]", "", id.lower())[-count:]
+
+
+def _check_plan(plan: NetworkPlan) -> None:
+    """Raises: DriverFault when a plan has what must not get into a file, a name or a command. Before the first effect."""
+    if not re.fullmatch("[A-Za-z0-9-]{1,64}", plan.vpc_id):
+        raise DriverFault(f"{plan.vpc_id!r} is no id of a VPC")
+    try:
+        networks = [IPv4Network(cidr) for cidr in (plan.cidr, *(subnet.cidr for subnet in plan.subnets))]
+    except ValueError as error:
+        raise DriverFault(f"The VPC {plan.vpc_id} has a range that is none: {error}") from error
+    if any(network.prefixlen > 29 for network in networks):
+        raise DriverFault(f"The VPC {plan.vpc_id} has a range that is too small")
+
+
+def _close(fd: int) -> None:
+    socket.close(fd)
