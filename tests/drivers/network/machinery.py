@@ -25,6 +25,7 @@ class Cloud:
         self.pool = pool
         self.nat = nat
         self.guests: dict[str, Guest] = {}
+        self._runner = asyncio.Runner()
         self.driver = self.new_driver()
 
     def new_driver(self) -> VpcNetworks:
@@ -39,7 +40,7 @@ class Cloud:
             async with asyncio.timeout(60):
                 return await act(self.driver)
 
-        return asyncio.run(once())
+        return self._runner.run(once())
 
     def ensure(self, network: NetworkPlan | None = None, *ports: Port) -> None:
         self.do(lambda driver: driver.ensure_network(network or plan(), ports))
@@ -90,3 +91,4 @@ class Cloud:
         for guest in self.guests.values():
             guest.close()
         self.do(lambda driver: driver.remove_all())
+        self._runner.close()

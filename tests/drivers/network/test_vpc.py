@@ -10,7 +10,7 @@ import pytest
 
 from tests.drivers.network.guests import hello, reaches, say, tcp_server
 from tests.drivers.network.machinery import Cloud
-from tests.drivers.network.samples import DEFAULT, allow, group, plan
+from tests.drivers.network.samples import DEFAULT, allow, group, plan, port
 
 pytestmark = pytest.mark.net
 
