@@ -1,0 +1,1 @@
+"""What Alto costs, measured beside its peers in one run. Prints tables; nothing here is a timed test."""
