@@ -3,6 +3,8 @@
 EC2's shapes keep Amazon's names on the wire (`rename="pascal"`).
 """
 
+import time
+
 import msgspec
 
 
@@ -138,13 +140,20 @@ class Instance(Pascal, frozen=True, kw_only=True):
     key_name: str | None = None
     private_ip_address: str | None = None
     public_ip_address: str | None = None
-    launch_time: str = ""
+    launch_time: float | str = 0.0  # seconds since 1970
     state_transition_reason: str = ""
     tags: list[Tag] = []
 
     @property
     def name(self) -> str:
         return next((tag.value for tag in self.tags if tag.key == "Name"), "")
+
+    @property
+    def launched(self) -> str:
+        """RFC 3339, UTC."""
+        if isinstance(self.launch_time, str):
+            return self.launch_time
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.launch_time))
 
 
 class Reservation(Pascal, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ writes `cloud.json` when it is ready; with `--down` it takes away what the cloud
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ MODULE = "alto.daemons.allinone"
 READY_S = 120.0  # a first start also unpacks the image on a slow disk
 DOWN_S = 180.0
 LOG_LINES = 12
+_FIELD = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|(\S*))')
 
 
 def command(state: Path, *arguments: str) -> list[str]:
@@ -45,6 +47,7 @@ def start(state: Path, arguments: Sequence[str], *, quiet: bool = False, timeout
     log = state / "alto.log"
     began = time.monotonic()
     with open(log, "ab") as output:
+        before = output.tell()  # what earlier starts said is no reason to wait now
         # In a session of its own: closing the terminal, or Ctrl-C in it, is not for the cloud.
         process = subprocess.Popen(
             command(state, *arguments),
@@ -60,12 +63,12 @@ def start(state: Path, arguments: Sequence[str], *, quiet: bool = False, timeout
         if process.poll() is not None:
             raise Failure(
                 f"the cloud ended while it started (exit code {process.returncode})",
-                why="\n  ".join(last_lines(log)) or "it said nothing",
+                why="\n  ".join(readable(last_lines(log, since=before))) or "it said nothing",
                 hint=f"alto doctor    or    less {log}",
             )
         cloud = read_cloud(state)
         if cloud is None or cloud.pid != process.pid:
-            return last_word(log) or "its first word"
+            return last_word(log, since=before) or "its first word"
         return None if answers(cloud) else "its answer"
 
     wait_until(not_ready, what="starting the cloud", timeout_s=timeout_s, poll_s=0.05, quiet=quiet, hint=f"less {log}")
@@ -92,22 +95,33 @@ def stop(state: Path, *, keep_data: bool, say: Callable[[str], None]) -> None:
         say(line)
     if done.returncode != 0:
         complaint = done.stderr.decode(errors="replace").strip().splitlines()
-        raise Failure("the cloud did not go down", why="\n  ".join(complaint[-LOG_LINES:]), hint="alto doctor")
+        raise Failure("the cloud did not go down", why="\n  ".join(readable(complaint[-LOG_LINES:])), hint="alto doctor")
 
 
-def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
+def last_lines(log: Path, count: int = LOG_LINES, *, since: int = 0) -> list[str]:
     try:
         with open(log, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 16384))
+            file.seek(max(since, file.seek(0, os.SEEK_END) - 16384))
             return file.read().decode(errors="replace").splitlines()[-count:]
     except FileNotFoundError:
         return []
 
 
-def last_word(log: Path) -> str:
+def last_word(log: Path, *, since: int) -> str:
     """The daemon's last log line, short, as the reason to wait."""
-    lines = last_lines(log, 1)
+    lines = readable(last_lines(log, 1, since=since))
     return lines[0][:100] if lines else ""
+
+
+def readable(lines: Sequence[str]) -> list[str]:
+    """Log lines (logfmt) as sentences: the event, and what it says of an error; others as they are."""
+    sentences = []
+    for line in lines:
+        fields = {name: bare or quoted for name, quoted, bare in _FIELD.findall(line)}
+        if "event" in fields:
+            line = ": ".join(fields[name] for name in ("event", "error", "cause") if fields.get(name))
+        sentences.append(line)
+    return sentences
 
 
 def _environment() -> dict[str, str]:

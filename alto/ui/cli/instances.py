@@ -140,7 +140,7 @@ def show_(name: str) -> None:
         ["public address", one.public_ip_address],
         ["key", one.key_name],
         ["service", view.group],
-        ["launched", one.launch_time],
+        ["launched", one.launched],
     ]
     if options.quiet():
         print(one.instance_id)
@@ -311,7 +311,7 @@ def find(client: Client, ids: Sequence[str], filters: Sequence[dict[str, Any]] =
             break
     if ids:
         return sorted(found, key=lambda one: ids.index(one.instance_id))
-    return sorted(found, key=lambda one: (one.launch_time, one.instance_id))
+    return sorted(found, key=lambda one: (one.launched, one.instance_id))
 
 
 def resolve(client: Client, names: Sequence[str]) -> list[Instance]:
@@ -394,14 +394,14 @@ def _show(client: Client, found: Sequence[Instance]) -> None:
             one.instance_type,
             one.private_ip_address,
             one.public_ip_address,
-            one.launch_time,
+            one.launched,
         ]
         for one in found
     ]
     show(
         rows,
         ["INSTANCE", "NAME", "STATE", "KIND", "TYPE", "PRIVATE-IP", "PUBLIC-IP", "LAUNCHED"],
-        data=[{**msgspec.to_builtins(one), "Kind": kind(one.instance_id)} for one in found],
+        data=[{**msgspec.to_builtins(one), "LaunchTime": one.launched, "Kind": kind(one.instance_id)} for one in found],
         format=options.output(),
         quiet=options.quiet(),
         empty="no instances; alto instance run --wait",

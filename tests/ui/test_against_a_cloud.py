@@ -1,0 +1,150 @@
+"""The command against a real control plane over simulated hosts: what a person and a program see from up to down.
+
+Goal: every command that needs no machine of flesh does what it says, in each form of output, and says `simulated` wherever
+a host shows. Method: one `alto up --simulate` for this file, in a folder of its own, each command in its own process.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+class Shell:
+    """Runs `alto` as a shell would: stdout is a pipe, stderr too."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ALTO_"))}
+        done = subprocess.run(
+            [sys.executable, "-m", "alto.ui.cli.main", *arguments],
+            capture_output=True,
+            text=True,
+            env={**clean, "PYTHONPATH": str(ROOT), "ALTO_STATE": str(self.state)},
+            timeout=100,
+        )
+        self.said = done.stderr
+        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def rows(self, *arguments: str) -> list[dict[str, str]]:
+        """A listing through a pipe: tab-separated, with a header."""
+        header, *lines = [line.split("\t") for line in self(*arguments).splitlines()]
+        assert all(len(line) == len(header) for line in lines)
+        return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def alto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    shell = Shell(tmp_path_factory.mktemp("cloud"))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    shell("up", "--simulate", "2", "--listen", f"127.0.0.1:{port}")
+    try:
+        yield shell
+    finally:
+        shell("down", "--yes")
+
+
+def test_up_is_idempotent(alto: Shell) -> None:
+    before = json.loads((alto.state / "cloud.json").read_text())["pid"]
+    alto("up", "--simulate", "2")
+    assert "already up" in alto.said
+    assert json.loads((alto.state / "cloud.json").read_text())["pid"] == before
+
+
+def test_the_keys_are_for_the_owner_only(alto: Shell) -> None:
+    assert (alto.state / "cloud.json").stat().st_mode & 0o077 == 0
+
+
+def test_hosts_say_that_they_are_simulated(alto: Shell) -> None:
+    assert [row["KIND"] for row in alto.rows("host", "list")] == ["simulated", "simulated"]
+    assert {row["KIND"] for row in alto.rows("status") if row["WHAT"] == "host"} == {"simulated"}
+
+
+def test_a_new_account_sees_nothing_of_others(alto: Shell) -> None:
+    keys = dict(line.split("=", 1) for line in alto("account", "create").splitlines())
+    made = json.loads(alto("account", "create", "another", "-o", "json"))
+    assert made["access_key_id"] != keys["AWS_ACCESS_KEY_ID"]
+    rows = alto.rows("account", "list")
+    assert {"ACCOUNT": made["account"], "NAME": "another", "ROLE": "tenant"} in rows
+    assert keys["AWS_ACCOUNT_ID"] in [row["ACCOUNT"] for row in rows]
+    alto("account", "create", "another", code=5)
+    assert "already exists" in alto.said
+
+
+def test_an_instance_from_run_to_terminate(alto: Shell) -> None:
+    id = alto("instance", "run", "--name", "box", "--key", "mine", "--tag", "team=red", "--wait", "-q").strip()
+    assert id.startswith("i-")
+    key = alto.state / "keys" / "mine.pem"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert key.read_text().startswith("-----BEGIN")
+
+    (row,) = [row for row in alto.rows("instance", "list") if row["NAME"] == "box"]
+    assert (row["INSTANCE"], row["STATE"], row["KIND"], row["TYPE"]) == (id, "running", "simulated", "m1.tiny")
+    (data,) = json.loads(alto("instance", "list", "-o", "json"))
+    assert (data["InstanceId"], data["Kind"]) == (id, "simulated")
+    assert yaml.safe_load(alto("instance", "list", "-o", "yaml")) == [data]
+    assert alto("instance", "list", "-o", "name") == f"{id}\n"
+    shown = {row["FIELD"]: row["VALUE"] for row in alto.rows("instance", "show", "box")}
+    assert (shown["id"], shown["kind"], shown["key"]) == (id, "simulated", "mine")
+
+    alto("instance", "stop", "box", "--wait")
+    assert [row["STATE"] for row in alto.rows("instance", "list")] == ["stopped"]
+    alto("instance", "start", id, "--wait")
+    alto("instance", "reboot", id)
+    alto("instance", "terminate", "box", "--wait")
+    assert f"takes away: {id} box" in alto.said
+    assert alto.rows("instance", "list") == []
+    assert id in [row["INSTANCE"] for row in alto.rows("instance", "list", "--all")]
+    alto("instance", "show", "box", code=3)
+    alto("instance", "show", "i-00000000000000000", code=3)
+    alto("instance", "run", "--type", "m1.tinny", code=1)
+    assert "m1.tiny" in alto.said
+
+
+def test_a_service_follows_its_wish(alto: Shell) -> None:
+    alto("service", "create", "web", "-n", "2", "--wait")
+    members = alto.rows("service", "show", "web")
+    assert [(row["HEALTH"], row["KIND"]) for row in members] == [("healthy", "simulated")] * 2
+    alto("service", "scale", "web", "3", "--wait")
+    assert len(alto.rows("service", "show", "web")) == 3
+    (row,) = alto.rows("service", "list")
+    assert (row["NAME"], row["STATE"], row["HEALTHY"]) == ("web", "ready", "3/3")
+    alto("service", "create", "web", code=5)
+    alto("audit")
+    alto("service", "delete", "web", "--wait")
+    assert "its 3 instances" in alto.said
+    assert alto.rows("service", "list") == []
+    alto("service", "show", "web", code=3)
+
+
+def test_doctor_sees_the_cloud(alto: Shell) -> None:
+    checks = {one["check"]: one["verdict"] for one in json.loads(alto_doctor(alto))}
+    assert checks["control plane"] == "ok"
+    assert checks["records"] == "ok"
+    assert checks["port"] == "ok"
+
+
+def alto_doctor(alto: Shell) -> str:
+    """Exit code 0 or 1, by what this machine has."""
+    try:
+        return alto("doctor", "-o", "json")
+    except AssertionError:
+        return alto("doctor", "-o", "json", code=1)
+
+
+def test_waiting_in_vain_is_exit_code_6(alto: Shell) -> None:
+    alto("service", "create", "slow", "-n", "1", "--wait", "--timeout", "0", code=6)
+    assert "not within 0 s" in alto.said
+    alto("service", "delete", "slow", "--wait")
