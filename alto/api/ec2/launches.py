@@ -79,6 +79,24 @@ class CreditSpecification(msgspec.Struct, frozen=True, rename="pascal"):
     cpu_credits: str | None = None
 
 
+class HibernationOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    configured: bool = False
+
+
+class EnclaveOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    enabled: bool = False
+
+
+class MaintenanceOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    auto_recovery: str = "default"
+
+
+class PrivateDnsNameOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    hostname_type: str = "ip-name"
+    enable_resource_name_dns_a_record: bool = msgspec.field(name="EnableResourceNameDnsARecord", default=False)
+    enable_resource_name_dns_aaaa_record: bool = msgspec.field(name="EnableResourceNameDnsAAAARecord", default=False)
+
+
 class RunInstancesRequest(msgspec.Struct, frozen=True, rename="pascal"):
     image_id: str | None = None
     instance_type: str = DEFAULT_INSTANCE_TYPE
@@ -102,6 +120,11 @@ class RunInstancesRequest(msgspec.Struct, frozen=True, rename="pascal"):
     metadata_options: MetadataOptionsRequest = MetadataOptionsRequest()
     credit_specification: CreditSpecification = CreditSpecification()
     tag_specifications: tuple[TagSpecification, ...] = ()
+    # Terraform's provider always sends these; only what they are by default is offered.
+    hibernation_options: HibernationOptions = HibernationOptions()
+    enclave_options: EnclaveOptions = EnclaveOptions()
+    maintenance_options: MaintenanceOptions = MaintenanceOptions()
+    private_dns_name_options: PrivateDnsNameOptions = PrivateDnsNameOptions()
 
 
 async def run_instances(call: Call, request: RunInstancesRequest) -> dict[str, Any]:
@@ -117,8 +140,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     tags = tags_for(request.tag_specifications, "instance", "volume", "network-interface")
     check_user_data(request.user_data)
     check_shutdown_behaviour(request.instance_initiated_shutdown_behavior)
-    if request.placement.tenancy not in (None, "default"):
-        raise Refused("UnsupportedOperation", "Only the default tenancy is supported: hosts are shared")
+    _check_offered(request)
     if request.client_token is not None and len(request.client_token) > TOKEN_MAX:
         raise Refused("InvalidParameterValue", f"ClientToken is limited to {TOKEN_MAX} characters")
     if request.image_id is None:
@@ -199,6 +221,19 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
 
     instances = await call.store.write(body)
     return call.store.read(lambda reader: show_reservation(reader, instances))
+
+
+def _check_offered(request: RunInstancesRequest) -> None:
+    wishes = (
+        (request.placement.tenancy not in (None, "default"), "another tenancy than default"),
+        (request.hibernation_options.configured, "hibernation"),
+        (request.enclave_options.enabled, "enclaves"),
+        (request.maintenance_options.auto_recovery not in ("default", "disabled"), "this AutoRecovery"),
+        (request.private_dns_name_options != PrivateDnsNameOptions(), "host names other than ip-name"),
+    )
+    for wished, what in wishes:
+        if wished:
+            raise Refused("UnsupportedOperation", f"RunInstances does not support {what} here.")
 
 
 def _token_id(call: Call, token: str) -> str:
