@@ -17,7 +17,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -70,7 +70,7 @@ class Files(Protocol):
         """Idempotent."""
 
     def remove_tree(self, path: Path) -> None:
-        """Idempotent."""
+        """Whatever is there, a folder or a file. Idempotent."""
 
     def make_dirs(self, path: Path, *, mode: int = 0o700) -> None:
         """Idempotent."""
@@ -233,8 +233,12 @@ class RealFiles:
         path.unlink(missing_ok=True)
 
     def remove_tree(self, path: Path) -> None:
-        with suppress(FileNotFoundError):
+        try:
             shutil.rmtree(path)
+        except FileNotFoundError:
+            pass
+        except NotADirectoryError:
+            path.unlink(missing_ok=True)
 
     def make_dirs(self, path: Path, *, mode: int = 0o700) -> None:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
