@@ -86,10 +86,12 @@ class Agent:
         self._balancers_changed = asyncio.Event()
         # What is true on this host, as far as we know.
         self._seen: dict[str, Seen] = {}
+        self._doubtful: set[str] = set()  # a step failed: it may have happened, so look before the next
         self._failed: dict[str, StateReason] = {}
         self._plugged: dict[str, Port] = {}
         self._described: dict[str, Machine] = {}
         self._ensured: dict[str, NetworkPlan] = {}
+        self._vpcs: set[str] = set()  # VPCs of which something may be on this host
         self._idle_since: dict[str, float] = {}
         self._reached: set[tuple[str, int]] = set()  # (id, incarnation) of guests that answered
         self._quarantined: tuple[str, ...] = ()
@@ -108,7 +110,7 @@ class Agent:
 
     async def run(self) -> None:
         """Until cancelled. Everything found on the host is adopted before the server is asked for anything."""
-        await self._look()
+        await self._first_look()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             for name, loop in (
@@ -120,6 +122,20 @@ class Agent:
                 ("probe", self._probe_loop),
             ):
                 tasks.create_task(self._forever(name, loop), name=f"agent {name}")
+
+    async def _first_look(self) -> None:
+        """Nothing is decided before the host was seen once; a driver that fails now is asked again."""
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                # Networks without a port are in no manifest: one that an agent left behind would stay for ever.
+                self._vpcs.update(await self._drivers.network.observe())
+                return await self._look()
+            except AltoError as error:
+                self.status.last_error = f"first look: {error}"
+                log.warning("host cannot be looked at yet", error=str(error))
+                await self._world.clock.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_MAX_S)
 
     async def _forever(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         pause_s = RETRY_FIRST_S
@@ -286,6 +302,7 @@ class Agent:
                     else:
                         log.exception("step failed", instance=id)
                     self.status.last_error = f"{id}: {error}"
+                    self._doubtful.add(id)
                     await self._world.clock.sleep(pause_s)
                     pause_s = min(pause_s * 2, RETRY_MAX_S)
                     continue
@@ -300,6 +317,8 @@ class Agent:
         manifest = self._manifests.find(id)
         if manifest is None:
             return True
+        if id in self._doubtful:
+            await self._look_at(id)
         machine, seen = manifest.machine, self._seen.get(id)
         match next_action(machine, seen):
             case Action.START:
@@ -398,6 +417,7 @@ class Agent:
         plan = self._networks[vpc_id]
         if self._ensured.get(vpc_id) != plan:
             ports = [port for _, port in sorted(self._plugged.items()) if port.vpc_id == vpc_id]
+            self._vpcs.add(vpc_id)
             await self._drivers.network.ensure_network(plan, ports)
             self._ensured[vpc_id] = plan
 
@@ -410,17 +430,25 @@ class Agent:
 
     async def _remove_idle_networks(self) -> None:
         now = self._world.clock.monotonic()
-        used = {port.vpc_id for port in self._plugged.values()}
-        for vpc_id in sorted(self._ensured):
+        used = self._used_vpcs()
+        for vpc_id in sorted(self._vpcs):
             if vpc_id in used or self._vpc(vpc_id).locked():
                 self._idle_since.pop(vpc_id, None)
             elif now - self._idle_since.setdefault(vpc_id, now) >= NETWORK_IDLE_S:
                 async with self._vpc(vpc_id):
-                    if any(port.vpc_id == vpc_id for port in self._plugged.values()):
+                    # Ports that nobody here knows may be those of a machine in quarantine.
+                    if vpc_id in self._used_vpcs() or (await self._drivers.network.observe()).get(vpc_id):
                         continue
-                    await self._drivers.network.remove_network(vpc_id)
                     self._ensured.pop(vpc_id, None)
+                    await self._drivers.network.remove_network(vpc_id)
+                    self._vpcs.discard(vpc_id)
                     self._idle_since.pop(vpc_id, None)
+
+    def _used_vpcs(self) -> set[str]:
+        """Those with a port, and those of machines found running whose port nobody has told us of yet."""
+        running = {id for id, seen in self._seen.items() if seen.power is Power.ON}
+        found = {one.machine.nic.vpc_id for one in self._manifests.all() if one.machine.id in running}
+        return found | {port.vpc_id for port in self._plugged.values()}
 
     async def _describe(self, machine: Machine) -> None:
         """Metadata, groups and public address of a running machine follow its record."""
@@ -465,6 +493,15 @@ class Agent:
         self._quarantined = quarantined
         self.status.machines = len(self._manifests.all())
         self.status.working = len(self._workers)
+
+    async def _look_at(self, id: str) -> None:
+        """A step whose answer was lost may have been done: only the host itself knows."""
+        found = (await self._drivers.compute.observe()).get(id)
+        if found is not None:
+            self._seen[id] = found
+        else:
+            self._seen.pop(id, None)
+        self._doubtful.discard(id)
 
     async def _sweep_loop(self) -> None:
         await self._drivers.compute.wait_change(timeout_s=SWEEP_S)

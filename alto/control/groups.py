@@ -24,6 +24,8 @@ log = structlog.get_logger()
 LAUNCH_MAX = 50
 # While members drain or wait for health, time itself is a change.
 BUSY_SWEEP_S = 1.0
+# A launch that was refused is tried again after so long: without a pause each try, being a change, would wake the next.
+REFUSED_PAUSE_S = 10.0
 
 
 class Ec2(Protocol):
@@ -43,6 +45,7 @@ class Groups:
         self._store = store
         self._clock = clock
         self._ec2 = ec2
+        self._refused_at: dict[str, float] = {}  # group id -> when, on the monotonic clock; a restart may forget it
 
     async def reconcile(self) -> float | None:
         busy = False
@@ -55,7 +58,7 @@ class Groups:
         if group.launching is not None:
             await self._finish_launch(group, group.launching)
             return True
-        group, step = await self._store.write(lambda tx: self._decide(tx, group.id))
+        group, step = await self._store.write(lambda tx: self._decide(tx, group))
         if step is None:
             return False
         if step.terminate:
@@ -65,8 +68,10 @@ class Groups:
         unsettled = bool(step.leaving or step.terminate or step.launch)
         return unsettled or self._store.read(lambda reader: not _settled(reader, group))
 
-    def _decide(self, tx: Tx, group_id: str) -> tuple[AutoScalingGroup, Step | None]:
-        group = tx.get(AutoScalingGroup, group_id)
+    def _decide(self, tx: Tx, known: AutoScalingGroup) -> tuple[AutoScalingGroup, Step | None]:
+        group = tx.find(AutoScalingGroup, known.id)
+        if group is None:
+            return known, None
         members = members_of(tx, group)
         balancer = tx.find(LoadBalancer, group.load_balancer_id) if group.load_balancer_id else None
         if group.deleting and not any(member.phase is not Phase.TERMINATED for member in members):
@@ -76,7 +81,8 @@ class Groups:
         changed = group
         if step.leaving != group.leaving:
             changed = replace(changed, leaving=step.leaving)
-        if step.launch:
+        refused_at = self._refused_at.get(group.id)
+        if step.launch and (refused_at is None or self._clock.monotonic() - refused_at >= REFUSED_PAUSE_S):
             launching = Launching(token=f"{group.id}-{group.launches}", count=min(step.launch, LAUNCH_MAX))
             changed = replace(changed, launching=launching, launches=group.launches + 1)
         if changed is not group:
@@ -90,7 +96,10 @@ class Groups:
         except AltoError as error:
             # Refused for now (no room, say): said in the group, and decided anew at the next sweep.
             why = str(error)
+            self._refused_at[group.id] = self._clock.monotonic()
             log.info("group launch refused", group=group.name, reason=why)
+        else:
+            self._refused_at.pop(group.id, None)
 
         def done(tx: Tx) -> None:
             now = tx.find(AutoScalingGroup, group.id)

@@ -235,7 +235,8 @@ class SqliteStore:
         self._kinds: _Kinds = {kind: _Rows(kind) for kind in kinds}
         self._failed = failed
         self._pause = pause
-        self._watches: set[ChangeSet] = set()
+        # In the order they began, so that a replay wakes them alike.
+        self._watches: dict[ChangeSet, None] = {}
         self._waiting: deque[_Job] = deque()
         self._busy = False  # a group is scheduled, running or committing
         self._idle = asyncio.Event()
@@ -317,8 +318,8 @@ class SqliteStore:
             view.end()
 
     def watch(self, *kinds: type[Record]) -> Watch:
-        watch = ChangeSet([kind.KIND for kind in kinds], self._watches.discard)
-        self._watches.add(watch)
+        watch = ChangeSet([kind.KIND for kind in kinds], lambda watch: self._watches.pop(watch, None))
+        self._watches[watch] = None
         return watch
 
     async def check(self) -> list[str]:

@@ -14,7 +14,7 @@ CHANGES_MAX = 10_000
 class ChangeSet:
     """A `Watch`. Coalesces: a row that changed ten times before anybody looked is there once."""
 
-    def __init__(self, kinds: Collection[str], closed: Callable[["ChangeSet"], None]) -> None:
+    def __init__(self, kinds: Collection[str], closed: Callable[["ChangeSet"], object]) -> None:
         self._kinds = frozenset(kinds)  # none: all
         self._closed = closed
         self._changes: set[Change] = set()

@@ -1,0 +1,45 @@
+"""`python -m tests.sim --seed 4711 [--trace]` replays one seed exactly; `--seeds 0:500` runs many."""
+
+import argparse
+import sys
+import time
+
+from tests.sim.scenario import Outcome, play
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seed", help="replay this one")
+    parser.add_argument("--seeds", help="FROM:TO, run all of these")
+    parser.add_argument("--trace", action="store_true", help="print every step, and what the product logs")
+    parser.add_argument("--stop", action="store_true", help="end at the first failure")
+    options = parser.parse_args()
+    if options.seed is not None:
+        outcome = play(options.seed, trace=sys.stdout.write if options.trace else None)
+        print(_line(outcome))
+        return 1 if outcome.failure else 0
+    first, _, last = (options.seeds or "0:500").partition(":")
+    began, failed, steps, simulated_s = time.monotonic(), 0, 0, 0.0
+    for seed in range(int(first), int(last)):
+        outcome = play(seed)
+        steps += outcome.steps
+        simulated_s += outcome.time_s
+        if outcome.failure:
+            failed += 1
+            print(_line(outcome), flush=True)
+            if options.stop:
+                break
+    took_s = time.monotonic() - began
+    count = int(last) - int(first)
+    print(f"{count} seeds, {failed} failed; {steps} steps and {simulated_s / 3600:.1f} simulated hours in {took_s:.1f} s")
+    return 1 if failed else 0
+
+
+def _line(outcome: Outcome) -> str:
+    what = f"FAILED {outcome.failure}" if outcome.failure else "passed"
+    counts = f"{outcome.steps} steps, {outcome.time_s:.1f} s, {outcome.checks} checks"
+    return f"seed {outcome.seed}: {what} ({counts}, {outcome.digest[:16]})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

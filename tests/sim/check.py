@@ -1,0 +1,122 @@
+"""Asks the product's own audit after every step that changed something, and what only a simulator can know besides.
+
+Safety: what may not be seen for a moment fails at once, with the step at which it was. Liveness: once the faults are over,
+`settled` must become true in time; then nothing whatever may be wrong.
+"""
+
+from collections.abc import Sequence
+
+import apsw
+
+from alto.model.balancers import AutoScalingGroup, LoadBalancer
+from alto.model.hosts import Host
+from alto.model.instances import Instance, Phase, Power, Wish
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.plan.audit import Found, HostSeen, Rule, State, Violation, audit, audit_change
+from alto.store.sqlite import SqliteStore
+from alto.store.store import Reader
+from tests.sim.hosts import SimHost
+
+# A live audit looks at machines and ports one after the other; here both are seen at one moment, so there is no excuse.
+AT_ONCE = (Rule.PORT_MISSING,)
+
+
+class Violated(Exception):
+    """An invariant does not hold. `str` says which, in sentences."""
+
+
+def read_state(reader: Reader) -> State:
+    return State(
+        hosts=reader.where(Host),
+        instances=reader.where(Instance),
+        interfaces=reader.where(NetworkInterface),
+        volumes=reader.where(Volume),
+        subnets=reader.where(Subnet),
+        pools=reader.where(AddressPool),
+        addresses=reader.where(PublicAddress),
+        balancers=reader.where(LoadBalancer),
+        groups=reader.where(AutoScalingGroup),
+    )
+
+
+def seen_of(host: SimHost) -> HostSeen:
+    return HostSeen(
+        host_id=host.id,
+        machines=tuple(
+            Found(instance_id=id, incarnation=one.seen.incarnation, on=one.seen.power is Power.ON)
+            for id, one in sorted(host.machines.machines.items())
+        ),
+        ports=tuple(port for _, vpc in sorted(host.networks.vpcs.items()) for port in sorted(vpc.ports)),
+        balancers={
+            id: tuple(target.instance_id for target in plan.targets if not target.draining)
+            for id, plan in sorted(host.balancers.plans.items())
+        },
+    )
+
+
+class Checker:
+    """`store` reads the same database as the servers do, between their transactions."""
+
+    def __init__(self, connection: apsw.Connection, store: SqliteStore, hosts: Sequence[SimHost]) -> None:
+        self._connection = connection
+        self._store = store
+        self._hosts = hosts
+        self._changes = -1
+        self._state = State()
+        self.checks = 0
+        self.ended: set[str] = set()  # instances that were terminated at some time; they may be forgotten
+        self.fault: Violated | None = None  # found elsewhere, raised at the next look
+
+    def look(self) -> None:
+        """After each step. Raises: Violated."""
+        if self.fault is not None:
+            raise self.fault
+        moved = False
+        for host in self._hosts:
+            if host.machines.machines.changed or host.touched:  # type: ignore[attr-defined]
+                host.machines.machines.changed = host.touched = False  # type: ignore[attr-defined]
+                moved = True
+        changes = self._connection.total_changes()
+        if changes != self._changes:
+            self._changes = changes
+            before, self._state = self._state, self._store.read(read_state)
+            self._fail(audit_change(before, self._state))
+            self.ended.update(one.id for one in self._state.instances if one.phase is Phase.TERMINATED)
+            moved = True
+        if moved:
+            self.checks += 1
+            found = audit(self._state, self.seen())
+            self._fail([one for one in found if one.grace_s == 0 or one.rule in AT_ONCE])
+            self._machines()
+
+    def seen(self) -> list[HostSeen]:
+        return [seen_of(host) for host in self._hosts]
+
+    def state(self) -> State:
+        return self._store.read(read_state)
+
+    def settled(self) -> list[Violation]:
+        """Everything that is wrong, or not yet right."""
+        return audit(self.state(), self.seen())
+
+    def _machines(self) -> None:
+        instances = {one.id: one for one in self._state.instances}
+        for host in self._hosts:
+            for id, machine in host.machines.machines.items():
+                if machine.starts > machine.seen.incarnation:
+                    raise Violated(
+                        f"{id} was started {machine.starts} times on {host.id} in {machine.seen.incarnation} incarnations"
+                    )
+                instance = instances.get(id)
+                asked_off = machine.seen.crashed or machine.seen.guest_initiated or machine.seen.power is Power.ON
+                if (
+                    not asked_off
+                    and instance is not None
+                    and instance.wish is Wish.RUNNING
+                    and instance.incarnation == machine.seen.incarnation
+                ):
+                    raise Violated(f"{id} was switched off on {host.id}, and it should run")
+
+    def _fail(self, violations: list[Violation]) -> None:
+        if violations:
+            raise Violated("; ".join(f"[{one.rule.value}] {one.sentence}" for one in violations))

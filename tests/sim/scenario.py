@@ -1,0 +1,145 @@
+"""One seed from beginning to end: a cloud, its clients, a storm of faults; then calm, and everything must come right.
+
+Four parts: work under faults (safety after each step), quiet (all wishes true or explained, nothing written any more),
+giving everything back, and an empty cloud in which nothing is left anywhere.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from alto.model.instances import Phase
+from alto.plan.audit import Violation
+from tests.sim.check import Violated
+from tests.sim.cloud import SimCloud, route_logs
+from tests.sim.faults import Faults
+from tests.sim.hosts import MANIFESTS
+from tests.sim.loop import SimLoop, SimulationStuck
+from tests.sim.workload import Client
+
+STEPS_MAX = 400_000
+TIME_MAX_S = 20_000.0
+STORM_MAX_S = 300.0
+# The longest that may pass from the last fault until all is right: a resync (60 s), a group's grace (300 s) or a stop's.
+SETTLE_MAX_S = 900.0
+QUIET_S = 150.0
+
+
+@dataclass
+class Outcome:
+    seed: str
+    failure: str | None
+    steps: int
+    time_s: float
+    digest: str
+    checks: int
+    kinds: tuple[str, ...]
+
+
+def play(seed: int | str, *, trace: Callable[[str], None] | None = None) -> Outcome:
+    """Run one seed. Any violation, stuck simulation or error inside is a failure; it never raises for those."""
+    seed = str(seed)
+    route_logs(trace)
+    faults = Faults(seed)
+    loop = SimLoop(seed, shuffle=faults.shuffle, steps_max=STEPS_MAX, time_max_s=TIME_MAX_S)
+    loop.trace = trace
+    cloud = SimCloud(loop, seed, faults.knobs())
+    failure: str | None = None
+    try:
+        loop.run(_story(cloud, faults))
+    except (Violated, SimulationStuck) as error:
+        failure = f"at step {loop.steps}, {loop.time():.3f} s: {error}"
+    if failure is None and loop.complaints:
+        failure = f"the loop heard complaints: {loop.complaints[0]}"
+    return Outcome(seed, failure, loop.steps, loop.time(), loop.digest, cloud.checker.checks, tuple(sorted(faults.kinds)))
+
+
+async def _story(cloud: SimCloud, faults: Faults) -> None:
+    await cloud.start()
+    faults.attach(cloud)
+    clients = [Client(cloud, number, actions=faults.actions, pace_s=faults.pace_s) for number in range(1, faults.clients + 1)]
+    storm = asyncio.get_running_loop().create_task(faults.storm(), name="storm")
+    working = asyncio.gather(*(client.run() for client in clients))
+    await asyncio.wait({working}, timeout=STORM_MAX_S)
+    storm.cancel()
+    faults.calm()
+    await working
+
+    await _settle(cloud, "after the last fault")
+    await _stay_quiet(cloud)
+    for client in clients:
+        cloud.store.read(client.check_promises)
+
+    for client in clients:
+        await client.clean_up()
+    await _settle(cloud, "after everything was given back")
+    for client in clients:
+        cloud.store.read(client.check_promises)
+    await _until(cloud, "nothing left", lambda: _left(cloud))
+
+
+async def _settle(cloud: SimCloud, when: str) -> None:
+    await _until(cloud, when, lambda: [_sentence(one) for one in cloud.checker.settled()] + _unheard(cloud))
+
+
+async def _until(cloud: SimCloud, when: str, wrong: Callable[[], list[str]]) -> None:
+    """Raises: Violated, when something is still wrong after SETTLE_MAX_S."""
+    deadline = cloud.loop.time() + SETTLE_MAX_S
+    rest = wrong()
+    while rest:
+        if cloud.loop.time() > deadline:
+            raise Violated(f"{when}, {SETTLE_MAX_S:g} s were not enough: " + "; ".join(rest[:5]))
+        await asyncio.sleep(2.0)
+        rest = wrong()
+
+
+async def _stay_quiet(cloud: SimCloud) -> None:
+    """A settled cloud writes nothing and stays right."""
+    await asyncio.sleep(30.0)
+    before = cloud.database.connection.total_changes()
+    await asyncio.sleep(QUIET_S)
+    written = cloud.database.connection.total_changes() - before
+    # A group without room for its members asks again and again.
+    if written and not any(group.waiting_because for group in cloud.checker.state().groups):
+        raise Violated(f"a settled cloud still wrote {written} rows in {QUIET_S:g} s")
+    wrong = cloud.checker.settled()
+    if wrong:
+        raise Violated("a settled cloud went wrong by itself: " + "; ".join(_sentence(one) for one in wrong[:5]))
+
+
+def _unheard(cloud: SimCloud) -> list[str]:
+    """Hosts that should be heard again by now, and balancers that should serve."""
+    state = cloud.checker.state()
+    joined = {host.id for host in state.hosts}
+    wrong = [f"Host {host.id} has not joined" for host in cloud.hosts if host.id not in joined]
+    wrong += [f"Host {host.id} is {host.state.value}" for host in state.hosts if host.state.value != "ready"]
+    for balancer in state.balancers:
+        healthy = {one.instance_id for one in balancer.health if one.state.value == "healthy"}
+        wanted = {target.instance_id for target in balancer.targets if not target.draining}
+        if not balancer.ready or healthy != wanted:
+            wrong.append(
+                f"Load balancer {balancer.name} (ready: {balancer.ready}) has {sorted(healthy)} healthy of {sorted(wanted)}"
+            )
+    return wrong
+
+
+def _left(cloud: SimCloud) -> list[str]:
+    """What is left of a cloud whose users have given everything back."""
+    state, left = cloud.checker.state(), []
+    living = [one for one in state.instances if one.phase is not Phase.TERMINATED]
+    left += [f"{one.id} is {one.phase.name}, wished {one.wish.value}, group {one.group_name}" for one in living]
+    for host in cloud.hosts:
+        left += [f"machine {id} on {host.id}" for id in sorted(host.machines.machines)]
+        left += [f"port {port} on {host.id}" for _, vpc in sorted(host.networks.vpcs.items()) for port in sorted(vpc.ports)]
+        left += [f"network {vpc} on {host.id}" for vpc in sorted(host.networks.vpcs)]
+        left += [f"balancer {id} on {host.id}" for id in sorted(host.balancers.plans)]
+        left += [f"manifest {path.name} on {host.id}" for path in sorted(host.disk.files) if MANIFESTS in path.parents]
+    left += [f"{host.name} counts {host.instances} instances" for host in state.hosts if host.instances or host.vcpus_used]
+    left += [f"pool {pool.id} counts {pool.used}" for pool in state.pools if pool.used]
+    for rows in (state.interfaces, state.volumes, state.addresses, state.balancers, state.groups):
+        left += [f"{row.KIND} {row.id}" for row in rows]
+    return left
+
+
+def _sentence(violation: Violation) -> str:
+    return f"[{violation.rule.value}] {violation.sentence}"

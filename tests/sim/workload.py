@@ -1,0 +1,212 @@
+"""People and programs that use the simulated cloud: each asks, loses answers, asks again, and remembers what it was promised.
+
+A client's memory is the other half of the oracle: what was acknowledged must be so at the end, and a retry with the same
+token must name the same reservation.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from alto.model.errors import AltoError
+from alto.model.instances import Instance, Phase, Wish
+from alto.store.store import Reader
+from tests.sim.api import BROKEN_IMAGE, IMAGE
+from tests.sim.check import Violated
+from tests.sim.cloud import SimCloud
+from tests.sim.links import DEADLINE_S
+
+TYPES = ("m1.tiny", "m1.tiny", "t1.micro")
+TRIES_MAX = 400
+GROUP_TAG = "aws:autoscaling:groupName"
+
+
+class Client:
+    """One user with some instances and perhaps a service."""
+
+    def __init__(self, cloud: SimCloud, number: int, *, actions: int, pace_s: float) -> None:
+        self._cloud = cloud
+        self._name = f"client{number}"
+        self._chance = random.Random(f"{self._name} {cloud.seed}")
+        self._link = cloud.link(self._name)
+        self._actions = actions
+        self._pace_s = pace_s
+        self._tokens = 0
+        self.launched: dict[str, str] = {}  # instance -> reservation, acknowledged
+        self.terminated: set[str] = set()  # acknowledged
+        self.tags: dict[str, dict[str, str]] = {}  # acknowledged
+        self.services: dict[str, int] = {}  # name -> desired, acknowledged
+
+    async def run(self) -> None:
+        actions = (
+            (self._launch, 6),
+            (self._terminate, 4),
+            (self._stop, 3),
+            (self._start, 3),
+            (self._reboot, 1),
+            (self._tag, 2),
+            (self._untag, 1),
+            (self._describe, 2),
+            (self._service, 2),
+            (self._scale, 3),
+            (self._delete_service, 1),
+            (self._launch_broken, 1),
+        )
+        for _ in range(self._actions):
+            await asyncio.sleep(self._chance.uniform(0, self._pace_s))
+            action = self._chance.choices([one for one, _ in actions], [weight for _, weight in actions])[0]
+            await action()
+
+    async def clean_up(self) -> None:
+        """Give everything back."""
+        for name in sorted(self.services):
+            await self._ask("DeleteService", {"Name": name})
+        # A request that was refused when asked again may still arrive late and launch: nobody told us its ids.
+        await asyncio.sleep(3 * DEADLINE_S)
+        answer = await self._ask("DescribeInstances", {})
+        assert isinstance(answer, dict)
+        unknown = {
+            one["InstanceId"]
+            for reservation in answer["Reservations"]
+            for one in reservation["Instances"]
+            if not any(tag["Key"] == GROUP_TAG for tag in one.get("Tags", ()))
+        }
+        for id in sorted(self.launched.keys() | unknown):
+            await self._terminate(id)
+
+    # -- asking
+
+    async def _ask(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any] | AltoError:
+        """Asked until there is an answer, as an SDK does. A refusal is an answer; anything else is a fault of the server."""
+        for attempt in range(TRIES_MAX):
+            try:
+                answer = await self._cloud.call(self._link, action, parameters)
+                self._cloud.loop.note(f"{self._name} {action} done")
+                return answer
+            except (OSError, TimeoutError):
+                await asyncio.sleep(min(0.2 * 2**attempt, 10.0) * self._chance.uniform(0.5, 1))
+            except AltoError as error:
+                self._cloud.loop.note(f"{self._name} {action}: {error}")
+                if error.retryable:
+                    await asyncio.sleep(1.0)
+                    continue
+                return error
+            except Exception as error:
+                raise Violated(f"{action} failed inside: {error!r}") from error
+        raise Violated(f"{action} had no answer in {TRIES_MAX} tries")
+
+    def _some(self) -> str | None:
+        living = sorted(self.launched.keys() - self.terminated)
+        return self._chance.choice(living) if living else None
+
+    # -- what it does
+
+    async def _launch(self, image: str = IMAGE) -> None:
+        self._tokens += 1
+        most = self._chance.randint(1, 3)
+        parameters = {
+            "ImageId": image,
+            "InstanceType": self._chance.choice(TYPES),
+            "MinCount": self._chance.randint(1, most),
+            "MaxCount": most,
+            "ClientToken": f"{self._name}-{self._tokens}",
+            "InstanceInitiatedShutdownBehavior": self._chance.choice(("stop", "terminate")),
+        }
+        first = await self._ask("RunInstances", parameters)
+        self._remember(first)
+        if self._chance.random() < 0.3:
+            # A program that was restarted and does not know that it asked already.
+            again = await self._ask("RunInstances", parameters)
+            if isinstance(first, dict) and isinstance(again, dict):
+                if again["ReservationId"] != first["ReservationId"]:
+                    raise Violated(f"one token, two reservations: {first['ReservationId']}, {again['ReservationId']}")
+                ids = [{one["InstanceId"] for one in answer["Instances"]} for answer in (first, again)]
+                if ids[0] != ids[1]:
+                    raise Violated(f"one token, other instances: {ids}")
+            self._remember(again)
+
+    def _remember(self, answer: dict[str, Any] | AltoError) -> None:
+        if isinstance(answer, dict):
+            for instance in answer["Instances"]:
+                self.launched[instance["InstanceId"]] = answer["ReservationId"]
+
+    async def _launch_broken(self) -> None:
+        await self._launch(BROKEN_IMAGE)
+
+    async def _terminate(self, id: str | None = None) -> None:
+        id = id or self._some()
+        if id is not None and isinstance(await self._ask("TerminateInstances", {"InstanceIds": [id]}), dict):
+            self.terminated.add(id)
+
+    async def _stop(self) -> None:
+        if id := self._some():
+            await self._ask("StopInstances", {"InstanceIds": [id]})
+
+    async def _start(self) -> None:
+        if id := self._some():
+            await self._ask("StartInstances", {"InstanceIds": [id]})
+
+    async def _reboot(self) -> None:
+        if id := self._some():
+            await self._ask("RebootInstances", {"InstanceIds": [id]})
+
+    async def _tag(self) -> None:
+        if id := self._some():
+            key, value = self._chance.choice("abc"), str(self._chance.randint(0, 9))
+            tags = [{"Key": key, "Value": value}]
+            if isinstance(await self._ask("CreateTags", {"Resources": [id], "Tags": tags}), dict):
+                self.tags.setdefault(id, {})[key] = value
+
+    async def _untag(self) -> None:
+        if id := self._some():
+            key = self._chance.choice("abc")
+            if isinstance(await self._ask("DeleteTags", {"Resources": [id], "Tags": [{"Key": key}]}), dict):
+                self.tags.get(id, {}).pop(key, None)
+
+    async def _describe(self) -> None:
+        answer = await self._ask("DescribeInstances", {})
+        if isinstance(answer, dict):
+            listed = {one["InstanceId"] for reservation in answer["Reservations"] for one in reservation["Instances"]}
+            missing = self.launched.keys() - self._cloud.checker.ended - listed
+            if missing:
+                raise Violated(f"acknowledged and not listed: {sorted(missing)}")
+
+    async def _service(self) -> None:
+        name = f"{self._name}-web{len(self.services)}"
+        if len(self.services) < 2:
+            desired = self._chance.randint(0, 3)
+            await self._ask("CreateService", {"Name": name, "Desired": desired, "InstanceType": "m1.tiny"})
+            self.services[name] = desired
+
+    async def _scale(self) -> None:
+        if self.services:
+            name, desired = self._chance.choice(sorted(self.services)), self._chance.randint(0, 4)
+            await self._ask("ScaleService", {"Name": name, "Desired": desired})
+            self.services[name] = desired
+
+    async def _delete_service(self) -> None:
+        if self.services:
+            name = self._chance.choice(sorted(self.services))
+            await self._ask("DeleteService", {"Name": name})
+
+    # -- what it was promised
+
+    def check_promises(self, reader: Reader) -> None:
+        """Raises: Violated, when something acknowledged is not so. For a settled cloud."""
+        for id, reservation in sorted(self.launched.items()):
+            instance = reader.find(Instance, id)
+            if instance is None:
+                if id in self._cloud.checker.ended:
+                    continue
+                raise Violated(f"{id} was acknowledged and is forgotten")
+            if instance.reservation_id != reservation:
+                raise Violated(f"{id} is of {instance.reservation_id}, acknowledged was {reservation}")
+            if id in self.terminated and (instance.wish, instance.phase) != (Wish.TERMINATED, Phase.TERMINATED):
+                raise Violated(f"{id} was acknowledged as terminating and is {instance.phase.name}")
+            if id not in self.terminated:
+                # A tag has no token: an old request that arrives late does win over a newer one, as on Amazon's.
+                late = self._cloud.knobs.late
+                for key, value in () if late else self.tags.get(id, {}).items():
+                    if instance.tags.get(key) != value:
+                        raise Violated(f"{id} lost its tag {key}={value}: {instance.tags}")
