@@ -1,0 +1,160 @@
+"""QEMU's command line for a machine. Pure: same machine, same words.
+
+Every file comes in as a descriptor that the driver opened, because the process runs as a user that may open nothing of ours.
+Disk formats and the backing chain are said here and never read from a disk: a guest that broke out of its machine could have
+written anything there (CVE-2014-0134 and its kin). What each choice costs was measured; see docs/adr.
+"""
+
+import hashlib
+import json
+
+import msgspec
+
+from alto.drivers.compute.driver import BootFiles, Tap
+from alto.model.instances import Machine
+
+# Beyond 1,879,048,191, systemd's UIDS-GIDS.md knows no use of a user id.
+UID_FIRST, UID_COUNT = 1_900_000_000, 200_000_000
+# The size of QEMU's cache of translated code. Without a limit a small Debian guest grows to 1.5 GB; 32 MiB costs 60 % more
+# CPU for the tiny image, more than 64 gains nothing.
+TB_MIB_TINY, TB_MIB = 64, 128
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+
+class Descriptors(msgspec.Struct, frozen=True, kw_only=True):
+    """Open files of this process, by number, that QEMU inherits under the same number."""
+
+    disk: int
+    image: int
+    monitor: int  # a listening Unix socket
+    console: int  # a listening Unix socket
+    console_log: int
+    kernel: int | None = None
+    initrd: int | None = None
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line must know of the host. `tsc_khz`: see accelerator.py; None when it is not known for sure."""
+
+    accelerator: str  # "kvm" | "tcg"
+    tsc_khz: int | None = None
+    kvm_gid: int | None = None
+
+
+def uid_of(id: str) -> int:
+    """The user, and group, that machine `id` runs as: its own, and no account on the host."""
+    return UID_FIRST + int.from_bytes(hashlib.sha256(id.encode()).digest()[:8]) % UID_COUNT
+
+
+def uuid_of(id: str) -> str:
+    """Begins with "ec2", as Amazon's do: cloud-init's ds-identify takes its EC2 data source by this."""
+    digits = "ec2" + hashlib.sha256(id.encode()).hexdigest()[:29]
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def command(machine: Machine, boot: BootFiles, tap: Tap, fds: Descriptors, host: Host) -> list[str]:
+    return [*_confinement(machine.id, host), "qemu-system-x86_64", *arguments(machine, boot, tap, fds, host)]
+
+
+def _confinement(id: str, host: Host) -> list[str]:
+    """A network of its own with nothing in it, a user of its own, no capability, and no way to gain one. These programs
+    become QEMU by exec, so the process keeps its number; and QEMU never runs as root, not even to read a disk's header."""
+    user = str(uid_of(id))
+    groups = ["--clear-groups"] if host.kvm_gid is None else ["--groups", str(host.kvm_gid)]
+    return [
+        *("unshare", "--net", "--ipc", "--"),
+        *("setpriv", "--reuid", user, "--regid", user, *groups),
+        *("--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"),
+    ]
+
+
+def arguments(machine: Machine, boot: BootFiles, tap: Tap, fds: Descriptors, host: Host) -> list[str]:
+    words = ["-name", f"guest={machine.id}", "-uuid", uuid_of(machine.id)]
+    words += ["-nodefaults", "-no-user-config", "-display", "none", "-sandbox", SANDBOX]
+    words += _processor(machine, boot, host)
+    words += _smbios(machine)
+    words += _disk(boot, fds)
+    words += ["-device", "virtio-rng-pci"]
+    if tap.fd >= 0:
+        # No ROM: the guest is never booted from the network, and SeaBIOS need not look.
+        words += ["-netdev", f"tap,id=net0,fd={tap.fd}"]
+        words += ["-device", f"virtio-net-pci,netdev=net0,mac={tap.mac},romfile="]
+    words += ["-chardev", f"socket,id=monitor,fd={fds.monitor},server=on,wait=off"]
+    words += ["-mon", "chardev=monitor,mode=control"]
+    words += ["-add-fd", f"set=3,fd={fds.console_log},opaque=console"]
+    log = "logfile=/dev/fdset/3,logappend=on"
+    words += ["-chardev", f"socket,id=console,fd={fds.console},server=on,wait=off,{log}", "-serial", "chardev:console"]
+    # A guest that powers itself off leaves a paused process behind: so the driver learns of it even when it was dead itself.
+    words += ["-action", "shutdown=pause"]
+    if fds.kernel is not None:
+        words += ["-kernel", f"/proc/self/fd/{fds.kernel}", "-append", _kernel_line(boot, host)]
+        if fds.initrd is not None:
+            words += ["-initrd", f"/proc/self/fd/{fds.initrd}"]
+    return words
+
+
+def inherited(fds: Descriptors, tap: Tap) -> list[int]:
+    numbers = [fds.disk, fds.image, fds.monitor, fds.console, fds.console_log, fds.kernel, fds.initrd, tap.fd]
+    return [number for number in numbers if number is not None and number >= 0]
+
+
+def _processor(machine: Machine, boot: BootFiles, host: Host) -> list[str]:
+    # What a cloud guest has no use for costs boot time under emulation: no HPET, VMware port, or system management mode.
+    words = ["-machine", "q35,hpet=off,vmport=off,smm=off", "-m", f"{machine.memory_mib}M", "-smp", str(machine.vcpus)]
+    if host.accelerator == "kvm":
+        return [*words, "-accel", "kvm", "-cpu", "host"]
+    tiny = boot.kernel is not None
+    # qemu64 is emulated the fastest; a registered image may have been compiled for more.
+    accel = f"tcg,thread=multi,tb-size={TB_MIB_TINY if tiny else TB_MIB}"
+    return [*words, "-accel", accel, "-cpu", "qemu64" if tiny else "max"]
+
+
+def _kernel_line(boot: BootFiles, host: Host) -> str:
+    if host.accelerator == "kvm" or host.tsc_khz is None:
+        return boot.cmdline
+    # Emulation hands through the host's time stamp counter: telling its rate saves the kernel the calibration (1.7 s).
+    return f"{boot.cmdline} tsc_early_khz={host.tsc_khz} tsc=reliable no_timer_check"
+
+
+def _smbios(machine: Machine) -> list[str]:
+    uuid = uuid_of(machine.id)
+    tables = (
+        {"type": "0", "vendor": "Amazon EC2"},
+        {
+            "type": "1",
+            "manufacturer": "Amazon EC2",
+            "product": machine.instance_type,
+            "serial": uuid,
+            "uuid": uuid,
+        },
+        {"type": "3", "manufacturer": "Amazon EC2", "asset": machine.id},
+    )
+    return [word for table in tables for word in ("-smbios", _options(table))]
+
+
+def _disk(boot: BootFiles, fds: Descriptors) -> list[str]:
+    def file(set: int, *, read_only: bool) -> dict[str, object]:
+        # Descriptor sets, because QEMU opens and locks a disk several times.
+        return {"driver": "file", "filename": f"/dev/fdset/{set}", "read-only": read_only, "aio": "threads"}
+
+    image = {"driver": boot.disk_format, "node-name": "image", "read-only": True, "file": file(2, read_only=True)}
+    # The default cache mode, writeback: what the guest synced is on the disk. Zeros written become holes.
+    root = {
+        "driver": "qcow2",
+        "node-name": "root",
+        "discard": "unmap",
+        "detect-zeroes": "unmap",
+        "file": {**file(1, read_only=False), "discard": "unmap"},
+        "backing": image,
+    }
+    return [
+        *("-add-fd", f"set=1,fd={fds.disk},opaque=root"),
+        *("-add-fd", f"set=2,fd={fds.image},opaque=image"),
+        *("-blockdev", json.dumps(root)),
+        *("-device", "virtio-blk-pci,drive=root,bootindex=1"),
+    ]
+
+
+def _options(values: dict[str, str]) -> str:
+    """QEMU's "a=b,c=d", in which a comma within a value is doubled."""
+    return ",".join(f"{key}={value.replace(',', ',,')}" for key, value in values.items())

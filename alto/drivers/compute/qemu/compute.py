@@ -1,0 +1,468 @@
+"""Machines as QEMU processes that do not need us: found again by what is written beside their disks.
+
+`state_dir/ID/` holds a machine: record.json (see record.py), root.qcow2 (its overlay), console.log, and the sockets of QEMU.
+Not here: networks (a tap comes in open), images (the backing file comes in by path), the wish (the agent's).
+The invariant: at most one process per machine, and a process is never used before its record is on the disk.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from pathlib import Path
+
+from msgspec.structs import replace
+from qemu.qmp.message import Message
+
+from alto.drivers.compute.driver import BootFiles, Tap
+from alto.drivers.compute.qemu import accelerator, monitor
+from alto.drivers.compute.qemu.commandline import Descriptors, Host, command, inherited
+from alto.drivers.compute.qemu.monitor import Monitor
+from alto.drivers.compute.qemu.record import Ended, Record, Stage, load, save
+from alto.drivers.image.qcow2 import HEADER_BYTES, overlay, refusal, virtual_bytes
+from alto.kit.world import Pid, World
+from alto.model.errors import AltoError, DriverFault, Impossible
+from alto.model.hosts import Capabilities
+from alto.model.instances import Machine, Power, Seen
+
+CONSOLE_BYTES = 64 * 1024
+CONSOLE_BYTES_MAX = 1024 * 1024  # what a talkative guest may take of the host's disk before the older part is dropped
+GREETING_S = 30.0  # from exec to QMP's greeting: 0.1 s, and more on a host where twenty start at once
+ASK_AGAIN_S = 3.0  # a guest that is still booting does not hear its power button
+REBOOT_GRACE_S = 10.0
+QUIT_S = 5.0
+KILL_S = 10.0
+RECONNECT_S = 5.0  # how often `observe` tries a hypervisor that did not answer
+
+
+class _Here:
+    """One machine on this host. `off` is set when QEMU says that the guest powered off."""
+
+    def __init__(self, home: Path, record: Record) -> None:
+        self.home = home
+        self.record = record
+        self.monitor: Monitor | None = None
+        self.off = asyncio.Event()
+        self.working = asyncio.Lock()  # held by whoever changes the machine
+        self.connect_at = 0.0  # not sooner, on the monotonic clock
+
+
+class QemuCompute:
+    """A ComputeDriver. One at a time per `state_dir`: QMP serves one client, and records have one writer."""
+
+    def __init__(self, world: World, state_dir: Path, *, trial: Callable[[], Awaitable[BootFiles]] | None = None) -> None:
+        """`trial`: where to get a kernel for the trial boot that decides about KVM; without one, emulation."""
+        self._world = world
+        self._state = state_dir
+        self._trial = trial
+        self._machines: dict[str, _Here] | None = None
+        self._host: Host | None = None
+        self._boot_id = ""
+        self._choosing = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+    async def capabilities(self) -> Capabilities:
+        host = await self._ready()
+        processors = self._world.files.read(Path("/proc/cpuinfo")).decode().count("processor\t")
+        for line in self._world.files.read(Path("/proc/meminfo")).decode().splitlines():
+            if line.startswith("MemTotal:"):
+                memory_mib = int(line.split()[1]) // 1024
+                break
+        else:
+            raise DriverFault("The host does not say how much memory it has")
+        return Capabilities(kind="qemu", accelerator=host.accelerator, vcpus=processors, memory_mib=memory_mib)
+
+    async def start(self, machine: Machine, boot: BootFiles, tap: Tap) -> None:
+        with self._faults():
+            host = await self._ready()
+            here = self._known().get(machine.id)
+            if here is None:
+                record = Record(id=machine.id, incarnation=0, stage=Stage.OFF, boot_id=self._boot_id)
+                here = _Here(self._state / machine.id, record)
+            async with here.working:
+                await self._settle(here)
+                if here.record.stage is not Stage.OFF:
+                    if here.record.incarnation >= machine.incarnation:
+                        return
+                    # Whoever begins an incarnation has seen the end of the one before.
+                    await self._end(here, Ended.STOPPED)
+                await self._start(here, machine, boot, tap, host)
+            self._changed.set()
+
+    async def stop(self, id: str, *, grace_s: float) -> None:
+        with self._faults():
+            here = await self._find(id)
+            if here is None:
+                return
+            async with here.working:
+                await self._settle(here)
+                if here.record.stage is Stage.OFF:
+                    return
+                self._save(here, replace(here.record, stage=Stage.STOPPING))
+                await self._press_button(here, grace_s)
+                await self._end(here, Ended.STOPPED)
+
+    async def reboot(self, id: str) -> None:
+        """By the power button, so that the guest can write what it holds; after ten seconds without that."""
+        with self._faults():
+            here = await self._find(id)
+            if here is None:
+                raise DriverFault(f"Machine {id} is not here, so it cannot reboot")
+            async with here.working:
+                await self._settle(here)
+                if here.record.stage is Stage.OFF:
+                    raise DriverFault(f"Machine {id} is not on, so it cannot reboot")
+                await self._connected(here)
+                self._save(here, replace(here.record, stage=Stage.REBOOTING))
+                await self._press_button(here, REBOOT_GRACE_S)
+                await self._reset(here)
+
+    async def destroy(self, id: str) -> None:
+        with self._faults():
+            here = await self._find(id)
+            if here is None:
+                # What a crash left of a beginning, if anything.
+                self._world.files.remove_tree(self._home(id))
+                return
+            async with here.working:
+                await self._claim(here)
+                if here.record.stage is not Stage.OFF:
+                    await self._kill(here.record.process)
+                if here.monitor is not None:
+                    await here.monitor.close()
+                # The record last: while anything is left, the machine is still found.
+                for name in self._world.files.names(here.home):
+                    if name != "record.json":
+                        self._world.files.remove(here.home / name)
+                self._world.files.remove_tree(here.home)
+                self._known().pop(id, None)
+
+    async def observe(self) -> Mapping[str, Seen]:
+        with self._faults():
+            await self._ready()
+            machines = self._known()
+            async with asyncio.TaskGroup() as tasks:
+                for here in machines.values():
+                    if not here.working.locked() and here.record.stage is not Stage.OFF:
+                        tasks.create_task(self._look(here))
+            return {id: self._seen(here) for id, here in sorted(machines.items())}
+
+    async def wait_change(self, *, timeout_s: float) -> None:
+        with self._faults():
+            await self._ready()
+            on = [here for here in self._known().values() if here.record.pid and here.record.stage is not Stage.OFF]
+            async with asyncio.TaskGroup() as tasks:
+                watchers = [tasks.create_task(self._watch_end(here.record.process, timeout_s)) for here in on]
+                try:
+                    async with asyncio.timeout(timeout_s):
+                        await self._changed.wait()
+                except TimeoutError:
+                    return
+                finally:
+                    for watcher in watchers:
+                        watcher.cancel()
+            self._changed.clear()
+
+    async def console(self, id: str) -> bytes:
+        with self._faults():
+            parts = []
+            for name in ("console.old", "console.log"):
+                path = self._home(id) / name
+                if self._world.files.exists(path):
+                    parts.append(self._world.files.part(path, -CONSOLE_BYTES, CONSOLE_BYTES))
+            return b"".join(parts)[-CONSOLE_BYTES:]
+
+    async def measure(self, id: str) -> bool:
+        with self._faults():
+            here = await self._find(id)
+            if here is None or here.record.stage is Stage.OFF:
+                return False
+            try:
+                return await (await self._connected(here)).status() == "running"
+            except DriverFault:
+                return False
+
+    async def close(self) -> None:
+        for here in (self._machines or {}).values():
+            if here.monitor is not None:
+                await here.monitor.close()
+                here.monitor = None
+
+    # Beginning.
+
+    async def _ready(self) -> Host:
+        """The first call chooses the accelerator, and learns which machines are here."""
+        async with self._choosing:
+            if self._host is None:
+                self._world.files.make_dirs(self._state)
+                self._boot_id = accelerator.boot_id(self._world)
+                self._host = await accelerator.choose(self._world, self._state / ".accelerator.json", self._trial)
+            return self._host
+
+    def _known(self) -> dict[str, _Here]:
+        if self._machines is None:
+            self._machines = {}
+            for name in self._world.files.names(self._state):
+                home = self._state / name
+                record = None if name.startswith(".") else load(self._world.files, home)
+                if record is not None:
+                    self._machines[record.id] = _Here(home, record)
+        return self._machines
+
+    async def _find(self, id: str) -> _Here | None:
+        await self._ready()
+        return self._known().get(id)
+
+    async def _start(self, here: _Here, machine: Machine, boot: BootFiles, tap: Tap, host: Host) -> None:
+        files = self._world.files
+        before = here.record
+        if machine.id not in self._known():
+            files.make_dirs(here.home)
+        disk = here.home / "root.qcow2"
+        self._check(boot.disk, "image", boot.disk_format)
+        async with AsyncExitStack() as undo:
+            if machine.id in self._known():
+                undo.callback(self._save, here, before)
+            else:
+                undo.callback(files.remove_tree, here.home)
+            if not files.exists(disk):
+                files.write(disk, overlay(self._disk_bytes(machine, boot), str(boot.disk)))
+            self._check(disk, "disk", "qcow2", may_have_backing=True)
+            starting = replace(
+                before,
+                incarnation=machine.incarnation,
+                stage=Stage.STARTING,
+                ended=Ended.STOPPED,
+                boot_id=self._boot_id,
+                pid=0,
+                started=0,
+            )
+            self._save(here, starting)
+            process = await self._spawn(here, machine, boot, tap, host)
+            undo.push_async_callback(self._drop, here, process)
+            # While QEMU gets ready: the greeting comes later than this is on the disk.
+            self._save(here, replace(starting, stage=Stage.ON, pid=process.pid, started=process.started))
+            here.off.clear()
+            try:
+                here.monitor = await self._connect(here, GREETING_S)
+                status = await here.monitor.status()
+            except DriverFault as error:
+                log = files.part(here.home / "qemu.log", -2000, 2000).decode(errors="replace")
+                raise DriverFault("The machine did not start") from RuntimeError(f"{error}: {log}")
+            if status not in ("running", "shutdown"):
+                raise DriverFault("The machine did not start") from RuntimeError(f"QEMU's status is {status}")
+            undo.pop_all()
+        self._known()[machine.id] = here
+
+    async def _spawn(self, here: _Here, machine: Machine, boot: BootFiles, tap: Tap, host: Host) -> Pid:
+        with ExitStack() as ours:
+
+            def opened(path: Path, *, write: bool = False, append: bool = False) -> int:
+                fd = self._world.files.open(path, write=write, append=append)
+                ours.callback(os.close, fd)
+                return fd
+
+            listening = [monitor.listen(self._world, here.home / name) for name in ("qmp", "console")]
+            for sock in listening:
+                ours.callback(sock.close)
+            fds = Descriptors(
+                disk=opened(here.home / "root.qcow2", write=True),
+                image=opened(boot.disk),
+                monitor=listening[0].fileno(),
+                console=listening[1].fileno(),
+                console_log=opened(here.home / "console.log", append=True),
+                kernel=opened(boot.kernel) if boot.kernel else None,
+                initrd=opened(boot.initrd) if boot.initrd else None,
+            )
+            return await self._world.processes.spawn(
+                command(machine, boot, tap, fds, host),
+                log=here.home / "qemu.log",
+                pass_fds=inherited(fds, tap),
+                env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            )
+
+    def _disk_bytes(self, machine: Machine, boot: BootFiles) -> int:
+        wished = machine.root.size_gib << 30
+        if boot.disk_format == "raw":
+            return max(wished, self._world.files.size(boot.disk))
+        return max(wished, virtual_bytes(self._world.files.part(boot.disk, 0, HEADER_BYTES)))
+
+    def _check(self, path: Path, what: str, format: str, *, may_have_backing: bool = False) -> None:
+        if format == "raw":
+            return
+        header = self._world.files.part(path, 0, HEADER_BYTES)
+        why = refusal(header, self._world.files.size(path), may_have_backing=may_have_backing)
+        if why is not None:
+            raise Impossible(f"The machine's {what} cannot be used: {why}")
+
+    # Knowing again.
+
+    async def _look(self, here: _Here) -> None:
+        async with here.working:
+            try:
+                await self._settle(here)
+            except DriverFault:
+                # It runs, and does not answer: `measure` tells. The next look tries again.
+                here.connect_at = self._world.clock.monotonic() + RECONNECT_S
+            await self._trim_console(here)
+
+    async def _settle(self, here: _Here) -> None:
+        """Make the record true: a process that ended, a guest that powered itself off, a reboot left half done."""
+        await self._claim(here)
+        record = here.record
+        if record.stage is Stage.OFF:
+            return
+        if not self._alive(record):
+            await self._ended(here, self._why_off(here))
+            return
+        if here.monitor is None and self._world.clock.monotonic() >= here.connect_at:
+            here.monitor = await self._connect(here)
+            if await here.monitor.status() == "shutdown":
+                here.off.set()
+        if here.off.is_set():
+            if record.stage is Stage.REBOOTING:
+                await self._reset(here)
+            else:
+                await self._end(here, self._why_off(here))
+
+    async def _claim(self, here: _Here) -> None:
+        """A record without a process: our predecessor died between the two. Whoever listens on the socket is it."""
+        if here.record.stage is not Stage.STARTING:
+            return
+        try:
+            here.monitor = await self._connect(here)
+        except DriverFault as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise  # somebody holds the socket
+            self._save(here, replace(here.record, stage=Stage.OFF, ended=Ended.CRASHED))
+            return
+        process = self._world.processes.find(here.monitor.peer_pid)
+        if process is None:
+            raise DriverFault("The machine's hypervisor ended while it was looked at")
+        self._save(here, replace(here.record, stage=Stage.ON, pid=process.pid, started=process.started))
+        if await here.monitor.status() == "shutdown":
+            here.off.set()
+
+    def _alive(self, record: Record) -> bool:
+        return record.boot_id == self._boot_id and self._world.processes.alive(record.process)
+
+    def _why_off(self, here: _Here) -> Ended:
+        if here.record.stage is Stage.STOPPING:
+            return Ended.STOPPED
+        return Ended.BY_GUEST if here.off.is_set() else Ended.CRASHED
+
+    def _seen(self, here: _Here) -> Seen:
+        record = here.record
+        if record.stage is not Stage.OFF and (record.stage is Stage.STARTING or self._alive(record)):
+            return Seen(power=Power.ON, incarnation=record.incarnation)
+        off = record.stage is Stage.OFF
+        return Seen(
+            power=Power.OFF,
+            incarnation=record.incarnation,
+            guest_initiated=off and record.ended is Ended.BY_GUEST,
+            crashed=off and record.ended is Ended.CRASHED,
+        )
+
+    async def _connect(self, here: _Here, timeout_s: float = monitor.ANSWER_S) -> Monitor:
+        def hear(event: Message) -> None:
+            if event["event"] == "SHUTDOWN":
+                here.off.set()
+                self._changed.set()
+
+        return await monitor.connect(self._world, here.home / "qmp", hear, timeout_s=timeout_s)
+
+    async def _connected(self, here: _Here) -> Monitor:
+        if here.monitor is None:
+            here.monitor = await self._connect(here)
+        return here.monitor
+
+    async def _watch_end(self, process: Pid, timeout_s: float) -> None:
+        if await self._world.processes.wait_gone(process, timeout_s=timeout_s):
+            self._changed.set()
+
+    # Ending.
+
+    async def _press_button(self, here: _Here, grace_s: float) -> None:
+        """Returns when the guest is off, `grace_s` have passed, or nobody hears."""
+        clock = self._world.clock
+        end = clock.monotonic() + grace_s
+        while not here.off.is_set() and (left := end - clock.monotonic()) > 0 and self._alive(here.record):
+            try:
+                await (await self._connected(here)).execute("system_powerdown")
+            except DriverFault:
+                return
+            try:
+                async with asyncio.timeout(min(left, ASK_AGAIN_S)):
+                    await here.off.wait()
+            except TimeoutError:
+                continue
+
+    async def _reset(self, here: _Here) -> None:
+        qemu = await self._connected(here)
+        here.off.clear()
+        await qemu.execute("system_reset")
+        await qemu.execute("cont")
+        self._save(here, replace(here.record, stage=Stage.ON))
+
+    async def _end(self, here: _Here, why: Ended) -> None:
+        """Ask QEMU to close its disks and quit; kill it when it does not."""
+        process = here.record.process
+        try:
+            await (await self._connected(here)).execute("quit")
+            gone = await self._world.processes.wait_gone(process, timeout_s=QUIT_S)
+        except DriverFault:
+            gone = False
+        if not gone:
+            await self._kill(process)
+        await self._ended(here, why)
+
+    async def _ended(self, here: _Here, why: Ended) -> None:
+        self._save(here, replace(here.record, stage=Stage.OFF, ended=why, pid=0, started=0))
+        here.off.clear()
+        if here.monitor is not None:
+            await here.monitor.close()
+            here.monitor = None
+
+    async def _drop(self, here: _Here, process: Pid) -> None:
+        await self._kill(process)
+        if here.monitor is not None:
+            await here.monitor.close()
+            here.monitor = None
+
+    async def _kill(self, process: Pid) -> None:
+        self._world.processes.signal(process, signal.SIGKILL)
+        if not await self._world.processes.wait_gone(process, timeout_s=KILL_S):
+            raise DriverFault("The machine's hypervisor could not be killed")
+
+    # Files.
+
+    async def _trim_console(self, here: _Here) -> None:
+        log = here.home / "console.log"
+        if self._world.files.exists(log) and self._world.files.size(log) > CONSOLE_BYTES_MAX:
+            tail = self._world.files.part(log, -CONSOLE_BYTES, CONSOLE_BYTES)
+            self._world.files.write(here.home / "console.old", tail)
+            # QEMU appends, so it goes on at the new end.
+            await self._world.processes.run(["truncate", "--size=0", str(log)])
+
+    def _home(self, id: str) -> Path:
+        if not id or "/" in id or id.startswith("."):
+            raise Impossible(f"'{id}' is no machine's id")
+        return self._state / id
+
+    def _save(self, here: _Here, record: Record) -> None:
+        if here.record != record:
+            save(self._world.files, here.home, record)
+        here.record = record
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """What the host may throw (a full disk, a missing program) becomes the one error that callers know."""
+        try:
+            yield
+        except OSError as error:
+            raise DriverFault("The host could not do what the machine needs") from error
+        except ExceptionGroup as errors:
+            if errors.split((OSError, AltoError))[1] is not None:
+                raise
+            raise DriverFault("The host could not do what the machine needs") from errors

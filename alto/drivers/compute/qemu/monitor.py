@@ -1,0 +1,110 @@
+"""A machine's QMP monitor: commands with a bound on every wait, and the two events that change a machine's power.
+
+QEMU's own library speaks the protocol. One socket serves one client: a second one is accepted by the kernel but never greeted.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
+from qemu.qmp.message import Message
+
+from alto.kit.world import World
+from alto.model.errors import DriverFault
+
+ANSWER_S = 2.0  # QEMU answers within milliseconds; a busy host may need more
+
+
+class _Ear(EventListener):
+    """Hands events on at once and keeps none."""
+
+    def __init__(self, hear: Callable[[Message], None]) -> None:
+        super().__init__(("SHUTDOWN", "RESET"))
+        self._hear = hear
+
+    def accept(self, event: Message) -> bool:
+        if super().accept(event):
+            self._hear(event)
+        return False
+
+
+class _Client(QMPClient):
+    # It logs what it also raises.
+    logger = logging.Logger("qmp", level=logging.CRITICAL + 1)
+
+
+class Monitor:
+    """`peer_pid` is the process that listens: QEMU itself, which calls listen() again on the socket that it inherits."""
+
+    def __init__(self, client: QMPClient, peer_pid: int) -> None:
+        self._client = client
+        self.peer_pid = peer_pid
+
+    async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
+        """Raises: DriverFault: no answer in time, a refusal, or no connection any more."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await self._client.execute(command, dict(arguments) if arguments else None)
+        except TimeoutError as error:
+            raise DriverFault(f"The machine's hypervisor did not answer within {ANSWER_S:g} s") from error
+        except ExecuteError as error:
+            raise DriverFault(f"The machine's hypervisor refused to {command}") from error
+        except (QMPError, OSError, EOFError) as error:
+            raise DriverFault("The machine's hypervisor is gone") from error
+
+    async def status(self) -> str:
+        """QEMU's RunState: "running", "paused", "shutdown"..."""
+        answer = await self.execute("query-status")
+        return str(answer["status"]) if isinstance(answer, dict) else ""
+
+    async def close(self) -> None:
+        # The library raises here whatever ended the connection earlier.
+        with suppress(Exception):
+            async with asyncio.timeout(ANSWER_S):
+                await self._client.disconnect()
+
+
+async def connect(world: World, path: Path, hear: Callable[[Message], None], *, timeout_s: float = ANSWER_S) -> Monitor:
+    """Raises: DriverFault: nobody listens, or nobody answers."""
+    client = _Client()
+    client.register_listener(_Ear(hear))
+    # By way of the folder's descriptor: a socket's path may have 107 bytes only.
+    folder = world.files.open(path.parent)
+    sock = world.net.open_socket(socket.AF_UNIX)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.get_running_loop().sock_connect(sock, f"/proc/self/fd/{folder}/{path.name}")
+            await client.connect(sock)
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except TimeoutError as error:
+        sock.close()
+        raise DriverFault(f"The machine's hypervisor did not answer within {timeout_s:g} s") from error
+    except (QMPError, OSError, EOFError) as error:
+        sock.close()
+        raise DriverFault("The machine's hypervisor does not answer") from error
+    finally:
+        os.close(folder)
+    return Monitor(client, struct.unpack("3i", credentials)[0])
+
+
+def listen(world: World, path: Path) -> socket.socket:
+    """A socket that already listens, for QEMU to inherit: whoever connects is held by the kernel until QEMU is ready,
+    so that nobody needs to try again and again."""
+    world.files.remove(path)
+    folder = world.files.open(path.parent)
+    sock = world.net.open_socket(socket.AF_UNIX)
+    try:
+        sock.bind(f"/proc/self/fd/{folder}/{path.name}")
+        sock.listen(8)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.close(folder)
+    return sock
