@@ -18,6 +18,7 @@ from alto.api.ec2.operations import OPERATIONS as EC2
 from alto.api.ec2.service_calls import GroupCalls
 from alto.api.hosts.session import HostSessions
 from alto.api.sts.operations import OPERATIONS as STS
+from alto.api.wire.edge import BoundedHttp
 from alto.api.wire.gateway import Gateway
 from alto.api.wire.models import Models
 from alto.control.balancers import Balancers
@@ -123,7 +124,7 @@ async def serve_http(world: World, app: Gateway, sock: socket.socket, started: C
     """Answer HTTP on `sock` until cancelled; `started` is called when it does."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedHttp,
         ws="none",
         lifespan="off",
         access_log=False,
