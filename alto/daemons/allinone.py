@@ -267,7 +267,6 @@ async def down(options: Options) -> None:
         for name in world.files.names(options.state):
             if options.state / name != images:
                 world.files.remove_tree(options.state / name)
-                world.files.remove(options.state / name) if world.files.exists(options.state / name) else None
     log.info("down", state=str(options.state))
 
 

@@ -90,6 +90,10 @@ class VpcNetworks:
         self._vpcs: dict[str, _Vpc] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
+    def netns_of(self, vpc_id: str) -> str:
+        """The namespace of a VPC, whether it is there or not."""
+        return f"alto-{self._short}-{vpc_id}"
+
     # The interface.
 
     async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
@@ -192,7 +196,7 @@ class VpcNetworks:
 
     async def _adopt_or_make(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
         """The first time in this process: whatever is there is brought to what it should be, and left alone where it is."""
-        netns = f"alto-{self._short}-{plan.vpc_id}"
+        netns = self.netns_of(plan.vpc_id)
         device = f"al{self._short}{_letters(plan.vpc_id, 7)}"
         self._records.put_network(NetworkRecord(netns=netns, device=device, plan=plan))
         await self._make_namespace(plan, netns)
