@@ -349,8 +349,7 @@ class VpcNetworks:
         cut = [outside for outside, private in vpc.inward.items() if inward.get(outside) != private]
         vpc.inward = inward
         await self._host.publish(vpc.plan.vpc_id, vpc.device, self._public(vpc))
-        for outside in cut:
-            await self._run(["conntrack", "--delete", "--orig-dst", outside], netns=vpc.netns, may_fail=True)
+        await self._cut(vpc.netns, [("--orig-dst", outside) for outside in cut])
 
     def _public(self, vpc: _Vpc) -> dict[str, str]:
         addresses = [record.port.public_ip for record in vpc.ports.values() if record.port.public_ip]
@@ -361,9 +360,14 @@ class VpcNetworks:
         return {uplink.alias(port.public_ip, self._pool): port.private_ip for port in ports if port.public_ip}
 
     async def _forget_connections(self, vpc: _Vpc, ports: Iterable[Port]) -> None:
-        for port in ports:
-            for side in ("--orig-src", "--orig-dst", "--reply-src"):
-                await self._run(["conntrack", "--delete", side, port.private_ip], netns=vpc.netns, may_fail=True)
+        sides = ("--orig-src", "--orig-dst", "--reply-src")
+        await self._cut(vpc.netns, [(side, port.private_ip) for port in ports for side in sides])
+
+    async def _cut(self, netns: str, connections: Iterable[tuple[str, str]]) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for side, address in connections:
+                # It complains when there is none.
+                tasks.create_task(self._run(["conntrack", "--delete", side, address], netns=netns, may_fail=True))
 
     def _get(self, vpc_id: str) -> _Vpc:
         vpc = self._vpcs.get(vpc_id)

@@ -4,20 +4,23 @@
 """
 
 import ctypes
+import itertools
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from alto.drivers.compute.driver import Tap
 from alto.kit.world import CLONE_NEWNET, NETNS_DIR, inside_netns, real_world
 
+_numbers = itertools.count(1)
 SHUTTLE = Path(__file__).with_name("shuttle.py")
 UDHCPC = """#!/bin/sh
 [ "$1" = bound ] || exit 0
@@ -186,6 +189,27 @@ def ask_udp(address: str, port: int, data: bytes, *, netns: str | None = None, t
             return "silence"
         except ConnectionRefusedError:
             return "refused"
+
+
+def pings(address: str, *, netns: str | None = None, timeout: float = 0.3) -> bool:
+    """Whether an ICMP echo is answered."""
+    # A number of its own, else the state of an earlier ping would let this one through.
+    number = next(_numbers)
+    message = struct.pack("!BBHHH", 8, 0, 0xFFFF - 0x0800 - number, number, 0)
+    with inside_netns(netns) if netns else nullcontext():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    with sock:
+        sock.settimeout(timeout)
+        sock.sendto(message, (address, 0))
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            try:
+                packet, peer = sock.recvfrom(1000)
+            except TimeoutError:
+                break
+            if peer[0] == address and packet[20] == 0:
+                return True
+        return False
 
 
 def hello(connection: socket.socket, peer: str) -> None:

@@ -1,0 +1,140 @@
+"""Goal: a VPC's rules are data that no tenant's text can break, and changes are as long as what changed.
+
+Method: compile plans, among them hostile ones, and read the text. What the rules do to packets is asked of the kernel itself in
+tests/drivers/network/test_rules.py.
+"""
+
+import re
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alto.plan.firewall import change, compiled, ruleset, with_port, without_port
+from tests.drivers.network.samples import ALL_OUT, DEFAULT, allow, group, plan, port
+
+# One statement of nft: plain words, no quotes but around devices, and nothing that could begin another statement.
+STATEMENT = re.compile(
+    r"(add|delete|flush) (table|map|set|chain|rule|element) (inet|arp) alto( [a-z_][A-Za-z0-9_-]*)?"
+    r"( [A-Za-z0-9_@.:,/!={}\-]+| \"[A-Za-z0-9*-]+\"|;)*"
+)
+
+texts = st.text(max_size=20) | st.sampled_from(
+    ["sg-1; flush ruleset", "sg-1\nflush ruleset", '"', "}", "$x", "@y", "", "tcp accept"]
+)
+permissions = st.builds(
+    allow,
+    st.sampled_from(["tcp", "TCP", "udp", "icmp", "-1", "6", "50", "58", "256", "gre", "-2", "٣"]) | texts,
+    st.integers(-2, 70000),
+    st.integers(-2, 70000),
+    cidr=st.sampled_from([None, "0.0.0.0/0", "10.0.0.1/8", "10.0.0.0/33", "::/0", "10.0.0.0/8; accept"]) | st.none() | texts,
+    group=st.sampled_from([None, "sg-default", "sg-absent"]) | st.none() | texts,
+    egress=st.booleans(),
+)
+
+
+def rules(text: str, chain: str) -> list[str]:
+    return [
+        line.removeprefix(f"add rule inet alto {chain} ")
+        for line in text.splitlines()
+        if f" {chain} " in line and "rule" in line
+    ]
+
+
+def by(*permissions_: msgspec.Struct) -> list[str]:
+    """The ingress rules of one group."""
+    compiled_ = compiled(plan(DEFAULT, group("sg-1", *permissions_)), [])  # type: ignore[arg-type]
+    return rules(ruleset(compiled_), "c_by_sg_1")
+
+
+def test_a_rule_means_what_ec2_means() -> None:
+    everybody = "0.0.0.0/0"
+    assert by(allow("tcp", 80, cidr=everybody)) == ["tcp dport 80 accept"]
+    assert by(allow("TCP", 80, cidr=everybody)) == ["tcp dport 80 accept"]
+    assert by(allow("6", 80, 90, cidr="10.1.2.3/8")) == ["ip saddr 10.0.0.0/8 tcp dport 80-90 accept"]
+    assert by(allow("udp", 0, 65535, cidr=everybody)) == ["meta l4proto udp accept"]
+    assert by(allow("tcp", -1, -1, cidr=everybody)) == ["meta l4proto tcp accept"]
+    assert by(allow("icmp", 8, -1, cidr=everybody)) == ["icmp type 8 accept"]
+    assert by(allow("icmp", 3, 4, cidr=everybody)) == ["icmp type 3 icmp code 4 accept"]
+    assert by(allow("icmp", -1, -1, cidr=everybody)) == ["meta l4proto icmp accept"]
+    assert by(allow("50", cidr=everybody)) == ["meta l4proto 50 accept"]
+    assert by(allow("-1", group="sg-default")) == ["ip saddr @alto_of_sg_default accept"]
+    assert rules(ruleset(compiled(plan(group("sg-1")), [])), "c_to_sg_1") == ["accept"]
+
+
+def test_a_rule_without_meaning_lets_nothing_through_and_harms_no_other() -> None:
+    bad = [
+        allow("gre", cidr="0.0.0.0/0"),
+        allow("tcp", 90, 80, cidr="0.0.0.0/0"),
+        allow("tcp", 1, 65536, cidr="0.0.0.0/0"),
+        allow("icmp", 256, cidr="0.0.0.0/0"),
+        allow("256", cidr="0.0.0.0/0"),
+        allow("tcp", 80, cidr="10.0.0.0/33"),
+        allow("tcp", 80, cidr="nonsense"),
+        allow("tcp", 80, group="sg-absent"),
+    ]
+    firewall = compiled(plan(group("sg-1", *bad, allow("tcp", 22, cidr="0.0.0.0/0"))), [])
+    assert rules(ruleset(firewall), "c_by_sg_1") == ["tcp dport 22 accept"]
+    assert len(firewall.refused["sg-1"]) == len(bad)
+    # IPv6 is not there at all, so its rules are neither wrong nor anything.
+    assert by(allow("icmpv6", cidr="0.0.0.0/0"), allow("tcp", 80)) == []
+
+
+def test_a_port_that_makes_no_sense_has_no_traffic_and_harms_no_other() -> None:
+    firewall = compiled(plan(), [port(1), port(2, mac="02:00; accept"), port(3, private_ip="10.77.0.13 accept")])
+    assert set(firewall.verdicts["alto_from"]) == {port(1).device}
+    assert set(firewall.refused) == {port(2).id, port(3).id}
+
+
+def test_a_guest_is_only_itself_before_anything_else_is_asked() -> None:
+    text = ruleset(compiled(plan(), [port(1)]))
+    own = rules(text, f"c_from_{port(1).device}")
+    assert own[0] == "ether saddr != 02:00:0a:4d:00:0b counter drop"
+    assert own[2] == "ip saddr != 10.77.0.11 counter drop"
+    assert own[-1] == "accept"
+    # Before connection tracking (priority -200), so that no state can let a forged packet in.
+    assert "add chain inet alto c_from { type filter hook prerouting priority -300; policy accept; }" in text.splitlines()
+
+
+def test_members_are_the_ports_here_and_the_addresses_elsewhere() -> None:
+    away = plan(DEFAULT, group("sg-1"), members={"sg-default": ("10.77.0.99", "nonsense", "::1"), "sg-absent": ("10.77.0.98",)})
+    firewall = compiled(away, [port(1), port(2, "sg-1", "sg-default"), port(3, "sg-1", "sg-absent")])
+    assert firewall.sets["alto_of_sg_default"] == {"10.77.0.99", "10.77.0.11", "10.77.0.12"}
+    assert firewall.sets["alto_of_sg_1"] == {"10.77.0.12", "10.77.0.13"}
+    assert set(firewall.sets) == {"alto_of_sg_default", "alto_of_sg_1"}
+
+
+def test_a_change_is_as_long_as_what_changed() -> None:
+    few = compiled(plan(), [port(number) for number in range(1, 3)])
+    many = compiled(plan(), [port(number) for number in range(1, 200)])
+    new = port(240)
+    assert len(change(many, with_port(many, new))) == len(change(few, with_port(few, new)))
+    assert len(change(with_port(many, new), many)) == len(change(with_port(few, new), few))
+    assert change(many, many) == ""
+
+
+def test_what_comes_and_goes_leaves_nothing() -> None:
+    firewall = compiled(plan(), [port(1)])
+    assert without_port(with_port(firewall, port(2)), port(2).id, port(2).device) == firewall
+    assert with_port(firewall, port(1)) == firewall
+    # A nonsensical port is forgotten too.
+    bad = port(3, mac="")
+    assert without_port(with_port(firewall, bad), bad.id, bad.device) == firewall
+
+
+@given(ids=st.lists(texts, max_size=3), wishes=st.lists(permissions, max_size=6), odd=st.tuples(texts, texts, texts))
+def test_no_text_of_a_tenant_gets_into_the_rules(ids: list[str], wishes: list[object], odd: tuple[str, str, str]) -> None:
+    groups = [group(id, *wishes) for id in ["sg-default", *ids]]  # type: ignore[arg-type]
+    ports = [port(1), port(2, *ids, id=odd[0]), port(3, mac=odd[1]), port(4, private_ip=odd[2])]
+    firewall = compiled(plan(*groups), ports)
+    smaller = compiled(plan(DEFAULT), ports[:1])
+    for text in (ruleset(firewall), change(smaller, firewall), change(firewall, smaller)):
+        for line in text.splitlines():
+            assert STATEMENT.fullmatch(line), line
+
+
+def test_the_default_group_is_all_from_itself_and_all_out() -> None:
+    assert ALL_OUT in DEFAULT.permissions
+    text = ruleset(compiled(plan(), [port(1)]))
+    assert rules(text, "c_by_sg_default") == ["ip saddr @alto_of_sg_default accept"]
+    assert rules(text, "c_to_sg_default") == ["accept"]
