@@ -9,7 +9,7 @@ from alto.api.ec2.operations import OPERATIONS
 from tests.api.cloud import MODEL, Answered, Tenant
 
 # Lists of one name and a value, where the reference gives a pattern.
-_NAME = re.compile(r"<code>([a-zA-Z0-9.:_-]+)</code>(?::&lt;key&gt;)? ?[-\u2013]")
+_NAME = re.compile(r"<code>([a-zA-Z][a-zA-Z0-9.:_-]+)</code>(?::&lt;key&gt;)? ?[-\u2013]")
 
 # A documented filter for what Alto does not have at all is known too; nothing is left out on purpose so far.
 LEFT_OUT: dict[str, set[str]] = {}
@@ -22,6 +22,10 @@ def documented() -> list[tuple[str, str]]:
         if shape is None or "Filters" not in shape.members:
             continue
         text = shape.members["Filters"].documentation
+        if "<ul>" not in text:
+            continue
+        # The outer list only: lists within it are of values.
+        text = re.sub(r"<ul>.*?</ul>", "", text[text.index("<ul>") + 4 : text.rindex("</ul>")])
         for name in _NAME.findall(text):
             found.append((operation, "tag:key" if name == "tag" else name))
     return found

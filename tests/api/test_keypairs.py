@@ -28,7 +28,7 @@ def test_the_private_rsa_key_fits_the_public_one_and_the_fingerprint(tenant: Ten
     (shown,) = tenant("DescribeKeyPairs", IncludePublicKey=True)["KeyPairs"]
     assert shown["PublicKey"].split()[:2] == openssh(private).decode().split()
     assert shown["KeyType"] == "rsa"
-    assert shown["CreateTime"] == NOW
+    assert shown["CreateTime"].timestamp() == NOW
     assert shown["KeyPairId"] == made["KeyPairId"]
 
 

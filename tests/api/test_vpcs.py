@@ -70,6 +70,7 @@ def test_regions_have_networks_of_their_own(tenant: Tenant) -> None:
 
 
 def test_a_region_begins_once(cloud: Cloud, tenant: Tenant) -> None:
+    assert len(tenant("DescribeVpcs")["Vpcs"]) == 1
     ids = draw_region(cloud.world.chance)
     for _ in range(2):
         cloud.runner.run(

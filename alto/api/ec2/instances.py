@@ -16,8 +16,10 @@ from msgspec.structs import replace
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import check_id, is_own, owned
+from alto.api.ec2.instance_filters import instance_filters
 from alto.api.ec2.paging import check_page, listing, page_of_records
-from alto.api.ec2.shapes import cached_instance, group_names, state
+from alto.api.ec2.regions import zone_id
+from alto.api.ec2.shapes import cached_instance, state
 from alto.model.errors import CapacityExceeded, DriverFault, NoCapacity, Refused
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase, StateReason, Wish
@@ -35,97 +37,6 @@ class StopRequest(InstanceIds, frozen=True, rename="pascal"):
     skip_os_shutdown: bool = False
 
 
-def _stamp(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-
-
-# DescribeInstances' documented filters, for what instances have here.
-FILTERS: Filters[Instance] = {
-    "affinity": lambda i: "default",
-    "architecture": lambda i: "x86_64",
-    "availability-zone": lambda i: i.zone,
-    "block-device-mapping.attach-time": lambda i: _stamp(i.created_at),
-    "block-device-mapping.delete-on-termination": lambda i: i.root.delete_on_termination,
-    "block-device-mapping.device-name": lambda i: "/dev/vda",
-    "block-device-mapping.status": lambda i: "attached",
-    "block-device-mapping.volume-id": lambda i: i.root.volume_id,
-    "boot-mode": lambda i: "legacy-bios",
-    "client-token": lambda i: i.client_token,
-    "dns-name": lambda i: i.nic.public_ip,
-    "group-id": lambda i: i.nic.group_ids,
-    "hibernation-options.configured": lambda i: False,
-    "host-id": lambda i: None,
-    "hypervisor": lambda i: "xen",
-    "iam-instance-profile.arn": lambda i: None,
-    "image-id": lambda i: i.image_id,
-    "instance-id": lambda i: i.id,
-    "instance-lifecycle": lambda i: None,
-    "instance-state-code": lambda i: STATE_CODES[state_name(i)],
-    "instance-state-name": state_name,
-    "instance-type": lambda i: i.instance_type,
-    "instance.group-id": lambda i: i.nic.group_ids,
-    "ip-address": lambda i: i.nic.public_ip,
-    "kernel-id": lambda i: None,
-    "key-name": lambda i: i.key_name,
-    "launch-index": lambda i: i.launch_index,
-    "launch-time": lambda i: _stamp(i.launched_at),
-    "metadata-options.http-endpoint": lambda i: "enabled" if i.metadata.enabled else "disabled",
-    "metadata-options.http-put-response-hop-limit": lambda i: i.metadata.hop_limit,
-    "metadata-options.http-tokens": lambda i: "required" if i.metadata.tokens_required else "optional",
-    "metadata-options.instance-metadata-tags": lambda i: "enabled" if i.metadata.tags_enabled else "disabled",
-    "monitoring-state": lambda i: "enabled" if i.monitoring else "disabled",
-    "network-interface.addresses.association.public-ip": lambda i: i.nic.public_ip,
-    "network-interface.addresses.primary": lambda i: True,
-    "network-interface.addresses.private-ip-address": lambda i: i.nic.private_ip,
-    "network-interface.association.public-ip": lambda i: i.nic.public_ip,
-    "network-interface.attachment.attachment-id": lambda i: i.nic.attachment_id,
-    "network-interface.attachment.delete-on-termination": lambda i: True,
-    "network-interface.attachment.device-index": lambda i: 0,
-    "network-interface.attachment.instance-id": lambda i: i.id,
-    "network-interface.attachment.status": lambda i: "attached",
-    "network-interface.availability-zone": lambda i: i.zone,
-    "network-interface.group-id": lambda i: i.nic.group_ids,
-    "network-interface.mac-address": lambda i: i.nic.mac,
-    "network-interface.network-interface-id": lambda i: i.nic.interface_id,
-    "network-interface.owner-id": lambda i: i.account,
-    "network-interface.private-dns-name": lambda i: i.hostname,
-    "network-interface.source-dest-check": lambda i: i.source_dest_check,
-    "network-interface.status": lambda i: "in-use",
-    "network-interface.subnet-id": lambda i: i.nic.subnet_id,
-    "network-interface.vpc-id": lambda i: i.nic.vpc_id,
-    "owner-id": lambda i: i.account,
-    "placement-group-name": lambda i: None,
-    "platform": lambda i: None,
-    "private-dns-name": lambda i: i.hostname,
-    "private-ip-address": lambda i: i.nic.private_ip,
-    "product-code": lambda i: None,
-    "ramdisk-id": lambda i: None,
-    "reason": lambda i: i.reason.message if i.reason else None,
-    "requester-id": lambda i: None,
-    "reservation-id": lambda i: i.reservation_id,
-    "root-device-name": lambda i: "/dev/vda",
-    "root-device-type": lambda i: "ebs",
-    "source-dest-check": lambda i: i.source_dest_check,
-    "spot-instance-request-id": lambda i: None,
-    "state-reason-code": lambda i: i.reason.code if i.reason else None,
-    "state-reason-message": lambda i: i.reason.message if i.reason else None,
-    "subnet-id": lambda i: i.nic.subnet_id,
-    "tenancy": lambda i: "default",
-    "virtualization-type": lambda i: "hvm",
-    "vpc-id": lambda i: i.nic.vpc_id,
-}
-
-# These need the group's record, which an instance only names.
-_GROUP_NAME_FILTERS = ("group-name", "instance.group-name", "network-interface.group-name")
-
-
-def _filters(reader: Reader) -> Filters[Instance]:
-    def names(instance: Instance) -> list[str]:
-        return [group["GroupName"] for group in group_names(reader, instance.nic.group_ids)]
-
-    return {**FILTERS, **dict.fromkeys(_GROUP_NAME_FILTERS, names)}
-
-
 class DescribeInstancesRequest(InstanceIds, frozen=True, rename="pascal"):
     filters: tuple[Filter, ...] = ()
     max_results: int | None = None
@@ -136,7 +47,7 @@ async def describe_instances(call: Call, request: DescribeInstancesRequest) -> d
     check_page(request.max_results, request.instance_ids)
 
     def read(reader: Reader) -> dict[str, Any]:
-        instances, token = _select(reader, call, request, FILTERS if not _names_groups(request.filters) else _filters(reader))
+        instances, token = _select(reader, call, request, instance_filters(reader, request.filters))
         reservations: dict[str, dict[str, Any]] = {}
         for instance in instances:
             reservation = reservations.get(instance.reservation_id)
@@ -151,10 +62,6 @@ async def describe_instances(call: Call, request: DescribeInstancesRequest) -> d
         return listing("Reservations", list(reservations.values()), token)
 
     return call.store.read(read)
-
-
-def _names_groups(filters: Sequence[Filter]) -> bool:
-    return any(filter.name in _GROUP_NAME_FILTERS for filter in filters)
 
 
 def _select(
@@ -196,11 +103,26 @@ def _named(reader: Reader, call: Call, ids: Sequence[str]) -> list[Instance]:
 
 STATUS_FILTERS: Filters[Instance] = {
     "availability-zone": lambda i: i.zone,
-    "event.code": lambda i: None,
+    "availability-zone-id": lambda i: zone_id(i.zone),
+    "application-status.status": lambda i: None,
+    "attached-ebs-status.status": lambda i: "ok" if state_name(i) == "running" else "not-applicable",
+    **dict.fromkeys(
+        (
+            "event.code",
+            "event.description",
+            "event.instance-event-id",
+            "event.not-after",
+            "event.not-before",
+            "event.not-before-deadline",
+            "operator.principal",
+        ),
+        lambda i: None,
+    ),
     "instance-state-code": lambda i: STATE_CODES[state_name(i)],
     "instance-state-name": state_name,
     "instance-status.reachability": lambda i: _reachability(i)[1],
     "instance-status.status": lambda i: _reachability(i)[0],
+    "operator.managed": lambda i: False,
     "system-status.reachability": lambda i: "passed" if state_name(i) == "running" else None,
     "system-status.status": lambda i: "ok" if state_name(i) == "running" else "not-applicable",
 }

@@ -14,7 +14,8 @@ import msgspec
 
 from alto.api.accounts import default_vpc
 from alto.api.call import Call, Operation
-from alto.api.ec2.ids import check_id, is_own, owned
+from alto.api.ec2.ids import is_own, owned
+from alto.api.ec2.images import find_image
 from alto.api.ec2.shapes import show_reservation
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.model.accounts import ClientToken
@@ -329,19 +330,6 @@ def check_user_data(text: str | None) -> None:
 
 def check_shutdown_behaviour(value: str) -> None:
     _one_of("InstanceInitiatedShutdownBehavior", value, ("stop", "terminate"))
-
-
-def find_image(reader: Reader, call: Call, id: str) -> Image:
-    """An image that the caller may launch."""
-    check_id(Image.KIND, id)
-    image = reader.find(Image, id)
-    if (
-        image is None
-        or not (image.public or image.account == call.account)
-        or (image.region is not None and image.region != call.region)
-    ):
-        raise NotFound(Image.KIND, id)
-    return image
 
 
 def _find_key(reader: Reader, call: Call, name: str | None) -> KeyPair | None:

@@ -2,25 +2,35 @@
 
 from alto.api.call import Operations
 from alto.api.ec2 import (
+    images,
     instance_attributes,
+    instance_options,
+    instance_types,
     instances,
+    interfaces,
     keypairs,
     launches,
     regions,
     security_group_rules,
     security_groups,
     tags,
+    volumes,
     vpcs,
 )
 
 OPERATIONS: Operations = {
+    **images.OPERATIONS,
+    **instance_types.OPERATIONS,
     **instance_attributes.OPERATIONS,
+    **instance_options.OPERATIONS,
     **instances.OPERATIONS,
+    **interfaces.OPERATIONS,
     **keypairs.OPERATIONS,
     **launches.OPERATIONS,
     **regions.OPERATIONS,
     **security_group_rules.OPERATIONS,
     **security_groups.OPERATIONS,
     **tags.OPERATIONS,
+    **volumes.OPERATIONS,
     **vpcs.OPERATIONS,
 }

@@ -1,0 +1,186 @@
+"""DescribeInstances' filters, all that are documented.
+
+What an instance's own record answers is in one table; names of groups and tags of interfaces are other records', and are
+only looked up when a request asks for them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from alto.api.ec2.filters import Filter, Filters, Values
+from alto.api.ec2.regions import zone_id
+from alto.api.ec2.shapes import group_names, public_dns
+from alto.api.wire.xml import timestamp
+from alto.model.instances import Instance
+from alto.model.networks import NetworkInterface
+from alto.plan.instances import STATE_CODES, state_name
+from alto.store.store import Reader
+
+_OWN: Filters[Instance] = {
+    "affinity": lambda i: "default",
+    "architecture": lambda i: "x86_64",
+    "availability-zone": lambda i: i.zone,
+    "availability-zone-id": lambda i: zone_id(i.zone),
+    "block-device-mapping.attach-time": lambda i: timestamp(i.created_at),
+    "block-device-mapping.delete-on-termination": lambda i: i.root.delete_on_termination,
+    "block-device-mapping.device-name": lambda i: "/dev/vda",
+    "block-device-mapping.status": lambda i: "attached",
+    "block-device-mapping.volume-id": lambda i: i.root.volume_id,
+    "boot-mode": lambda i: "legacy-bios",
+    "capacity-reservation-specification.capacity-reservation-preference": lambda i: "open",
+    "client-token": lambda i: i.client_token,
+    "current-instance-boot-mode": lambda i: "legacy-bios",
+    "dns-name": lambda i: i.nic.public_ip,
+    "ebs-optimized": lambda i: i.ebs_optimized,
+    "ena-support": lambda i: True,
+    "enclave-options.enabled": lambda i: False,
+    "group-id": lambda i: i.nic.group_ids,
+    "hibernation-options.configured": lambda i: False,
+    "hypervisor": lambda i: "xen",
+    "image-id": lambda i: i.image_id,
+    "instance-id": lambda i: i.id,
+    "instance-state-code": lambda i: STATE_CODES[state_name(i)],
+    "instance-state-name": state_name,
+    "instance-type": lambda i: i.instance_type,
+    "instance.group-id": lambda i: i.nic.group_ids,
+    "ip-address": lambda i: i.nic.public_ip,
+    "key-name": lambda i: i.key_name,
+    "launch-index": lambda i: i.launch_index,
+    "launch-time": lambda i: timestamp(i.launched_at),
+    "maintenance-options.auto-recovery": lambda i: "default",
+    "metadata-options.http-endpoint": lambda i: "enabled" if i.metadata.enabled else "disabled",
+    "metadata-options.http-protocol-ipv4": lambda i: "enabled",
+    "metadata-options.http-protocol-ipv6": lambda i: "disabled",
+    "metadata-options.http-put-response-hop-limit": lambda i: i.metadata.hop_limit,
+    "metadata-options.http-tokens": lambda i: "required" if i.metadata.tokens_required else "optional",
+    "metadata-options.instance-metadata-tags": lambda i: "enabled" if i.metadata.tags_enabled else "disabled",
+    "metadata-options.state": lambda i: "applied",
+    "monitoring-state": lambda i: "enabled" if i.monitoring else "disabled",
+    "network-interface.addresses.association.ip-owner-id": lambda i: "amazon" if i.nic.public_ip else None,
+    "network-interface.addresses.association.public-dns-name": lambda i: public_dns(i.region, i.nic.public_ip) or None,
+    "network-interface.addresses.association.public-ip": lambda i: i.nic.public_ip,
+    "network-interface.addresses.primary": lambda i: True,
+    "network-interface.addresses.private-dns-name": lambda i: i.hostname,
+    "network-interface.addresses.private-ip-address": lambda i: i.nic.private_ip,
+    "network-interface.association.ip-owner-id": lambda i: "amazon" if i.nic.public_ip else None,
+    "network-interface.association.public-dns-name": lambda i: public_dns(i.region, i.nic.public_ip) or None,
+    "network-interface.association.public-ip": lambda i: i.nic.public_ip,
+    "network-interface.attachment.attach-time": lambda i: timestamp(i.created_at),
+    "network-interface.attachment.attachment-id": lambda i: i.nic.attachment_id,
+    "network-interface.attachment.delete-on-termination": lambda i: True,
+    "network-interface.attachment.device-index": lambda i: 0,
+    "network-interface.attachment.instance-id": lambda i: i.id,
+    "network-interface.attachment.instance-owner-id": lambda i: i.account,
+    "network-interface.attachment.network-card-index": lambda i: 0,
+    "network-interface.attachment.status": lambda i: "attached",
+    "network-interface.availability-zone": lambda i: i.zone,
+    "network-interface.description": lambda i: "",
+    "network-interface.group-id": lambda i: i.nic.group_ids,
+    "network-interface.ipv6-native": lambda i: False,
+    "network-interface.mac-address": lambda i: i.nic.mac,
+    "network-interface.network-interface-id": lambda i: i.nic.interface_id,
+    "network-interface.operator.managed": lambda i: False,
+    "network-interface.owner-id": lambda i: i.account,
+    "network-interface.private-dns-name": lambda i: i.hostname,
+    "network-interface.private-ip-address": lambda i: i.nic.private_ip,
+    "network-interface.public-dns-name": lambda i: public_dns(i.region, i.nic.public_ip) or None,
+    "network-interface.requester-managed": lambda i: False,
+    "network-interface.source-dest-check": lambda i: i.source_dest_check,
+    "network-interface.status": lambda i: "in-use",
+    "network-interface.subnet-id": lambda i: i.nic.subnet_id,
+    "network-interface.vpc-id": lambda i: i.nic.vpc_id,
+    "operator.managed": lambda i: False,
+    "owner-id": lambda i: i.account,
+    "platform-details": lambda i: "Linux/UNIX",
+    "private-dns-name": lambda i: i.hostname,
+    "private-dns-name-options.enable-resource-name-dns-a-record": lambda i: False,
+    "private-dns-name-options.enable-resource-name-dns-aaaa-record": lambda i: False,
+    "private-dns-name-options.hostname-type": lambda i: "ip-name",
+    "private-ip-address": lambda i: i.nic.private_ip,
+    "reason": lambda i: i.reason.message if i.reason else None,
+    "reservation-id": lambda i: i.reservation_id,
+    "root-device-name": lambda i: "/dev/vda",
+    "root-device-type": lambda i: "ebs",
+    "source-dest-check": lambda i: i.source_dest_check,
+    "state-reason-code": lambda i: i.reason.code if i.reason else None,
+    "state-reason-message": lambda i: i.reason.message if i.reason else None,
+    "subnet-id": lambda i: i.nic.subnet_id,
+    "tenancy": lambda i: "default",
+    "usage-operation": lambda i: "RunInstances",
+    "usage-operation-update-time": lambda i: timestamp(i.created_at),
+    "virtualization-type": lambda i: "hvm",
+    "vpc-id": lambda i: i.nic.vpc_id,
+    # Documented, and no instance here has any.
+    **dict.fromkeys(
+        (
+            "capacity-reservation-id",
+            "capacity-reservation-specification.capacity-reservation-target.capacity-reservation-id",
+            "capacity-reservation-specification.capacity-reservation-target.capacity-reservation-resource-group-arn",
+            "host-id",
+            "iam-instance-profile.arn",
+            "iam-instance-profile.id",
+            "iam-instance-profile.name",
+            "instance-lifecycle",
+            "ipv6-address",
+            "kernel-id",
+            "network-interface.addresses.association.allocation-id",
+            "network-interface.addresses.association.association-id",
+            "network-interface.addresses.association.carrier-ip",
+            "network-interface.addresses.association.customer-owned-ip",
+            "network-interface.association.allocation-id",
+            "network-interface.association.association-id",
+            "network-interface.association.carrier-ip",
+            "network-interface.association.customer-owned-ip",
+            "network-interface.deny-all-igw-traffic",
+            "network-interface.ipv4-prefixes.ipv4-prefix",
+            "network-interface.ipv6-address",
+            "network-interface.ipv6-addresses.ipv6-address",
+            "network-interface.ipv6-addresses.is-primary-ipv6",
+            "network-interface.ipv6-prefixes.ipv6-prefix",
+            "network-interface.operator.principal",
+            "network-interface.outpost-arn",
+            "network-interface.requester-id",
+            "network-performance-options.bandwidth-weighting",
+            "operator.principal",
+            "outpost-arn",
+            "placement-group-name",
+            "placement-partition-number",
+            "platform",
+            "product-code",
+            "product-code.type",
+            "ramdisk-id",
+            "requester-id",
+            "spot-instance-request-id",
+            "tpm-support",
+        ),
+        lambda i: None,
+    ),
+}
+
+
+def instance_filters(reader: Reader, filters: Sequence[Filter]) -> Filters[Instance]:
+    """The table that these filters need."""
+    asked = {filter.name or "" for filter in filters}
+    joined: dict[str, Callable[[Instance], Values]] = {}
+    for name in asked & _GROUP_NAMES:
+        joined[name] = lambda i: [group["GroupName"] for group in group_names(reader, i.nic.group_ids)]
+    for name in asked:
+        if name.startswith(_INTERFACE_TAG) and len(name) > len(_INTERFACE_TAG):
+            joined[name] = _tag_of_interface(reader, name.removeprefix(_INTERFACE_TAG))
+    if "network-interface.tag-key" in asked:
+        joined["network-interface.tag-key"] = lambda i: _interface_tags(reader, i).keys()
+    if "network-interface.tag-value" in asked:
+        joined["network-interface.tag-value"] = lambda i: _interface_tags(reader, i).values()
+    return {**_OWN, **joined} if joined else _OWN
+
+
+_GROUP_NAMES = {"group-name", "instance.group-name", "network-interface.group-name"}
+_INTERFACE_TAG = "network-interface.tag:"
+
+
+def _tag_of_interface(reader: Reader, key: str) -> Callable[[Instance], Values]:
+    return lambda i: _interface_tags(reader, i).get(key)
+
+
+def _interface_tags(reader: Reader, instance: Instance) -> Mapping[str, str]:
+    interface = reader.find(NetworkInterface, instance.nic.interface_id)
+    return interface.tags if interface is not None else {}

@@ -1,0 +1,149 @@
+"""Goal: images are seen by whom they should be, and registered only by whom they may be. Method: whole calls; a qcow2 header
+written by hand after QEMU's docs/interop/qcow2.txt."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from alto.model.images import Image
+from tests.api.cloud import NOW, Cloud, Tenant
+
+TINY = Image(
+    id="ami-0a170000000000001",
+    account="100000000000",
+    region=None,
+    name="alto/tiny",
+    public=True,
+    source="tiny",
+    size_gib=1,
+    created_at=NOW,
+)
+
+
+def qcow2(path: Path, *, size: int = 3 << 30, backing_at: int = 0) -> Path:
+    path.write_bytes(
+        struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 3, backing_at, 0, 16, size, 0, 1, 65536, 65536, 1, 0, 0).ljust(512)
+    )
+    return path
+
+
+def ids(tenant: Tenant, **parameters: object) -> list[str]:
+    return [image["ImageId"] for image in tenant("DescribeImages", **parameters)["Images"]]
+
+
+def test_altos_own_image_is_there_for_everybody_everywhere(cloud: Cloud, tenant: Tenant) -> None:
+    cloud.put(TINY)
+    for region in ("us-east-1", "eu-central-1"):
+        (image,) = tenant.in_region(region)("DescribeImages", Owners=["amazon"])["Images"]
+        assert image["ImageId"] == TINY.id
+        assert (image["State"], image["Public"], image["Architecture"], image["ImageType"]) == (
+            "available",
+            True,
+            "x86_64",
+            "machine",
+        )
+        assert image["OwnerId"] == "100000000000"
+        assert image["ImageLocation"] == "amazon/alto/tiny"
+        # Terraform: "finding Root Device Name for AMI" fails without these.
+        assert image["RootDeviceName"] == image["BlockDeviceMappings"][0]["DeviceName"] == "/dev/vda"
+        assert image["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 1
+        assert image["CreationDate"].endswith(".000Z")
+
+
+def test_owners_users_ids_and_filters(cloud: Cloud, tenant: Tenant, tmp_path: Path, operator: Tenant) -> None:
+    cloud.put(TINY)
+    own = operator("RegisterImage", Name="mine", ImageLocation=f"file://{qcow2(tmp_path / 'a.qcow2')}")["ImageId"]
+    assert ids(operator, Owners=["self"]) == [own]
+    assert ids(operator, Owners=[operator.account.id]) == [own]
+    assert ids(operator, Owners=["amazon", "self"]) == sorted([own, TINY.id])
+    assert ids(operator, Owners=["aws-marketplace"]) == []
+    assert ids(operator, ExecutableUsers=["all"]) == [TINY.id]
+    assert ids(operator, ExecutableUsers=["self"]) == []
+    assert ids(operator, ImageIds=[own]) == [own]
+    assert ids(operator, Filters=[{"Name": "name", "Values": ["alto/*"]}]) == [TINY.id]
+    assert ids(operator, Filters=[{"Name": "is-public", "Values": ["false"]}]) == [own]
+    assert ids(tenant) == [TINY.id]
+    assert tenant.refused("DescribeImages", ImageIds=[own]) == "InvalidAMIID.NotFound"
+    assert tenant.refused("DescribeImages", ImageIds=["ami-00000000"]) == "InvalidAMIID.NotFound"
+    assert tenant.refused("DescribeImages", ImageIds=["tiny"]) == "InvalidAMIID.Malformed"
+    assert operator.in_region("eu-central-1").refused("DescribeImages", ImageIds=[own]) == "InvalidAMIID.NotFound"
+
+
+def test_registering_a_file(operator: Tenant, tmp_path: Path) -> None:
+    path = qcow2(tmp_path / "debian.qcow2", size=(2 << 30) + 1)
+    specification = [{"ResourceType": "image", "Tags": [{"Key": "os", "Value": "debian"}]}]
+    id = operator(
+        "RegisterImage",
+        Name="Debian 12 [test]",
+        Description="d",
+        ImageLocation=f"file://{path}",
+        Architecture="x86_64",
+        RootDeviceName="/dev/vda",
+        VirtualizationType="hvm",
+        TagSpecifications=specification,
+    )["ImageId"]
+    (image,) = operator("DescribeImages", ImageIds=[id])["Images"]
+    assert image["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 3  # rounded up to whole GiB
+    assert (image["Name"], image["Description"], image["Public"]) == ("Debian 12 [test]", "d", False)
+    assert image["Tags"] == [{"Key": "os", "Value": "debian"}]
+    again = operator.refused("RegisterImage", Name="Debian 12 [test]", ImageLocation=f"file://{path}")
+    assert again == "InvalidAMIName.Duplicate"
+
+
+def test_a_tenant_may_name_no_file_of_the_server(tenant: Tenant, tmp_path: Path) -> None:
+    path = qcow2(tmp_path / "a.qcow2")
+    assert tenant.refused("RegisterImage", Name="mine", ImageLocation=f"file://{path}") == "UnauthorizedOperation"
+    # Nor learn which files there are: the answer is the same for one that is not there.
+    assert tenant.refused("RegisterImage", Name="mine", ImageLocation="file:///nowhere.qcow2") == "UnauthorizedOperation"
+    assert tenant.refused("RegisterImage", Name="mine", ImageLocation="bucket/manifest.xml") == "UnsupportedOperation"
+
+
+@pytest.mark.parametrize("damage", ["no file", "another format", "a backing file", "no size", "relative"])
+def test_what_is_no_image_is_refused(operator: Tenant, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.qcow2"
+    if damage == "another format":
+        path.write_bytes(b"\x7fELF" + b"\0" * 1000)
+    elif damage == "a backing file":  # would make QEMU read the host's own files
+        qcow2(path, backing_at=104)
+    elif damage == "no size":
+        qcow2(path, size=0)
+    elif damage == "relative":
+        path = Path(f"{qcow2(path).parent}/../{tmp_path.name}/a.qcow2")
+    assert operator.refused("RegisterImage", Name="mine", ImageLocation=f"file://{path}") == "InvalidParameterValue"
+    assert operator("DescribeImages", Owners=["self"])["Images"] == []
+
+
+@pytest.mark.parametrize("name", ["n" * 129, "a;b c"])
+def test_names_of_images(operator: Tenant, tmp_path: Path, name: str) -> None:
+    location = f"file://{qcow2(tmp_path / 'a.qcow2')}"
+    assert operator.refused("RegisterImage", Name=name, ImageLocation=location) == "InvalidAMIName.Malformed"
+    assert operator.refused("RegisterImage", Name="good", ImageLocation=location, Architecture="arm64") == (
+        "InvalidParameterValue"
+    )
+
+
+def test_deregistering(cloud: Cloud, operator: Tenant, tenant: Tenant, tmp_path: Path) -> None:
+    cloud.put(TINY)
+    id = operator("RegisterImage", Name="mine", ImageLocation=f"file://{qcow2(tmp_path / 'a.qcow2')}")["ImageId"]
+    assert tenant.refused("DeregisterImage", ImageId=id) == "InvalidAMIID.NotFound"
+    assert tenant.refused("DeregisterImage", ImageId=TINY.id) == "AuthFailure"
+    assert operator("DeregisterImage", ImageId=id)["Return"] is True
+    assert operator.refused("DescribeImages", ImageIds=[id]) == "InvalidAMIID.NotFound"
+    assert operator.refused("DeregisterImage", ImageId=id) == "InvalidAMIID.NotFound"
+
+
+def test_making_an_image_public_and_private_again(operator: Tenant, tenant: Tenant, tmp_path: Path) -> None:
+    id = operator("RegisterImage", Name="mine", ImageLocation=f"file://{qcow2(tmp_path / 'a.qcow2')}")["ImageId"]
+    assert ids(tenant) == []
+    operator("ModifyImageAttribute", ImageId=id, LaunchPermission={"Add": [{"Group": "all"}]})
+    assert ids(tenant) == [id]
+    assert operator("DescribeImageAttribute", ImageId=id, Attribute="launchPermission")["LaunchPermissions"] == [
+        {"Group": "all"}
+    ]
+    assert tenant.refused("ModifyImageAttribute", ImageId=id, Description={"Value": "hacked"}) == "AuthFailure"
+    operator("ModifyImageAttribute", ImageId=id, Attribute="launchPermission", OperationType="remove", UserGroups=["all"])
+    assert ids(tenant) == []
+    operator("ModifyImageAttribute", ImageId=id, Description={"Value": "new"})
+    described = operator("DescribeImageAttribute", ImageId=id, Attribute="description")
+    assert described["Description"] == {"Value": "new"}
