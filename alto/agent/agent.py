@@ -102,6 +102,7 @@ class Agent:
         self._vpc_locks: dict[str, asyncio.Lock] = {}
         # What the server has yet to hear.
         self._news = asyncio.Event()
+        self._reports = 0
         self._unsent: dict[str, Report] = {}
         self._said: dict[str, tuple[int, int, Phase, bool]] = {}
         self._balancer_reports: dict[str, BalancerReport] = {}
@@ -253,7 +254,9 @@ class Agent:
         instances, self._unsent = self._unsent, {}
         balancers = tuple(report for _, report in sorted(self._balancer_reports.items()))
         self._balancer_reports.clear()
+        self._reports += 1
         reports = Reports(
+            number=self._reports,
             instances=tuple(report for _, report in sorted(instances.items())),
             balancers=balancers,
             quarantined=self._quarantined,

@@ -56,6 +56,10 @@ class Assignments(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reports(msgspec.Struct, frozen=True, kw_only=True):
+    """`number` grows with each one that an agent sends in a session: what has no order of its own (a balancer's health)
+    is believed only from a later one than before."""
+
+    number: int
     instances: tuple[Report, ...] = ()
     balancers: tuple[BalancerReport, ...] = ()
     quarantined: tuple[str, ...] = ()  # machines found here that nobody assigned

@@ -299,6 +299,8 @@ class SqliteStore:
             await self._pause()
             if self._run([job]):
                 self._committed([job], _commit(self._writer))
+            if job.error is not None:
+                job.future.exception()  # a caller that is cancelled in the pause never asks for it
             await self._pause()
         return cast(T, await job.future)
 

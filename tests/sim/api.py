@@ -18,6 +18,7 @@ from alto.api.call import Call, Operations, Settings
 from alto.api.ec2.instances import OPERATIONS as INSTANCES
 from alto.api.ec2.launches import OPERATIONS as LAUNCHES
 from alto.api.ec2.tags import OPERATIONS as TAGS
+from alto.api.wire.xml import plain
 from alto.kit.world import World
 from alto.model.balancers import AutoScalingGroup, LaunchSpec, LoadBalancer
 from alto.model.images import Image
@@ -80,7 +81,8 @@ class SimApi:
             store=self._store,
             settings=SETTINGS,
         )
-        return await operation.run(call, msgspec.convert(parameters, operation.request))
+        answer: dict[str, Any] = plain(await operation.run(call, msgspec.convert(parameters, operation.request)))
+        return answer
 
     async def _create(self, account: str, p: Mapping[str, Any]) -> dict[str, Any]:
         now, name = self._world.clock.now(), p["Name"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from alto.model.instances import Phase
-from alto.plan.audit import Violation
+from alto.plan.audit import State, Violation
 from tests.sim.check import Violated
 from tests.sim.cloud import SimCloud, route_logs
 from tests.sim.faults import Faults
@@ -96,15 +96,25 @@ async def _until(cloud: SimCloud, when: str, wrong: Callable[[], list[str]]) -> 
 async def _stay_quiet(cloud: SimCloud) -> None:
     """A settled cloud writes nothing and stays right."""
     await asyncio.sleep(30.0)
-    before = cloud.database.connection.total_changes()
+    before = cloud.checker.state()
     await asyncio.sleep(QUIET_S)
-    written = cloud.database.connection.total_changes() - before
+    after = cloud.checker.state()
     # A group without room for its members asks again and again.
-    if written and not any(group.waiting_because for group in cloud.checker.state().groups):
-        raise Violated(f"a settled cloud still wrote {written} rows in {QUIET_S:g} s")
+    if after != before and not any(group.waiting_because for group in after.groups):
+        raise Violated(f"a settled cloud still wrote in {QUIET_S:g} s: {_differences(before, after)[:5]}")
     wrong = cloud.checker.settled()
     if wrong:
         raise Violated("a settled cloud went wrong by itself: " + "; ".join(_sentence(one) for one in wrong[:5]))
+
+
+def _differences(before: State, after: State) -> list[str]:
+    old = {row for name in State.__struct_fields__ for row in _named(before, name)}
+    new = {row for name in State.__struct_fields__ for row in _named(after, name)}
+    return sorted(id for id, _ in old ^ new)
+
+
+def _named(state: State, name: str) -> list[tuple[str, int]]:
+    return [(row.id, row.version) for row in getattr(state, name)]
 
 
 def _unheard(cloud: SimCloud) -> list[str]:

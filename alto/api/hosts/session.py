@@ -52,6 +52,7 @@ class _Session:
         self.dirty_networks = False
         self.dirty_balancers = False
         self.asks: list[Ask] = []
+        self.heard_report = 0  # the greatest number
         self.wake = asyncio.Event()
 
 
@@ -167,7 +168,15 @@ class HostSessions:
             return
         if reports.quarantined:
             log.warning("machines that nobody assigned", host=mine.host_id, machines=reports.quarantined)
-        await self._store.write(lambda tx: _take_reports(tx, mine.host_id, reports))
+
+        def body(tx: Tx) -> None:
+            # Asked here, not before: while this one waited for the writer, a later one may have come, or a new session.
+            self._session(session)
+            late = reports.number <= mine.heard_report
+            mine.heard_report = max(mine.heard_report, reports.number)
+            _take_reports(tx, mine.host_id, replace(reports, balancers=()) if late else reports)
+
+        await self._store.write(body)
 
     async def answer(self, session: str, ask: str, data: bytes | None) -> None:
         self._session(session)
