@@ -108,6 +108,7 @@ class Agent:
         self._balancer_reports: dict[str, BalancerReport] = {}
         self._balancers_said: dict[str, tuple[str | None, BalancerReport]] = {}
         self.status = AgentStatus()
+        self.joined = asyncio.Event()  # the server has taken this host once
 
     async def run(self) -> None:
         """Until cancelled. Everything found on the host is adopted before the server is asked for anything."""
@@ -167,6 +168,7 @@ class Agent:
         self._said.clear()  # a new session hears everything again
         self._session = session
         self.status.connected = True
+        self.joined.set()
         for manifest in self._manifests.all():
             self._poke(manifest.machine.id)
         self._news.set()

@@ -19,7 +19,8 @@ import structlog
 from alto.api.call import Settings
 from alto.api.wire.models import Models
 from alto.daemons.hosts import LocalPlaces, local_agent, local_drivers, simulated_agents
-from alto.daemons.server import Operator, Server, first_start, serve_http
+from alto.daemons.server import TINY_SOURCE, Operator, Server, first_start, serve_http
+from alto.drivers.image.images import LocalImages
 from alto.kit.world import World, real_world
 from alto.model.errors import AltoError
 from alto.store.sqlite import SqliteStore
@@ -67,7 +68,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     pool: str
     simulate: int
-    nat: bool | None
+    nat: bool
+    prepare: bool
     down: bool
     keep_data: bool
 
@@ -78,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.down:
             asyncio.run(down(options))
+            return 0
+        if options.prepare:
+            asyncio.run(prepare(options))
             return 0
         return _run(options)
     except AltoError as error:
@@ -93,7 +98,10 @@ def parse(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--region", default=REGIONS[0], choices=REGIONS, help="the default region")
     parser.add_argument("--pool", default="127.64.0.0/16", help="public addresses")
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead of this machine")
-    parser.add_argument("--nat", action=argparse.BooleanOptionalAction, help="outbound NAT (default: when there is a network)")
+    parser.add_argument(
+        "--nat", action=argparse.BooleanOptionalAction, default=True, help="let guests out where this machine has a way"
+    )
+    parser.add_argument("--prepare", action="store_true", help="only build the images that a cloud begins with")
     parser.add_argument("--down", action="store_true", help="take this cloud away")
     parser.add_argument("--keep-data", action="store_true", help="with --down: keep records and disks")
     given = parser.parse_args(argv)
@@ -110,6 +118,7 @@ def parse(argv: Sequence[str] | None) -> Options:
         pool=given.pool,
         simulate=given.simulate,
         nat=given.nat,
+        prepare=given.prepare,
         down=given.down,
         keep_data=given.keep_data,
     )
@@ -142,6 +151,10 @@ async def up(world: World, options: Options) -> int:
     """Until SIGTERM or SIGINT; machines run on. Returns the exit code."""
     # HAProxy and QEMU drop root and must still pass; what is secret is 0600 itself.
     world.files.make_dirs(options.state, mode=0o711)
+    database = options.state / "alto.db"
+    if not world.files.exists(database):
+        # SQLite would make it readable for everybody; it holds secrets.
+        world.files.write(database, b"", mode=0o600)
     identity = _identity(world, options.state)
     stop = asyncio.Event()
     failed: list[BaseException] = []
@@ -154,7 +167,7 @@ async def up(world: World, options: Options) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    store = await SqliteStore.open(options.state / "alto.db", failed=store_failed)
+    store = await SqliteStore.open(database, failed=store_failed)
     try:
         settings = Settings(
             cloud_id=identity.cloud_id,
@@ -169,20 +182,40 @@ async def up(world: World, options: Options) -> int:
             drivers = None
         else:
             places = LocalPlaces(state=options.state, cache=options.cache)
+            world.files.make_dirs(places.host, mode=0o711)
             drivers = local_drivers(world, places, cloud_id=identity.cloud_id, pool=options.pool, nat=options.nat)
             agents = [
                 local_agent(world, drivers, places, server.sessions, cloud_id=identity.cloud_id, host_id=identity.host_id)
             ]
         sock = _listen(options)
 
-        def announce() -> None:
+        answering = asyncio.Event()
+
+        async def announce() -> None:
+            """Ready is: the API answers and its hosts take instances. The first time, images are built before that."""
+            await answering.wait()
+            if drivers is not None:
+                try:
+                    await drivers.images.fetch(TINY_SOURCE)
+                except AltoError as error:
+                    # Other images may do; a launch of this one tries again.
+                    log.error("the tiny image is not ready", error=str(error), cause=str(error.__cause__ or ""))
+            try:
+                async with asyncio.timeout(JOIN_TIMEOUT_S):
+                    for agent in agents:
+                        await agent.joined.wait()
+            except TimeoutError:
+                log.error(
+                    "a host does not join", problems=[one.status.last_error for one in agents if not one.status.connected]
+                )
             _write_cloud(world, options, identity, operator, sock.getsockname()[1])
             log.info("ready", endpoint=f"http://{options.listen}:{sock.getsockname()[1]}", hosts=len(agents))
 
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(server.run(), name="server"),
-                tasks.create_task(serve_http(world, server.gateway, sock, announce), name="http"),
+                tasks.create_task(serve_http(world, server.gateway, sock, answering.set), name="http"),
+                tasks.create_task(announce(), name="announce"),
                 *(tasks.create_task(agent.run(), name="agent") for agent in agents),
             ]
             await stop.wait()
@@ -243,6 +276,13 @@ def _write_cloud(world: World, options: Options, identity: Identity, operator: O
     world.files.write(options.state / "cloud.json", msgspec.json.encode(body))
 
 
+async def prepare(options: Options) -> None:
+    """The images that a cloud begins with are in the cache; needs the package mirror only when they are not."""
+    world = real_world()
+    await LocalImages(world, options.cache).fetch(TINY_SOURCE)
+    log.info("images are ready", cache=str(options.cache))
+
+
 async def down(options: Options) -> None:
     """Nothing of this cloud is left on this machine: no process, no namespace, no rule; no file, unless data is kept."""
     world = real_world()
@@ -271,6 +311,7 @@ async def down(options: Options) -> None:
 
 
 STOP_TIMEOUT_S = 10.0
+JOIN_TIMEOUT_S = 180.0
 
 
 async def _stop_server(world: World, state: Path) -> None:

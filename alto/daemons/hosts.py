@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -9,13 +10,17 @@ import msgspec
 from alto.agent.agent import Agent, Drivers
 from alto.agent.manifests import Manifests
 from alto.drivers.balancer.fake import FakeBalancer
+from alto.drivers.balancer.haproxy.balancer import HaproxyBalancer
 from alto.drivers.compute.fake import FakeCompute
+from alto.drivers.compute.qemu.compute import QemuCompute
 from alto.drivers.image.fake import FakeImages
+from alto.drivers.image.images import LocalImages
 from alto.drivers.network.fake import FakeNetwork
+from alto.drivers.network.vpc import VpcNetworks
 from alto.kit.memory_files import MemoryFiles
 from alto.kit.world import World
-from alto.model.errors import Impossible
 from alto.model.sessions import ServerLink
+from alto.plan import firewall
 
 # A simulated host is a large server, so that a few of them hold thousands of instances.
 SIMULATED_VCPUS = 128
@@ -33,9 +38,16 @@ class LocalPlaces(msgspec.Struct, frozen=True, kw_only=True):
         return self.state / "host"
 
 
-def local_drivers(world: World, places: LocalPlaces, *, cloud_id: str, pool: str, nat: bool | None) -> Drivers:
+def local_drivers(world: World, places: LocalPlaces, *, cloud_id: str, pool: str, nat: bool) -> Drivers:
     """QEMU, namespaces and HAProxy on this machine. Needs root."""
-    raise Impossible("This machine cannot run instances yet: use --simulate N")
+    network = VpcNetworks(world, places.host / "network", cloud_id=cloud_id, rules=firewall, pool=pool, nat=nat)
+    images = LocalImages(world, places.cache)
+    return Drivers(
+        compute=QemuCompute(world, places.host / "machines", trial=partial(images.fetch, "tiny")),
+        images=images,
+        network=network,
+        balancer=HaproxyBalancer(world, folder=places.host / "balancer", netns_of=network.netns_of),
+    )
 
 
 def local_agent(

@@ -38,6 +38,7 @@ OPERATOR_NAME = "admin"
 TINY_IMAGE_ID = "ami-0a170000000000001"
 TINY_IMAGE_NAME = "alto/tiny-x86_64"
 TINY_IMAGE_GIB = 1
+TINY_SOURCE = "tiny"
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +102,7 @@ async def first_start(world: World, store: Store, settings: Settings) -> Operato
                     name=TINY_IMAGE_NAME,
                     description="Alto's tiny Linux: busybox, dropbear, a web server; boots in seconds",
                     public=True,
-                    source="tiny",
+                    source=TINY_SOURCE,
                     size_gib=TINY_IMAGE_GIB,
                     created_at=now,
                 )

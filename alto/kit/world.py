@@ -258,12 +258,22 @@ class RealProcesses:
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 30.0, netns: str | None = None
     ) -> Finished:
         command = ["ip", "netns", "exec", netns, *argv] if netns else list(argv)
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        # A file in memory, not a pipe: a command that ends before it read everything is no error of ours, and uvloop raises
+        # when one writes to a pipe that just closed.
+        source = os.memfd_create("stdin") if stdin else subprocess.DEVNULL
+        try:
+            if stdin:
+                os.write(source, stdin)
+                os.lseek(source, 0, os.SEEK_SET)
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        finally:
+            if stdin:
+                os.close(source)
         try:
             async with asyncio.timeout(timeout_s):
-                stdout, stderr = await process.communicate(stdin)
+                stdout, stderr = await process.communicate()
         except BaseException:
             if process.returncode is None:
                 process.kill()

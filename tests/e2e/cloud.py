@@ -40,7 +40,7 @@ class Cloud:
                 stderr=log,
                 start_new_session=True,
             )
-        until((self.state / "cloud.json").exists, "the cloud is ready", timeout_s=30, alive=self.check_alive)
+        until((self.state / "cloud.json").exists, "the cloud is ready", timeout_s=240, alive=self.check_alive)
 
     def check_alive(self) -> None:
         assert self._process is None or self._process.poll() is None, self.log()

@@ -4,19 +4,37 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.cloud import Cloud, leftovers
+from tests.e2e.cloud import ROOT, Cloud, leftovers
 
 CLONE_NEWNET = 0x40000000
 NEEDED = ("qemu-system-x86_64", "qemu-img", "dnsmasq", "nft", "haproxy", "ip", "mke2fs", "ssh")
 
 
 @pytest.fixture(scope="session")
-def own_network() -> None:
+def missing_tools() -> list[str]:
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    return [tool for tool in NEEDED if shutil.which(tool, path=path) is None]
+
+
+@pytest.fixture(scope="session")
+def image_cache(missing_tools: list[str]) -> Path:
+    """The tiny image, built once for all tests on a machine, while there still is a network to get packages from."""
+    folder = Path(os.environ.get("ALTO_TEST_CACHE", "/var/tmp/alto-test-images"))
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    if not missing_tools and os.geteuid() == 0:
+        command = [sys.executable, "-m", "alto.daemons.allinone", "--state", str(folder), "--cache", str(folder), "--prepare"]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def own_network(image_cache: Path) -> None:
     """This process is in a new network namespace with nothing but a loopback."""
     if os.geteuid() != 0:
         pytest.skip("needs root: run ./alto-test with sudo")
@@ -26,18 +44,9 @@ def own_network() -> None:
 
 
 @pytest.fixture(scope="session")
-def real_machine(own_network: None) -> None:
-    missing = [tool for tool in NEEDED if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}: ./alto-test installs them")
-
-
-@pytest.fixture(scope="session")
-def image_cache() -> Path:
-    """Images are built once for all tests on a machine; they are named by what they are made of."""
-    folder = Path(os.environ.get("ALTO_TEST_CACHE", "/var/tmp/alto-test-images"))
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    return folder
+def real_machine(own_network: None, missing_tools: list[str]) -> None:
+    if missing_tools:
+        pytest.skip(f"needs {', '.join(missing_tools)}: ./alto-test installs them")
 
 
 @pytest.fixture(scope="module")
