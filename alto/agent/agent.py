@@ -34,6 +34,8 @@ POLL_S = 10.0  # how long one question for assignments waits
 SWEEP_S = 5.0  # how often the whole host is looked at, change or not
 HEALTH_S = 0.5  # how often balancers are asked for their targets' health, while there are any
 PROBE_S = 1.0  # how often guests that have not answered yet are tried
+# Between two reports, so that under load one carries many machines; news that comes alone goes out at once.
+GATHER_S = 0.02
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 15.0
 STOP_GRACE_S = 30.0  # how long a guest may take to power itself off, as EC2 gives it some time too
@@ -273,6 +275,7 @@ class Agent:
                 self._balancer_reports.setdefault(report.id, report)
             self._news.set()
             raise
+        await self._world.clock.sleep(GATHER_S)
 
     def _say(self, report: Report) -> None:
         word = (report.epoch, report.incarnation, report.phase, report.guest_reached)

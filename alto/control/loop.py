@@ -17,6 +17,8 @@ from alto.store.store import Store
 
 log = structlog.get_logger()
 
+# Between two passes, so that under load one pass serves many changes; a change that comes alone is served at once.
+GATHER_S = 0.02
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 10.0
 
@@ -62,6 +64,7 @@ async def keep_reconciling(reconciler: Reconciler, store: Store, clock: Clock, s
             pause_s = PAUSE_FIRST_S
             status.passes += 1
             status.last_pass_at = clock.now()
+            await clock.sleep(GATHER_S)
             await watch.changed(timeout_s=reconciler.sweep_s if again_s is None else min(again_s, reconciler.sweep_s))
     finally:
         watch.close()

@@ -242,6 +242,7 @@ class SqliteStore:
         self._idle = asyncio.Event()
         self._idle.set()
         self._in_body = False
+        self._committing = False  # the writing connection is not ours but the committing thread's
         self._closed = False
         self._broken: Unavailable | None = None
         self._version = self._reserved = _as_int(get_meta(writer, "versions_reserved"))
@@ -262,15 +263,13 @@ class SqliteStore:
             undo.callback(owner.close)
             writer = apsw.Connection(str(path))
             undo.callback(writer.close)
-            writer.set_busy_timeout(BUSY_TIMEOUT_MS)
+            _settle(writer)
             writer.execute("PRAGMA journal_mode = WAL").fetchall()
             writer.execute("PRAGMA synchronous = FULL")
-            writer.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             migrate(writer, kinds, path=path)
             reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
             undo.callback(reader.close)
-            reader.set_busy_timeout(BUSY_TIMEOUT_MS)
-            reader.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            _settle(reader)
             store = cls(writer, reader, kinds, failed=failed, pause=None, path=path, owner=owner)
             undo.pop_all()
         return store
@@ -281,6 +280,9 @@ class SqliteStore:
     ) -> "SqliteStore":
         """The same without threads, for the simulator: each write awaits `pause` before and after its transaction. To crash,
         drop it and make another on the same disk: a transaction never spans an await, so it is there or it is not."""
+        if disk.connection.in_transaction:
+            disk.connection.execute("ROLLBACK")  # a view that the store which crashed still held
+        _settle(disk.connection)
         migrate(disk.connection, kinds, path=None)
 
         def failed(error: BaseException) -> None:
@@ -307,17 +309,20 @@ class SqliteStore:
     def read(self, body: Callable[[Reader], T]) -> T:
         if self._in_body:
             raise RuntimeError("read inside a transaction would see another state: use its own tx")
-        view = _View(self._reader, self._kinds)
+        # The writing connection has its pages in memory; the other one forgets them at each commit, and serves while that
+        # waits for the disk.
+        connection = self._reader if self._committing else self._writer
+        view = _View(connection, self._kinds)
         try:
-            self._reader.execute("BEGIN")
-            try:
-                return _not_a_coroutine(body(view))
-            finally:
-                self._reader.execute("COMMIT")
+            self._begin(connection)
+            return _not_a_coroutine(body(view))
         except apsw.Error as error:
             raise _unavailable(error) from error
         finally:
             view.end()
+            if self._committing:
+                # A view that is kept would keep the log from being emptied into the file.
+                connection.execute("COMMIT")
 
     def watch(self, *kinds: type[Record]) -> Watch:
         watch = ChangeSet([kind.KIND for kind in kinds], lambda watch: self._watches.pop(watch, None))
@@ -375,7 +380,7 @@ class SqliteStore:
             return self._abandon(jobs, self._broken)
         alone = len(jobs) == 1  # what a single body changed is undone with the whole transaction
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
+            self._begin(self._writer)
             self._reserve_versions()
             for job in jobs:
                 if not alone:
@@ -386,6 +391,7 @@ class SqliteStore:
                         self._writer.execute("ROLLBACK TO body")
                     self._writer.execute("RELEASE body")
             if any(job.changes for job in jobs):
+                self._committing = True
                 return True
             self._writer.execute("ROLLBACK")
             self._reserving = 0
@@ -394,6 +400,13 @@ class SqliteStore:
         for job in jobs:
             job.tell()
         return False
+
+    @staticmethod
+    def _begin(connection: apsw.Connection) -> None:
+        """One view, or one write, begins. Deferred, so that reads and the next group share it: nobody else writes, so
+        there is no race to lose when the first change makes it a writing one."""
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
 
     def _run_body(self, job: _Job) -> None:
         tx = _Transaction(self._writer, self._kinds, self._next_version, job.changes)
@@ -426,6 +439,7 @@ class SqliteStore:
         return False
 
     def _committed(self, jobs: list[_Job], error: BaseException | None) -> None:
+        self._committing = False
         if error is not None:
             self._abandon(jobs, error)
             return
@@ -474,6 +488,14 @@ class _Committer:
                 self._loop.call_soon_threadsafe(done, error)
             except RuntimeError:
                 return  # the loop is closed: nobody is left to tell
+
+
+def _settle(connection: apsw.Connection) -> None:
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    # Plans must not depend on what is bound to a statement: SQLite would plan it anew for each value, at four times the cost.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
 def _commit(connection: apsw.Connection) -> BaseException | None:

@@ -32,6 +32,8 @@ SILENT_S = 30.0
 RESYNC_S = 60.0
 # Processors are given out many times over (most instances idle), memory half as often again (guests share and seldom fill
 # theirs); both as Nova does by default, with more processors because small hosts are the rule here.
+# Between two rounds, so that under load one assignment carries many changes; one that comes alone goes out at once.
+GATHER_S = 0.02
 CPU_OVERCOMMIT = 32.0
 MEMORY_OVERCOMMIT = 1.5
 
@@ -74,6 +76,7 @@ class HostSessions:
         while True:
             changed = await self._watch.changed(timeout_s=5.0)
             self._route(changed)
+            await self._world.clock.sleep(GATHER_S)
             now = self._world.clock.monotonic()
             if now - checked_at >= 5.0:
                 checked_at = now
