@@ -1,0 +1,96 @@
+"""Goal: what a launch makes beside the instance is described as EC2 describes it, and tools find it. Method: RunInstances and
+then whole calls; what Terraform reads of each after an apply."""
+
+from typing import Any
+
+import pytest
+
+from alto.model.images import Image
+from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.test_regions import host
+
+IMAGE = "ami-0a170000000000001"
+
+
+@pytest.fixture
+def instance(cloud: Cloud, tenant: Tenant) -> dict[str, Any]:
+    cloud.put(
+        host(1, vcpus=64, memory_mib=64_000),
+        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW),
+    )
+    answer = tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="t3.micro")
+    return dict(answer["Instances"][0])
+
+
+def test_the_root_volume(tenant: Tenant, instance: dict[str, Any]) -> None:
+    mapping = instance["BlockDeviceMappings"][0]
+    (volume,) = tenant("DescribeVolumes", VolumeIds=[mapping["Ebs"]["VolumeId"]])["Volumes"]
+    assert (volume["Size"], volume["State"], volume["VolumeType"]) == (2, "in-use", "gp3")
+    assert volume["AvailabilityZone"] == instance["Placement"]["AvailabilityZone"]
+    assert volume["Encrypted"] is False
+    (attachment,) = volume["Attachments"]
+    assert attachment["InstanceId"] == instance["InstanceId"]
+    assert attachment["Device"] == mapping["DeviceName"] == instance["RootDeviceName"]
+    assert (attachment["State"], attachment["DeleteOnTermination"]) == ("attached", True)
+    by_instance = [{"Name": "attachment.instance-id", "Values": [instance["InstanceId"]]}]
+    assert len(tenant("DescribeVolumes", Filters=by_instance)["Volumes"]) == 1
+    assert tenant("DescribeVolumes", Filters=[{"Name": "status", "Values": ["available"]}])["Volumes"] == []
+    assert tenant.refused("DescribeVolumes", VolumeIds=["vol-00000000"]) == "InvalidVolume.NotFound"
+    assert tenant.refused("DescribeVolumes", VolumeIds=["vol-x"]) == "InvalidVolumeID.Malformed"
+
+
+def test_the_network_interface(tenant: Tenant, instance: dict[str, Any]) -> None:
+    on_instance = instance["NetworkInterfaces"][0]
+    id = on_instance["NetworkInterfaceId"]
+    (interface,) = tenant("DescribeNetworkInterfaces", NetworkInterfaceIds=[id])["NetworkInterfaces"]
+    for member in ("MacAddress", "PrivateIpAddress", "PrivateDnsName", "SubnetId", "VpcId", "Status", "Groups", "OwnerId"):
+        assert interface[member] == on_instance[member], member
+    assert interface["Association"]["PublicIp"] == instance["PublicIpAddress"]
+    attachment = interface["Attachment"]
+    assert attachment["InstanceId"] == instance["InstanceId"]
+    assert (attachment["DeviceIndex"], attachment["Status"]) == (0, "attached")
+    assert attachment["AttachmentId"] == on_instance["Attachment"]["AttachmentId"]
+    assert interface["SourceDestCheck"] is True
+    for name, value in (
+        ("attachment.instance-id", instance["InstanceId"]),
+        ("addresses.private-ip-address", instance["PrivateIpAddress"]),
+        ("group-name", "default"),
+        ("mac-address", interface["MacAddress"]),
+        ("association.public-ip", instance["PublicIpAddress"]),
+    ):
+        found = tenant("DescribeNetworkInterfaces", Filters=[{"Name": name, "Values": [value]}])["NetworkInterfaces"]
+        assert [each["NetworkInterfaceId"] for each in found] == [id], name
+    assert tenant.refused("DescribeNetworkInterfaces", NetworkInterfaceIds=["eni-00000000"]) == (
+        "InvalidNetworkInterfaceID.NotFound"
+    )
+    assert tenant.refused("DescribeNetworkInterfaces", NetworkInterfaceIds=["x"]) == "InvalidNetworkInterfaceId.Malformed"
+    asked = tenant("DescribeNetworkInterfaceAttribute", NetworkInterfaceId=id, Attribute="attachment")
+    assert asked["Attachment"]["InstanceId"] == instance["InstanceId"]
+
+
+def test_a_launch_takes_an_address_of_its_subnet(tenant: Tenant, instance: dict[str, Any]) -> None:
+    (subnet,) = tenant("DescribeSubnets", SubnetIds=[instance["SubnetId"]])["Subnets"]
+    assert subnet["AvailableIpAddressCount"] == 4090  # 4091 less one
+
+
+def test_a_launch_takes_room_at_once(cloud: Cloud, tenant: Tenant, instance: dict[str, Any]) -> None:
+    # 64 vCPUs less the two of the t3.micro, which no scheduler has placed yet here.
+    zones = tenant("DescribeAvailabilityZones", ZoneNames=["verbose"])["AvailabilityZones"]
+    (row,) = (zone["State"] for zone in zones if zone["ZoneName"] == "|- m1.tiny")
+    assert row.split()[:3] == ["0062", "/", "0064"]
+
+
+def test_credits(tenant: Tenant, instance: dict[str, Any]) -> None:
+    t2 = tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="t2.micro")["Instances"][0]["InstanceId"]
+    m1 = tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    t3 = instance["InstanceId"]
+    asked = tenant("DescribeInstanceCreditSpecifications", InstanceIds=[t2, m1, t3])["InstanceCreditSpecifications"]
+    assert {each["InstanceId"]: each["CpuCredits"] for each in asked} == {t3: "unlimited", t2: "standard", m1: "standard"}
+    unasked = tenant("DescribeInstanceCreditSpecifications")["InstanceCreditSpecifications"]
+    assert [each["InstanceId"] for each in unasked] == [t3]  # only those that are unlimited, as the reference says
+
+
+def test_no_instance_has_a_profile(tenant: Tenant, instance: dict[str, Any]) -> None:
+    filters = [{"Name": "instance-id", "Values": [instance["InstanceId"]]}, {"Name": "state", "Values": ["associated"]}]
+    answer = tenant("DescribeIamInstanceProfileAssociations", Filters=filters)
+    assert answer["IamInstanceProfileAssociations"] == []
