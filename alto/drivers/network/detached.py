@@ -12,6 +12,8 @@ from alto.model.errors import DriverFault
 START_S = 10.0  # generous: a loaded machine; the process itself needs milliseconds
 STOP_S = 3.0
 POLL_S = 0.005
+STARTS_MAX = 5
+RETRY_S = 0.05
 SIGTERM, SIGKILL = 15, 9
 
 
@@ -35,24 +37,25 @@ class Detached:
 
     async def ensure(self, argv: Sequence[str], *, netns: str | None = None) -> Pid:
         """The process that runs, or a new one. Raises: DriverFault when it does not stay."""
-        found = self.find()
-        if found is not None:
-            return found
+        for _ in range(STARTS_MAX):
+            found = self.find() or await self._start(argv, netns)
+            if found is not None:
+                return found
+            # A predecessor that dies has lost its name already, and may hold its addresses for a moment yet.
+            await self._world.clock.sleep(RETRY_S)
+        raise DriverFault(f"{self._name} does not start on this host") from ValueError(self._last_words())
+
+    async def _start(self, argv: Sequence[str], netns: str | None) -> Pid | None:
         started = await self._world.processes.spawn(argv, log=self._log, netns=netns)
         end = self._world.clock.monotonic() + START_S
         while self._world.clock.monotonic() < end:
+            # Not always the one just started: it steps back for one that another driver left.
             found = self.find()
-            if found is not None:
-                return found
-            if not self._world.processes.alive(started):
-                break
+            if found is not None or not self._world.processes.alive(started):
+                return found or self.find()
             await self._world.clock.sleep(POLL_S)
-        # It may have stepped back for another one, whose pid file came between our two looks.
-        found = self.find()
-        if found is not None:
-            return found
         self._world.processes.signal(started, SIGKILL)
-        raise DriverFault(f"{self._name} does not start on this host") from ValueError(self._last_words())
+        return None
 
     async def stop(self) -> None:
         found = self.find()

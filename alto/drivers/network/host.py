@@ -114,17 +114,16 @@ class HostUplink:
             await self._ip(None, routes)
             await self._cut(gone)
 
-    async def withdraw(self, vpc_id: str) -> None:
+    async def withdraw(self, vpc_id: str, device: str) -> None:
         """The VPC's addresses and its device are gone."""
         async with self._lock:
-            device, public = self._record.public.get(vpc_id, ("", {}))
-            if not device:
-                return
+            _, public = self._record.public.get(vpc_id, (device, {}))
             if self._ready:
                 await self._nft.apply(None, "".join(f"{line}\n" for line in uplink.public_change(self._table, public, {})))
             await self._cut(public)
             await self._delete(device)
-            self._put(public={id: of for id, of in self._record.public.items() if id != vpc_id})
+            if vpc_id in self._record.public:
+                self._put(public={id: of for id, of in self._record.public.items() if id != vpc_id})
 
     async def remove(self) -> None:
         async with self._lock:

@@ -15,7 +15,7 @@ import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -40,7 +40,8 @@ log = structlog.get_logger()
 
 DEFAULT_POOL = "127.64.0.0/16"
 TAP_MAC = "02:a1:70:ff:00:03"  # every tap's own end, so that a guest's ARP cache stays right when its tap is made again
-SIGHUP = 1
+SIGHUP, SIGKILL = 1, 9
+STRAY_S = 2.0
 EDGE_READY_S = 5.0
 EDGE_POLL_S = 0.01
 
@@ -93,6 +94,10 @@ class VpcNetworks:
     def netns_of(self, vpc_id: str) -> str:
         """The namespace of a VPC, whether it is there or not."""
         return f"alto-{self._short}-{vpc_id}"
+
+    def _device_of(self, vpc_id: str) -> str:
+        """This machine's end of a VPC's uplink; the kernel takes 15 characters."""
+        return f"al{self._short}{_letters(vpc_id, 7)}"
 
     # The interface.
 
@@ -176,13 +181,13 @@ class VpcNetworks:
             await self._remove(vpc_id)
 
     async def remove_all(self) -> None:
-        for vpc_id in self._records.vpc_ids():
+        ours = f"alto-{self._short}-"
+        vpc_ids = set(self._world.files.names(self._state_dir / "vpcs"))
+        # A namespace whose record was lost is ours by its name.
+        vpc_ids |= {name.removeprefix(ours) for name in self._world.files.names(NETNS_DIR) if name.startswith(ours)}
+        for vpc_id in sorted(vpc_ids):
             await self.remove_network(vpc_id)
         async with self._host_errors():
-            # A namespace whose record was lost is ours by its name.
-            for netns in self._world.files.names(NETNS_DIR):
-                if netns.startswith(f"alto-{self._short}-"):
-                    await self._run(["ip", "netns", "delete", netns])
             await self._edge.stop()
             await self._host.remove()
             self._world.files.remove_tree(self._state_dir / "vpcs")
@@ -197,7 +202,7 @@ class VpcNetworks:
     async def _adopt_or_make(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
         """The first time in this process: whatever is there is brought to what it should be, and left alone where it is."""
         netns = self.netns_of(plan.vpc_id)
-        device = f"al{self._short}{_letters(plan.vpc_id, 7)}"
+        device = self._device_of(plan.vpc_id)
         self._records.put_network(NetworkRecord(netns=netns, device=device, plan=plan))
         await self._make_namespace(plan, netns)
         await self._host.ensure()
@@ -285,20 +290,33 @@ class VpcNetworks:
         )
 
     async def _remove(self, vpc_id: str) -> None:
-        record = self._records.network(vpc_id)
+        """Names follow from ids, so that this needs no record to be left of what it removes."""
         self._vpcs.pop(vpc_id, None)
-        if record is None:
-            return
-        self._records.put_network(msgspec.structs.replace(record, leaving=True))
-        await self._host.withdraw(vpc_id)
-        await Dnsmasq(self._world, folder=self._records.vpc_folder(vpc_id), netns=record.netns).stop()
-        if self._world.files.exists(NETNS_DIR / record.netns):
-            await self._release_metadata(record.netns)
-            links = sorted(self._links(record.netns))
-            await self._ip(record.netns, [f"link delete {name}" for name in links if name.startswith(("tap", UPLINK_DEVICE))])
-            await self._run(["ip", "netns", "delete", record.netns])
+        netns, folder = self.netns_of(vpc_id), self._records.vpc_folder(vpc_id)
+        record = self._records.network(vpc_id)
+        if record is not None:
+            self._records.put_network(msgspec.structs.replace(record, leaving=True))
+        await self._host.withdraw(vpc_id, self._device_of(vpc_id))
+        await Dnsmasq(self._world, folder=folder, netns=netns).stop()
+        if self._world.files.exists(NETNS_DIR / netns):
+            await self._release_metadata(netns)
+            links = sorted(self._links(netns))
+            await self._ip(netns, [f"link delete {name}" for name in links if name.startswith(("tap", UPLINK_DEVICE))])
+            await self._end_strays(netns)
+            await self._run(["ip", "netns", "delete", netns])
         # Last, so that a removal which was cut off can be asked for again.
         self._records.remove_network(vpc_id)
+
+    async def _end_strays(self, netns: str) -> None:
+        """A dnsmasq whose pid file was lost. Other processes in there are somebody's, who looks around in the namespace."""
+        finished = await self._world.processes.run(["ip", "netns", "pids", netns])
+        for number in finished.stdout.split():
+            pid = self._world.processes.find(int(number))
+            with suppress(FileNotFoundError, ProcessLookupError):
+                name = self._world.files.read(Path(f"/proc/{int(number)}/comm")).strip()
+                if pid is not None and name == b"dnsmasq":
+                    self._world.processes.signal(pid, SIGKILL)
+                    await self._world.processes.wait_gone(pid, timeout_s=STRAY_S)
 
     # Ports.
 
@@ -385,6 +403,8 @@ class VpcNetworks:
                 continue
             if other.private_ip == port.private_ip or other.mac == port.mac or other.device == port.device:
                 raise DriverFault(f"{port.private_ip} ({port.mac}) in {port.vpc_id} still belongs to {other.id}")
+            if port.public_ip is not None and other.public_ip == port.public_ip:
+                raise DriverFault(f"{port.public_ip} still belongs to {other.id}")
 
     # The metadata service.
 

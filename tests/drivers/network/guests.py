@@ -155,7 +155,7 @@ def tcp_server(netns: str | None, port: int, serve: Callable[[socket.socket, str
 
 
 @contextmanager
-def udp_echo(netns: str, port: int) -> Iterator[None]:
+def udp_echo(netns: str | None, port: int) -> Iterator[None]:
     """Answers each datagram with the sender's address and the datagram."""
     sock = open_socket(netns, socket.SOCK_DGRAM)
     sock.bind(("", port))
