@@ -132,22 +132,18 @@ def ssh(key: Path, address: str, command: str, *, timeout_s: float = 30) -> subp
 
 
 def machines_of(state: Path) -> dict[str, int]:
-    """Instance id -> pid of each QEMU that belongs to a cloud, as the process table shows it."""
+    """Instance id -> pid of each QEMU that belongs to a cloud: that has a file of its state open."""
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            guest = next((one.removeprefix("guest=") for one in arguments if one.startswith("guest=i-")), None)
+            if guest is not None and any(os.readlink(fd).startswith(f"{state}/") for fd in (entry / "fd").iterdir()):
+                found[guest] = int(entry.name)
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if "qemu-system" not in arguments[0]:
-            continue
-        line = " ".join(arguments)
-        at = line.find(f"{state}/host/machines/i-")
-        if at >= 0:
-            id = line[at + len(f"{state}/host/machines/") :].split("/")[0].split(",")[0].split()[0]
-            found[id] = int(entry.name)
     return found
 
 
