@@ -74,7 +74,7 @@ async def describe_profile_associations(call: Call, request: DescribeProfileAsso
     check_page(request.max_results, request.association_ids, ids_parameter="associationIdSet")
     matcher(request.filters, _ASSOCIATION_FILTERS)
     for id in request.association_ids:
-        raise Refused("NoSuchAssociation", f"An invalid association-id of '{id[:80]}' was given")
+        raise Refused("InvalidAssociationID.NotFound", f"An invalid association-id of '{id[:80]}' was given")
     return {"IamInstanceProfileAssociations": []}
 
 

@@ -14,7 +14,7 @@ from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
 from alto.api.ec2.shapes import group_names, public_dns
 from alto.api.ec2.tags import shown
-from alto.api.wire.xml import timestamp
+from alto.api.wire.xml import Cached, timestamp
 from alto.model.errors import Refused
 from alto.model.instances import Instance
 from alto.model.networks import NetworkInterface
@@ -86,9 +86,16 @@ async def describe_network_interfaces(call: Call, request: DescribeNetworkInterf
     def body(reader: Reader) -> dict[str, object]:
         matches = matcher(request.filters, _filters(reader))
         page = page_of_own(reader, call, NetworkInterface, ids, matches, request.max_results, request.next_token)
-        return listing("NetworkInterfaces", [_shown(reader, one) for one in page.items], page.next_token)
+        return listing("NetworkInterfaces", [_cached(call, reader, one) for one in page.items], page.next_token)
 
     return call.store.read(body)
+
+
+def _cached(call: Call, reader: Reader, one: NetworkInterface) -> Cached:
+    """Rendered once for each version of the interface and of its instance; names of groups never change."""
+    instance = reader.find(Instance, one.instance_id) if one.instance_id is not None else None
+    key = (one.id, one.version, instance.version if instance is not None else 0)
+    return Cached(key, lambda: call.store.read(lambda later: _shown(later, one)))
 
 
 def _status(one: NetworkInterface) -> str:

@@ -4,6 +4,7 @@ Not here: making one (`plan/launch.py`) and what it is on a host's disk (`driver
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -13,7 +14,7 @@ from alto.api.ec2.ids import page_of_own
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
 from alto.api.ec2.tags import shown
-from alto.api.wire.xml import timestamp
+from alto.api.wire.xml import Cached, timestamp
 from alto.model.networks import Volume
 
 # What EC2 gives a gp3 volume unless more is paid for. Alto promises no number, and tools read one.
@@ -60,7 +61,8 @@ async def describe_volumes(call: Call, request: DescribeVolumesRequest) -> dict[
     page = call.store.read(
         lambda reader: page_of_own(reader, call, Volume, request.volume_ids, matches, request.max_results, request.next_token)
     )
-    return listing("Volumes", [_shown(volume) for volume in page.items], page.next_token)
+    items = [Cached((volume.id, volume.version), partial(_shown, volume)) for volume in page.items]
+    return listing("Volumes", items, page.next_token)
 
 
 def _state(volume: Volume) -> str:
