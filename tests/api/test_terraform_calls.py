@@ -1,0 +1,310 @@
+"""Goal: Terraform's AWS provider works where it is not on disk to be tried. Method: its calls, in its order, against the whole
+control plane with simulated hosts; after each read the fields that the provider reads without asking whether they are there
+(`internal/service/ec2` of provider 5: ec2_instance.go, ec2_key_pair.go, vpc_security_group.go).
+"""
+
+import asyncio
+import base64
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from alto.api.call import Settings
+from alto.api.wire.models import Models
+from alto.daemons.hosts import simulated_agents
+from alto.daemons.server import TINY_IMAGE_ID, Server, first_start
+from alto.kit.world import real_world
+from alto.model.accounts import AccessKey, Account
+from alto.store.sqlite import MemoryDisk, SqliteStore
+from tests.api.cloud import REGIONS, Cloud, Tenant
+
+WAIT_S = 30.0
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBW4VDZ0bXv0Q4uyDJ5cX9SrsXHo5z9Hj9Jq0m1Hn3kL me"
+USER_DATA = base64.b64encode(b"#!/bin/sh\necho hello\n").decode()
+
+
+class LivingCloud(Cloud):
+    """With its loops and simulated hosts; they live on while something is waited for."""
+
+    def __init__(self, models: Models) -> None:
+        self.runner = asyncio.Runner()
+        self.world = real_world()
+        self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
+        self.settings = Settings(cloud_id="c-terraform", regions=REGIONS, simulated=True)
+        self.runner.run(self._begin(models))
+
+    async def _begin(self, models: Models) -> None:
+        operator = await first_start(self.world, self.store, self.settings)
+        server = Server(self.world, self.store, self.settings, models)
+        self.gateway = server.gateway
+        agents = simulated_agents(self.world, server.sessions, 2, cloud_id=self.settings.cloud_id)
+        self._running = [asyncio.ensure_future(one.run()) for one in (server, *agents)]
+        self.operator = Tenant(
+            self,
+            self.store.read(lambda reader: reader.get(Account, operator.account)),
+            self.store.read(lambda reader: reader.get(AccessKey, operator.access_key_id)),
+            REGIONS[0],
+        )
+
+    def close(self) -> None:
+        async def end() -> None:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+        self.runner.run(end())
+        super().close()
+
+
+@pytest.fixture
+def terraform(models: Models) -> Iterator[Tenant]:
+    cloud = LivingCloud(models)
+    yield cloud.operator
+    cloud.close()
+
+
+def instance_of(terraform: Tenant, id: str) -> dict[str, Any]:
+    (reservation,) = terraform("DescribeInstances", InstanceIds=[id])["Reservations"]
+    return dict(reservation["Instances"][0])
+
+
+def wait_for(terraform: Tenant, id: str, state: str) -> dict[str, Any]:
+    """As the provider's waiters: only the states on the way are taken for progress."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        instance = instance_of(terraform, id)
+        name = instance["State"]["Name"]
+        if name == state:
+            return instance
+        assert name in {"running": ("pending", "stopped"), "terminated": ("shutting-down", "running", "stopping")}[state]
+        assert time.monotonic() < deadline, name
+        terraform.cloud.runner.run(asyncio.sleep(0.02))
+
+
+def read_instance(terraform: Tenant, id: str) -> dict[str, Any]:
+    """resourceInstanceRead: everything that a refresh asks. The answer is what the state would hold."""
+    instance = instance_of(terraform, id)
+    (kind,) = terraform("DescribeInstanceTypes", InstanceTypes=[instance["InstanceType"]])["InstanceTypes"]
+    of_template = [
+        {"Name": "resource-id", "Values": [id]},
+        {"Name": "key", "Values": ["aws:ec2launchtemplate:id"]},
+    ]
+    assert terraform("DescribeTags", Filters=of_template)["Tags"] == []
+    (vpc,) = terraform("DescribeVpcs", VpcIds=[instance["VpcId"]])["Vpcs"]
+    volumes = terraform("DescribeVolumes", VolumeIds=[m["Ebs"]["VolumeId"] for m in instance["BlockDeviceMappings"]])
+    (root,) = volumes["Volumes"]
+
+    def attribute(name: str, member: str) -> Any:
+        return terraform("DescribeInstanceAttribute", InstanceId=id, Attribute=name)[member].get("Value")
+
+    state = {
+        "instance_state": instance["State"]["Name"],
+        "availability_zone": instance["Placement"]["AvailabilityZone"],
+        "placement_group": instance["Placement"]["GroupName"],
+        "tenancy": instance["Placement"]["Tenancy"],
+        "cpu_core_count": instance["CpuOptions"]["CoreCount"],
+        "cpu_threads_per_core": instance["CpuOptions"]["ThreadsPerCore"],
+        "hibernation": instance["HibernationOptions"]["Configured"],
+        "enclave_options": instance["EnclaveOptions"]["Enabled"],
+        "maintenance_options": instance["MaintenanceOptions"]["AutoRecovery"],
+        "metadata_options": instance["MetadataOptions"],
+        "private_dns_name_options": instance["PrivateDnsNameOptions"],
+        "capacity_reservation": instance["CapacityReservationSpecification"]["CapacityReservationPreference"],
+        "ami": instance["ImageId"],
+        "instance_type": instance["InstanceType"],
+        "key_name": instance.get("KeyName"),
+        "public_ip": instance.get("PublicIpAddress"),
+        "private_ip": instance["PrivateIpAddress"],
+        "private_dns": instance["PrivateDnsName"],
+        "ebs_optimized": instance["EbsOptimized"],
+        "source_dest_check": instance["SourceDestCheck"],
+        "monitoring": instance["Monitoring"]["State"] in ("enabled", "pending"),
+        "tags": {tag["Key"]: tag["Value"] for tag in instance["Tags"]},
+        "groups": sorted(group["GroupId"] for group in instance["SecurityGroups"]),
+        "in_default_vpc": vpc["IsDefault"],
+        "root_block_device": {
+            "device_name": instance["RootDeviceName"],
+            "delete_on_termination": instance["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"],
+            **{name: root[name] for name in ("VolumeId", "Size", "VolumeType", "Iops", "Throughput", "Encrypted")},
+        },
+        "shutdown_behavior": attribute("instanceInitiatedShutdownBehavior", "InstanceInitiatedShutdownBehavior"),
+        "disable_api_stop": attribute("disableApiStop", "DisableApiStop"),
+        "disable_api_termination": attribute("disableApiTermination", "DisableApiTermination"),
+        "user_data": attribute("userData", "UserData"),
+    }
+    primary = [each for each in instance["NetworkInterfaces"] if each["Attachment"]["DeviceIndex"] == 0]
+    assert len(primary) == 1
+    state["primary_network_interface_id"] = primary[0]["NetworkInterfaceId"]
+    state["subnet_id"] = primary[0]["SubnetId"]
+    state["associate_public_ip_address"] = "Association" in primary[0]
+    state["secondary_private_ips"] = [each for each in primary[0]["PrivateIpAddresses"] if not each["Primary"]]
+    state["ipv6_addresses"] = primary[0]["Ipv6Addresses"]
+    if kind["BurstablePerformanceSupported"]:
+        (credits,) = terraform("DescribeInstanceCreditSpecifications", InstanceIds=[id])["InstanceCreditSpecifications"]
+        assert credits["InstanceId"] == id
+        state["credit_specification"] = credits["CpuCredits"]
+    return state
+
+
+def create_instance(terraform: Tenant, **more: Any) -> str:
+    made = terraform(
+        "RunInstances",
+        ClientToken="terraform-20261121100000000000000001",
+        ImageId=TINY_IMAGE_ID,
+        InstanceType="t3.nano",
+        KeyName="terraform",
+        UserData=USER_DATA,
+        MinCount=1,
+        MaxCount=1,
+        Monitoring={"Enabled": False},
+        Placement={"AvailabilityZone": ""},
+        DisableApiTermination=False,
+        DisableApiStop=False,
+        EbsOptimized=False,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}]}],
+        **more,
+    )
+    (instance,) = made["Instances"]
+    wait_for(terraform, instance["InstanceId"], "running")
+    return str(instance["InstanceId"])
+
+
+def test_key_pair_and_instance(terraform: Tenant) -> None:
+    # aws_key_pair: create, read.
+    terraform("ImportKeyPair", KeyName="terraform", PublicKeyMaterial=KEY.encode())
+    (pair,) = terraform("DescribeKeyPairs", KeyNames=["terraform"], IncludePublicKey=True)["KeyPairs"]
+    assert pair["KeyPairId"].startswith("key-")
+    assert pair["KeyType"] == "ed25519"
+    assert pair["PublicKey"] == KEY
+    assert pair["KeyFingerprint"]
+
+    # aws_instance: create, read, and read again as the second plan does: nothing may differ, least of all what was asked for.
+    id = create_instance(terraform)
+    state = read_instance(terraform, id)
+    assert read_instance(terraform, id) == state
+    asked = {
+        "instance_state": "running",
+        "ami": TINY_IMAGE_ID,
+        "instance_type": "t3.nano",
+        "key_name": "terraform",
+        "user_data": USER_DATA,
+        "tags": {"Name": "web"},
+        "tenancy": "default",
+        "placement_group": "",
+        "ebs_optimized": False,
+        "monitoring": False,
+        "source_dest_check": True,
+        "disable_api_stop": False,
+        "disable_api_termination": False,
+        "shutdown_behavior": "stop",
+        "credit_specification": "unlimited",
+        "in_default_vpc": True,
+        "associate_public_ip_address": True,
+        "secondary_private_ips": [],
+        "ipv6_addresses": [],
+        "hibernation": False,
+    }
+    assert {name: state[name] for name in asked} == asked
+
+    # A changed and a removed tag.
+    terraform("CreateTags", Resources=[id], Tags=[{"Key": "Name", "Value": "app"}, {"Key": "colour", "Value": "blue"}])
+    terraform("DeleteTags", Resources=[id], Tags=[{"Key": "Name", "Value": "app"}])
+    assert read_instance(terraform, id) == {**state, "tags": {"colour": "blue"}}
+
+    # destroy: the protections are taken away first, whatever they were.
+    for protection in ("DisableApiTermination", "DisableApiStop"):
+        terraform("ModifyInstanceAttribute", InstanceId=id, **{protection: {"Value": False}})
+    terraform("TerminateInstances", InstanceIds=[id])
+    wait_for(terraform, id, "terminated")
+    terraform("DeleteKeyPair", KeyName="terraform")
+    assert terraform.refused("DescribeKeyPairs", KeyNames=["terraform"]) == "InvalidKeyPair.NotFound"
+
+
+def test_a_change_of_type_stops_and_starts(terraform: Tenant) -> None:
+    terraform("ImportKeyPair", KeyName="terraform", PublicKeyMaterial=KEY.encode())
+    id = create_instance(terraform)
+    before = read_instance(terraform, id)
+    terraform("StopInstances", InstanceIds=[id])
+    deadline = time.monotonic() + WAIT_S
+    while (name := instance_of(terraform, id)["State"]["Name"]) != "stopped":
+        assert name in ("running", "stopping")
+        assert time.monotonic() < deadline
+        terraform.cloud.runner.run(asyncio.sleep(0.02))
+    terraform("ModifyInstanceAttribute", InstanceId=id, InstanceType={"Value": "t3.micro"})
+    terraform("StartInstances", InstanceIds=[id])
+    wait_for(terraform, id, "running")
+    after = read_instance(terraform, id)
+    assert after["instance_type"] == "t3.micro"
+    assert after["private_ip"] == before["private_ip"]
+    assert after["root_block_device"] == before["root_block_device"]
+
+
+def test_security_group_and_rules(terraform: Tenant) -> None:
+    # aws_security_group: the rule that lets everything out is taken away, for IPv6 too, which was never there.
+    vpc = terraform("DescribeVpcs", Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    id = terraform("CreateSecurityGroup", GroupName="web", Description="Managed by Terraform", VpcId=vpc)["GroupId"]
+    (found,) = terraform("DescribeSecurityGroups", GroupIds=[id])["SecurityGroups"]
+    assert found["OwnerId"]
+    everything = {"IpProtocol": "-1", "FromPort": 0, "ToPort": 0}
+    terraform("RevokeSecurityGroupEgress", GroupId=id, IpPermissions=[{**everything, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
+    version_6 = {**everything, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
+    terraform("RevokeSecurityGroupEgress", GroupId=id, IpPermissions=[version_6])
+    (found,) = terraform("DescribeSecurityGroups", GroupIds=[id])["SecurityGroups"]
+    assert found["IpPermissionsEgress"] == []
+    web = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    terraform("AuthorizeSecurityGroupIngress", GroupId=id, IpPermissions=[web])
+    terraform("AuthorizeSecurityGroupEgress", GroupId=id, IpPermissions=[version_6])
+    (found,) = terraform("DescribeSecurityGroups", GroupIds=[id])["SecurityGroups"]
+    assert found["IpPermissions"][0]["FromPort"] == 80
+    assert found["IpPermissionsEgress"][0]["Ipv6Ranges"] == [{"CidrIpv6": "::/0"}]
+
+    # aws_vpc_security_group_ingress_rule: read by id right after, changed in place, deleted by id.
+    (rule,) = terraform(
+        "AuthorizeSecurityGroupIngress",
+        GroupId=id,
+        IpPermissions=[{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}],
+        TagSpecifications=[{"ResourceType": "security-group-rule", "Tags": [{"Key": "Name", "Value": "ssh"}]}],
+    )["SecurityGroupRules"]
+    rule_id = rule["SecurityGroupRuleId"]
+    (read,) = terraform("DescribeSecurityGroupRules", SecurityGroupRuleIds=[rule_id])["SecurityGroupRules"]
+    assert read["GroupId"] == id
+    assert read["IsEgress"] is False
+    terraform(
+        "ModifySecurityGroupRules",
+        GroupId=id,
+        SecurityGroupRules=[
+            {
+                "SecurityGroupRuleId": rule_id,
+                "SecurityGroupRule": {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "CidrIpv4": "10.1.0.0/16"},
+            }
+        ],
+    )
+    (read,) = terraform("DescribeSecurityGroupRules", SecurityGroupRuleIds=[rule_id])["SecurityGroupRules"]
+    assert (read["CidrIpv4"], read["Tags"]) == ("10.1.0.0/16", [{"Key": "Name", "Value": "ssh"}])
+    terraform("RevokeSecurityGroupIngress", GroupId=id, SecurityGroupRuleIds=[rule_id])
+    terraform("DeleteSecurityGroup", GroupId=id)
+    assert terraform.refused("DescribeSecurityGroups", GroupIds=[id]) == "InvalidGroup.NotFound"
+
+
+def test_data_sources(terraform: Tenant) -> None:
+    images = terraform(
+        "DescribeImages",
+        Owners=["amazon"],
+        IncludeDeprecated=False,
+        Filters=[{"Name": "name", "Values": ["alto/tiny-*"]}, {"Name": "state", "Values": ["available"]}],
+    )["Images"]
+    assert [image["ImageId"] for image in images] == [TINY_IMAGE_ID]
+    assert images[0]["CreationDate"]  # most_recent sorts by it
+    zones = terraform("DescribeAvailabilityZones", Filters=[{"Name": "state", "Values": ["available"]}])
+    assert [zone["ZoneName"] for zone in zones["AvailabilityZones"]] == ["us-east-1a", "us-east-1b", "us-east-1c"]
+    assert all(zone["OptInStatus"] == "opt-in-not-required" for zone in zones["AvailabilityZones"])
+    vpc = terraform("DescribeVpcs", Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"][0]
+    for attribute in ("enableDnsSupport", "enableDnsHostnames", "enableNetworkAddressUsageMetrics"):
+        terraform("DescribeVpcAttribute", VpcId=vpc["VpcId"], Attribute=attribute)
+    by_vpc = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
+    assert len(terraform("DescribeSubnets", Filters=by_vpc)["Subnets"]) == 3
+    default = [*by_vpc, {"Name": "group-name", "Values": ["default"]}]
+    assert len(terraform("DescribeSecurityGroups", Filters=default)["SecurityGroups"]) == 1
+    assert terraform("DescribeRegions", AllRegions=True)["Regions"]
