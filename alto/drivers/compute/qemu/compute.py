@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
+import structlog
 from msgspec.structs import replace
 from qemu.qmp.message import Message
 
 from alto.drivers.compute.driver import BootFiles, Tap
 from alto.drivers.compute.qemu import accelerator, monitor
 from alto.drivers.compute.qemu.commandline import Descriptors, Host, command, inherited
-from alto.drivers.compute.qemu.monitor import Monitor
+from alto.drivers.compute.qemu.monitor import Monitor, NobodyListens
 from alto.drivers.compute.qemu.record import Ended, Record, Stage, load, save
 from alto.drivers.image.qcow2 import HEADER_BYTES, overlay, refusal, virtual_bytes
 from alto.kit.world import Pid, World
@@ -34,6 +35,9 @@ REBOOT_GRACE_S = 10.0
 QUIT_S = 5.0
 KILL_S = 10.0
 RECONNECT_S = 5.0  # how often `observe` tries a hypervisor that did not answer
+
+
+log = structlog.get_logger()
 
 
 class _Here:
@@ -248,8 +252,8 @@ class QemuCompute:
                 here.monitor = await self._connect(here, GREETING_S)
                 status = await here.monitor.status()
             except DriverFault as error:
-                log = files.part(here.home / "qemu.log", -2000, 2000).decode(errors="replace")
-                raise DriverFault("The machine did not start") from RuntimeError(f"{error}: {log}")
+                said = files.part(here.home / "qemu.log", -2000, 2000).decode(errors="replace")
+                raise DriverFault("The machine did not start") from RuntimeError(f"{error}: {said}")
             if status not in ("running", "shutdown"):
                 raise DriverFault("The machine did not start") from RuntimeError(f"QEMU's status is {status}")
             undo.pop_all()
@@ -302,9 +306,8 @@ class QemuCompute:
         async with here.working:
             try:
                 await self._settle(here)
-            except DriverFault:
-                # It runs, and does not answer: `measure` tells. The next look tries again.
-                here.connect_at = self._world.clock.monotonic() + RECONNECT_S
+            except DriverFault as error:
+                log.warning("machine does not answer", instance=here.record.id, error=str(error))
             await self._trim_console(here)
 
     async def _settle(self, here: _Here) -> None:
@@ -317,9 +320,13 @@ class QemuCompute:
             await self._ended(here, self._why_off(here))
             return
         if here.monitor is None and self._world.clock.monotonic() >= here.connect_at:
-            here.monitor = await self._connect(here)
-            if await here.monitor.status() == "shutdown":
-                here.off.set()
+            try:
+                here.monitor = await self._connect(here)
+                if await here.monitor.status() == "shutdown":
+                    here.off.set()
+            except DriverFault:
+                # It runs, and does not answer: `measure` says so. A later look tries again.
+                here.connect_at = self._world.clock.monotonic() + RECONNECT_S
         if here.off.is_set():
             if record.stage is Stage.REBOOTING:
                 await self._reset(here)
@@ -332,9 +339,7 @@ class QemuCompute:
             return
         try:
             here.monitor = await self._connect(here)
-        except DriverFault as error:
-            if isinstance(error.__cause__, TimeoutError):
-                raise  # somebody holds the socket
+        except NobodyListens:
             self._save(here, replace(here.record, stage=Stage.OFF, ended=Ended.CRASHED))
             return
         process = self._world.processes.find(here.monitor.peer_pid)
@@ -356,12 +361,13 @@ class QemuCompute:
         record = here.record
         if record.stage is not Stage.OFF and (record.stage is Stage.STARTING or self._alive(record)):
             return Seen(power=Power.ON, incarnation=record.incarnation)
-        off = record.stage is Stage.OFF
+        # It may have died a moment ago, after the last look: then the record does not say so yet.
+        ended = record.ended if record.stage is Stage.OFF else self._why_off(here)
         return Seen(
             power=Power.OFF,
             incarnation=record.incarnation,
-            guest_initiated=off and record.ended is Ended.BY_GUEST,
-            crashed=off and record.ended is Ended.CRASHED,
+            guest_initiated=ended is Ended.BY_GUEST,
+            crashed=ended is Ended.CRASHED,
         )
 
     async def _connect(self, here: _Here, timeout_s: float = monitor.ANSWER_S) -> Monitor:
@@ -438,12 +444,12 @@ class QemuCompute:
     # Files.
 
     async def _trim_console(self, here: _Here) -> None:
-        log = here.home / "console.log"
-        if self._world.files.exists(log) and self._world.files.size(log) > CONSOLE_BYTES_MAX:
-            tail = self._world.files.part(log, -CONSOLE_BYTES, CONSOLE_BYTES)
+        path = here.home / "console.log"
+        if self._world.files.exists(path) and self._world.files.size(path) > CONSOLE_BYTES_MAX:
+            tail = self._world.files.part(path, -CONSOLE_BYTES, CONSOLE_BYTES)
             self._world.files.write(here.home / "console.old", tail)
             # QEMU appends, so it goes on at the new end.
-            await self._world.processes.run(["truncate", "--size=0", str(log)])
+            await self._world.processes.run(["truncate", "--size=0", str(path)])
 
     def _home(self, id: str) -> Path:
         if not id or "/" in id or id.startswith("."):

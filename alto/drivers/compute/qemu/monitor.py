@@ -34,9 +34,12 @@ class _Ear(EventListener):
         return False
 
 
-class _Client(QMPClient):
-    # It logs what it also raises.
-    logger = logging.Logger("qmp", level=logging.CRITICAL + 1)
+class NobodyListens(DriverFault):
+    """There is no process behind the socket."""
+
+
+# The library logs what it also raises.
+_SILENT = logging.Logger("qmp", level=logging.CRITICAL + 1)
 
 
 class Monitor:
@@ -71,8 +74,9 @@ class Monitor:
 
 
 async def connect(world: World, path: Path, hear: Callable[[Message], None], *, timeout_s: float = ANSWER_S) -> Monitor:
-    """Raises: DriverFault: nobody listens, or nobody answers."""
-    client = _Client()
+    """Raises: DriverFault: nobody answers; NobodyListens."""
+    client = QMPClient()
+    client.logger = _SILENT
     client.register_listener(_Ear(hear))
     # By way of the folder's descriptor: a socket's path may have 107 bytes only.
     folder = world.files.open(path.parent)
@@ -82,6 +86,9 @@ async def connect(world: World, path: Path, hear: Callable[[Message], None], *, 
             await asyncio.get_running_loop().sock_connect(sock, f"/proc/self/fd/{folder}/{path.name}")
             await client.connect(sock)
             credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except (ConnectionRefusedError, FileNotFoundError) as error:
+        sock.close()
+        raise NobodyListens("The machine's hypervisor is gone") from error
     except TimeoutError as error:
         sock.close()
         raise DriverFault(f"The machine's hypervisor did not answer within {timeout_s:g} s") from error

@@ -1,0 +1,181 @@
+"""What the contract suite needs of a host beside its driver: to do from outside and from inside what no driver call does.
+
+The guest of the QEMU rig is Debian's kernel with an initial RAM disk of our own, whose first process obeys lines typed on the
+serial console: it boots in under two seconds of emulation and needs no network.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from alto.drivers.compute.driver import BootFiles, ComputeDriver, Tap
+from alto.drivers.compute.fake import FakeCompute, FakeMachines
+from alto.drivers.compute.qemu.compute import QemuCompute
+from alto.drivers.image.archive import Entry, cpio
+from alto.drivers.image.images import LocalImages
+from alto.drivers.image.kernel import LATE_MODULES, find_kernel
+from alto.kit.world import World, real_world
+
+NO_TAP = Tap(name="", mac="02:00:00:00:00:01")
+CACHE = Path(tempfile.gettempdir()) / f"alto-test-images-{os.getuid()}"
+INIT = b"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t devtmpfs dev /dev
+for module in /modules/*; do insmod $module; done
+mkdir -p /var/log /var/run
+acpid -c /etc/acpi
+# Open all the time: what is typed while nobody has the line open is lost.
+exec </dev/ttyS0 >/dev/ttyS0 2>&1
+stty -echo
+echo guest ready
+while read -r line; do eval "$line"; done
+"""
+
+
+async def until(true: Callable[[], bool], what: str, *, timeout_s: float = 60.0) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not true():  # noqa: ASYNC110 - what we wait for is outside of this process
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not within {timeout_s} s: {what}") from None
+
+
+class Rig(Protocol):
+    boot: BootFiles
+
+    def driver(self) -> ComputeDriver:
+        """Another driver over the same host, as after a restart."""
+
+    def crash(self, id: str) -> None: ...
+
+    async def power_off_by_guest(self, id: str) -> None: ...
+
+    def processes(self, id: str) -> list[int]:
+        """What tells one life of the machine from another."""
+
+    async def settled(self, id: str) -> None:
+        """The guest is up, so that it hears its power button."""
+
+    def boots(self, id: str) -> int:
+        """How often the guest came up, resets included."""
+
+
+class FakeRig:
+    boot = BootFiles(disk=Path("/simulated/tiny"))
+
+    def __init__(self) -> None:
+        self.world = real_world()
+        self.machines = FakeMachines()
+
+    def driver(self) -> ComputeDriver:
+        return FakeCompute(self.world, self.machines)
+
+    def crash(self, id: str) -> None:
+        self.machines.crash(id)
+
+    async def power_off_by_guest(self, id: str) -> None:
+        self.machines.power_off_by_guest(id)
+
+    def processes(self, id: str) -> list[int]:
+        found = self.machines.machines.get(id)
+        return [found.starts] if found is not None and found.seen.power == "on" else []
+
+    async def settled(self, id: str) -> None: ...
+
+    def boots(self, id: str) -> int:
+        found = self.machines.machines[id]
+        return found.starts + found.resets
+
+
+class QemuRig:
+    def __init__(self, state: Path, boot: BootFiles, world: World | None = None) -> None:
+        self.world = world or real_world()
+        self.state = state
+        self.boot = boot
+        self._others = {pid for pid, _ in all_processes()}
+
+    def driver(self) -> QemuCompute:
+        return QemuCompute(self.world, self.state)
+
+    def crash(self, id: str) -> None:
+        (pid,) = self.processes(id)
+        os.kill(pid, signal.SIGKILL)
+
+    async def power_off_by_guest(self, id: str) -> None:
+        await self.settled(id)
+        self.type(id, "poweroff -f")
+
+    def processes(self, id: str) -> list[int]:
+        return sorted(pid for pid, words in all_processes() if f"guest={id}" in words and pid not in self._others)
+
+    async def settled(self, id: str) -> None:
+        await self.said(id, "guest ready")
+
+    async def said(self, id: str, text: str, *, times: int = 1) -> None:
+        await until(lambda: self.log(id).count(text) >= times, f"console of {id} says '{text}'")
+
+    def boots(self, id: str) -> int:
+        return self.log(id).count("guest ready")
+
+    def log(self, id: str) -> str:
+        try:
+            return (self.state / id / "console.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def type(self, id: str, line: str) -> None:
+        """On the serial console, as a person would."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(self.state / id / "console"))
+            sock.sendall(line.encode() + b"\n")
+            # QEMU reads at its own pace; closing at once would be seen first.
+            sock.settimeout(0.3)
+            with suppress(TimeoutError):
+                sock.recv(4096)
+
+
+def all_processes() -> list[tuple[int, list[str]]]:
+    """Number and words of each living process."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                words = Path(f"/proc/{name}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if words != [""]:  # a zombie has none
+                found.append((int(name), words))
+    return found
+
+
+def console_guest() -> BootFiles:
+    """The tiny image with another first process; kept in a cache over test runs."""
+    if os.getuid() != 0:
+        pytest.skip("real machines need root")
+
+    async def build() -> BootFiles:
+        world = real_world()
+        boot = await LocalImages(world, CACHE).fetch("tiny")
+        kernel = await find_kernel(world, CACHE / "kernels")
+        assert boot.initrd is not None
+        entries = [Entry("etc"), Entry("etc/acpi"), Entry("etc/acpi/PWRF")]
+        entries.append(Entry("etc/acpi/PWRF/00000080", 0o755, b"#!/bin/busybox sh\npoweroff -f\n"))
+        for module in LATE_MODULES:
+            entries.append(Entry(f"modules/99-{Path(module).name}", 0o644, world.files.read(kernel.module(module))))
+        entries.append(Entry("init", 0o755, INIT))
+        # The kernel unpacks one archive after the other: a later file replaces an earlier one.
+        initrd = CACHE / "console-guest-initrd"
+        world.files.write(initrd, world.files.read(boot.initrd) + cpio(entries), mode=0o644)
+        return BootFiles(disk=boot.disk, kernel=boot.kernel, initrd=initrd, cmdline="console=ttyS0 quiet panic=10")
+
+    return asyncio.run(build())

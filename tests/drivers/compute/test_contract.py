@@ -1,0 +1,185 @@
+"""What every compute driver does: on the fake always, on real QEMU where the machine allows (mark `vm`).
+
+Machines are looked at from outside (the process table, the guest's console), never through the driver's own memory.
+"""
+
+import asyncio
+
+import pytest
+
+from alto.drivers.compute.driver import ComputeDriver
+from alto.model.errors import DriverFault
+from alto.model.instances import Power, Seen
+from tests.drivers.compute.machines import machine
+from tests.drivers.compute.rigs import NO_TAP, Rig, until
+
+ID = machine().id
+
+
+async def observed(driver: ComputeDriver) -> dict[str, Seen]:
+    return dict(await driver.observe())
+
+
+async def until_off(driver: ComputeDriver) -> Seen:
+    """Waits as an agent does: for a change, then looks."""
+    async with asyncio.timeout(60):
+        while (seen := (await driver.observe())[ID]).power is Power.ON:
+            await driver.wait_change(timeout_s=60)
+    return seen
+
+
+def test_start_is_idempotent(rig: Rig) -> None:
+    """Goal: a doubled start makes one machine. Method: start twice, and once with an older incarnation."""
+
+    async def main() -> None:
+        driver = rig.driver()
+        assert await observed(driver) == {}
+        await driver.start(machine(incarnation=2), rig.boot, NO_TAP)
+        life = rig.processes(ID)
+        assert len(life) == 1
+        await driver.start(machine(incarnation=2), rig.boot, NO_TAP)
+        await driver.start(machine(incarnation=1), rig.boot, NO_TAP)
+        assert rig.processes(ID) == life
+        assert await observed(driver) == {ID: Seen(power=Power.ON, incarnation=2)}
+        assert await driver.measure(ID)
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_stop_start_destroy(rig: Rig) -> None:
+    """Goal: the life of a machine. Method: each step, then what is seen of it."""
+
+    async def main() -> None:
+        driver = rig.driver()
+        await driver.stop(ID, grace_s=1)  # none there: nothing to do
+        await driver.start(machine(), rig.boot, NO_TAP)
+        await rig.settled(ID)
+        await driver.stop(ID, grace_s=60)
+        assert rig.processes(ID) == []
+        assert await observed(driver) == {ID: Seen(power=Power.OFF, incarnation=1)}
+        assert not await driver.measure(ID)
+        await driver.stop(ID, grace_s=60)
+        await driver.start(machine(incarnation=2), rig.boot, NO_TAP)
+        assert len(rig.processes(ID)) == 1
+        assert await observed(driver) == {ID: Seen(power=Power.ON, incarnation=2)}
+        await driver.destroy(ID)
+        assert rig.processes(ID) == []
+        assert await observed(driver) == {}
+        assert not await driver.measure(ID)
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_crash_is_seen(rig: Rig) -> None:
+    """Goal: a process that dies by itself wakes the agent and is called crashed. Method: kill -9."""
+
+    async def main() -> None:
+        driver = rig.driver()
+        await driver.start(machine(), rig.boot, NO_TAP)
+        await driver.wait_change(timeout_s=0.05)  # the start itself may count as a change
+        rig.crash(ID)
+        assert await until_off(driver) == Seen(power=Power.OFF, incarnation=1, crashed=True)
+        await driver.start(machine(incarnation=2), rig.boot, NO_TAP)
+        assert await observed(driver) == {ID: Seen(power=Power.ON, incarnation=2)}
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_power_off_by_guest_is_seen(rig: Rig) -> None:
+    async def main() -> None:
+        driver = rig.driver()
+        await driver.start(machine(), rig.boot, NO_TAP)
+        await rig.power_off_by_guest(ID)
+        assert await until_off(driver) == Seen(power=Power.OFF, incarnation=1, guest_initiated=True)
+        assert rig.processes(ID) == []
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_another_driver_finds_the_machine(rig: Rig) -> None:
+    """Goal: an agent's restart does not touch the guest. Method: a second driver over the same host."""
+
+    async def main() -> None:
+        first = rig.driver()
+        await first.start(machine(), rig.boot, NO_TAP)
+        await rig.settled(ID)
+        life, boots = rig.processes(ID), rig.boots(ID)
+        await first.close()
+        second = rig.driver()
+        assert await observed(second) == {ID: Seen(power=Power.ON, incarnation=1)}
+        await second.start(machine(), rig.boot, NO_TAP)
+        assert await second.measure(ID)
+        assert (rig.processes(ID), rig.boots(ID)) == (life, boots)
+        await second.destroy(ID)
+        assert rig.processes(ID) == []
+        await second.close()
+
+    asyncio.run(main())
+
+
+def test_what_happened_while_nobody_looked(rig: Rig) -> None:
+    """Goal: the reason of an end is known even when it came while the agent was dead. Method: end it between two drivers."""
+
+    async def main() -> None:
+        first = rig.driver()
+        await first.start(machine(), rig.boot, NO_TAP)
+        await rig.settled(ID)
+        await first.close()
+        await rig.power_off_by_guest(ID)
+        second = rig.driver()
+        assert await until_off(second) == Seen(power=Power.OFF, incarnation=1, guest_initiated=True)
+        await second.start(machine(incarnation=2), rig.boot, NO_TAP)
+        await second.close()
+        rig.crash(ID)
+        third = rig.driver()
+        assert await until_off(third) == Seen(power=Power.OFF, incarnation=2, crashed=True)
+        await third.destroy(ID)
+        await third.close()
+
+    asyncio.run(main())
+
+
+def test_reboot_keeps_the_process(rig: Rig) -> None:
+    async def main() -> None:
+        driver = rig.driver()
+        with pytest.raises(DriverFault):
+            await driver.reboot(ID)
+        await driver.start(machine(), rig.boot, NO_TAP)
+        await rig.settled(ID)
+        life, boots = rig.processes(ID), rig.boots(ID)
+        await driver.reboot(ID)
+        await until(lambda: rig.boots(ID) > boots, "the guest came up again")
+        assert rig.processes(ID) == life
+        assert await observed(driver) == {ID: Seen(power=Power.ON, incarnation=1)}
+        await driver.stop(ID, grace_s=60)
+        with pytest.raises(DriverFault):
+            await driver.reboot(ID)
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_console_is_kept(rig: Rig) -> None:
+    async def main() -> None:
+        driver = rig.driver()
+        assert await driver.console(ID) == b""
+        await driver.start(machine(), rig.boot, NO_TAP)
+        await rig.settled(ID)
+        said = await driver.console(ID)
+        assert said
+        await driver.stop(ID, grace_s=60)
+        assert (await driver.console(ID)).startswith(said)
+        await driver.destroy(ID)
+        assert await driver.console(ID) == b""
+        await driver.close()
+
+    asyncio.run(main())

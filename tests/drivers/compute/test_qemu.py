@@ -1,0 +1,308 @@
+"""What only real machines can show: confinement, hung and killed processes, an owner that dies, disks.
+
+Machines are looked at through /proc and through their consoles. The owner that is killed is a process of its own.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alto.drivers.compute.qemu.record import Record, Stage, load, save
+from alto.drivers.image.qcow2 import overlay
+from alto.kit.world import real_world
+from alto.model.errors import DriverFault, Impossible
+from alto.model.instances import Power, Seen
+from tests.drivers.compute.machines import machine
+from tests.drivers.compute.rigs import NO_TAP, QemuRig, until
+
+pytestmark = pytest.mark.vm
+ID, OTHER = machine(1).id, machine(2).id
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+import msgspec
+from alto.drivers.compute.driver import BootFiles
+from alto.drivers.compute.qemu.compute import QemuCompute
+from alto.kit.world import real_world
+from tests.drivers.compute.machines import machine
+from tests.drivers.compute.rigs import NO_TAP
+
+async def main():
+    state, disk, kernel, initrd, cmdline = sys.argv[1:]
+    boot = BootFiles(disk=Path(disk), kernel=Path(kernel), initrd=Path(initrd), cmdline=cmdline)
+    driver = QemuCompute(real_world(), Path(state))
+    print("starting", flush=True)
+    await driver.start(machine(), boot, NO_TAP)
+    print("started", flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def owner(rig: QemuRig) -> subprocess.Popen[str]:
+    boot = rig.boot
+    words = [sys.executable, "-c", OWNER, str(rig.state), str(boot.disk), str(boot.kernel), str(boot.initrd), boot.cmdline]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
+
+
+def test_the_process_may_do_nothing(qemu: QemuRig) -> None:
+    """Goal: a guest that takes over its QEMU has gained nothing. Method: /proc of the process."""
+
+    async def main() -> None:
+        driver = qemu.driver()
+        await driver.start(machine(1), qemu.boot, NO_TAP)
+        await driver.start(machine(2), qemu.boot, NO_TAP)
+        users = set()
+        for id in (ID, OTHER):
+            (pid,) = qemu.processes(id)
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            status = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+            assert len(set(status["Uid"])) == 1
+            assert len(set(status["Gid"])) == 1
+            assert int(status["Uid"][0]) >= 1_900_000_000
+            assert status["Groups"] == []
+            for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+                assert int(status[capabilities][0], 16) == 0
+            assert status["Seccomp"] == ["2"]
+            assert status["NoNewPrivs"] == ["1"]
+            users.add(status["Uid"][0])
+            interfaces = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
+            assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+        assert len(users) == 2
+        for id in (ID, OTHER):
+            await driver.destroy(id)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_owner_killed_guest_untouched(qemu: QemuRig) -> None:
+    """Goal: kill -9 of the agent disturbs no guest. Method: a child process starts a machine and is killed; ours adopts it."""
+
+    async def main() -> None:
+        child = owner(qemu)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "starting\n"
+        assert child.stdout.readline() == "started\n"
+        (pid,) = qemu.processes(ID)
+        child.kill()
+        child.wait()
+        await qemu.settled(ID)
+        driver = qemu.driver()
+        assert await driver.observe() == {ID: Seen(power=Power.ON, incarnation=1)}
+        assert await driver.measure(ID)
+        assert qemu.processes(ID) == [pid]
+        assert qemu.boots(ID) == 1
+        await driver.stop(ID, grace_s=60)
+        assert qemu.processes(ID) == []
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_owner_killed_while_it_starts(qemu: QemuRig) -> None:
+    """Goal: wherever a start is cut off, one machine comes of it. Method: kill the owner at moments spread over a start,
+    then start again; count processes."""
+
+    async def main() -> None:
+        chance = random.Random(11)
+        for _ in range(6):
+            child = owner(qemu)
+            assert child.stdout is not None
+            assert child.stdout.readline() == "starting\n"
+            await asyncio.sleep(chance.uniform(0, 0.15))  # a moment to die at, not a wait for anything
+            child.kill()
+            child.wait()
+            child.stdout.close()
+            driver = qemu.driver()
+            seen = await driver.observe()
+            assert set(seen) <= {ID}
+            await driver.start(machine(), qemu.boot, NO_TAP)
+            assert len(qemu.processes(ID)) == 1
+            assert await driver.measure(ID)
+            await driver.destroy(ID)
+            assert qemu.processes(ID) == []
+            await driver.close()
+
+    asyncio.run(main())
+
+
+def test_record_without_process_finds_the_one_that_listens(qemu: QemuRig) -> None:
+    """Goal: an owner that died between starting a process and writing its number left no orphan. Method: such a record."""
+
+    async def main() -> None:
+        first = qemu.driver()
+        await first.start(machine(), qemu.boot, NO_TAP)
+        await first.close()
+        home = qemu.state / ID
+        record = load(real_world().files, home)
+        assert isinstance(record, Record)
+        (pid,) = qemu.processes(ID)
+        cut = Record(id=ID, incarnation=1, stage=Stage.STARTING, boot_id=record.boot_id)
+        save(real_world().files, home, cut)
+        second = qemu.driver()
+        await second.start(machine(), qemu.boot, NO_TAP)
+        assert qemu.processes(ID) == [pid]
+        await second.close()
+        save(real_world().files, home, cut)
+        third = qemu.driver()
+        await third.destroy(ID)
+        assert qemu.processes(ID) == []
+        await third.close()
+
+    asyncio.run(main())
+
+
+def test_hung_machine_blocks_nobody(qemu: QemuRig) -> None:
+    """Goal: one hung hypervisor does not hold up the others (F23). Method: SIGSTOP one of two, before and after a restart."""
+
+    async def main() -> None:
+        driver = qemu.driver()
+        await driver.start(machine(1), qemu.boot, NO_TAP)
+        await driver.start(machine(2), qemu.boot, NO_TAP)
+        (pid,) = qemu.processes(ID)
+        os.kill(pid, signal.SIGSTOP)
+        for agent in (driver, qemu.driver()):
+            async with asyncio.timeout(10):
+                both = await agent.observe()
+                assert [seen.power for seen in both.values()] == [Power.ON, Power.ON]
+                assert not await agent.measure(ID)
+                with pytest.raises(DriverFault):
+                    await agent.reboot(ID)
+                assert await agent.measure(OTHER)
+            await agent.close()
+        last = qemu.driver()
+        async with asyncio.timeout(20):
+            await last.stop(ID, grace_s=1)  # the plug can always be pulled
+        assert qemu.processes(ID) == []
+        assert await last.measure(OTHER)
+        await last.destroy(ID)
+        await last.destroy(OTHER)
+        await last.close()
+
+    asyncio.run(main())
+
+
+def test_hung_machine_that_goes_on_is_well(qemu: QemuRig) -> None:
+    async def main() -> None:
+        driver = qemu.driver()
+        await driver.start(machine(), qemu.boot, NO_TAP)
+        (pid,) = qemu.processes(ID)
+        os.kill(pid, signal.SIGSTOP)
+        assert not await driver.measure(ID)
+        os.kill(pid, signal.SIGCONT)
+        assert await driver.measure(ID)
+        assert qemu.processes(ID) == [pid]
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_disk_is_kept_over_power_cuts_and_gone_after_destroy(qemu: QemuRig) -> None:
+    """Goal: what the guest synced is there after kill -9, a stop and a start (F6). Method: the guest writes to its raw disk."""
+
+    async def main() -> None:
+        driver = qemu.driver()
+        await driver.start(machine(), qemu.boot, NO_TAP)
+        await qemu.settled(ID)
+        # The quotes tell the answer from the echo of what was typed.
+        write = "echo precious | dd of=/dev/vda bs=512 seek=2000000 conv=fsync"
+        qemu.type(ID, f"{write}; echo wr''itten $(blockdev --getsize64 /dev/vda)")
+        await qemu.said(ID, "written 1073741824")  # the disk is as large as asked, the image's 64 MiB or not
+        (pid,) = qemu.processes(ID)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: qemu.processes(ID) == [], "killed")
+        for incarnation in (2, 3):
+            await driver.start(machine(incarnation=incarnation), qemu.boot, NO_TAP)
+            await qemu.said(ID, "guest ready", times=incarnation)
+            qemu.type(ID, "dd if=/dev/vda bs=512 skip=2000000 count=1 2>/dev/null | grep -a preci | sed s/preci/very_preci/")
+            await qemu.said(ID, "very_precious", times=incarnation - 1)
+            await driver.stop(ID, grace_s=60)
+        check = ["qemu-img", "check", "-f", "qcow2", str(qemu.state / ID / "root.qcow2")]
+        assert (await real_world().processes.run(check)).returncode == 0
+        await driver.destroy(ID)
+        assert not (qemu.state / ID).exists()
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_failed_start_leaves_nothing(qemu: QemuRig) -> None:
+    """Goal: a start that fails is undone; one that fails later keeps the disk. Method: a kernel that is none."""
+
+    async def main() -> None:
+        broken = qemu.boot.__class__(disk=qemu.boot.disk, kernel=Path("/etc/hostname"), cmdline="")
+        driver = qemu.driver()
+        with pytest.raises(DriverFault):
+            await driver.start(machine(), broken, NO_TAP)
+        assert qemu.processes(ID) == []
+        assert not (qemu.state / ID).exists()
+        assert await driver.observe() == {}
+        await driver.start(machine(), qemu.boot, NO_TAP)
+        await driver.stop(ID, grace_s=0)
+        with pytest.raises(DriverFault):
+            await driver.start(machine(incarnation=2), broken, NO_TAP)
+        assert (qemu.state / ID / "root.qcow2").exists()
+        assert await driver.observe() == {ID: Seen(power=Power.OFF, incarnation=1)}
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_disk_that_a_guest_could_have_forged_is_refused(qemu: QemuRig) -> None:
+    """Goal: a header written by a machine that was taken over opens no file of the host. Method: two forged headers; the one
+    with only another backing file is harmless, because ours is said on the command line."""
+
+    async def main() -> None:
+        driver = qemu.driver()
+        await driver.start(machine(), qemu.boot, NO_TAP)
+        await driver.stop(ID, grace_s=0)
+        disk = qemu.state / ID / "root.qcow2"
+        forged = bytearray(overlay(1 << 30, "/etc/shadow"))
+        disk.write_bytes(forged)
+        await driver.start(machine(incarnation=2), qemu.boot, NO_TAP)
+        (pid,) = qemu.processes(ID)
+        assert "/etc/shadow" not in [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        await driver.stop(ID, grace_s=0)
+        forged[72 + 7] |= 4  # the data is in another file
+        disk.write_bytes(forged)
+        with pytest.raises(Impossible, match="another file"):
+            await driver.start(machine(incarnation=3), qemu.boot, NO_TAP)
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_talkative_guest_does_not_fill_the_disk(qemu: QemuRig) -> None:
+    """Goal: the console's log is bounded, and its end is kept. Method: a guest that says two million letters."""
+
+    async def main() -> None:
+        driver = qemu.driver()
+        await driver.start(machine(), qemu.boot, NO_TAP)
+        await qemu.settled(ID)
+        qemu.type(ID, "head -c 1200000 /dev/zero | tr '\\\\0' x; echo; echo last wor''ds")
+        await qemu.said(ID, "last words")
+        await driver.observe()
+        assert (qemu.state / ID / "console.log").stat().st_size < 100_000
+        said = await driver.console(ID)
+        assert len(said) <= 64 * 1024
+        assert b"last words" in said
+        qemu.type(ID, "echo aft''er")
+        await qemu.said(ID, "after")
+        assert (await driver.console(ID)).rstrip().endswith(b"after")
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
