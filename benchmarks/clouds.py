@@ -1,7 +1,8 @@
-"""The servers that are compared: Alto over simulated hosts, and moto's server. Each in a process of its own on loopback."""
+"""The servers that are compared: Alto, and moto's server. Each in a process of its own on loopback."""
 
 import json
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from benchmarks.client import Ec2
 from benchmarks.processes import Process
 
 READY_TIMEOUT_S = 60.0
+ALTO = (sys.executable, "-m", "alto.daemons.allinone")
 
 
 class Cloud(NamedTuple):
@@ -29,27 +31,40 @@ class Cloud(NamedTuple):
 
 
 def start_alto(folder: Path, *, hosts: int) -> Cloud:
+    """Over simulated hosts."""
+    return _start_alto(folder, ["--simulate", str(hosts)])
+
+
+def prepare_images(cache: Path) -> None:
+    """What real instances boot from, made ready once. May fetch Debian packages."""
+    cache.mkdir(mode=0o711, parents=True, exist_ok=True)
+    subprocess.run([*ALTO, "--state", str(cache), "--cache", str(cache), "--prepare"], check=True, timeout=600)
+
+
+def start_real_alto(folder: Path, cache: Path) -> Cloud:
+    """On this machine. `take_down` when done."""
+    return _start_alto(folder, ["--cache", str(cache), "--no-nat"])
+
+
+def take_down(cloud: Cloud, folder: Path, cache: Path) -> None:
+    cloud.process.stop()
+    subprocess.run(
+        [*ALTO, "--state", str(folder / "alto"), "--cache", str(cache), "--no-nat", "--down"], check=True, timeout=120
+    )
+
+
+def _start_alto(folder: Path, arguments: list[str]) -> Cloud:
     port = _free_port()
     state = folder / "alto"
-    argv = [sys.executable, "-m", "alto.daemons.allinone", "--state", str(state), "--listen", f"127.0.0.1:{port}"]
-    process = Process([*argv, "--simulate", str(hosts)], folder / "alto.log")
+    process = Process([*ALTO, "--state", str(state), "--listen", f"127.0.0.1:{port}", *arguments], folder / "alto.log")
     identity = state / "cloud.json"
     while not (identity.exists() and _answers(port)):
         _wait_for(process, "alto", folder / "alto.log")
     keys = json.loads(identity.read_bytes())
-    cloud = Cloud(
-        "alto",
-        process,
-        keys["endpoint"],
-        keys["access_key_id"],
-        keys["secret_access_key"],
-        keys["region"],
-        TINY_IMAGE_ID,
-        0.0,
-    )
+    secret = keys["secret_access_key"]
+    cloud = Cloud("alto", process, keys["endpoint"], keys["access_key_id"], secret, keys["region"], TINY_IMAGE_ID, 0.0)
     cloud.client().call("DescribeRegions")
-    ready_s = time.monotonic() - process.started_at
-    return cloud._replace(ready_s=ready_s)
+    return cloud._replace(ready_s=time.monotonic() - process.started_at)
 
 
 def start_moto(folder: Path) -> Cloud:
