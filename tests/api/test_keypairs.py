@@ -58,6 +58,18 @@ def test_an_imported_rsa_key_has_the_md5_of_its_public_half(tenant: Tenant) -> N
     assert shown["PublicKey"].encode() == openssh(RSA) + b" me@home"
 
 
+def test_a_fingerprint_that_others_published(tenant: Tenant) -> None:
+    # A key and the fingerprint that EC2 gave it, as they stand in another project's published tests.
+    material = (
+        b"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQDusXfgTE4eBP50NglSzCSEGnIL6+cr6m3H6cZANOQ+P1o/W4BdtcAL3sor4iGi7SOeJgo8"
+        b"kweyMQrhrt6HaKGgromRiz37LQx4YIAcBi4Zd023mO/V7Rc2Chh18mWgLSmA6ng+j37ip6452zxtv0jHAz9pJolbKBpJzbZlPN45ZCTk9ck0"
+        b"fSVHRl6VRSSPQcpqi65XpRf+35zNOCGCc1mAOOTmw59Q2a6A3t8mL7r91aM5q6QOQm219lctFM8O7HRJnDgmhGpnjRwE1LyKktWTbgFZ4SNW"
+        b"U2XqusUO07jKuSxzPumXBeU+JEtx0J1tqZwJlpGt2R+0qN7nKnPl2+hx"
+    )
+    made = tenant("ImportKeyPair", KeyName="mine", PublicKeyMaterial=material)
+    assert made["KeyFingerprint"] == "6a:49:07:1c:7e:bd:d2:bd:96:25:fe:b5:74:83:ae:fd"
+
+
 @pytest.mark.parametrize("form", ["line", "no comment", "encoded twice", "pem", "der in base64", "rfc4716"])
 def test_forms_of_public_keys(tenant: Tenant, form: str) -> None:
     line, public = openssh(RSA), RSA.public_key()
@@ -86,7 +98,7 @@ def test_forms_of_public_keys(tenant: Tenant, form: str) -> None:
         (b"ssh-rsa AAAA", "InvalidKey.Format"),
         (b"ssh-rsa " + base64.b64encode(b"\0" * 300), "InvalidKey.Format"),
         (b"\xff\xfe\x00", "InvalidKey.Format"),
-        (openssh(ec.generate_private_key(ec.SECP256R1())), "InvalidKeyPair.Format"),
+        (openssh(ec.generate_private_key(ec.SECP256R1())), "InvalidKey.Format"),
     ],
 )
 def test_what_is_no_key_is_refused(tenant: Tenant, material: bytes, code: str) -> None:

@@ -56,6 +56,7 @@ def test_limits(tenant: Tenant, vpc: str) -> None:
     assert refusal("") == "InvalidParameterValue"
     assert refusal("k" * 129) == "InvalidParameterValue"
     assert refusal("k", "v" * 257) == "InvalidParameterValue"
+    assert tenant.refused("CreateTags", Resources=[vpc], Tags=[{"Key": "no value"}]) == "InvalidParameterValue"
     longest = [{"Key": "k" * 128, "Value": "v" * 256}]
     tenant("CreateTags", Resources=[vpc], Tags=longest)
     tenant("CreateTags", Resources=[vpc], Tags=[{"Key": f"k{n}", "Value": ""} for n in range(49)])
@@ -80,7 +81,8 @@ def test_several_resources_are_tagged_together_or_not_at_all(tenant: Tenant, vpc
     ("id", "code"),
     [
         ("i-00000000000000000", "InvalidInstanceID.NotFound"),
-        ("i-nonsense", "InvalidInstanceID.Malformed"),
+        ("i-nonsense", "InvalidID"),
+        ("ami-blah", "InvalidID"),
         ("ami-00000000000000000", "InvalidAMIID.NotFound"),
         ("vol-00000000000000000", "InvalidVolume.NotFound"),
         ("sg-00000000000000000", "InvalidGroup.NotFound"),

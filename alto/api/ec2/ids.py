@@ -46,6 +46,12 @@ def check_id(kind: str, id: str) -> str:
     raise Refused(spelling.malformed, f'Invalid id: "{id}"{expecting}')
 
 
+def is_id(id: str) -> bool:
+    """Whether it is spelled as ids of any kind are: "PREFIX-" and 8 or 17 digits."""
+    prefix, _, digits = id.partition("-")
+    return prefix.isalpha() and _DIGITS.fullmatch(digits) is not None
+
+
 def owned(reader: Reader, call: Call, kind: type[R], id: str) -> R:
     """The caller's record. Raises: Refused (Malformed), NotFound."""
     check_id(kind.KIND, id)

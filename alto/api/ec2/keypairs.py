@@ -26,8 +26,9 @@ from alto.store.store import Reader, Tx
 
 NAME_MAX = 255
 RSA_BITS = 2048
-# What EC2 takes of imported RSA keys.
-RSA_BITS_IMPORTED = (1024, 2048, 3072, 4096)
+# Shorter ones are broken; longer ones cost a guest's sshd seconds for each login.
+RSA_BITS_MIN, RSA_BITS_MAX = 1024, 8192
+_NOT_A_KEY = "Key is not in valid OpenSSH public key format"
 MATERIAL_MAX_BYTES = 16 * 1024
 
 _PublicKey = rsa.RSAPublicKey | ed25519.Ed25519PublicKey
@@ -219,7 +220,7 @@ def _parsed(material: bytes) -> tuple[_PublicKey, str]:
             found = _openssh_line(candidate) or _rfc4716(candidate) or _pem_or_der(candidate)
             if found is not None:
                 return _acceptable(found[0]), found[1]
-    raise Refused("InvalidKey.Format", "Key is not in valid OpenSSH public key format")
+    raise Refused("InvalidKey.Format", _NOT_A_KEY)
 
 
 def _decoded(material: bytes) -> bytes:
@@ -264,12 +265,12 @@ def _pem_or_der(material: bytes) -> tuple[object, str] | None:
 
 def _acceptable(key: object) -> _PublicKey:
     if isinstance(key, rsa.RSAPublicKey):
-        if key.key_size not in RSA_BITS_IMPORTED:
-            raise Refused("InvalidKeyPair.Format", f"RSA keys of {key.key_size} bits are not supported")
+        if not RSA_BITS_MIN <= key.key_size <= RSA_BITS_MAX:
+            raise Refused("InvalidKey.Format", f"{_NOT_A_KEY}: RSA keys have {RSA_BITS_MIN} to {RSA_BITS_MAX} bits")
         return key
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key
-    raise Refused("InvalidKeyPair.Format", "Only RSA and ED25519 keys are supported")
+    raise Refused("InvalidKey.Format", f"{_NOT_A_KEY}: only RSA and ED25519 keys are supported")
 
 
 def _openssh(public: _PublicKey, comment: str) -> str:
