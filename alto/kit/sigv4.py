@@ -44,7 +44,8 @@ def canonical_path(path: str) -> str:
             del kept[-1:]
         elif segment not in ("", "."):
             kept.append(segment)
-    folder = "/" if kept and path.endswith(("/", "/.", "/..")) else ""
+    # Not behind a last "." or "..", as RFC 3986 has it: botocore, which most clients sign with, does not.
+    folder = "/" if kept and path.endswith("/") else ""
     return quote("/" + "/".join(kept) + folder, safe="/~")
 
 

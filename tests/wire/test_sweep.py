@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from alto.api.accounts import create_account, draw_account
 from alto.api.call import Settings
 from alto.api.ec2.operations import OPERATIONS as EC2
 from alto.api.sts.operations import OPERATIONS as STS
@@ -31,16 +32,19 @@ async def sweep(models: Models, count: int, seed: int) -> Sweep:
     world = real_world()
     store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
     settings = Settings(cloud_id="c-sweep", regions=("us-east-1", "eu-west-1"), simulated=True)
-    operator = await first_start(world, store, settings)
+    await first_start(world, store, settings)
+    # Not the operator's account: it owns Alto's image and would soon deregister it.
+    drawn = draw_account(world.chance)
+    _, key = await store.write(lambda tx: create_account(tx, drawn, "sweep", world.clock.now()))
     server = Server(world, store, settings, models)
-    agents = simulated_agents(world, server.sessions, 3, cloud_id="c-sweep")
+    agents = simulated_agents(world, server.sessions, 1, cloud_id="c-sweep")
     running = [asyncio.ensure_future(one.run()) for one in (server, *agents)]
     try:
         requests = Sweep(
             seed,
             {"ec2": EC2, "sts": STS},
-            access_key_id=operator.access_key_id,
-            secret=operator.secret_access_key,
+            access_key_id=key.id,
+            secret=key.secret,
             host="alto.test",
         )
         requests.learn([TINY_IMAGE_ID])

@@ -61,8 +61,8 @@ _DUPLICATE: dict[str, str] = {
 
 # Beside Refused, NotFound and AlreadyExists: first match wins.
 _BY_CLASS: tuple[tuple[type[AltoError], str, int], ...] = (
-    # "Server error" in EC2's own list, and a retry does help.
-    (NoCapacity, "InsufficientInstanceCapacity", 500),
+    # EC2 gives it 500. Clients go by the code, and by 5xx whether to try again; here a 500 is always a bug of ours.
+    (NoCapacity, "InsufficientInstanceCapacity", 503),
     (CapacityExceeded, "ResourceLimitExceeded", 400),
     (Conflict, "Unavailable", 503),
     (DriverFault, "Unavailable", 503),

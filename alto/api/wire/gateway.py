@@ -186,7 +186,7 @@ class Gateway:
             return await self._aws(call, request, claim)
         except AltoError as error:
             wire = _local_wire(error) if local else to_wire(error)
-            if wire.status >= 500:
+            if error.retryable or wire.status == 500:
                 log.warning("request failed", request_id=request_id, service=name, code=wire.code, error=str(error))
             return self._error(name, wire, request_id)
         except Exception:
