@@ -14,6 +14,7 @@ from alto.kit.world import Clock
 from alto.model.balancers import AutoScalingGroup, Launching, LoadBalancer
 from alto.model.errors import AltoError
 from alto.model.instances import Instance, Phase, Wish
+from alto.model.networks import SecurityGroup
 from alto.model.records import Record
 from alto.plan.groups import Step, next_step
 from alto.store.store import Reader, Store, Tx
@@ -76,6 +77,8 @@ class Groups:
         balancer = tx.find(LoadBalancer, group.load_balancer_id) if group.load_balancer_id else None
         if group.deleting and not any(member.phase is not Phase.TERMINATED for member in members):
             tx.delete(AutoScalingGroup, group.id)
+            if group.own_group_id is not None:
+                tx.delete(SecurityGroup, group.own_group_id)
             return group, None
         step = next_step(group, members, balancer, self._clock.now())
         changed = group

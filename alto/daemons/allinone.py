@@ -7,6 +7,7 @@ Machines, networks and balancers are processes of their own: they outlive this o
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -111,7 +112,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     state = given.state.resolve()
     return Options(
         state=state,
-        cache=(given.cache or state / "images").resolve(),
+        cache=(given.cache or _default_cache()).resolve(),
         listen=host.strip("[]"),
         port=int(port),
         region=given.region,
@@ -122,6 +123,16 @@ def parse(argv: Sequence[str] | None) -> Options:
         down=given.down,
         keep_data=given.keep_data,
     )
+
+
+def _default_cache() -> Path:
+    """What can be built again outlives clouds: ALTO_CACHE, else the place that the system has for such things."""
+    given = os.environ.get("ALTO_CACHE")
+    if given:
+        return Path(given)
+    if os.geteuid() == 0:
+        return Path("/var/cache/alto")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alto"
 
 
 def _set_up_log() -> None:
@@ -260,8 +271,6 @@ def _listen(options: Options) -> socket.socket:
 
 def _write_cloud(world: World, options: Options, identity: Identity, operator: Operator, port: int) -> None:
     """What the command needs to find and to sign for this cloud; readable by its owner only."""
-    import os
-
     host = f"[{options.listen}]" if ":" in options.listen else options.listen
     body = {
         "endpoint": f"http://{host}:{port}",
@@ -303,10 +312,8 @@ async def down(options: Options) -> None:
         await drivers.network.remove_all()
         await drivers.compute.close()
     if not options.keep_data:
-        images = options.cache if options.cache.is_relative_to(options.state) else None
         for name in world.files.names(options.state):
-            if options.state / name != images:
-                world.files.remove_tree(options.state / name)
+            world.files.remove_tree(options.state / name)
     log.info("down", state=str(options.state))
 
 

@@ -72,6 +72,7 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     instance_type: str
     key_name: str | None = None
     user_data: str | None = None  # base64
+    group_ids: tuple[str, ...] = ()  # security groups; none: the default one
     tags: Tags = {}
 
 
@@ -100,6 +101,7 @@ class AutoScalingGroup(Record, frozen=True, kw_only=True):
     desired: int
     launch: LaunchSpec
     load_balancer_id: str | None = None
+    own_group_id: str | None = None  # the security group that was made for it and goes with it
     grace_s: float = 300.0  # how long a new member may take to become healthy before it is replaced
     deleting: bool = False
     created_at: float

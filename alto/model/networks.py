@@ -135,6 +135,12 @@ class Volume(Record, frozen=True, kw_only=True):
     tags: Tags = {}
 
 
+def host_address(vpc_cidr: str) -> str:
+    """Where connections come from that a host itself opens inside a VPC: balancers, health checks. EC2 reserves the first
+    four addresses of a subnet, so that no guest ever has the VPC's base + 3."""
+    return str(IPv4Network(vpc_cidr)[3])
+
+
 class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a host must know of a VPC beside its own ports: data for `plan/firewall.py` and the network driver."""
 
@@ -147,9 +153,7 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def host_address(self) -> str:
-        """Where connections come from that a host itself opens inside the VPC: balancers, health checks. EC2 reserves the
-        first four addresses of a subnet, so that no guest ever has the VPC's base + 3."""
-        return str(IPv4Network(self.cidr)[3])
+        return host_address(self.cidr)
 
     @property
     def resolver_address(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from alto.api.accounts import draw_id
+from alto.api.accounts import default_vpc, draw_id
 from alto.api.call import Call
 from alto.api.ec2.images import find_image
 from alto.api.ec2.launches import check_user_data
@@ -19,7 +19,7 @@ from alto.model.errors import AlreadyExists, NotFound, Refused
 from alto.model.images import Image, KeyPair
 from alto.model.instance_types import instance_type
 from alto.model.instances import Instance, Phase, Wish
-from alto.model.networks import AddressPool, PublicAddress
+from alto.model.networks import AddressPool, Permission, PublicAddress, SecurityGroup, host_address
 from alto.plan.addresses import next_offset, str_address
 from alto.plan.instances import state_name
 from alto.store.claims import PUBLIC_POOL
@@ -64,6 +64,7 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
     check_user_data(request.user_data)
     now = call.world.clock.now()
     balancer_id, group_id = draw_id(call.world.chance, "lb"), draw_id(call.world.chance, "asg")
+    security_ids = (draw_id(call.world.chance, "sg"), draw_id(call.world.chance, "sgr"), draw_id(call.world.chance, "sgr"))
 
     def body(tx: Tx) -> None:
         if tx.where(LoadBalancer, account=call.account, region=call.region, name=request.name, limit=1):
@@ -71,6 +72,7 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
         image = find_image(tx, call, request.image_id) if request.image_id else _own_image(tx)
         if request.key_name and not tx.where(KeyPair, account=call.account, region=call.region, name=request.key_name, limit=1):
             raise NotFound(KeyPair.KIND, request.key_name)
+        groups = _security_groups(tx, call, request, security_ids)
         address = _claim_address(tx, call, balancer_id)
         tx.put(
             LoadBalancer(
@@ -99,9 +101,11 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
                     instance_type=request.instance_type,
                     key_name=request.key_name,
                     user_data=request.user_data,
+                    group_ids=groups,
                     tags={"Name": request.name, **request.tags},
                 ),
                 load_balancer_id=balancer_id,
+                own_group_id=security_ids[0],
                 created_at=now,
             )
         )
@@ -120,6 +124,40 @@ def _own_image(reader: Reader) -> Image:
     if not images:
         raise Refused("MissingParameter", "This cloud has no image of its own: give image_id")
     return images[0]
+
+
+def _security_groups(tx: Tx, call: Call, request: CreateService, ids: tuple[str, str, str]) -> tuple[str, ...]:
+    """The default group, and one of the service's own that lets its balancer in."""
+    vpc = default_vpc(tx, call.account, call.region)
+    if vpc is None:
+        raise Refused("VPCIdNotSpecified", "No default VPC for this user: a service needs one.")
+    name = f"service-{request.name}"
+    if tx.where(SecurityGroup, vpc_id=vpc.id, name=name, limit=1):
+        raise AlreadyExists(SecurityGroup.KIND, f"name ('{name}')")
+    rules = (
+        Permission(
+            id=ids[1],
+            egress=False,
+            protocol="tcp",
+            from_port=request.target_port,
+            to_port=request.target_port,
+            cidr=f"{host_address(vpc.cidr)}/32",
+            description="the balancer",
+        ),
+        Permission(id=ids[2], egress=True, protocol="-1", from_port=-1, to_port=-1, cidr="0.0.0.0/0"),
+    )
+    own = SecurityGroup(
+        id=ids[0],
+        account=call.account,
+        region=call.region,
+        vpc_id=vpc.id,
+        name=name,
+        description=f"made for the service {request.name}",
+        permissions=rules,
+    )
+    tx.put(own)
+    default = tx.where(SecurityGroup, vpc_id=vpc.id, name="default", limit=1)
+    return (*(one.id for one in default), own.id)
 
 
 def _claim_address(tx: Tx, call: Call, owner_id: str) -> str:

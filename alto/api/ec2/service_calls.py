@@ -26,6 +26,7 @@ class GroupCalls:
             instance_type=group.launch.instance_type,
             key_name=group.launch.key_name,
             user_data=group.launch.user_data,
+            security_group_ids=group.launch.group_ids,
             # As many as fit now: the rest is tried again, and the group says why.
             min_count=1,
             max_count=launching.count,
