@@ -12,15 +12,17 @@ from msgspec import inspect
 
 from alto.api.ec2.operations import OPERATIONS
 from alto.api.wire.models import Models
+from alto.daemons.server import TINY_IMAGE_ID
 from alto.model.images import Image
 from tests.api.cloud import NOW, Answered, Cloud, Tenant
+from tests.api.living import LivingCloud
 from tests.api.test_regions import host
 
 Parameters = dict[str, Any]
 
 RULE = {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
 TAGS = [{"Key": "a", "Value": "b"}]
-IMAGE = "ami-0a170000000000001"
+IMAGE = TINY_IMAGE_ID
 
 # The kinds of ids, and of each the place in which an absent one stands.
 ABSENT = {
@@ -96,6 +98,13 @@ ROWS: dict[tuple[str, str], Row] = {
         "instance",
         lambda id, own: {"InstanceId": id, "DisableApiTermination": {"Value": True}},
     ),
+    ("GetPasswordData", "InstanceId"): ("instance", lambda id, own: {"InstanceId": id}),
+    ("ModifyInstanceCreditSpecification", "InstanceCreditSpecifications.InstanceId"): (
+        "instance",
+        lambda id, own: {"InstanceCreditSpecifications": [{"InstanceId": id, "CpuCredits": "unlimited"}]},
+    ),
+    ("MonitorInstances", "InstanceIds"): ("instance", lambda id, own: {"InstanceIds": [id]}),
+    ("UnmonitorInstances", "InstanceIds"): ("instance", lambda id, own: {"InstanceIds": [id]}),
     ("ModifyInstanceMetadataOptions", "InstanceId"): (
         "instance",
         lambda id, own: {"InstanceId": id, "HttpTokens": "required"},
@@ -358,3 +367,16 @@ def test_listings_are_apart(cloud: Cloud, tenant: Tenant, stranger: Tenant) -> N
         seen = str(everything(asking))
         for kind, id in owner.ids.items():
             assert id not in seen, kind
+
+
+def test_anothers_console_is_answered_like_an_absent_one(models: Models) -> None:
+    cloud = LivingCloud(models)
+    try:
+        owner, asking = cloud.operator, cloud.account("mallory")
+        made = owner("RunInstances", ImageId=TINY_IMAGE_ID, MinCount=1, MaxCount=1, InstanceType="m1.tiny")
+        id, absent = made["Instances"][0]["InstanceId"], ABSENT["instance"]
+        assert owner("GetConsoleOutput", InstanceId=id)["InstanceId"] == id
+        of_absent = answer(asking, "GetConsoleOutput", {"InstanceId": absent}, absent)
+        assert answer(asking, "GetConsoleOutput", {"InstanceId": id}, id) == of_absent
+    finally:
+        cloud.close()

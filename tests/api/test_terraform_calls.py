@@ -11,51 +11,14 @@ from typing import Any
 
 import pytest
 
-from alto.api.call import Settings
 from alto.api.wire.models import Models
-from alto.daemons.hosts import simulated_agents
-from alto.daemons.server import TINY_IMAGE_ID, Server, first_start
-from alto.kit.world import real_world
-from alto.model.accounts import AccessKey, Account
-from alto.store.sqlite import MemoryDisk, SqliteStore
-from tests.api.cloud import REGIONS, Cloud, Tenant
+from alto.daemons.server import TINY_IMAGE_ID
+from tests.api.cloud import Tenant
+from tests.api.living import LivingCloud
 
 WAIT_S = 30.0
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBW4VDZ0bXv0Q4uyDJ5cX9SrsXHo5z9Hj9Jq0m1Hn3kL me"
 USER_DATA = base64.b64encode(b"#!/bin/sh\necho hello\n").decode()
-
-
-class LivingCloud(Cloud):
-    """With its loops and simulated hosts; they live on while something is waited for."""
-
-    def __init__(self, models: Models) -> None:
-        self.runner = asyncio.Runner()
-        self.world = real_world()
-        self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
-        self.settings = Settings(cloud_id="c-terraform", regions=REGIONS, simulated=True)
-        self.runner.run(self._begin(models))
-
-    async def _begin(self, models: Models) -> None:
-        operator = await first_start(self.world, self.store, self.settings)
-        server = Server(self.world, self.store, self.settings, models)
-        self.gateway = server.gateway
-        agents = simulated_agents(self.world, server.sessions, 2, cloud_id=self.settings.cloud_id)
-        self._running = [asyncio.ensure_future(one.run()) for one in (server, *agents)]
-        self.operator = Tenant(
-            self,
-            self.store.read(lambda reader: reader.get(Account, operator.account)),
-            self.store.read(lambda reader: reader.get(AccessKey, operator.access_key_id)),
-            REGIONS[0],
-        )
-
-    def close(self) -> None:
-        async def end() -> None:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
-
-        self.runner.run(end())
-        super().close()
 
 
 @pytest.fixture

@@ -1,19 +1,23 @@
-"""What tools ask beside an instance: its CPU credits, and its (absent) instance profile.
+"""What tools ask and set beside an instance: CPU credits, detailed monitoring, and the (absent) profile and password.
 
-Credits are a wish that EC2 bills and Alto only remembers: no processor here is throttled.
+Credits and monitoring are wishes that EC2 bills and Alto only remembers: no processor here is throttled, and metrics come as
+often for all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
+from alto.api.ec2.errors import to_wire
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import page_of_own
+from alto.api.ec2.ids import all_owned, owned, page_of_own
 from alto.api.ec2.paging import check_page, listing
-from alto.model.errors import Refused
+from alto.model.errors import NotFound, Refused
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, Phase
+from alto.store.store import Tx
 
 _CREDIT_FILTERS: Filters[Instance] = {"instance-id": lambda instance: instance.id}
 
@@ -49,6 +53,93 @@ def _credits(instance: Instance) -> str:
     return instance.credit_specification if kind is not None and kind.burstable else "standard"
 
 
+class CreditRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    instance_id: str | None = None
+    cpu_credits: str | None = None
+
+
+class ModifyCreditsRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    instance_credit_specifications: tuple[CreditRequest, ...] = ()
+    client_token: str | None = None  # setting twice what is set already changes nothing
+
+
+async def modify_credit_specification(call: Call, request: ModifyCreditsRequest) -> dict[str, object]:
+    """Each instance by itself: what cannot be changed is listed with its reason, the others are changed."""
+    wanted = {}
+    for each in request.instance_credit_specifications:
+        if not each.instance_id or not each.cpu_credits:
+            raise Refused("MissingParameter", "Each specification must contain InstanceId and CpuCredits")
+        if each.cpu_credits not in ("standard", "unlimited"):
+            raise Refused("InvalidCpuCredits", f"Value ({each.cpu_credits[:80]}) is invalid: standard or unlimited")
+        if each.instance_id in wanted:
+            raise Refused(
+                "InvalidInstanceCreditSpecification.DuplicateInstanceId", f"The instance '{each.instance_id}' is named twice"
+            )
+        wanted[each.instance_id] = each.cpu_credits
+    if not wanted:
+        raise Refused("MissingParameter", "The request must contain the parameter InstanceCreditSpecification")
+
+    def body(tx: Tx) -> dict[str, object]:
+        done, undone = [], []
+        for id, credits in wanted.items():
+            try:
+                instance = owned(tx, call, Instance, id)
+                kind = CATALOGUE.get(instance.instance_type)
+                if kind is None or not kind.burstable:
+                    raise Refused("InstanceCreditSpecification.NotSupported", f"{instance.instance_type} has no CPU credits")
+            except (NotFound, Refused) as error:
+                wire = to_wire(error)
+                undone.append({"InstanceId": id, "Error": {"Code": wire.code, "Message": wire.message}})
+                continue
+            tx.put(replace(instance, credit_specification=credits))
+            done.append({"InstanceId": id})
+        return {"SuccessfulInstanceCreditSpecifications": done, "UnsuccessfulInstanceCreditSpecifications": undone}
+
+    return await call.store.write(body)
+
+
+class MonitorRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    instance_ids: tuple[str, ...] = ()
+
+
+async def monitor_instances(call: Call, request: MonitorRequest) -> dict[str, object]:
+    return await _monitor(call, request.instance_ids, True, "pending")
+
+
+async def unmonitor_instances(call: Call, request: MonitorRequest) -> dict[str, object]:
+    return await _monitor(call, request.instance_ids, False, "disabling")
+
+
+async def _monitor(call: Call, ids: Sequence[str], wanted: bool, state: str) -> dict[str, object]:
+    if not ids:
+        raise Refused("MissingParameter", "The request must contain the parameter InstanceId")
+
+    def body(tx: Tx) -> list[Instance]:
+        instances = all_owned(tx, call, Instance, ids)
+        for instance in instances:
+            if instance.phase is Phase.TERMINATED:
+                raise Refused("InvalidState", f"The instance '{instance.id}' is terminated")
+            if instance.monitoring is not wanted:
+                tx.put(replace(instance, monitoring=wanted))
+        return instances
+
+    changed = await call.store.write(body)
+    return {"InstanceMonitorings": [{"InstanceId": one.id, "Monitoring": {"State": state}} for one in changed]}
+
+
+class GetPasswordDataRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    instance_id: str | None = None
+
+
+async def get_password_data(call: Call, request: GetPasswordDataRequest) -> dict[str, object]:
+    """Empty, as EC2 answers for every instance that is not Windows."""
+    id = request.instance_id
+    if not id:
+        raise Refused("MissingParameter", "The request must contain the parameter InstanceId")
+    instance = call.store.read(lambda reader: owned(reader, call, Instance, id))
+    return {"InstanceId": instance.id, "Timestamp": instance.launched_at, "PasswordData": ""}
+
+
 class _Association(msgspec.Struct, frozen=True):
     """There is none yet: what the filters would look at."""
 
@@ -81,4 +172,8 @@ async def describe_profile_associations(call: Call, request: DescribeProfileAsso
 OPERATIONS: Mapping[str, Operation] = {
     "DescribeIamInstanceProfileAssociations": Operation(DescribeProfileAssociationsRequest, describe_profile_associations),
     "DescribeInstanceCreditSpecifications": Operation(DescribeCreditSpecificationsRequest, describe_credit_specifications),
+    "GetPasswordData": Operation(GetPasswordDataRequest, get_password_data),
+    "ModifyInstanceCreditSpecification": Operation(ModifyCreditsRequest, modify_credit_specification),
+    "MonitorInstances": Operation(MonitorRequest, monitor_instances),
+    "UnmonitorInstances": Operation(MonitorRequest, unmonitor_instances),
 }

@@ -94,3 +94,44 @@ def test_no_instance_has_a_profile(tenant: Tenant, instance: dict[str, Any]) -> 
     filters = [{"Name": "instance-id", "Values": [instance["InstanceId"]]}, {"Name": "state", "Values": ["associated"]}]
     answer = tenant("DescribeIamInstanceProfileAssociations", Filters=filters)
     assert answer["IamInstanceProfileAssociations"] == []
+
+
+def test_changing_credits_says_of_each_instance_how_it_went(tenant: Tenant, instance: dict[str, Any]) -> None:
+    t3 = instance["InstanceId"]
+    m1 = tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    absent = "i-00000000000000000"
+    answer = tenant(
+        "ModifyInstanceCreditSpecification",
+        InstanceCreditSpecifications=[{"InstanceId": id, "CpuCredits": "standard"} for id in (t3, m1, absent)],
+    )
+    assert answer["SuccessfulInstanceCreditSpecifications"] == [{"InstanceId": t3}]
+    failed = {each["InstanceId"]: each["Error"]["Code"] for each in answer["UnsuccessfulInstanceCreditSpecifications"]}
+    assert failed == {m1: "InstanceCreditSpecification.NotSupported", absent: "InvalidInstanceID.NotFound"}
+    (now,) = tenant("DescribeInstanceCreditSpecifications", InstanceIds=[t3])["InstanceCreditSpecifications"]
+    assert now["CpuCredits"] == "standard"
+    wrong = [{"InstanceId": t3, "CpuCredits": "endless"}]
+    assert tenant.refused("ModifyInstanceCreditSpecification", InstanceCreditSpecifications=wrong) == "InvalidCpuCredits"
+
+
+def test_monitoring_is_switched(tenant: Tenant, instance: dict[str, Any]) -> None:
+    id = instance["InstanceId"]
+
+    def state() -> str:
+        found: str = tenant("DescribeInstances")["Reservations"][0]["Instances"][0]["Monitoring"]["State"]
+        return found
+
+    assert state() == "disabled"
+    assert tenant("MonitorInstances", InstanceIds=[id])["InstanceMonitorings"] == [
+        {"InstanceId": id, "Monitoring": {"State": "pending"}}
+    ]
+    assert state() == "enabled"
+    assert tenant("UnmonitorInstances", InstanceIds=[id])["InstanceMonitorings"][0]["Monitoring"]["State"] == "disabling"
+    assert state() == "disabled"
+    assert tenant.refused("MonitorInstances", InstanceIds=[id, "i-00000000000000000"]) == "InvalidInstanceID.NotFound"
+    assert state() == "disabled"
+
+
+def test_no_instance_has_a_password(tenant: Tenant, instance: dict[str, Any]) -> None:
+    answer = tenant("GetPasswordData", InstanceId=instance["InstanceId"])
+    assert answer["PasswordData"] == ""
+    assert answer["InstanceId"] == instance["InstanceId"]
