@@ -8,7 +8,6 @@ import asyncio
 import os
 import signal
 import socket
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +24,7 @@ from alto.drivers.image.kernel import LATE_MODULES, find_kernel
 from alto.kit.world import World, real_world
 
 NO_TAP = Tap(name="", mac="02:00:00:00:00:01")
-CACHE = Path(tempfile.gettempdir()) / f"alto-test-images-{os.getuid()}"
+CACHE = Path(os.environ.get("ALTO_TEST_CACHE", "/var/tmp/alto-test-images"))
 INIT = b"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
