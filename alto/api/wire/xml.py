@@ -202,10 +202,14 @@ def _blob(value: bytes) -> str:
     return base64.b64encode(value).decode("ascii")
 
 
-@lru_cache(maxsize=8192)
 def timestamp(seconds: float) -> str:
     """As EC2 shows times: whole seconds, UTC. Filters on times compare with this text."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return _timestamp(int(seconds))
+
+
+@lru_cache(maxsize=8192)
+def _timestamp(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 _SIMPLE: dict[str, Writer] = {

@@ -24,8 +24,26 @@ class FakePort(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FakeVpc(msgspec.Struct, frozen=True, kw_only=True):
+    """`owners`: which port has an address or a MAC. Kept, so that plugging costs the same in a full network."""
+
     plan: NetworkPlan
     ports: dict[str, FakePort] = {}
+    owners: dict[str, str] = {}
+
+    def put(self, new: FakePort) -> None:
+        port = new.port
+        for key in (port.private_ip, port.mac):
+            owner = self.owners.get(key, port.id)
+            if owner != port.id:
+                raise DriverFault(f"{port.private_ip} ({port.mac}) in {self.plan.vpc_id} still belongs to {owner}")
+        self.take(port.id)
+        self.ports[port.id] = new
+        self.owners[port.private_ip] = self.owners[port.mac] = port.id
+
+    def take(self, port_id: str) -> None:
+        gone = self.ports.pop(port_id, None)
+        if gone is not None:
+            del self.owners[gone.port.private_ip], self.owners[gone.port.mac]
 
 
 class FakeNetworks:
@@ -48,19 +66,16 @@ class FakeNetwork:
         def effect() -> None:
             old = self._networks.vpcs.get(plan.vpc_id)
             machines = {id: known.machine for id, known in old.ports.items()} if old else {}
-            wanted: dict[str, FakePort] = {}
+            new = FakeVpc(plan=plan)
             for port in ports:
-                _check_apart(plan.vpc_id, wanted, port)
-                wanted[port.id] = FakePort(port=port, machine=machines.get(port.id))
-            self._networks.vpcs[plan.vpc_id] = FakeVpc(plan=plan, ports=wanted)
+                new.put(FakePort(port=port, machine=machines.get(port.id)))
+            self._networks.vpcs[plan.vpc_id] = new
 
         await self._call("ensure_network", effect)
 
     async def plug(self, port: Port, machine: Machine) -> Tap:
         def effect() -> None:
-            vpc = self._vpc(port.vpc_id)
-            _check_apart(port.vpc_id, vpc.ports, port)
-            self._put(vpc, FakePort(port=port, machine=machine))
+            self._vpc(port.vpc_id).put(FakePort(port=port, machine=machine))
 
         await self._call("plug", effect)
         return Tap(name=port.id, mac=port.mac)
@@ -70,8 +85,7 @@ class FakeNetwork:
             vpc = self._vpc(port.vpc_id)
             if port.id not in vpc.ports:
                 raise DriverFault(f"port {port.id} is not plugged into {port.vpc_id}")
-            _check_apart(port.vpc_id, vpc.ports, port)
-            self._put(vpc, FakePort(port=port, machine=machine))
+            vpc.put(FakePort(port=port, machine=machine))
 
         await self._call("describe", effect)
 
@@ -84,8 +98,7 @@ class FakeNetwork:
         def effect() -> None:
             vpc = self._networks.vpcs.get(vpc_id)
             if vpc is not None:
-                left = {id: port for id, port in vpc.ports.items() if id != port_id}
-                self._networks.vpcs[vpc_id] = msgspec.structs.replace(vpc, ports=left)
+                vpc.take(port_id)
 
         await self._call("unplug", effect)
 
@@ -108,10 +121,6 @@ class FakeNetwork:
             raise DriverFault(f"there is no network {vpc_id} on this host; ensure it first")
         return vpc
 
-    def _put(self, vpc: FakeVpc, port: FakePort) -> None:
-        ports = {**vpc.ports, port.port.id: port}
-        self._networks.vpcs[vpc.plan.vpc_id] = msgspec.structs.replace(vpc, ports=ports)
-
     def _forget(self, vpc_id: str) -> None:
         self._networks.vpcs.pop(vpc_id, None)
 
@@ -119,11 +128,3 @@ class FakeNetwork:
         fault = await self.knobs.before(self._world, method)
         effect()
         await self.knobs.after(self._world, method, fault)
-
-
-def _check_apart(vpc_id: str, ports: dict[str, FakePort], port: Port) -> None:
-    for other in ports.values():
-        if other.port.id == port.id:
-            continue
-        if other.port.private_ip == port.private_ip or other.port.mac == port.mac:
-            raise DriverFault(f"{port.private_ip} ({port.mac}) in {vpc_id} still belongs to {other.port.id}")
