@@ -9,7 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 TERMINATOR = "aws4_request"
@@ -93,6 +93,14 @@ def signature(key: bytes, timestamp: str, scope: Scope, canonical: str) -> str:
     return hmac.digest(key, f"{ALGORITHM}\n{timestamp}\n{scope}\n{digest}".encode(), "sha256").hex()
 
 
+def _host(parts: SplitResult) -> str:
+    """As HTTP clients send it: without the scheme's own port."""
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    return host if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)) else f"{host}:{parts.port}"
+
+
 def signed_headers(
     method: str,
     url: str,
@@ -109,7 +117,7 @@ def signed_headers(
     parts = urlsplit(url)
     scope = Scope(timestamp[:8], region, service)
     complete = {name.lower(): value for name, value in headers.items()}
-    complete.setdefault("host", parts.netloc.rpartition("@")[2])
+    complete.setdefault("host", _host(parts))
     complete["x-amz-date"] = timestamp
     names = sorted(complete)
     canonical = canonical_request(

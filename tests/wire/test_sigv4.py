@@ -225,3 +225,18 @@ def test_keys_that_do_not_exist_and_tokens_that_belong_to_none() -> None:
     assert refusal(good) == (401, "AuthFailure")
     assert refusal(edited(sign(BODY, service="sts"), "AKIAONE", "AKIANOBODY")) == (403, "InvalidClientTokenId")
     assert refusal(sign(BODY, headers={"X-Amz-Security-Token": "left over"})) == (401, "AuthFailure")
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://h:8773/", "h:8773"),
+        ("http://h:80/", "h"),
+        ("https://H:443/", "h"),
+        ("http://[::1]:8773/", "[::1]:8773"),
+        ("https://u:p@h:80/", "h:80"),
+    ],
+)
+def test_the_host_is_signed_as_clients_send_it(url: str, host: str) -> None:
+    given_ = {"access_key_id": "A", "secret": "s", "region": "r", "service": "alto", "timestamp": "20270115T080000Z"}
+    assert signed_headers("GET", url, {}, b"", **given_)["host"] == host

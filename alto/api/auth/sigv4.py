@@ -66,14 +66,24 @@ class Principal(NamedTuple):
     operator: bool
     access_key_id: str
     scope: Scope
+    parameters: frozenset[str] = frozenset()  # those of the request that were for the signature alone
+
+
+def is_signed(request: HttpRequest) -> bool:
+    """Whether it bears a signature of this kind, right or wrong."""
+    return request.header("authorization") is not None or _is_presigned(request)
+
+
+def _is_presigned(request: HttpRequest) -> bool:
+    return "X-Amz-Signature=" in request.query or "X-Amz-Credential=" in request.query
 
 
 def read_claim(request: HttpRequest) -> Claim:
     """Raises: Refused."""
     header = request.header("authorization")
-    presigned = "X-Amz-Signature=" in request.query or "X-Amz-Credential=" in request.query
+    presigned = _is_presigned(request)
     if header is not None and presigned:
-        raise _incomplete("Only one of the Authorization header and the X-Amz query parameters may be used")
+        raise incomplete("Only one of the Authorization header and the X-Amz query parameters may be used")
     if header is not None:
         return _from_header(header, request)
     if presigned:
@@ -89,19 +99,19 @@ _TIMESTAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 def _from_header(header: str, request: HttpRequest) -> Claim:
     algorithm, _, rest = header.partition(" ")
     if algorithm != ALGORITHM:
-        raise _incomplete(f"Unsupported signature algorithm; use {ALGORITHM}")
+        raise incomplete(f"Unsupported signature algorithm; use {ALGORITHM}")
     parts: dict[str, str] = {}
     for piece in rest.split(","):
         part = _PART.fullmatch(piece)
         if part is None or part[1] in parts:
-            raise _incomplete("The Authorization header is not a list of Credential, SignedHeaders and Signature")
+            raise incomplete("The Authorization header is not a list of Credential, SignedHeaders and Signature")
         parts[part[1]] = part[2]
     for name in ("Credential", "SignedHeaders", "Signature"):
         if name not in parts:
-            raise _incomplete(f"Authorization header requires '{name}' parameter.")
+            raise incomplete(f"Authorization header requires '{name}' parameter.")
     timestamp = request.header("x-amz-date") or request.header("date") or ""
     if not _TIMESTAMP.fullmatch(timestamp):
-        raise _incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header")
+        raise incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header")
     return _claim(
         parts["Credential"],
         timestamp,
@@ -112,15 +122,17 @@ def _from_header(header: str, request: HttpRequest) -> Claim:
     )
 
 
-QUERY_NAMES = {
-    "X-Amz-Algorithm",
-    "X-Amz-Credential",
-    "X-Amz-Date",
-    "X-Amz-Expires",
-    "X-Amz-SignedHeaders",
-    "X-Amz-Signature",
-    "X-Amz-Security-Token",
-}
+QUERY_NAMES = frozenset(
+    {
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Date",
+        "X-Amz-Expires",
+        "X-Amz-SignedHeaders",
+        "X-Amz-Signature",
+        "X-Amz-Security-Token",
+    }
+)
 
 
 def _from_query(request: HttpRequest) -> Claim:
@@ -128,16 +140,16 @@ def _from_query(request: HttpRequest) -> Claim:
     for name, value in decode_form(request.query):
         if name in QUERY_NAMES:
             if name in values:
-                raise _incomplete(f"{name} is given more than once")
+                raise incomplete(f"{name} is given more than once")
             values[name] = value
     for name in sorted(QUERY_NAMES - {"X-Amz-Security-Token"}):
         if name not in values:
-            raise _incomplete(f"AWS query-string parameters must include '{name}'.")
+            raise incomplete(f"AWS query-string parameters must include '{name}'.")
     if values["X-Amz-Algorithm"] != ALGORITHM:
-        raise _incomplete(f"Unsupported signature algorithm; use {ALGORITHM}")
+        raise incomplete(f"Unsupported signature algorithm; use {ALGORITHM}")
     expires = values["X-Amz-Expires"]
     if not re.fullmatch(r"[0-9]{1,6}", expires) or not 1 <= int(expires) <= PRESIGNED_MAX_S:
-        raise _incomplete(f"X-Amz-Expires must be between 1 and {PRESIGNED_MAX_S} seconds")
+        raise incomplete(f"X-Amz-Expires must be between 1 and {PRESIGNED_MAX_S} seconds")
     return _claim(
         values["X-Amz-Credential"],
         values["X-Amz-Date"],
@@ -151,14 +163,14 @@ def _from_query(request: HttpRequest) -> Claim:
 def _claim(credential: str, timestamp: str, signed: str, proof: str, token: str | None, lifetime_s: int | None) -> Claim:
     parts = credential.split("/")
     if len(parts) != 5 or parts[4] != TERMINATOR or not all(parts):
-        raise _incomplete(f"Credential must have 5 slash-delimited elements, the last being {TERMINATOR}")
+        raise incomplete(f"Credential must have 5 slash-delimited elements, the last being {TERMINATOR}")
     if not _TIMESTAMP.fullmatch(timestamp) or parts[1] != timestamp[:8]:
-        raise _incomplete("The date in the credential scope is not that of the request")
+        raise incomplete("The date in the credential scope is not that of the request")
     if not _SIGNATURE.fullmatch(proof):
-        raise _incomplete("The signature must be 64 lower-case hexadecimal digits")
+        raise incomplete("The signature must be 64 lower-case hexadecimal digits")
     names = tuple(signed.split(";"))
     if list(names) != sorted(set(names)) or signed != signed.lower():
-        raise _incomplete("SignedHeaders must be lower-case names in order")
+        raise incomplete("SignedHeaders must be lower-case names in order")
     return Claim(parts[0], Scope(parts[1], parts[2], parts[3]), timestamp, names, proof, token, lifetime_s)
 
 
@@ -167,14 +179,14 @@ def verify(claim: Claim, request: HttpRequest, *, now: float, key_of: Callable[[
     service = claim.scope.service
     signed = claim.signed
     if "host" not in signed:
-        raise _incomplete("'Host' must be a 'SignedHeader' in the AWS Authorization.")
+        raise incomplete("'Host' must be a 'SignedHeader' in the AWS Authorization.")
     for name, _ in request.headers:
         if name.startswith("x-amz-") and name not in signed:
-            raise _incomplete(f"'{name}' is sent but is no 'SignedHeader' in the AWS Authorization.")
+            raise incomplete(f"'{name}' is sent but is no 'SignedHeader' in the AWS Authorization.")
 
     age = now - _seconds(claim.timestamp)
     if age < -SKEW_S or age > (SKEW_S if claim.lifetime_s is None else claim.lifetime_s):
-        raise _expired(service, claim.timestamp, now)
+        raise expired(service, claim.timestamp, now)
 
     body_sha256 = hashlib.sha256(request.body).hexdigest() if request.body else EMPTY_SHA256
     if (stated := request.header("x-amz-content-sha256")) is not None and stated != body_sha256:
@@ -193,11 +205,12 @@ def verify(claim: Claim, request: HttpRequest, *, now: float, key_of: Callable[[
             body_sha256,
         )
     except KeyError as missing:
-        raise _incomplete(f"'{missing.args[0]}' is a 'SignedHeader' but is not sent") from None
+        raise incomplete(f"'{missing.args[0]}' is a 'SignedHeader' but is not sent") from None
     expected = signature(_signing_key(key.secret, claim.scope), claim.timestamp, claim.scope, canonical)
     if not hmac.compare_digest(expected, claim.signature):
         raise _mismatch(service)
-    return Principal(key.account, key.operator, claim.access_key_id, claim.scope)
+    own = frozenset() if claim.lifetime_s is None else QUERY_NAMES
+    return Principal(key.account, key.operator, claim.access_key_id, claim.scope, own)
 
 
 @lru_cache(maxsize=64)
@@ -205,25 +218,25 @@ def _seconds(timestamp: str) -> float:
     try:
         return datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
-        raise _incomplete("The date of the request is no date") from None
+        raise incomplete("The date of the request is no date") from None
 
 
 # How services word it. EC2 has its own, older way.
 
 
-def _incomplete(detail: str) -> Refused:
+def incomplete(detail: str) -> Refused:
     return Refused("IncompleteSignature", detail, status=400)
 
 
 def _unknown_key(service: str) -> Refused:
     if service == "ec2":
-        return _ec2_refusal()
+        return ec2_refusal()
     return Refused("InvalidClientTokenId", "The security token included in the request is invalid.", status=403)
 
 
 def _mismatch(service: str) -> Refused:
     if service == "ec2":
-        return _ec2_refusal()
+        return ec2_refusal()
     return Refused(
         "SignatureDoesNotMatch",
         "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key"
@@ -232,11 +245,11 @@ def _mismatch(service: str) -> Refused:
     )
 
 
-def _ec2_refusal() -> Refused:
+def ec2_refusal() -> Refused:
     return Refused("AuthFailure", "AWS was not able to validate the provided access credentials", status=401)
 
 
-def _expired(service: str, timestamp: str, now: float) -> Refused:
+def expired(service: str, timestamp: str, now: float) -> Refused:
     if service == "ec2":
         return Refused("RequestExpired", "Request has expired.", status=400)
     here = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -19,7 +19,8 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from alto.api.auth.sigv4 import QUERY_NAMES, Claim, Key, Principal, read_claim, verify
+from alto.api.auth.proof import claim_of, prove
+from alto.api.auth.sigv4 import Key, Principal
 from alto.api.call import Call, Operation, Operations, Settings
 from alto.api.ec2.errors import WireError, to_wire
 from alto.api.wire.http import HttpAnswer, HttpRequest
@@ -176,14 +177,14 @@ class Gateway:
         try:
             if not local and (request.query or request.body):
                 name = _asked_service(request)
-            claim = read_claim(request)
+            claim = claim_of(request)
             if not local and claim.scope.service != LOCAL_SERVICE:
                 name = claim.scope.service
-            principal = verify(claim, request, now=self._world.clock.now(), key_of=self._key)
+            principal = prove(claim, request, now=self._world.clock.now(), key_of=self._key)
             call = self._call(principal, request_id)
             if local:
-                return await self._local(call, request, claim)
-            return await self._aws(call, request, claim)
+                return await self._local(call, request, principal)
+            return await self._aws(call, request, principal)
         except AltoError as error:
             wire = _local_wire(error) if local else to_wire(error)
             if error.retryable or wire.status == 500:
@@ -193,25 +194,25 @@ class Gateway:
             log.exception("request failed by a bug", request_id=request_id, service=name, path=request.path)
             return self._error(name, _INTERNAL, request_id)
 
-    async def _aws(self, call: Call, request: HttpRequest, claim: Claim) -> HttpAnswer:
-        name = claim.scope.service
+    async def _aws(self, call: Call, request: HttpRequest, principal: Principal) -> HttpAnswer:
+        name = principal.scope.service
         service = self._services.get(name)
         if service is None:
             offered = ", ".join(sorted(self._services))
             raise Refused("UnsupportedOperation", f"This cloud has no service '{name[:40]}' yet; it has {offered}.")
-        action, pairs = _action(request, claim)
+        action, pairs = _action(request, principal)
         endpoint = service.endpoint(action)
         parameters = service.parser.parse(action, pairs)
         result = await self._run(endpoint, replace(call, operation=action), parameters)
         body = service.renderer.answer(action, result, call.request_id)
         return HttpAnswer(200, body, _XML, call.request_id)
 
-    async def _local(self, call: Call, request: HttpRequest, claim: Claim) -> HttpAnswer:
-        if claim.scope.service != LOCAL_SERVICE:
+    async def _local(self, call: Call, request: HttpRequest, principal: Principal) -> HttpAnswer:
+        if principal.scope.service != LOCAL_SERVICE:
             raise Refused("SignatureDoesNotMatch", f"Sign requests to {LOCAL_PREFIX} for service 'alto'", status=403)
         if self._extra is None:
             raise Refused("NotFound", f"There is nothing under {LOCAL_PREFIX} here", status=404)
-        query = {name: value for name, value in decode_form(request.query) if name not in QUERY_NAMES}
+        query = {name: value for name, value in decode_form(request.query) if name not in principal.parameters}
         path = request.path[len(LOCAL_PREFIX) :]
         if self._prepare is not None:
             await self._prepare(call)
@@ -330,15 +331,13 @@ def _asked_service(request: HttpRequest) -> str:
     return "sts" if "Version=2011-06-15" in request.query or b"Version=2011-06-15" in request.body[:4096] else "ec2"
 
 
-def _action(request: HttpRequest, claim: Claim) -> tuple[str, list[tuple[str, str]]]:
+def _action(request: HttpRequest, principal: Principal) -> tuple[str, list[tuple[str, str]]]:
     """The action and the other parameters, from the query and the body. Raises: Refused."""
     if request.method not in ("GET", "POST"):
         raise Refused("UnsupportedOperation", "Use GET or POST", status=405)
     pairs: Iterable[tuple[str, str]] = ()
     if request.query:
         pairs = decode_form(request.query)
-        if claim.lifetime_s is not None:
-            pairs = [pair for pair in pairs if pair[0] not in QUERY_NAMES]
     if request.body:
         kind = (request.header("content-type") or _FORM).partition(";")[0].strip().lower()
         if kind != _FORM:
@@ -346,6 +345,8 @@ def _action(request: HttpRequest, claim: Claim) -> tuple[str, list[tuple[str, st
         if not request.body.isascii():
             raise Refused("MalformedQueryString", "The request is not a form")
         pairs = [*pairs, *decode_form(request.body.decode("ascii"))]
+    if principal.parameters:
+        pairs = [pair for pair in pairs if pair[0] not in principal.parameters]
     once: dict[str, str] = {}
     rest: list[tuple[str, str]] = []
     for pair in pairs:
