@@ -99,6 +99,7 @@ def _root(world: World, kernel: Kernel, busybox: bytes, applets: Sequence[str], 
     yield Entry("etc/group", 0o644, b"root:x:0:\n")
     yield Entry("etc/shadow", 0o600, b"root:*:19000:0:99999:7:::\n")  # no password: the key is the only way in
     yield Entry("etc/shells", 0o644, b"/bin/sh\n")
+    yield Entry("etc/hosts", 0o644, b"127.0.0.1 localhost\n")
     yield Entry("etc/hostname", 0o644, b"alto\n")
     yield Entry("etc/issue", 0o644, b"Alto tiny\n")
     yield Entry("etc/resolv.conf", target="/run/resolv.conf")
