@@ -135,3 +135,13 @@ def test_no_instance_has_a_password(tenant: Tenant, instance: dict[str, Any]) ->
     answer = tenant("GetPasswordData", InstanceId=instance["InstanceId"])
     assert answer["PasswordData"] == ""
     assert answer["InstanceId"] == instance["InstanceId"]
+
+
+def test_an_instances_public_address_is_no_elastic_one(tenant: Tenant, instance: dict[str, Any]) -> None:
+    # libcloud asks this beside every listing of instances.
+    filters = [{"Name": "instance-id", "Values": [instance["InstanceId"]]}]
+    assert tenant("DescribeAddresses", Filters=filters)["Addresses"] == []
+    assert tenant("DescribeAddressesAttribute", Attribute="domain-name")["Addresses"] == []
+    assert tenant.refused("DescribeAddresses", PublicIps=[instance["PublicIpAddress"]]) == "InvalidAddress.NotFound"
+    absent = ["eipalloc-00000000000000000"]
+    assert tenant.refused("DescribeAddresses", AllocationIds=absent) == "InvalidAllocationID.NotFound"

@@ -70,6 +70,8 @@ ROWS: dict[tuple[str, str], Row] = {
     ("DeleteSecurityGroup", "GroupId"): ("group", lambda id, own: {"GroupId": id}),
     ("DeleteTags", "Resources"): ("instance", lambda id, own: {"Resources": [id]}),
     ("DeregisterImage", "ImageId"): ("image", lambda id, own: {"ImageId": id}),
+    ("DescribeAddresses", "AllocationIds"): ("instance", lambda id, own: {"AllocationIds": [id]}),
+    ("DescribeAddressesAttribute", "AllocationIds"): ("instance", lambda id, own: {"AllocationIds": [id]}),
     ("DescribeIamInstanceProfileAssociations", "AssociationIds"): ("instance", lambda id, own: {"AssociationIds": [id]}),
     ("DescribeImageAttribute", "ImageId"): ("image", lambda id, own: {"ImageId": id, "Attribute": "description"}),
     ("DescribeImages", "ImageIds"): ("image", lambda id, own: {"ImageIds": [id]}),

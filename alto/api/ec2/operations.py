@@ -2,6 +2,7 @@
 
 from alto.api.call import Operations
 from alto.api.ec2 import (
+    addresses,
     images,
     instance_attributes,
     instance_options,
@@ -19,6 +20,7 @@ from alto.api.ec2 import (
 )
 
 OPERATIONS: Operations = {
+    **addresses.OPERATIONS,
     **images.OPERATIONS,
     **instance_types.OPERATIONS,
     **instance_attributes.OPERATIONS,
