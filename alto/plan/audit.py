@@ -47,6 +47,7 @@ class Rule(enum.StrEnum):
     RUNS_TWICE = "runs-twice"
     RUNS_UNKNOWN = "runs-unknown"
     RUNS_OUTDATED = "runs-outdated"
+    RUNS_ENDED = "runs-ended"
     RUNNING_UNSEEN = "running-unseen"
     PORT_LEAKED = "port-leaked"
     PORT_MISSING = "port-missing"
@@ -329,6 +330,13 @@ def _machines(seen: Sequence[HostSeen], instances: Mapping[str, Instance], hosts
                     sentence=f"Host {host.host_id} still runs incarnation {found.incarnation} of {found.instance_id}; "
                     f"it should be {instance.incarnation}",
                     grace_s=STARTING_S,
+                )
+            elif found.on and instance.phase is Phase.STOPPED:
+                yield Violation(
+                    rule=Rule.RUNS_ENDED,
+                    subject=found.instance_id,
+                    sentence=f"Host {host.host_id} runs {found.instance_id}, which is written down as stopped",
+                    grace_s=HOST_CLEANING_S,
                 )
     for instance_id, where in running.items():
         if len(where) > 1:

@@ -325,6 +325,18 @@ HOSTS: list[tuple[str, State, dict[str, object], dict[str, object], set[Rule]]] 
     ),
     ("runs an incarnation of the future", HEALTHY, {"machines": on("i-1", incarnation=2)}, {}, {Rule.RUNS_OUTDATED}),
     ("runs an old incarnation", instances("i-1", incarnation=2), {}, {}, {Rule.RUNS_OUTDATED}),
+    (
+        "runs what is stopped",
+        replace(
+            instances("i-1", phase=Phase.STOPPED, wish=Wish.STOPPED),
+            hosts=changed(HEALTHY.hosts, "h-1", vcpus_used=0, memory_mib_used=0, instances=0),
+            balancers=(replace(BALANCER, targets=(target(2),)),),
+            groups=(replace(GROUP, desired=1),),
+        ),
+        {"balancers": {"lb-1": ("i-2",)}},
+        {},
+        {Rule.RUNS_ENDED},
+    ),
     ("port of nobody", HEALTHY, {"ports": ("eni-1", "eni-7")}, {}, {Rule.PORT_LEAKED}),
     ("port on the wrong host", HEALTHY, {"ports": ("eni-1", "eni-2")}, {}, {Rule.PORT_LEAKED}),
     ("machine without port", HEALTHY, {"ports": ()}, {}, {Rule.PORT_MISSING}),

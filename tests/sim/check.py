@@ -15,10 +15,10 @@ from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Su
 from alto.plan.audit import Found, HostSeen, Rule, State, Violation, audit, audit_change
 from alto.store.sqlite import SqliteStore
 from alto.store.store import Reader
-from tests.sim.hosts import SimHost
+from tests.sim.hosts import MANIFESTS, SimHost
 
 # A live audit looks at machines and ports one after the other; here both are seen at one moment, so there is no excuse.
-AT_ONCE = (Rule.PORT_MISSING,)
+AT_ONCE = (Rule.PORT_MISSING, Rule.RUNS_ENDED)
 
 
 class Violated(Exception):
@@ -89,6 +89,12 @@ class Checker:
             self._fail([one for one in found if one.grace_s == 0 or one.rule in AT_ONCE])
             self._machines()
 
+    def begin_anew(self, connection: apsw.Connection, store: SqliteStore) -> None:
+        """The database is another one now: what was before means nothing."""
+        self._connection = connection
+        self._store = store
+        self._state = State()
+
     def seen(self) -> list[HostSeen]:
         return [seen_of(host) for host in self._hosts]
 
@@ -103,6 +109,8 @@ class Checker:
         instances = {one.id: one for one in self._state.instances}
         for host in self._hosts:
             for id, machine in host.machines.machines.items():
+                if MANIFESTS / f"{id}.json" not in host.disk.files:
+                    raise Violated(f"{id} is on {host.id} and has no manifest beside it")
                 if machine.starts > machine.seen.incarnation:
                     raise Violated(
                         f"{id} was started {machine.starts} times on {host.id} in {machine.seen.incarnation} incarnations"

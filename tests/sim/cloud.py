@@ -39,7 +39,7 @@ class Knobs:
     memory_mib: int = 1024
     commit_s: float = 0.004
     weather: Weather = field(default_factory=Weather)
-    late: bool = False  # whether messages may arrive after newer ones
+    api_weather: Weather = field(default_factory=Weather)  # between clients and the API
 
 
 class SimServer:
@@ -100,6 +100,7 @@ class SimCloud:
             for number in range(1, knobs.hosts + 1)
         ]
         self._supervisors: list[asyncio.Task[None]] = []
+        self.ended_by_fault: set[str] = set()  # machines that a fault switched off
         self.held_down: set[str] = set()  # not started again while in here
         self.account = ""
         self.store = SqliteStore.inline(self.database, pause=_no_pause)  # for those who look from outside
@@ -128,7 +129,7 @@ class SimCloud:
             await asyncio.sleep(self.chance.uniform(0, self.knobs.commit_s))
 
     def link(self, name: str) -> Link:
-        return Link(self.loop, random.Random(f"{name} {self.seed}"), self.knobs.weather, self._listening)
+        return Link(self.loop, random.Random(f"{name} {self.seed}"), self.knobs.api_weather, self._listening)
 
     async def call(self, link: Link, action: str, parameters: Mapping[str, object]) -> dict[str, Any]:
         """One API call, over `link`, for the test's account."""
@@ -159,6 +160,14 @@ class SimCloud:
         """The wall clock of the running server jumps."""
         if self.server is not None and isinstance(self.server.world.clock, SimClock):
             self.server.world.clock.skew_s += seconds
+
+    def restore(self, image: bytes) -> None:
+        """An operator stops the server and puts an old copy of its database in place; the supervisor starts it again."""
+        if self.server is not None:
+            self.loop.kill(self.server.process)
+        self.database = MemoryDisk(image)
+        self.store = SqliteStore.inline(self.database, pause=_no_pause)
+        self.checker.begin_anew(self.database.connection, self.store)
 
     def _supervise(self, name: str, start: Callable[[], tuple[Process, "asyncio.Task[None]"]]) -> None:
         async def supervise() -> None:

@@ -41,6 +41,8 @@ class Faults:
         self.actions = chance.randint(3, 14)
         self.pace_s = chance.choice((0.5, 3.0, 10.0))
         self.shuffle = chance.random() < 0.8
+        # At the end, the database comes back as it was at this time of the storm: an operator restored an old backup.
+        self.old_backup_at = chance.uniform(0, 60) if chance.random() < 0.1 else None
         self._cloud: SimCloud | None = None
         self._over = False
         self._bombs: list[tuple[int, Callable[[], None]]] = []
@@ -48,7 +50,20 @@ class Faults:
     def knobs(self) -> Knobs:
         chance = self._chance
         hosts = chance.randint(1, 4)
+        return Knobs(
+            hosts=hosts,
+            vcpus=chance.randint(2, 12),
+            memory_mib=chance.choice((512, 2048, 4096)),
+            commit_s=chance.choice((0.0, 0.004, 0.2)),
+            weather=self._weather(),
+            api_weather=self._weather(),
+        )
+
+    def _weather(self) -> Weather:
+        chance = self._chance
         weather = Weather(delay_s=chance.choice((0.001, 0.02, 0.5)))
+        if chance.random() < 0.3:
+            return weather
         if "lost-messages" in self.kinds:
             weather.lose_question = chance.uniform(0, 0.15)
             weather.lose_answer = chance.uniform(0, 0.15)
@@ -58,14 +73,7 @@ class Faults:
             weather.double = chance.uniform(0, 0.2)
         if "hang-up" in self.kinds:
             weather.hang_up = chance.uniform(0, 1)
-        return Knobs(
-            hosts=hosts,
-            vcpus=chance.randint(2, 12),
-            memory_mib=chance.choice((512, 2048, 4096)),
-            commit_s=chance.choice((0.0, 0.004, 0.2)),
-            weather=weather,
-            late=bool(weather.late or weather.double),
-        )
+        return weather
 
     def attach(self, cloud: SimCloud) -> None:
         """Turn the knobs that stay the same all the time, and listen to every step."""
@@ -130,6 +138,7 @@ class Faults:
         cloud.loop.stall = 0.0
         cloud.disk_stall = 0.0
         cloud.knobs.weather.calm()
+        cloud.knobs.api_weather.calm()
         cloud.held_down.clear()
         for host in cloud.hosts:
             host.calm()
@@ -172,6 +181,7 @@ class Faults:
         self._note(f"power of {host.id} lost")
         if host.process is not None:
             self._loop.kill(host.process)
+        self._cloud.ended_by_fault.update(host.machines.machines)
         host.lose_power()
 
     def _partition(self) -> None:
@@ -210,6 +220,7 @@ class Faults:
         if not running:
             return
         host, id = self._chance.choice(running)
+        self._cloud.ended_by_fault.add(id)
         self._note(f"{id} {'crashes' if crash else 'powers off'}")
         if crash:
             host.machines.crash(id)

@@ -8,12 +8,15 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alto.model.instances import Phase
+from msgspec.structs import replace
+
+from alto.model.instances import Phase, Power
 from alto.plan.audit import State, Violation
 from tests.sim.check import Violated
 from tests.sim.cloud import SimCloud, route_logs
 from tests.sim.faults import Faults
 from tests.sim.hosts import MANIFESTS
+from tests.sim.links import DEADLINE_S
 from tests.sim.loop import SimLoop, SimulationStuck
 from tests.sim.workload import Client
 
@@ -23,6 +26,7 @@ STORM_MAX_S = 300.0
 # The longest that may pass from the last fault until all is right: a resync (60 s), a group's grace (300 s) or a stop's.
 SETTLE_MAX_S = 900.0
 QUIET_S = 150.0
+FORGOTTEN_S = 200.0
 
 
 @dataclass
@@ -59,16 +63,23 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
     faults.attach(cloud)
     clients = [Client(cloud, number, actions=faults.actions, pace_s=faults.pace_s) for number in range(1, faults.clients + 1)]
     storm = asyncio.get_running_loop().create_task(faults.storm(), name="storm")
+    backup: list[bytes] = []
+    if faults.old_backup_at is not None:
+        asyncio.get_running_loop().call_later(faults.old_backup_at, lambda: backup.append(cloud.database.image()))
     working = asyncio.gather(*(client.run() for client in clients))
     await asyncio.wait({working}, timeout=STORM_MAX_S)
     storm.cancel()
     faults.calm()
     await working
+    await asyncio.sleep(2 * DEADLINE_S)  # what was sent before the calm may arrive until now
 
     await _settle(cloud, "after the last fault")
     await _stay_quiet(cloud)
     for client in clients:
         cloud.store.read(client.check_promises)
+    if backup:
+        await _forget(cloud, backup[0])
+        return
 
     for client in clients:
         await client.clean_up()
@@ -96,9 +107,9 @@ async def _until(cloud: SimCloud, when: str, wrong: Callable[[], list[str]]) -> 
 async def _stay_quiet(cloud: SimCloud) -> None:
     """A settled cloud writes nothing and stays right."""
     await asyncio.sleep(30.0)
-    before = cloud.checker.state()
+    before = _without_ended(cloud.checker.state())
     await asyncio.sleep(QUIET_S)
-    after = cloud.checker.state()
+    after = _without_ended(cloud.checker.state())
     # A group without room for its members asks again and again.
     if after != before and not any(group.waiting_because for group in after.groups):
         raise Violated(f"a settled cloud still wrote in {QUIET_S:g} s: {_differences(before, after)[:5]}")
@@ -107,23 +118,53 @@ async def _stay_quiet(cloud: SimCloud) -> None:
         raise Violated("a settled cloud went wrong by itself: " + "; ".join(_sentence(one) for one in wrong[:5]))
 
 
+async def _forget(cloud: SimCloud, backup: bytes) -> None:
+    """The store comes back older than the machines. What it does not know runs on: absence is no order to destroy."""
+    cloud.loop.after_step = None  # nearly everything is out of step now, and may be
+    cloud.restore(backup)
+    known = {one.id for one in cloud.checker.state().instances}
+    unknown = {
+        (host.id, id): machine
+        for host in cloud.hosts
+        for id, machine in host.machines.machines.items()
+        if id not in known and machine.seen.power is Power.ON
+    }
+    await asyncio.sleep(FORGOTTEN_S)
+    for host in cloud.hosts:
+        for (host_id, id), machine in unknown.items():
+            if host_id == host.id and host.machines.machines.get(id) != machine:
+                raise Violated(f"{id} on {host_id} was touched because the store had forgotten it")
+    if unreachable := _unheard(cloud, balancers=False):
+        raise Violated(f"after an old backup came back: {unreachable}")
+
+
+def _without_ended(state: State) -> State:
+    """Terminated instances are forgotten in their time, which may be now."""
+    return replace(state, instances=[one for one in state.instances if one.phase is not Phase.TERMINATED])
+
+
 def _differences(before: State, after: State) -> list[str]:
-    old = {row for name in State.__struct_fields__ for row in _named(before, name)}
-    new = {row for name in State.__struct_fields__ for row in _named(after, name)}
-    return sorted(id for id, _ in old ^ new)
+    """Which rows came, went, or changed in which fields."""
+    found = []
+    for name in State.__struct_fields__:
+        old, new = ({row.id: row for row in getattr(state, name)} for state in (before, after))
+        for id in sorted(old.keys() | new.keys()):
+            if id not in old or id not in new:
+                found.append(f"{id} {'went' if id in old else 'came'}")
+            elif old[id] != new[id]:
+                fields = [one for one in old[id].__struct_fields__ if getattr(old[id], one) != getattr(new[id], one)]
+                changes = [f"{one} {getattr(old[id], one)!r} -> {getattr(new[id], one)!r}" for one in fields]
+                found.append(f"{id} changed {', '.join(changes)}")
+    return found
 
 
-def _named(state: State, name: str) -> list[tuple[str, int]]:
-    return [(row.id, row.version) for row in getattr(state, name)]
-
-
-def _unheard(cloud: SimCloud) -> list[str]:
+def _unheard(cloud: SimCloud, *, balancers: bool = True) -> list[str]:
     """Hosts that should be heard again by now, and balancers that should serve."""
     state = cloud.checker.state()
     joined = {host.id for host in state.hosts}
     wrong = [f"Host {host.id} has not joined" for host in cloud.hosts if host.id not in joined]
     wrong += [f"Host {host.id} is {host.state.value}" for host in state.hosts if host.state.value != "ready"]
-    for balancer in state.balancers:
+    for balancer in state.balancers if balancers else ():
         healthy = {one.instance_id for one in balancer.health if one.state.value == "healthy"}
         wanted = {target.instance_id for target in balancer.targets if not target.draining}
         if not balancer.ready or healthy != wanted:

@@ -35,6 +35,8 @@ class Client:
         self._tokens = 0
         self.launched: dict[str, str] = {}  # instance -> reservation, acknowledged
         self.terminated: set[str] = set()  # acknowledged
+        self.power: dict[str, Phase] = {}  # acknowledged last
+        self.orderly = not (cloud.knobs.api_weather.late or cloud.knobs.api_weather.double)
         self.tags: dict[str, dict[str, str]] = {}  # acknowledged
         self.services: dict[str, int] = {}  # name -> desired, acknowledged
 
@@ -114,7 +116,7 @@ class Client:
             "InstanceInitiatedShutdownBehavior": self._chance.choice(("stop", "terminate")),
         }
         first = await self._ask("RunInstances", parameters)
-        self._remember(first)
+        self._remember(first, image)
         if self._chance.random() < 0.3:
             # A program that was restarted and does not know that it asked already.
             again = await self._ask("RunInstances", parameters)
@@ -124,12 +126,14 @@ class Client:
                 ids = [{one["InstanceId"] for one in answer["Instances"]} for answer in (first, again)]
                 if ids[0] != ids[1]:
                     raise Violated(f"one token, other instances: {ids}")
-            self._remember(again)
+            self._remember(again, image)
 
-    def _remember(self, answer: dict[str, Any] | AltoError) -> None:
+    def _remember(self, answer: dict[str, Any] | AltoError, image: str) -> None:
         if isinstance(answer, dict):
             for instance in answer["Instances"]:
                 self.launched[instance["InstanceId"]] = answer["ReservationId"]
+                if image == IMAGE:
+                    self.power.setdefault(instance["InstanceId"], Phase.RUNNING)
 
     async def _launch_broken(self) -> None:
         await self._launch(BROKEN_IMAGE)
@@ -140,12 +144,17 @@ class Client:
             self.terminated.add(id)
 
     async def _stop(self) -> None:
-        if id := self._some():
-            await self._ask("StopInstances", {"InstanceIds": [id]})
+        await self._switch("StopInstances", Phase.STOPPED)
 
     async def _start(self) -> None:
+        await self._switch("StartInstances", Phase.RUNNING)
+
+    async def _switch(self, action: str, phase: Phase) -> None:
         if id := self._some():
-            await self._ask("StartInstances", {"InstanceIds": [id]})
+            answer = await self._ask(action, {"InstanceIds": [id]})
+            # Of a launch that can never boot nothing is promised.
+            if isinstance(answer, dict) and id in self.power:
+                self.power[id] = phase
 
     async def _reboot(self) -> None:
         if id := self._some():
@@ -205,8 +214,12 @@ class Client:
             if id in self.terminated and (instance.wish, instance.phase) != (Wish.TERMINATED, Phase.TERMINATED):
                 raise Violated(f"{id} was acknowledged as terminating and is {instance.phase.name}")
             if id not in self.terminated:
-                # A tag has no token: an old request that arrives late does win over a newer one, as on Amazon's.
-                late = self._cloud.knobs.late
-                for key, value in () if late else self.tags.get(id, {}).items():
+                # Tags and switches have no token: an old request that arrives late wins over a newer one, as on Amazon's.
+                if not self.orderly:
+                    continue
+                promised = self.power.get(id)
+                if promised is not None and id not in self._cloud.ended_by_fault and instance.phase is not promised:
+                    raise Violated(f"{id} was acknowledged as {promised.name} and is {instance.phase.name}")
+                for key, value in self.tags.get(id, {}).items():
                     if instance.tags.get(key) != value:
                         raise Violated(f"{id} lost its tag {key}={value}: {instance.tags}")
