@@ -64,7 +64,12 @@ async def keep_reconciling(reconciler: Reconciler, store: Store, clock: Clock, s
             pause_s = PAUSE_FIRST_S
             status.passes += 1
             status.last_pass_at = clock.now()
-            await clock.sleep(GATHER_S)
-            await watch.changed(timeout_s=reconciler.sweep_s if again_s is None else min(again_s, reconciler.sweep_s))
+            wait_s = reconciler.sweep_s if again_s is None else min(again_s, reconciler.sweep_s)
+            if reconciler.watches:
+                await clock.sleep(GATHER_S)
+                await watch.changed(timeout_s=wait_s)
+            else:
+                # A watch of no kinds is one of all.
+                await clock.sleep(wait_s)
     finally:
         watch.close()

@@ -129,6 +129,7 @@ async def serve_http(world: World, app: Gateway, sock: socket.socket, started: C
         ws="none",
         lifespan="off",
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         server_header=False,
         timeout_keep_alive=75,
