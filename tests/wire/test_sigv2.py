@@ -102,6 +102,7 @@ def test_refused() -> None:
     assert refusal(old(ACTION, Expires=stamp(NOW + 60))) == "IncompleteSignature"
     assert refusal(old(ACTION, AWSAccessKeyId="AKIANOBODY")) == "AuthFailure"
     assert refusal(old(ACTION, SecurityToken="x")) == "AuthFailure"
+    assert refusal(old({**ACTION, "UserData": "A" * 300_000}, method="POST")) == "IncompleteSignature"
     twice = old(ACTION)
     assert refusal(replace(twice, query=twice.query + "&Action=TerminateInstances")) == "IncompleteSignature"
 

@@ -25,6 +25,10 @@ PARAMETERS = frozenset(
 _NO_SCOPE = Scope("", "", "ec2")
 
 
+# It has to be read before anybody is believed. User data, the longest of all parameters, is an eighth of it.
+FORM_BYTES_MAX = 256 * 1024
+
+
 class OldClaim(NamedTuple):
     """What a request says of itself, not yet believed."""
 
@@ -43,11 +47,11 @@ def read_old_claim(request: HttpRequest) -> OldClaim:
     """Raises: Refused."""
     if request.method == "GET" and not request.body:
         pairs = decode_form(request.query)
-    elif request.method == "POST" and not request.query and request.body.isascii():
+    elif request.method == "POST" and not request.query and request.body.isascii() and len(request.body) <= FORM_BYTES_MAX:
         pairs = decode_form(request.body.decode("ascii"))
     else:
         # What is not in the string that is signed must not be there at all.
-        raise incomplete("Signature version 2 is for parameters in the query of a GET, or in the form of a POST")
+        raise incomplete("Signature version 2 is for parameters in the query of a GET, or in a short form of a POST")
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
         raise incomplete("A parameter is given more than once")
