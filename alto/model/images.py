@@ -6,8 +6,9 @@ from alto.model.records import Record, Tags
 
 
 class Image(Record, frozen=True, kw_only=True):
-    """`account` owns it; `public` ones are seen by every account. `source` names what the image driver builds or finds:
-    "tiny" for the image that Alto builds from Debian packages, or "file:///path.qcow2" for one that was registered."""
+    """`account` owns it; every account sees `public` ones, and those of `shared_with` see it too. `source` names what the
+    image driver builds or finds: "tiny" for the image that Alto builds from Debian packages, or "file:///path.qcow2" for
+    one that was registered."""
 
     KIND: ClassVar[str] = "image"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account",), ("public",))
@@ -18,6 +19,7 @@ class Image(Record, frozen=True, kw_only=True):
     name: str
     description: str = ""
     public: bool = False
+    shared_with: tuple[str, ...] = ()  # accounts
     source: str
     architecture: str = "x86_64"
     root_device: str = "/dev/vda"

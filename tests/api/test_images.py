@@ -147,3 +147,27 @@ def test_making_an_image_public_and_private_again(operator: Tenant, tenant: Tena
     operator("ModifyImageAttribute", ImageId=id, Description={"Value": "new"})
     described = operator("DescribeImageAttribute", ImageId=id, Attribute="description")
     assert described["Description"] == {"Value": "new"}
+
+
+def test_sharing_an_image_with_one_account(operator: Tenant, tenant: Tenant, stranger: Tenant, tmp_path: Path) -> None:
+    id = operator("RegisterImage", Name="mine", ImageLocation=f"file://{qcow2(tmp_path / 'a.qcow2')}")["ImageId"]
+    operator("ModifyImageAttribute", ImageId=id, LaunchPermission={"Add": [{"UserId": tenant.account.id}]})
+    assert ids(tenant) == ids(tenant, ExecutableUsers=["self"]) == ids(tenant, Owners=[operator.account.id]) == [id]
+    assert ids(tenant, Owners=["self"]) == []
+    assert ids(stranger) == []
+    assert stranger.refused("DescribeImages", ImageIds=[id]) == "InvalidAMIID.NotFound"
+    assert tenant.refused("DeregisterImage", ImageId=id) == "AuthFailure"
+    permissions = operator("DescribeImageAttribute", ImageId=id, Attribute="launchPermission")["LaunchPermissions"]
+    assert permissions == [{"UserId": tenant.account.id}]
+    operator(
+        "ModifyImageAttribute",
+        ImageId=id,
+        Attribute="launchPermission",
+        OperationType="remove",
+        UserIds=[tenant.account.id],
+    )
+    assert ids(tenant) == []
+    wrong = {"Add": [{"UserId": "alice"}]}
+    assert operator.refused("ModifyImageAttribute", ImageId=id, LaunchPermission=wrong) == "InvalidAMIAttributeItemValue"
+    wrong = {"Add": [{"Group": "friends"}]}
+    assert operator.refused("ModifyImageAttribute", ImageId=id, LaunchPermission=wrong) == "InvalidAMIAttributeItemValue"

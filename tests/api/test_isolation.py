@@ -210,6 +210,9 @@ ROWS: dict[tuple[str, str], Row] = {
 NOT_OWNED = {
     "ZoneIds",
     "SourceSecurityGroupOwnerId",
+    "UserIds",
+    "LaunchPermission.Add.UserId",
+    "LaunchPermission.Remove.UserId",
     "IpPermissions.UserIdGroupPairs.UserId",
     "IpPermissions.UserIdGroupPairs.VpcId",
 }

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from alto.api.accounts import default_vpc, draw_id
 from alto.api.call import Call
-from alto.api.ec2.images import find_image
+from alto.api.ec2.ids import find_image
 from alto.api.ec2.launches import check_user_data
 from alto.model.balancers import AutoScalingGroup, HealthCheck, LaunchSpec, LoadBalancer, TargetState
 from alto.model.errors import AlreadyExists, NotFound, Refused

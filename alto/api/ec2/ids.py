@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from alto.api.call import Call
 from alto.api.ec2.paging import Page, page_of_records
 from alto.model.errors import NotFound, Refused
+from alto.model.images import Image
 from alto.model.records import Record
 from alto.store.store import Reader
 
@@ -66,6 +67,21 @@ def all_owned(reader: Reader, call: Call, kind: type[R], ids: Sequence[str]) -> 
     for id in ids:
         check_id(kind.KIND, id)
     return [owned(reader, call, kind, id) for id in sorted(set(ids))]
+
+
+def find_image(reader: Reader, call: Call, id: str) -> Image:
+    """An image that the caller sees, and so may launch. Raises: Refused (Malformed), NotFound."""
+    check_id(Image.KIND, id)
+    image = reader.find(Image, id)
+    if image is None or not sees_image(call, image):
+        raise NotFound(Image.KIND, id)
+    return image
+
+
+def sees_image(call: Call, image: Image) -> bool:
+    """Images are the one kind that other accounts may see."""
+    mine = image.account == call.account or call.account in image.shared_with
+    return (mine or image.public) and image.region in (None, call.region)
 
 
 def is_own(call: Call, record: Record) -> bool:

@@ -14,11 +14,11 @@ import msgspec
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import check_id
+from alto.api.ec2.ids import find_image, sees_image
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.wire.xml import timestamp
-from alto.model.errors import NotFound, Refused
+from alto.model.errors import Refused
 from alto.model.images import Image
 from alto.store.store import Reader, Tx
 
@@ -29,6 +29,7 @@ SIZE_GIB_MAX = 16_384  # EC2's largest volume
 
 _NAME = re.compile(r"[a-zA-Z0-9()\[\] ./\-'@_]{3,128}")
 DESCRIPTION_MAX = 255
+_ACCOUNT = re.compile(r"[0-9]{12}")
 
 _QCOW2_MAGIC = b"QFI\xfb"
 _QCOW2_HEADER_BYTES = 72
@@ -129,25 +130,9 @@ def _asked(reader: Reader, call: Call, ids: Sequence[str]) -> list[Image]:
     return [find_image(reader, call, id) for id in dict.fromkeys(ids)] if ids else list(visible(reader, call))
 
 
-def find_image(reader: Reader, call: Call, id: str) -> Image:
-    """An image that the caller sees, and so may launch. Raises: Refused (Malformed), NotFound."""
-    check_id(Image.KIND, id)
-    image = reader.find(Image, id)
-    if image is None or not _is_visible(call, image):
-        raise NotFound(Image.KIND, id)
-    return image
-
-
 def visible(reader: Reader, call: Call) -> Iterator[Image]:
-    seen = set()
-    for image in (*reader.where(Image, account=call.account), *reader.where(Image, public=True)):
-        if image.id not in seen and _is_visible(call, image):
-            seen.add(image.id)
-            yield image
-
-
-def _is_visible(call: Call, image: Image) -> bool:
-    return (image.public or image.account == call.account) and image.region in (None, call.region)
+    # All of them: an index cannot look into `shared_with`, and a cloud has few images.
+    return (image for image in reader.where(Image) if sees_image(call, image))
 
 
 def _owner_test(call: Call, owners: Sequence[str]) -> Callable[[Image], bool]:
@@ -158,10 +143,11 @@ def _owner_test(call: Call, owners: Sequence[str]) -> Callable[[Image], bool]:
 
 
 def _user_test(call: Call, users: Sequence[str]) -> Callable[[Image], bool]:
-    """Who was given an explicit permission to launch: so far that is everybody (`all`) or nobody."""
+    """Who was given an explicit permission to launch: everybody (`all`), the caller (`self`), or an account by number."""
     if not users:
         return lambda image: True
-    return lambda image: image.public and "all" in users
+    accounts = {call.account if user == "self" else user for user in users}
+    return lambda image: (image.public and "all" in accounts) or not accounts.isdisjoint(image.shared_with)
 
 
 def alias(image: Image) -> str | None:
@@ -371,7 +357,8 @@ class Attribute(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class LaunchPermission(msgspec.Struct, frozen=True, rename="pascal"):
-    group: str | None = None
+    group: str | None = None  # only "all"
+    user_id: str | None = None
 
 
 class LaunchPermissions(msgspec.Struct, frozen=True, rename="pascal"):
@@ -386,25 +373,32 @@ class ModifyImageAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
     launch_permission: LaunchPermissions | None = None
     operation_type: str | None = None
     user_groups: tuple[str, ...] = ()
+    user_ids: tuple[str, ...] = ()
     value: str | None = None
 
 
 async def modify_image_attribute(call: Call, request: ModifyImageAttributeRequest) -> dict[str, object]:
-    """The description, and whether everybody may launch it: sharing with single accounts is not there yet."""
+    """The description, and who may launch it."""
     id = request.image_id
     if not id:
         raise Refused("MissingParameter", "The request must contain the parameter ImageId")
-    description, public = _changes(request)
-    if description is None and public is None:
+    description = _new_description(request)
+    permissions = _checked_permissions(request)
+    if description is None and not permissions.add and not permissions.remove:
         raise Refused("InvalidParameterCombination", "No attributes specified.")
 
     def body(tx: Tx) -> None:
         image = own_image(tx, call, id)
+        removed = {permission.user_id for permission in permissions.remove}
+        added = tuple(permission.user_id for permission in permissions.add if permission.user_id)
+        shared = (*(account for account in image.shared_with if account not in removed), *added)
+        public = image.public and not any(permission.group for permission in permissions.remove)
         tx.put(
             msgspec.structs.replace(
                 image,
                 description=image.description if description is None else description,
-                public=image.public if public is None else public,
+                public=public or any(permission.group for permission in permissions.add),
+                shared_with=tuple(dict.fromkeys(shared)),
             )
         )
 
@@ -412,31 +406,38 @@ async def modify_image_attribute(call: Call, request: ModifyImageAttributeReques
     return {}
 
 
-def _changes(request: ModifyImageAttributeRequest) -> tuple[str | None, bool | None]:
-    """(description, public), None where it stays. The form of EC2's first years names the attribute and an operation."""
+def _new_description(request: ModifyImageAttributeRequest) -> str | None:
     description = request.description.value or "" if request.description is not None else None
     if request.attribute == "description" and request.value is not None:
         description = request.value
     if description is not None and len(description) > DESCRIPTION_MAX:
         raise Refused("InvalidParameterValue", f"The description of an image is limited to {DESCRIPTION_MAX} characters")
-    add: tuple[LaunchPermission, ...] = ()
-    remove: tuple[LaunchPermission, ...] = ()
-    if request.launch_permission is not None:
-        add, remove = request.launch_permission.add, request.launch_permission.remove
-    elif request.user_groups:
-        named = tuple(LaunchPermission(group) for group in request.user_groups)
-        if request.operation_type == "add":
-            add = named
-        elif request.operation_type == "remove":
-            remove = named
-        else:
-            raise Refused("InvalidParameterValue", "Value for parameter operationType is invalid. Give add or remove.")
-    for permission in (*add, *remove):
-        if permission.group != "all":
-            raise Refused(
-                "InvalidAMIAttributeItemValue", f'Invalid attribute item value "{permission.group}" for userGroup item type.'
-            )
-    return description, True if add else False if remove else None
+    return description
+
+
+def _checked_permissions(request: ModifyImageAttributeRequest) -> LaunchPermissions:
+    """Also from the form of EC2's first years, which names the attribute and an operation. Raises: Refused."""
+    permissions = request.launch_permission or LaunchPermissions()
+    named = (
+        *(LaunchPermission(group=group) for group in request.user_groups),
+        *(LaunchPermission(user_id=account) for account in request.user_ids),
+    )
+    if named and request.operation_type == "add":
+        permissions = LaunchPermissions(add=named)
+    elif named and request.operation_type == "remove":
+        permissions = LaunchPermissions(remove=named)
+    elif named:
+        raise Refused("InvalidParameterValue", "Value for parameter operationType is invalid. Give add or remove.")
+    for each in (*permissions.add, *permissions.remove):
+        if each.group not in (None, "all"):
+            raise _bad_item(each.group, "userGroup")
+        if each.group is None and not _ACCOUNT.fullmatch(each.user_id or ""):
+            raise _bad_item(each.user_id or "", "userId")
+    return permissions
+
+
+def _bad_item(value: str, kind: str) -> Refused:
+    return Refused("InvalidAMIAttributeItemValue", f'Invalid attribute item value "{value[:80]}" for {kind} item type.')
 
 
 class DescribeImageAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -451,7 +452,13 @@ async def describe_image_attribute(call: Call, request: DescribeImageAttributeRe
     image = call.store.read(lambda reader: own_image(reader, call, id))
     shown_attributes: Mapping[str, tuple[str, object]] = {
         "description": ("Description", {"Value": image.description}),
-        "launchPermission": ("LaunchPermissions", [{"Group": "all"}] if image.public else []),
+        "launchPermission": (
+            "LaunchPermissions",
+            [
+                *([{"Group": "all"}] if image.public else []),
+                *({"UserId": account} for account in image.shared_with),
+            ],
+        ),
         "productCodes": ("ProductCodes", []),
         "bootMode": ("BootMode", {"Value": "legacy-bios"}),
         "blockDeviceMapping": ("BlockDeviceMappings", _shown(image)["BlockDeviceMappings"]),

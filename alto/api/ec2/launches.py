@@ -14,8 +14,7 @@ import msgspec
 
 from alto.api.accounts import default_vpc
 from alto.api.call import Call, Operation
-from alto.api.ec2.ids import is_own, owned
-from alto.api.ec2.images import find_image
+from alto.api.ec2.ids import find_image, is_own, owned
 from alto.api.ec2.shapes import show_reservation
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.model.accounts import ClientToken

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import is_id, is_own, owned
+from alto.api.ec2.ids import find_image, is_id, is_own, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.model.errors import NotFound, Refused
 from alto.model.images import Image, KeyPair
@@ -201,9 +201,7 @@ def _find(reader: Reader, call: Call, id: str) -> Taggable:
     kind = _KINDS[id.partition("-")[0]][1]
     if kind is not Image:
         return owned(reader, call, kind, id)
-    image = reader.find(Image, id)
-    if image is None or not (image.public or image.account == call.account) or image.region not in (None, call.region):
-        raise NotFound(Image.KIND, id)
+    image = find_image(reader, call, id)
     if image.account != call.account:
         raise Refused("OperationNotPermitted", f"Only the owner of the image '{id}' can tag it")
     return image
