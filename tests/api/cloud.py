@@ -104,6 +104,23 @@ class Tenant:
 
     def __call__(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """What a boto3 client's method would return. Raises: Answered."""
+        return self.cloud.runner.run(self.ask(operation, **parameters))
+
+    def at_once(self, *requests: tuple[str, dict[str, Any]]) -> list[dict[str, Any] | Answered]:
+        """Many calls side by side, each with its answer or refusal."""
+
+        async def one(operation: str, parameters: dict[str, Any]) -> dict[str, Any] | Answered:
+            try:
+                return await self.ask(operation, **parameters)
+            except Answered as refusal:
+                return refusal
+
+        async def all_of_them() -> list[dict[str, Any] | Answered]:
+            return await asyncio.gather(*(one(operation, parameters) for operation, parameters in requests))
+
+        return self.cloud.runner.run(all_of_them())
+
+    async def ask(self, operation: str, **parameters: Any) -> dict[str, Any]:
         shapes = MODEL.operation_model(operation)
         if shapes.input_shape is not None:
             report = ParamValidator().validate(parameters, shapes.input_shape)
@@ -113,10 +130,8 @@ class Tenant:
         SigV4Auth(Credentials(self.key.id, self.key.secret), "ec2", self.region).add_auth(request)
         headers = [(name.lower(), value) for name, value in request.headers.items()]
         headers.append(("host", "alto.test:8080"))
-        answer = self.cloud.runner.run(
-            self.cloud.gateway.handle(
-                HttpRequest(method="POST", path="/", query="", headers=tuple(headers), body=form.encode())
-            )
+        answer = await self.cloud.gateway.handle(
+            HttpRequest(method="POST", path="/", query="", headers=tuple(headers), body=form.encode())
         )
         response = {"status_code": answer.status, "headers": {}, "body": answer.body}
         read: dict[str, Any] = _PARSER.parse(response, shapes.output_shape)
