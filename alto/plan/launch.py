@@ -5,6 +5,7 @@ all records in one transaction; the store's unique keys and guards are the last 
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from ipaddress import IPv4Network
 
 import msgspec
@@ -177,6 +178,11 @@ def plan_launch(
     )
 
 
+@lru_cache(maxsize=1024)
+def _network(cidr: str) -> IPv4Network:
+    return IPv4Network(cidr)
+
+
 def _given(pool: AddressPool, cursor: int, count: int) -> AddressPool:
     return msgspec.structs.replace(pool, cursor=cursor, used=pool.used + count)
 
@@ -186,7 +192,7 @@ def _addresses(pool: AddressPool, taken: Callable[[str], bool], wanted: str | No
     if wanted is not None:
         yield pool.cursor, wanted
         return
-    network, cursor = IPv4Network(pool.cidr), pool.cursor
+    network, cursor = _network(pool.cidr), pool.cursor
     given: set[str] = set()
     while True:
         cursor = next_offset(network, cursor, lambda address: address in given or taken(address))

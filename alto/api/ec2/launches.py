@@ -160,7 +160,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         key = _find_key(tx, call, request.key_name)
         subnet = _find_subnet(tx, call, request, interface, least)
         group_ids = _find_groups(tx, call, request, interface, subnet.vpc_id)
-        count = _count_that_fits(tx, type, subnet, least, most)
+        pools = tx.get(AddressPool, subnet.id), tx.get(AddressPool, PUBLIC_POOL)
+        count = _count_that_fits(tx, type, subnet, pools, least, most)
         root_gib, delete_root = _root(request.block_device_mappings, image)
         public = interface.associate_public_ip_address
         order = Order(
@@ -200,8 +201,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         planned = plan_launch(
             order,
             ids,
-            tx.get(AddressPool, subnet.id),
-            tx.get(AddressPool, PUBLIC_POOL),
+            *pools,
             lambda address: bool(tx.where(NetworkInterface, vpc_id=subnet.vpc_id, private_ip=address, limit=1)),
             lambda address: tx.find(PublicAddress, address) is not None,
         )
@@ -357,6 +357,8 @@ def _find_subnet(
         raise Refused("VPCIdNotSpecified", "No default VPC for this user. Give a SubnetId.")
     subnets = sorted(reader.where(Subnet, vpc_id=vpc.id), key=lambda one: one.zone)
     fitting = [one for one in subnets if one.default_for_zone and zone in (None, one.zone)]
+    if len(fitting) == 1:
+        return fitting[0]
     for subnet in fitting:
         pool = reader.get(AddressPool, subnet.id)
         if pool.size - pool.used >= least:
@@ -422,9 +424,10 @@ def _root(mappings: Sequence[BlockDeviceMapping], image: Image) -> tuple[int, bo
     return size, delete
 
 
-def _count_that_fits(reader: Reader, type: InstanceType, subnet: Subnet, least: int, most: int) -> int:
+def _count_that_fits(
+    reader: Reader, type: InstanceType, subnet: Subnet, pools: Sequence[AddressPool], least: int, most: int
+) -> int:
     """How many of `least`..`most` can be launched. Raises: NoCapacity with what is lacking."""
-    pools = (reader.get(AddressPool, subnet.id), reader.get(AddressPool, PUBLIC_POOL))
     count = min(most, *(pool.size - pool.used for pool in pools))
     if count < least:
         raise Refused("InsufficientFreeAddressesInSubnet", f"Not enough free addresses in subnet {subnet.id}: {least} wanted")
