@@ -47,6 +47,7 @@ class Rule(enum.StrEnum):
     RUNS_TWICE = "runs-twice"
     RUNS_UNKNOWN = "runs-unknown"
     RUNS_OUTDATED = "runs-outdated"
+    RUNS_AHEAD = "runs-ahead"
     RUNS_ENDED = "runs-ended"
     RUNNING_UNSEEN = "running-unseen"
     PORT_LEAKED = "port-leaked"
@@ -318,10 +319,12 @@ def _machines(seen: Sequence[HostSeen], instances: Mapping[str, Instance], hosts
                 )
             elif found.incarnation > instance.incarnation:
                 yield Violation(
-                    rule=Rule.RUNS_OUTDATED,
+                    rule=Rule.RUNS_AHEAD,
                     subject=found.instance_id,
                     sentence=f"Host {host.host_id} runs incarnation {found.incarnation} of {found.instance_id}, "
                     f"which has only had {instance.incarnation}",
+                    # Who reads the store before asking the host may miss a start in between.
+                    grace_s=HOST_CLEANING_S,
                 )
             elif found.on and found.incarnation < instance.incarnation:
                 yield Violation(

@@ -323,7 +323,7 @@ HOSTS: list[tuple[str, State, dict[str, object], dict[str, object], set[Rule]]] 
         {},
         {Rule.RUNNING_UNSEEN},
     ),
-    ("runs an incarnation of the future", HEALTHY, {"machines": on("i-1", incarnation=2)}, {}, {Rule.RUNS_OUTDATED}),
+    ("runs an incarnation of the future", HEALTHY, {"machines": on("i-1", incarnation=2)}, {}, {Rule.RUNS_AHEAD}),
     ("runs an old incarnation", instances("i-1", incarnation=2), {}, {}, {Rule.RUNS_OUTDATED}),
     (
         "runs what is stopped",

@@ -1,30 +1,24 @@
 """The API without its wire: operations called in the server's process, as the gateway calls them after parsing and signing.
 
-Services (a LoadBalancer and an AutoScalingGroup of one name) have no AWS operation yet; here they are made as the JSON API
-makes them.
+Services come from the JSON API of our own, everything else from EC2's.
 """
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import IPv4Network
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from alto.api.accounts import create_account, draw_account, draw_region, ensure_region
+from alto.api.alto.services import CreateService, Scale, create_service, delete_service, scale_service
 from alto.api.call import Call, Operations, Settings
 from alto.api.ec2.instances import OPERATIONS as INSTANCES
 from alto.api.ec2.launches import OPERATIONS as LAUNCHES
 from alto.api.ec2.tags import OPERATIONS as TAGS
 from alto.api.wire.xml import plain
 from alto.kit.world import World
-from alto.model.balancers import AutoScalingGroup, LaunchSpec, LoadBalancer
 from alto.model.images import Image
-from alto.model.networks import AddressPool, PublicAddress
-from alto.plan.addresses import address_at, next_offset
-from alto.store.claims import PUBLIC_POOL
 from alto.store.store import Store, Tx
 from tests.sim.hosts import MISSING_IMAGE
 
@@ -45,7 +39,11 @@ def found(world: World) -> Callable[[Tx], str]:
         account, _ = create_account(tx, ids, "sim", now)
         ensure_region(tx, region, account.id, REGION, SETTINGS.zones(REGION), SETTINGS.public_pool)
         for id, source in ((IMAGE, "tiny"), (BROKEN_IMAGE, MISSING_IMAGE)):
-            tx.put(Image(id=id, account=account.id, region=None, name=source, source=source, size_gib=1, created_at=now))
+            tx.put(
+                Image(
+                    id=id, account=account.id, region=None, name=source, source=source, size_gib=1, public=True, created_at=now
+                )
+            )
         return account.id
 
     return body
@@ -57,17 +55,9 @@ class SimApi:
     def __init__(self, world: World, store: Store) -> None:
         self._world = world
         self._store = store
-        self._services: Mapping[str, Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
-            "CreateService": self._create,
-            "ScaleService": self._scale,
-            "DeleteService": self._delete,
-        }
 
     async def answer(self, account: str, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Raises: AltoError, as the gateway would turn into an EC2 error."""
-        if action in self._services:
-            return await self._services[action](account, parameters)
-        operation = EC2[action]
         content = {key: value for key, value in parameters.items() if key != "ClientToken"}
         call = Call(
             account=account,
@@ -81,58 +71,12 @@ class SimApi:
             store=self._store,
             settings=SETTINGS,
         )
+        if action == "CreateService":
+            return await create_service(call, msgspec.convert(parameters, CreateService))
+        if action == "ScaleService":
+            return await scale_service(call, parameters["name"], Scale(desired=parameters["desired"]))
+        if action == "DeleteService":
+            return await delete_service(call, parameters["name"])
+        operation = EC2[action]
         answer: dict[str, Any] = plain(await operation.run(call, msgspec.convert(parameters, operation.request)))
         return answer
-
-    async def _create(self, account: str, p: Mapping[str, Any]) -> dict[str, Any]:
-        now, name = self._world.clock.now(), p["Name"]
-        balancer_id, group_id = "lb-" + self._world.chance.hex(17), "asg-" + self._world.chance.hex(17)
-
-        def body(tx: Tx) -> None:
-            if tx.where(AutoScalingGroup, account=account, region=REGION, name=name):
-                return
-            pool = tx.get(AddressPool, PUBLIC_POOL)
-            network = IPv4Network(pool.cidr)
-            cursor = next_offset(network, pool.cursor, lambda ip: tx.find(PublicAddress, ip) is not None)
-            address = address_at(network, cursor)
-            tx.put(replace(pool, cursor=cursor, used=pool.used + 1))
-            tx.put(PublicAddress(id=address, account=account, region=REGION, owner_id=balancer_id))
-            tx.put(
-                LoadBalancer(
-                    id=balancer_id, account=account, region=REGION, name=name, address=address, created_at=now, drain_s=3
-                )
-            )
-            tx.put(
-                AutoScalingGroup(
-                    id=group_id,
-                    account=account,
-                    region=REGION,
-                    name=name,
-                    desired=p["Desired"],
-                    launch=LaunchSpec(image_id=IMAGE, instance_type=p["InstanceType"]),
-                    load_balancer_id=balancer_id,
-                    created_at=now,
-                )
-            )
-
-        await self._store.write(body)
-        return {}
-
-    async def _scale(self, account: str, p: Mapping[str, Any]) -> dict[str, Any]:
-        def body(tx: Tx) -> None:
-            for group in tx.where(AutoScalingGroup, account=account, region=REGION, name=p["Name"]):
-                if not group.deleting:
-                    tx.put(replace(group, desired=p["Desired"]))
-
-        await self._store.write(body)
-        return {}
-
-    async def _delete(self, account: str, p: Mapping[str, Any]) -> dict[str, Any]:
-        def body(tx: Tx) -> None:
-            for group in tx.where(AutoScalingGroup, account=account, region=REGION, name=p["Name"]):
-                tx.put(replace(group, deleting=True))
-            for balancer in tx.where(LoadBalancer, account=account, region=REGION, name=p["Name"]):
-                tx.put(replace(balancer, deleting=True))
-
-        await self._store.write(body)
-        return {}

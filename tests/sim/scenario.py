@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from alto.model.instances import Phase, Power
+from alto.model.networks import SecurityGroup
 from alto.plan.audit import State, Violation
+from alto.store.store import Reader
 from tests.sim.check import Violated
 from tests.sim.cloud import SimCloud, route_logs
 from tests.sim.faults import Faults
@@ -187,9 +189,14 @@ def _left(cloud: SimCloud) -> list[str]:
         left += [f"manifest {path.name} on {host.id}" for path in sorted(host.disk.files) if MANIFESTS in path.parents]
     left += [f"{host.name} counts {host.instances} instances" for host in state.hosts if host.instances or host.vcpus_used]
     left += [f"pool {pool.id} counts {pool.used}" for pool in state.pools if pool.used]
+    left += [f"security group {group.name}" for group in cloud.store.read(_security_groups)]
     for rows in (state.interfaces, state.volumes, state.addresses, state.balancers, state.groups):
         left += [f"{row.KIND} {row.id}" for row in rows]
     return left
+
+
+def _security_groups(reader: Reader) -> list[SecurityGroup]:
+    return [group for group in reader.where(SecurityGroup) if group.name != "default"]
 
 
 def _sentence(violation: Violation) -> str:

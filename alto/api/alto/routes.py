@@ -144,7 +144,7 @@ class AltoApi:
                 )
             )
         violations = audit(state, seen)
-        self._since, lasting = outlasting(self._since, violations, call.world.clock.now())
+        self._since, lasting = outlasting(self._since, violations, call.world.clock.monotonic())
         return {
             "violations": [_show_violation(one) for one in lasting],
             "unsettled": [_show_violation(one) for one in violations if one not in lasting],
