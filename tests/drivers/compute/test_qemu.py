@@ -11,8 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from alto.drivers.compute.driver import Tap
 from alto.drivers.compute.qemu.record import Record, Stage, load, save
 from alto.drivers.image.qcow2 import overlay
 from alto.kit.world import real_world
@@ -238,7 +240,8 @@ def test_disk_is_kept_over_power_cuts_and_gone_after_destroy(qemu: QemuRig) -> N
 
 
 def test_failed_start_leaves_nothing(qemu: QemuRig) -> None:
-    """Goal: a start that fails is undone; one that fails later keeps the disk. Method: a kernel that is none."""
+    """Goal: a start that fails is undone; one that fails later keeps the disk. Method: a kernel that is none, a
+    tap that is none."""
 
     async def main() -> None:
         broken = qemu.boot.__class__(disk=qemu.boot.disk, kernel=Path("/etc/hostname"), cmdline="")
@@ -250,8 +253,11 @@ def test_failed_start_leaves_nothing(qemu: QemuRig) -> None:
         assert await driver.observe() == {}
         await driver.start(machine(), qemu.boot, NO_TAP)
         await driver.stop(ID, grace_s=0)
+        no_tap = os.open("/dev/null", os.O_RDWR)
         with pytest.raises(DriverFault):
-            await driver.start(machine(incarnation=2), broken, NO_TAP)
+            await driver.start(machine(incarnation=2), qemu.boot, Tap(name="", mac=NO_TAP.mac, fd=no_tap))
+        os.close(no_tap)
+        assert qemu.processes(ID) == []
         assert (qemu.state / ID / "root.qcow2").exists()
         assert await driver.observe() == {ID: Seen(power=Power.OFF, incarnation=1)}
         await driver.destroy(ID)
@@ -302,6 +308,77 @@ def test_talkative_guest_does_not_fill_the_disk(qemu: QemuRig) -> None:
         qemu.type(ID, "echo aft''er")
         await qemu.said(ID, "after")
         assert (await driver.console(ID)).rstrip().endswith(b"after")
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_disk_stays_with_the_image_that_it_was_made_from(qemu: QemuRig, tmp_path: Path) -> None:
+    """Goal: an image built anew does not slide under old disks. Method: start again with another image file; /proc tells
+    which one is open."""
+
+    async def main() -> None:
+        driver = qemu.driver()
+        await driver.start(machine(), qemu.boot, NO_TAP)
+        await driver.stop(ID, grace_s=0)
+        await driver.close()
+        newer = tmp_path / "newer.qcow2"
+        newer.write_bytes(qemu.boot.disk.read_bytes())
+        driver = qemu.driver()
+        await driver.start(machine(incarnation=2), msgspec.structs.replace(qemu.boot, disk=newer), NO_TAP)
+        (pid,) = qemu.processes(ID)
+        opened = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        assert str(qemu.boot.disk) in opened
+        assert str(newer) not in opened
+        await driver.destroy(ID)
+        await driver.start(machine(), msgspec.structs.replace(qemu.boot, disk=newer), NO_TAP)
+        await driver.stop(ID, grace_s=0)
+        newer.unlink()
+        with pytest.raises(Impossible, match="gone"):
+            await driver.start(machine(incarnation=2), qemu.boot, NO_TAP)
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_unreadable_record_loses_no_machine(qemu: QemuRig) -> None:
+    """Goal: a broken record neither hides a running machine nor starts a second one. Method: garbage in its place."""
+
+    async def main() -> None:
+        first = qemu.driver()
+        await first.start(machine(), qemu.boot, NO_TAP)
+        await first.start(machine(2), qemu.boot, NO_TAP)
+        await first.close()
+        (pid,) = qemu.processes(ID)
+        (qemu.state / ID / "record.json").write_bytes(b"{")
+        second = qemu.driver()
+        seen = await second.observe()
+        assert [one.power for one in seen.values()] == [Power.ON, Power.ON]
+        assert qemu.processes(ID) == [pid]
+        await second.destroy(ID)
+        await second.destroy(OTHER)
+        assert qemu.processes(ID) == []
+        await second.close()
+
+    asyncio.run(main())
+
+
+def test_status_is_asked_while_a_machine_starts(qemu: QemuRig) -> None:
+    """Goal: a health check and a start do not take each other's monitor. Method: both, many times over."""
+
+    async def main() -> None:
+        driver = qemu.driver()
+        for incarnation in range(1, 4):
+            start = asyncio.create_task(driver.start(machine(incarnation=incarnation), qemu.boot, NO_TAP))
+            while not start.done():
+                await driver.measure(ID)
+                await driver.observe()
+                await asyncio.sleep(0.001)
+            await start
+            assert await driver.measure(ID)
+            await driver.stop(ID, grace_s=0)
         await driver.destroy(ID)
         await driver.close()
 

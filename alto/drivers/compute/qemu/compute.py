@@ -20,7 +20,7 @@ from alto.drivers.compute.driver import BootFiles, Tap
 from alto.drivers.compute.qemu import accelerator, monitor
 from alto.drivers.compute.qemu.commandline import Descriptors, Host, command, inherited
 from alto.drivers.compute.qemu.monitor import Monitor, NobodyListens
-from alto.drivers.compute.qemu.record import Ended, Record, Stage, load, save
+from alto.drivers.compute.qemu.record import Ended, Record, Stage, load, origin_of, save
 from alto.drivers.image.qcow2 import HEADER_BYTES, overlay, refusal, virtual_bytes
 from alto.kit.world import Pid, World
 from alto.model.errors import AltoError, DriverFault, Impossible
@@ -28,12 +28,13 @@ from alto.model.hosts import Capabilities
 from alto.model.instances import Machine, Power, Seen
 
 CONSOLE_BYTES = 64 * 1024
-CONSOLE_BYTES_MAX = 1024 * 1024  # what a talkative guest may take of the host's disk before the older part is dropped
+LOG_BYTES_MAX = 1024 * 1024  # what a talkative guest may take of the host's disk before the older part is dropped
 GREETING_S = 30.0  # from exec to QMP's greeting: 0.1 s, and more on a host where twenty start at once
 ASK_AGAIN_S = 3.0  # a guest that is still booting does not hear its power button
 REBOOT_GRACE_S = 10.0
 QUIT_S = 5.0
 KILL_S = 10.0
+MEASURE_S = 5.0
 RECONNECT_S = 5.0  # how often `observe` tries a hypervisor that did not answer
 
 
@@ -49,6 +50,7 @@ class _Here:
         self.monitor: Monitor | None = None
         self.off = asyncio.Event()
         self.working = asyncio.Lock()  # held by whoever changes the machine
+        self.connecting = asyncio.Lock()  # a second client of the monitor would wait in vain
         self.connect_at = 0.0  # not sooner, on the monotonic clock
 
 
@@ -183,8 +185,9 @@ class QemuCompute:
             if here is None or here.record.stage is Stage.OFF:
                 return False
             try:
-                return await (await self._connected(here)).status() == "running"
-            except DriverFault:
+                async with asyncio.timeout(MEASURE_S):
+                    return await (await self._connected(here)).status() == "running"
+            except (DriverFault, TimeoutError):
                 return False
 
     async def close(self) -> None:
@@ -224,13 +227,18 @@ class QemuCompute:
         if machine.id not in self._known():
             files.make_dirs(here.home)
         disk = here.home / "root.qcow2"
-        self._check(boot.disk, "image", boot.disk_format)
         async with AsyncExitStack() as undo:
             if machine.id in self._known():
                 undo.callback(self._save, here, before)
             else:
                 undo.callback(files.remove_tree, here.home)
-            if not files.exists(disk):
+            if before.origin is not None and files.exists(disk):
+                boot = before.origin.boot
+                if not files.exists(boot.disk):
+                    raise Impossible("The image that the machine's disk was made from is gone from this host")
+                self._check(boot.disk, "image", boot.disk_format)
+            else:
+                self._check(boot.disk, "image", boot.disk_format)
                 files.write(disk, overlay(self._disk_bytes(machine, boot), str(boot.disk)))
             self._check(disk, "disk", "qcow2", may_have_backing=True)
             starting = replace(
@@ -241,6 +249,7 @@ class QemuCompute:
                 boot_id=self._boot_id,
                 pid=0,
                 started=0,
+                origin=origin_of(boot),
             )
             self._save(here, starting)
             process = await self._spawn(here, machine, boot, tap, host)
@@ -249,8 +258,7 @@ class QemuCompute:
             self._save(here, replace(starting, stage=Stage.ON, pid=process.pid, started=process.started))
             here.off.clear()
             try:
-                here.monitor = await self._connect(here, GREETING_S)
-                status = await here.monitor.status()
+                status = await (await self._connected(here, GREETING_S)).status()
             except DriverFault as error:
                 said = files.part(here.home / "qemu.log", -2000, 2000).decode(errors="replace")
                 raise DriverFault("The machine did not start") from RuntimeError(f"{error}: {said}")
@@ -308,7 +316,7 @@ class QemuCompute:
                 await self._settle(here)
             except DriverFault as error:
                 log.warning("machine does not answer", instance=here.record.id, error=str(error))
-            await self._trim_console(here)
+            await self._trim_logs(here)
 
     async def _settle(self, here: _Here) -> None:
         """Make the record true: a process that ended, a guest that powered itself off, a reboot left half done."""
@@ -319,10 +327,9 @@ class QemuCompute:
         if not self._alive(record):
             await self._ended(here, self._why_off(here))
             return
-        if here.monitor is None and self._world.clock.monotonic() >= here.connect_at:
+        if (here.monitor is None or here.monitor.broken) and self._world.clock.monotonic() >= here.connect_at:
             try:
-                here.monitor = await self._connect(here)
-                if await here.monitor.status() == "shutdown":
+                if await (await self._connected(here)).status() == "shutdown":
                     here.off.set()
             except DriverFault:
                 # It runs, and does not answer: `measure` says so. A later look tries again.
@@ -338,15 +345,16 @@ class QemuCompute:
         if here.record.stage is not Stage.STARTING:
             return
         try:
-            here.monitor = await self._connect(here)
+            qemu = await self._connected(here)
         except NobodyListens:
             self._save(here, replace(here.record, stage=Stage.OFF, ended=Ended.CRASHED))
             return
-        process = self._world.processes.find(here.monitor.peer_pid)
+        process = self._world.processes.find(qemu.peer_pid)
         if process is None:
             raise DriverFault("The machine's hypervisor ended while it was looked at")
-        self._save(here, replace(here.record, stage=Stage.ON, pid=process.pid, started=process.started))
-        if await here.monitor.status() == "shutdown":
+        found = replace(here.record, stage=Stage.ON, pid=process.pid, started=process.started, boot_id=self._boot_id)
+        self._save(here, found)
+        if await qemu.status() == "shutdown":
             here.off.set()
 
     def _alive(self, record: Record) -> bool:
@@ -370,18 +378,19 @@ class QemuCompute:
             crashed=ended is Ended.CRASHED,
         )
 
-    async def _connect(self, here: _Here, timeout_s: float = monitor.ANSWER_S) -> Monitor:
+    async def _connected(self, here: _Here, timeout_s: float = monitor.ANSWER_S) -> Monitor:
         def hear(event: Message) -> None:
             if event["event"] == "SHUTDOWN":
                 here.off.set()
                 self._changed.set()
 
-        return await monitor.connect(self._world, here.home / "qmp", hear, timeout_s=timeout_s)
-
-    async def _connected(self, here: _Here) -> Monitor:
-        if here.monitor is None:
-            here.monitor = await self._connect(here)
-        return here.monitor
+        async with here.connecting:
+            if here.monitor is not None and here.monitor.broken:
+                await here.monitor.close()
+                here.monitor = None
+            if here.monitor is None:
+                here.monitor = await monitor.connect(self._world, here.home / "qmp", hear, timeout_s=timeout_s)
+            return here.monitor
 
     async def _watch_end(self, process: Pid, timeout_s: float) -> None:
         if await self._world.processes.wait_gone(process, timeout_s=timeout_s):
@@ -443,13 +452,13 @@ class QemuCompute:
 
     # Files.
 
-    async def _trim_console(self, here: _Here) -> None:
-        path = here.home / "console.log"
-        if self._world.files.exists(path) and self._world.files.size(path) > CONSOLE_BYTES_MAX:
-            tail = self._world.files.part(path, -CONSOLE_BYTES, CONSOLE_BYTES)
-            self._world.files.write(here.home / "console.old", tail)
-            # QEMU appends, so it goes on at the new end.
-            await self._world.processes.run(["truncate", "--size=0", str(path)])
+    async def _trim_logs(self, here: _Here) -> None:
+        """Both are opened for appending, so QEMU goes on at the new end."""
+        for name, kept in (("console.log", "console.old"), ("qemu.log", "qemu.old")):
+            path = here.home / name
+            if self._world.files.exists(path) and self._world.files.size(path) > LOG_BYTES_MAX:
+                self._world.files.write(here.home / kept, self._world.files.part(path, -CONSOLE_BYTES, CONSOLE_BYTES))
+                await self._world.processes.run(["truncate", "--size=0", str(path)])
 
     def _home(self, id: str) -> Path:
         if not id or "/" in id or id.startswith("."):

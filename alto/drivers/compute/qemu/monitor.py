@@ -43,11 +43,13 @@ _SILENT = logging.Logger("qmp", level=logging.CRITICAL + 1)
 
 
 class Monitor:
-    """`peer_pid` is the process that listens: QEMU itself, which calls listen() again on the socket that it inherits."""
+    """`peer_pid` is the process that listens: QEMU itself, which calls listen() again on the socket that it inherits.
+    `broken`: the connection is of no use any more, whatever the process does."""
 
     def __init__(self, client: QMPClient, peer_pid: int) -> None:
         self._client = client
         self.peer_pid = peer_pid
+        self.broken = False
 
     async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         """Raises: DriverFault: no answer in time, a refusal, or no connection any more."""
@@ -59,6 +61,7 @@ class Monitor:
         except ExecuteError as error:
             raise DriverFault(f"The machine's hypervisor refused to {command}") from error
         except (QMPError, OSError, EOFError) as error:
+            self.broken = True
             raise DriverFault("The machine's hypervisor is gone") from error
 
     async def status(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from alto.drivers.compute.driver import BootFiles
 from alto.kit.world import Files, Pid
 
 
@@ -26,6 +27,37 @@ class Ended(enum.StrEnum):
     CRASHED = "crashed"
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """The image that a machine's disk was made from, as BootFiles. An overlay is good over exactly that file: an image of the
+    same name may have been built anew since."""
+
+    disk: str
+    disk_format: str
+    kernel: str | None
+    initrd: str | None
+    cmdline: str
+
+    @property
+    def boot(self) -> BootFiles:
+        return BootFiles(
+            disk=Path(self.disk),
+            disk_format=self.disk_format,
+            kernel=Path(self.kernel) if self.kernel else None,
+            initrd=Path(self.initrd) if self.initrd else None,
+            cmdline=self.cmdline,
+        )
+
+
+def origin_of(boot: BootFiles) -> Origin:
+    return Origin(
+        disk=str(boot.disk),
+        disk_format=boot.disk_format,
+        kernel=str(boot.kernel) if boot.kernel else None,
+        initrd=str(boot.initrd) if boot.initrd else None,
+        cmdline=boot.cmdline,
+    )
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     incarnation: int
@@ -34,6 +66,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str  # of the host: no process of an earlier boot is alive, whatever its number
     pid: int = 0  # 0: not known
     started: int = 0  # the process's start time, see kit's Pid
+    origin: Origin | None = None  # None: there is no disk yet
 
     @property
     def process(self) -> Pid:
@@ -43,9 +76,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 def load(files: Files, home: Path) -> Record | None:
     """None when there is no machine in `home`, or only what a crash left of a beginning."""
     try:
-        return msgspec.json.decode(files.read(home / "record.json"), type=Record)
+        data = files.read(home / "record.json")
     except FileNotFoundError:
         return None
+    try:
+        return msgspec.json.decode(data, type=Record)
+    except msgspec.DecodeError:
+        # Somebody's hand, or a broken disk. A process may be there: as after a crash in the middle of a start.
+        return Record(id=home.name, incarnation=0, stage=Stage.STARTING, boot_id="")
 
 
 def save(files: Files, home: Path, record: Record) -> None:
