@@ -140,6 +140,11 @@ def test_lists_begin_anywhere_and_have_holes(models: Models) -> None:
     }
 
 
+def test_a_name_of_boto_2(models: Models) -> None:
+    """boto 2.49 (and euca2ools before 3) sends its one instance as a list; seen with the client itself."""
+    assert parse(models, "GetConsoleOutput", ("InstanceId.1", "i-1")) == {"InstanceId": "i-1"}
+
+
 def test_empty_values_are_absent_except_where_empty_says_something(models: Models) -> None:
     got = parse(
         models,

@@ -29,6 +29,9 @@ _EMPTY_COUNTS = {
     ("BlobAttributeValue", "Value"),
 }
 
+# What old clients call a parameter, and EC2 still understands: boto 2, and what was built on it, names one instance as a list.
+_OLD_NAMES = {("GetConsoleOutput", "InstanceId.1"): "InstanceId"}
+
 # Not allowed in XML 1.0 at all, so no answer could ever show it again.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
@@ -97,6 +100,7 @@ class Parser:
         lists: list[tuple[dict[Any, Any], Any]] = []
         demanding: list[tuple[dict[Any, Any], _Structure, str]] = []
         for key, text in pairs:
+            key = _OLD_NAMES.get((operation, key), key)
             steps = key.split(".")
             if len(steps) > STEPS_MAX:
                 raise _unknown(key)
