@@ -40,6 +40,7 @@ RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 15.0
 STOP_GRACE_S = 30.0  # how long a guest may take to power itself off, as EC2 gives it some time too
 TERMINATE_GRACE_S = 0.0  # a terminated machine's disk is lost anyway
+NETWORK_CHECK_S = 30.0  # how often a VPC is ensured without any change; the real driver takes 12 ms when all is well
 NETWORK_IDLE_S = 30.0  # a VPC without machines here is taken down after so long
 STARTS_MAX = 8  # machines that boot side by side; more only slows all of them down
 
@@ -93,6 +94,7 @@ class Agent:
         self._plugged: dict[str, Port] = {}
         self._described: dict[str, Machine] = {}
         self._ensured: dict[str, NetworkPlan] = {}
+        self._ensured_at: dict[str, float] = {}
         self._vpcs: set[str] = set()  # VPCs of which something may be on this host
         self._idle_since: dict[str, float] = {}
         self._reached: set[tuple[str, int]] = set()  # (id, incarnation) of guests that answered
@@ -421,18 +423,24 @@ class Agent:
         return self._vpc_locks.setdefault(vpc_id, asyncio.Lock())
 
     async def _ensure_network(self, vpc_id: str) -> None:
-        """Once in this agent's life per VPC and plan; the caller holds its lock."""
+        """When the plan changed, and now and then: what serves a VPC may have died. The caller holds its lock."""
         plan = self._networks[vpc_id]
-        if self._ensured.get(vpc_id) != plan:
+        if self._is_stale(vpc_id):
             ports = [port for _, port in sorted(self._plugged.items()) if port.vpc_id == vpc_id]
             self._vpcs.add(vpc_id)
             await self._drivers.network.ensure_network(plan, ports)
             self._ensured[vpc_id] = plan
+            self._ensured_at[vpc_id] = self._world.clock.monotonic()
+
+    def _is_stale(self, vpc_id: str) -> bool:
+        if self._ensured.get(vpc_id) != self._networks[vpc_id]:
+            return True
+        return self._world.clock.monotonic() - self._ensured_at[vpc_id] >= NETWORK_CHECK_S
 
     async def _refresh_networks(self) -> None:
         """Rules of VPCs that changed, or that were found at the start."""
         for vpc_id in sorted({port.vpc_id for port in self._plugged.values()}):
-            if vpc_id in self._networks and self._ensured.get(vpc_id) != self._networks[vpc_id]:
+            if vpc_id in self._networks and self._is_stale(vpc_id):
                 async with self._vpc(vpc_id):
                     await self._ensure_network(vpc_id)
 

@@ -3,6 +3,7 @@
 Method: real servers in guests, plain clients outside, no port named anywhere but in the group's rules.
 """
 
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -201,10 +202,10 @@ def _named(name: str) -> Callable[[socket.socket, str], None]:
 
 
 def test_the_way_out_is_for_guests_with_a_public_address_and_leads_past_this_machine(namespaces: None, tmp_path: Path) -> None:
-    world = "nwt-world"
+    world = f"nwt-world-{os.getpid()}"
     run("ip", "netns", "add", world)
     try:
-        with site("nwt-router"):
+        with site(f"nwt-router-{os.getpid()}"):
             run("ip", "link", "add", "wan0", "type", "veth", "peer", "name", "wan1", "netns", world)
             run("ip", "addr", "add", "198.51.100.1/24", "dev", "wan0")
             run("ip", "link", "set", "wan0", "up")
@@ -221,7 +222,7 @@ def test_the_way_out_is_for_guests_with_a_public_address_and_leads_past_this_mac
                 with tcp_server(world, 80, hello), tcp_server(None, 22, hello), tcp_server(None, 80, hello):
                     # The world sees this machine; the guest keeps its own name for itself.
                     assert say("198.51.100.2", 80, netns=out.netns) == "198.51.100.1"
-                    assert reaches("198.51.100.2", 80, netns=kept.netns, timeout=0.5) != "open"
+                    assert reaches("198.51.100.2", 80, netns=kept.netns, timeout=0.5) == "unreachable"
                     for own in ("198.51.100.1", "169.254.169.252", "127.0.0.1"):
                         assert reaches(own, 22, netns=out.netns, timeout=0.5) != "open", own
                     # From outside nobody comes in, although this machine forwards now.
@@ -230,6 +231,8 @@ def test_the_way_out_is_for_guests_with_a_public_address_and_leads_past_this_mac
                     with tcp_server(out.netns, 80, hello):
                         assert reaches("240.64.0.5", 80, netns=world, timeout=0.5) == "silence"
                         assert say(PUBLIC, 80) == "169.254.169.252"
+                    out.close()
+                    wait_for(lambda: reaches(PUBLIC, 80, timeout=3) == "unreachable", "the tap is gone")
             finally:
                 cloud.close()
             assert run("sysctl", "net.ipv4.conf.wan0.forwarding", "net.ipv4.ip_forward") == before

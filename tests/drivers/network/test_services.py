@@ -14,7 +14,7 @@ import pytest
 from alto.kit.world import inside_netns
 from alto.model.errors import DriverFault
 from alto.model.instances import MetadataOptions
-from tests.drivers.network.guests import Guest, open_socket
+from tests.drivers.network.guests import Guest, open_socket, wait_for
 from tests.drivers.network.machinery import Cloud
 from tests.drivers.network.samples import allow, group, machine, plan, port
 
@@ -41,6 +41,19 @@ def test_each_guest_gets_its_own_lease_and_all_names_of_the_vpc(cloud: Cloud, tm
     assert "ip-10-77-0-12.ec2.internal" in name_of(guests[0], "10.77.0.12")
     assert "10.77.0.12" in name_of(guests[0], "ip-10-77-0-12.ec2.internal", "169.254.169.253")
     assert "NXDOMAIN" in name_of(guests[0], "ip-10-77-0-99.ec2.internal")
+
+
+def test_what_left_is_forgotten(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.ensure()
+    guest = cloud.guest(1)
+    gone = cloud.guest(2)
+    assert "10.77.0.12" in name_of(guest, "ip-10-77-0-12.ec2.internal")
+    gone.close()
+    cloud.do(lambda driver: driver.unplug(port(2).id, "vpc-1"))
+    wait_for(lambda: "NXDOMAIN" in name_of(guest, "ip-10-77-0-12.ec2.internal"), "its name is forgotten")
+    # Its MAC at another address: dnsmasq must not remember the first.
+    moved = cloud.guest(3, configured=False, mac=port(2).mac)
+    assert moved.dhcp(tmp_path) == lease(3)
 
 
 def test_an_address_that_changes_hands_is_leased_to_the_new_hands_at_once(cloud: Cloud, tmp_path: Path) -> None:
