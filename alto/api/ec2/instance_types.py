@@ -6,6 +6,7 @@ name is the path of what it looks at in the answer, as EC2 names them, so the ta
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import msgspec
 
@@ -13,6 +14,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.regions import zone_id
+from alto.api.wire.xml import Cached
 from alto.model.errors import Refused
 from alto.model.instance_types import CATALOGUE, InstanceType, close_names
 
@@ -176,7 +178,8 @@ async def describe_instance_types(call: Call, request: DescribeInstanceTypesRequ
         max_results=request.max_results,
         next_token=request.next_token,
     )
-    return listing("InstanceTypes", [_SHAPES[name] for name in page.items], page.next_token)
+    items = [Cached((name,), partial(_SHAPES.__getitem__, name)) for name in page.items]
+    return listing("InstanceTypes", items, page.next_token)
 
 
 class _Offering(msgspec.Struct, frozen=True):
