@@ -15,7 +15,9 @@ import msgspec
 import pytest
 
 from alto.drivers.compute.driver import Tap
+from alto.drivers.compute.qemu.compute import QemuCompute
 from alto.drivers.compute.qemu.record import Record, Stage, load, save
+from alto.drivers.image.images import LocalImages
 from alto.drivers.image.qcow2 import overlay
 from alto.kit.world import real_world
 from alto.model.errors import DriverFault, Impossible
@@ -380,6 +382,65 @@ def test_status_is_asked_while_a_machine_starts(qemu: QemuRig) -> None:
             assert await driver.measure(ID)
             await driver.stop(ID, grace_s=0)
         await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_guest_sees_amazons_hardware(qemu: QemuRig) -> None:
+    """Goal: cloud-init's ds-identify takes this for EC2. Method: the guest reads its own DMI tables, as ds-identify does
+    (tools/ds-identify, dscheck_Ec2: product serial and uuid, both beginning with "ec2", and equal)."""
+
+    async def main() -> None:
+        driver = qemu.driver()
+        await driver.start(machine(), qemu.boot, NO_TAP)
+        await qemu.settled(ID)
+        qemu.type(ID, "mkdir -p /sys; mount -t sysfs s /sys; cd /sys/class/dmi/id")
+        qemu.type(ID, "cat sys_vendor product_name chassis_asset_tag product_uuid product_serial; echo e''nd")
+        await qemu.said(ID, "end")
+        lines = qemu.log(ID).replace("\r", "").split("guest ready\n")[1].splitlines()
+        assert lines[:3] == ["Amazon EC2", "t3.nano", ID]
+        assert lines[3].startswith("ec2")
+        assert lines[3] == lines[4]
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_registered_image_boots_from_its_own_loader(qemu: QemuRig, tmp_path: Path) -> None:
+    """Goal: an image without a kernel of ours starts by its boot sector. Method: a boot sector that speaks."""
+    says = b"sector speaks\r\n\0"
+    # ds = 0; dx = COM1; si = the text at 0x7c15; until zero: out dx, al; then halt.
+    code = bytes.fromhex("31c08ed8 baf803 be157c ac 84c0 7403 ee ebf8 f4 ebfd")
+    raw = tmp_path / "raw"
+    raw.write_bytes((code + says).ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+
+    async def main() -> None:
+        disk = tmp_path / "registered.qcow2"
+        done = await real_world().processes.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(disk)])
+        assert done.returncode == 0
+        boot = await LocalImages(real_world(), tmp_path / "cache").fetch(f"file://{disk}")
+        driver = qemu.driver()
+        await driver.start(machine(), boot, NO_TAP)
+        await qemu.said(ID, "sector speaks")
+        await driver.stop(ID, grace_s=0)
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_long_state_folder(qemu: QemuRig, tmp_path: Path) -> None:
+    """Goal: a socket's path of 107 bytes at most does not limit where Alto may live."""
+
+    async def main() -> None:
+        state = tmp_path / ("a" * 100) / ("b" * 100)
+        driver = QemuCompute(real_world(), state)
+        await driver.start(machine(), qemu.boot, NO_TAP)
+        assert await driver.measure(ID)
+        await driver.destroy(ID)
+        assert qemu.processes(ID) == []
         await driver.close()
 
     asyncio.run(main())
