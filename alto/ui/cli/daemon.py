@@ -56,7 +56,7 @@ def start(state: Path, arguments: Sequence[str], *, quiet: bool = False, timeout
             stderr=output,
             start_new_session=True,
             cwd="/",
-            env=_environment(),
+            env=environment(),
         )
 
     def not_ready() -> str | None:
@@ -87,7 +87,7 @@ def stop(state: Path, *, keep_data: bool, say: Callable[[str], None]) -> None:
             capture_output=True,
             timeout=DOWN_S,
             cwd="/",
-            env=_environment(),
+            env=environment(),
         )
     except subprocess.TimeoutExpired:
         raise Failure(f"the cloud did not go down within {DOWN_S:.0f} s", hint="alto doctor", exit=Exit.TIMEOUT) from None
@@ -124,7 +124,7 @@ def readable(lines: Sequence[str]) -> list[str]:
     return sentences
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The daemon's: found by `python -m` from anywhere, also when this is run from a checkout."""
     source = str(Path(__file__).resolve().parents[3])
     path = os.environ.get("PYTHONPATH")

@@ -11,7 +11,6 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -38,6 +37,9 @@ PROGRAMS = {
     "haproxy": "haproxy",
     "mke2fs": "e2fsprogs",
     "ssh": "openssh-client",
+    "conntrack": "conntrack",
+    "lz4": "lz4",
+    "dropbear": "dropbear-bin",
     "setpriv": "util-linux",
 }
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -77,20 +79,18 @@ def examine(state: Path) -> list[Finding]:
         cloud = read_cloud(state)
     except Failure as failure:
         return [Finding("state", Verdict.NO, failure.what, failure.hint)]
-    checks: list[Callable[[], Finding]] = [
-        _machine,
-        _programs,
-        _root,
-        _accelerator,
-        _namespaces,
-        _packet_rules,
-        _memory,
-        lambda: _disk(state),
-        lambda: _port(cloud),
-        lambda: _records(state),
-        lambda: _control_plane(state, cloud),
+    return [
+        *examine_machine(),
+        _disk(state),
+        _port(cloud),
+        _records(state),
+        _control_plane(state, cloud),
     ]
-    return [check() for check in checks]
+
+
+def examine_machine() -> list[Finding]:
+    """What does not depend on a cloud."""
+    return [_machine(), _programs(), _root(), _accelerator(), _namespaces(), _packet_rules(), _memory()]
 
 
 def _machine() -> Finding:

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "env": ("environment", "env", "Environment for aws, boto3 and Terraform"),
     "doctor": ("doctor", "doctor", "What this machine lacks, and what to do"),
     "audit": ("cloud", "audit", "Check everything that must always be true"),
+    "demo": ("demo.command", "demo", "The whole story in a few minutes, each step checked"),
     "account": ("accounts", "account", "Accounts and their keys"),
     "host": ("hosts", "host", "Where instances run"),
     "instance": ("instances", "instance", "Virtual machines"),

@@ -403,5 +403,6 @@ def _health(slot: Slot, server: Server | None) -> TargetHealth | None:
     elif slot.answered:
         state, reason = TargetState.UNHEALTHY, server.check or "no answer to the health check"
     else:
-        state, reason = TargetState.INITIAL, server.check or "has not answered the health check yet"
+        reason = "has not been asked yet" if server.check == "Initializing" else server.check
+        state, reason = TargetState.INITIAL, reason or "has not answered the health check yet"
     return TargetHealth(instance_id=slot.target.instance_id, state=state, reason=reason)
