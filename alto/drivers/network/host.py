@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from alto.drivers.network import uplink
+from alto.drivers.network import conntrack, uplink
 from alto.drivers.network.nft import Nft
 from alto.kit.world import World
 from alto.model.errors import DriverFault
@@ -142,8 +142,7 @@ class HostUplink:
     async def _cut(self, gone: dict[str, str]) -> None:
         if gone:
             await self._ip(None, [f"route flush {other}/32" for other in gone.values()])
-        for address in gone:
-            await self._world.processes.run(["conntrack", "--delete", "--orig-dst", address])
+            await asyncio.to_thread(conntrack.forget, list(gone))
 
     async def _delete(self, device: str) -> None:
         if device in self._links(None):
