@@ -83,7 +83,9 @@ class Dnsmasq:
         for kind, text in texts.items():
             path = self._folder / kind / port.private_ip
             if not self._world.files.exists(path) or self._world.files.read(path) != text.encode():
-                self._world.files.write(path, text.encode(), mode=0o600)
+                # Not for keeps: `ensure` writes it again from the port. So it need not wait for the disk.
+                self._world.files.remove(path)
+                self._world.files.append(path, text.encode())
 
     def _leased_to_another(self, port: Port) -> bool:
         try:

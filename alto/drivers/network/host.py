@@ -2,9 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 import structlog
@@ -18,15 +19,29 @@ from alto.model.networks import MACHINE_ADDRESS, UPLINK_DEVICE
 log = structlog.get_logger()
 
 
-class HostRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What of this machine was changed, and how it was. `public`: VPC id -> device and its public addresses with aliases."""
+Public: TypeAlias = dict[str, dict[str, str]]
 
-    public: dict[str, tuple[str, dict[str, str]]] = {}
+
+class HostRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What of this machine was changed, and how it was."""
+
     forwarding_before: dict[str, str] = {}  # device of the way out -> its setting
 
 
 class HostUplink:
-    def __init__(self, world: World, nft: Nft, state_dir: Path, *, short: str, pool: IPv4Network, nat: bool) -> None:
+    """`published_before()`: VPC id -> public address -> alias, as the records of ports have it; asked once."""
+
+    def __init__(
+        self,
+        world: World,
+        nft: Nft,
+        state_dir: Path,
+        *,
+        short: str,
+        pool: IPv4Network,
+        nat: bool,
+        published_before: Callable[[], Public],
+    ) -> None:
         self._world = world
         self._nft = nft
         self._path = state_dir / "uplink.json"
@@ -37,7 +52,9 @@ class HostUplink:
         self._way_out: str | None = None  # the device of this machine's default route, while guests may use it
         self._ready = False
         self._lock = asyncio.Lock()
-        self._record = self._read()
+        self._published_before = published_before
+        self._public: Public | None = None
+        self._routed: set[str] = set()  # VPCs whose routes are known to be there
 
     async def ensure(self) -> None:
         """The table is there; guests may leave if this machine has a way out, which may have changed."""
@@ -46,12 +63,14 @@ class HostUplink:
             if self._ready and way_out == self._way_out:
                 return
             self._world.files.make_dirs(self._path.parent)
-            if way_out is not None and way_out not in self._record.forwarding_before:
+            before_us = self._read().forwarding_before
+            if way_out is not None and way_out not in before_us:
                 # Packets for guests come in there; only that device, so that this machine becomes nobody else's router.
                 key = f"net/ipv4/conf/{way_out}/forwarding"
                 before = self._world.net.sysctl({key: "1"})[key]
-                self._put(forwarding_before={**self._record.forwarding_before, way_out: before})
-            public = {address: other for _, of_vpc in self._record.public.values() for address, other in of_vpc.items()}
+                record = HostRecord(forwarding_before={**before_us, way_out: before})
+                self._world.files.write(self._path, msgspec.json.encode(record))
+            public = {address: other for of_vpc in self._known().values() for address, other in of_vpc.items()}
             text = uplink.host_ruleset(self._table, self._devices, self._pool, public, nat=way_out is not None)
             await self._nft.apply(None, text)
             try:
@@ -100,30 +119,32 @@ class HostUplink:
     async def publish(self, vpc_id: str, device: str, public: dict[str, str]) -> None:
         """Exactly these public addresses lead to the VPC. `public`: address -> alias."""
         async with self._lock:
-            _, old = self._record.public.get(vpc_id, (device, {}))
+            known = self._known()
+            old = known.get(vpc_id, {})
             for address in public:
-                owner = next((id for id, (_, of) in self._record.public.items() if address in of and id != vpc_id), None)
+                owner = next((id for id, of_vpc in known.items() if address in of_vpc and id != vpc_id), None)
                 if owner is not None:
                     raise DriverFault(f"{address} still belongs to a port of {owner}")
-            # The record first: what is on it is removed in the end, whether it was made or not.
-            if old != public:
-                self._put(public={**self._record.public, vpc_id: (device, public)})
+            if old == public and vpc_id in self._routed:
+                return
             gone = {address: other for address, other in old.items() if public.get(address) != other}
             await self._nft.apply(None, "".join(f"{line}\n" for line in uplink.public_change(self._table, old, public)))
             routes = [f"route replace {other}/32 via {uplink.NEXT_HOP} dev {device} onlink" for other in public.values()]
             await self._ip(None, routes)
+            known[vpc_id] = public
+            self._routed.add(vpc_id)
             await self._cut(gone)
 
     async def withdraw(self, vpc_id: str, device: str) -> None:
         """The VPC's addresses and its device are gone."""
         async with self._lock:
-            _, public = self._record.public.get(vpc_id, (device, {}))
+            public = self._known().get(vpc_id, {})
             if self._ready:
                 await self._nft.apply(None, "".join(f"{line}\n" for line in uplink.public_change(self._table, public, {})))
             await self._cut(public)
             await self._delete(device)
-            if vpc_id in self._record.public:
-                self._put(public={id: of for id, of in self._record.public.items() if id != vpc_id})
+            self._known().pop(vpc_id, None)
+            self._routed.discard(vpc_id)
 
     async def remove(self) -> None:
         async with self._lock:
@@ -132,12 +153,18 @@ class HostUplink:
                 if device.startswith(self._devices.rstrip("*")):
                     await self._delete(device)
             await self._nft.apply(None, f"add table ip {self._table}\ndelete table ip {self._table}\n")
-            for device, before in self._record.forwarding_before.items():
+            for device, before in self._read().forwarding_before.items():
                 if device in names:
                     self._world.net.sysctl({f"net/ipv4/conf/{device}/forwarding": before})
             self._world.files.remove(self._path)
-            self._record = HostRecord()
+            self._public = {}
+            self._routed.clear()
             self._ready = False
+
+    def _known(self) -> Public:
+        if self._public is None:
+            self._public = self._published_before()
+        return self._public
 
     async def _cut(self, gone: dict[str, str]) -> None:
         if gone:
@@ -167,19 +194,6 @@ class HostUplink:
         finished = await self._world.processes.run(["ip", *where, "-batch", "-"], stdin=stdin.encode())
         if finished.returncode != 0:
             raise DriverFault("The host did not do what its network needs") from ValueError(f"{stdin}: {finished.complaint()}")
-
-    def _put(
-        self,
-        *,
-        public: dict[str, tuple[str, dict[str, str]]] | None = None,
-        forwarding_before: dict[str, str] | None = None,
-    ) -> None:
-        record = HostRecord(
-            public=self._record.public if public is None else public,
-            forwarding_before=self._record.forwarding_before if forwarding_before is None else forwarding_before,
-        )
-        self._world.files.write(self._path, msgspec.json.encode(record))
-        self._record = record
 
     def _read(self) -> HostRecord:
         try:

@@ -39,6 +39,13 @@ def alias(public_ip: str, pool: IPv4Network) -> str:
     return str(IPv4Address(int(address) % 2**24 + ALIAS_NET * 2**24))
 
 
+def is_ours(public_ip: str, pool: IPv4Network) -> bool:
+    try:
+        return bool(alias(public_ip, pool))
+    except DriverFault:
+        return False
+
+
 def host_ruleset(table: str, devices: str, pool: IPv4Network, public: Mapping[str, str], *, nat: bool) -> str:
     """This machine's side, replacing what there was in one transaction. `devices` is the pattern of our veths' names."""
     aliases = IPv4Network((int(IPv4Address(alias(str(pool[0]), pool))), pool.prefixlen))
