@@ -12,7 +12,7 @@ from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.records import Record
 from alto.plan.placement import Demand, Placed, Room, Unplaced, place, take
-from alto.store.store import Store, Tx
+from alto.store.store import Reader, Store, Tx
 
 # One transaction places so many, so that it stays short under a burst.
 BATCH = 100
@@ -26,6 +26,8 @@ class Scheduler:
         self._store = store
 
     async def reconcile(self) -> float | None:
+        if self._store.read(stranded):
+            await self._store.write(explain_stranded)
         after: str | None = None
         while True:
             # Look first without the writer: most wake-ups are for changes that need no placement.
@@ -76,6 +78,28 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
             )
         )
     return waiting[-1].id if len(waiting) == BATCH else None
+
+
+def stranded(reader: Reader) -> list[Instance]:
+    """Placed instances whose reason for waiting is not what it should be: their host fell silent, or is heard again.
+
+    They are not moved: the silent host may run them by now, and an instance that runs twice is worse than one that waits
+    (docs/adr/0006). They say so, and whoever cannot wait terminates them and launches others.
+    """
+    hosts = {host.id: host for host in reader.where(Host)}
+    found = []
+    for one in reader.where(Instance, phase=Phase.PLACED):
+        host = hosts.get(one.host_id or "")
+        silent = host is not None and host.state is HostState.UNREACHABLE
+        why = f"its host {host.name} is not heard of; it goes on when the host is back" if host and silent else None
+        if one.waiting_because != why:
+            found.append(replace(one, waiting_because=why))
+    return found
+
+
+def explain_stranded(tx: Tx) -> None:
+    for instance in stranded(tx):
+        tx.put(instance)
 
 
 def room_of(host: Host) -> Room:

@@ -71,6 +71,7 @@ def accept(instance: Instance, report: Report) -> Instance | None:
     if (report.incarnation, report.phase) <= (instance.incarnation, instance.phase):
         if (
             report.guest_reached
+            and report.phase is Phase.RUNNING
             and instance.guest_reached_at is None
             and (report.incarnation, report.phase) == (instance.incarnation, instance.phase)
         ):
