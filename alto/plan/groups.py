@@ -45,7 +45,8 @@ def next_step(group: AutoScalingGroup, members: Sequence[Instance], balancer: Lo
             terminate.add(one.instance_id)
     return Step(
         launch=max(0, desired - len(staying)),
-        leaving=tuple(sorted((one for id, one in leaving.items() if id not in terminate), key=lambda one: one.instance_id)),
+        # Until its termination is asked for and written: a crash in between must not make it a member again.
+        leaving=tuple(sorted(leaving.values(), key=lambda one: one.instance_id)),
         terminate=tuple(sorted(terminate)),
     )
 

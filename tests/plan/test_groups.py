@@ -3,7 +3,7 @@ before they go; a balancer's members are those that run. Method: a tiny world th
 
 from msgspec.structs import replace
 
-from alto.model.balancers import AutoScalingGroup, LaunchSpec, LoadBalancer, TargetHealth, TargetState
+from alto.model.balancers import AutoScalingGroup, LaunchSpec, Leaving, LoadBalancer, TargetHealth, TargetState
 from alto.model.instances import Instance, Phase, Wish
 from alto.plan.balancing import merge_health, targets
 from alto.plan.groups import UNHEALTHY_S, next_step
@@ -112,3 +112,14 @@ def test_health_keeps_the_time_since_when_it_is_so() -> None:
     assert [(one.instance_id, one.since) for one in merge_health(old, new, 9.0)] == [("i-1", 5.0), ("i-2", 9.0)]
     sick = (TargetHealth(instance_id="i-1", state=TargetState.UNHEALTHY),)
     assert merge_health(old, sick, 9.0)[0].since == 9.0
+
+
+def test_who_leaves_stays_so_until_its_termination_is_written() -> None:
+    """A crash between deciding and terminating must not make it a member again, and another leave in its place."""
+    leaving = replace(GROUP, desired=1, leaving=(Leaving(instance_id="i-1", since=10.0),))
+    step = next_step(leaving, [member(1), member(2)], None, 100.0)
+    assert step.terminate == ("i-1",)
+    again = next_step(replace(leaving, leaving=step.leaving), [member(1), member(2)], None, 101.0)
+    assert again.terminate == ("i-1",)
+    gone = next_step(replace(leaving, leaving=again.leaving), [member(1, wish=Wish.TERMINATED), member(2)], None, 102.0)
+    assert (gone.launch, gone.leaving, gone.terminate) == (0, (), ())

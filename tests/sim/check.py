@@ -64,6 +64,7 @@ class Checker:
         self._changes = -1
         self._state = State()
         self.checks = 0
+        self._most: dict[str, int] = {}  # group -> the most members that were ever desired
         self.ended: set[str] = set()  # instances that were terminated at some time; they may be forgotten
         self.fault: Violated | None = None  # found elsewhere, raised at the next look
 
@@ -82,6 +83,7 @@ class Checker:
             before, self._state = self._state, self._store.read(read_state)
             self._fail(audit_change(before, self._state))
             self.ended.update(one.id for one in self._state.instances if one.phase is Phase.TERMINATED)
+            self._groups()
             moved = True
         if moved:
             self.checks += 1
@@ -104,6 +106,19 @@ class Checker:
     def settled(self) -> list[Violation]:
         """Everything that is wrong, or not yet right."""
         return audit(self.state(), self.seen())
+
+    def _groups(self) -> None:
+        """No launch is done twice: a group never has more members that stay than were desired at some time."""
+        for group in self._state.groups:
+            most = self._most[group.id] = max(self._most.get(group.id, 0), group.desired)
+            leaving = {one.instance_id for one in group.leaving}
+            staying = [
+                one.id
+                for one in self._state.instances
+                if (one.group_name, one.wish) == (group.name, Wish.RUNNING) and one.id not in leaving
+            ]
+            if len(staying) > most:
+                raise Violated(f"group {group.name} has {len(staying)} members, and never more than {most} were desired")
 
     def _machines(self) -> None:
         instances = {one.id: one for one in self._state.instances}

@@ -70,7 +70,7 @@ class Faults:
         if "late-messages" in self.kinds:
             weather.late = chance.uniform(0, 0.15)
         if "double-messages" in self.kinds:
-            weather.double = chance.uniform(0, 0.2)
+            weather.double = chance.uniform(0, 0.5)
         if "hang-up" in self.kinds:
             weather.hang_up = chance.uniform(0, 1)
         return weather

@@ -112,7 +112,8 @@ class Link:
             if process is not None and not self.cut:
                 self._run(process, f"{name} (again)", body)
 
-        self._loop.call_later(self._chance.uniform(0, 2 * DEADLINE_S), arrive)
+        # Mostly among the messages right after it, sometimes long after everything it speaks of.
+        self._loop.call_later(self._chance.uniform(0, self._chance.choice((0.5, 5.0, 2 * DEADLINE_S))), arrive)
 
     async def _give_up(self, deadline_s: float) -> None:
         await asyncio.sleep(deadline_s)

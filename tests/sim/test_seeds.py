@@ -21,6 +21,7 @@ PAST = {
     12: "an agent ended because its first look at the host failed",
     15: "a group whose launch was refused asked again without a pause, for ever",
     23: "a network that a killed agent had made stayed for ever",
+    110: "a member that was leaving became one again when the server died before it was terminated",
     189: "a start whose answer was lost was done again after the guest had powered off",
     297: "a start whose answer was lost was believed undone, and the terminated machine stayed",
     389: "the port of a machine whose start was believed undone was taken away while it ran",
