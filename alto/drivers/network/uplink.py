@@ -77,12 +77,16 @@ def host_ruleset(table: str, devices: str, pool: IPv4Network, public: Mapping[st
 
 def pool_guard(table: str, pool: IPv4Network) -> str:
     """Addresses of the pool that nobody has are refused, although this machine's sshd may listen on 0.0.0.0. After
-    `host_ruleset`, and apart from it: kernels without nft_socket cannot do it and need not."""
+    `host_ruleset`, and apart from it: kernels without nft_socket cannot do it and need not.
+
+    It refuses what a wildcard socket would take, and lets all else pass: to accept what an exact socket would take and
+    refuse the rest is not the same. A SYN whose port pair is still in TIME-WAIT finds that remnant, of which nft_socket
+    says neither, and the kernel would have let it begin anew: balancers refused one request in thirty."""
+    wildcard = f'iifname "lo" ip daddr {pool} socket wildcard 1'
     return (
-        f'add rule ip {table} c_input iifname "lo" ip daddr {pool} socket wildcard 0 accept\n'
-        f'add rule ip {table} c_input iifname "lo" ip daddr {pool} ct state established,related accept\n'
-        f'add rule ip {table} c_input iifname "lo" ip daddr {pool} meta l4proto tcp reject with tcp reset\n'
-        f'add rule ip {table} c_input iifname "lo" ip daddr {pool} reject\n'
+        f"add rule ip {table} c_input {wildcard} ct state established,related accept\n"
+        f"add rule ip {table} c_input {wildcard} meta l4proto tcp reject with tcp reset\n"
+        f"add rule ip {table} c_input {wildcard} reject\n"
     )
 
 
