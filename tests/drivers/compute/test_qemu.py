@@ -444,3 +444,35 @@ def test_long_state_folder(qemu: QemuRig, tmp_path: Path) -> None:
         await driver.close()
 
     asyncio.run(main())
+
+
+def test_process_of_an_earlier_boot_is_nobodys(tmp_path: Path) -> None:
+    """Goal: after the host was started anew, whoever has a machine's old process number is left alone. Method: a record of
+    another boot that names a living process of ours."""
+
+    async def main() -> None:
+        files, processes = real_world().files, real_world().processes
+        bystander = await processes.spawn(["sleep", "600"], log=tmp_path / "log")
+        home = tmp_path / "machines" / ID
+        files.make_dirs(home)
+        record = Record(
+            id=ID,
+            incarnation=3,
+            stage=Stage.ON,
+            boot_id="another",
+            pid=bystander.pid,
+            started=bystander.started,
+        )
+        save(files, home, record)
+        driver = QemuCompute(real_world(), tmp_path / "machines")
+        try:
+            assert await driver.observe() == {ID: Seen(power=Power.OFF, incarnation=3, crashed=True)}
+            save(files, home, record)
+            await QemuCompute(real_world(), tmp_path / "machines").destroy(ID)
+            assert not home.exists()
+            assert processes.alive(bystander)
+        finally:
+            processes.signal(bystander, signal.SIGKILL)
+        await driver.close()
+
+    asyncio.run(main())

@@ -133,7 +133,7 @@ class QemuCompute:
                 return
             async with here.working:
                 await self._claim(here)
-                if here.record.stage is not Stage.OFF:
+                if here.record.stage is not Stage.OFF and self._alive(here.record):
                     await self._kill(here.record.process)
                 if here.monitor is not None:
                     await here.monitor.close()
