@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 
+from tests.sim.mutants import MUTANTS, planted
 from tests.sim.scenario import Outcome, play
 
 
@@ -12,13 +13,16 @@ def main() -> int:
     parser.add_argument("--seed", help="replay this one")
     parser.add_argument("--seeds", help="FROM:TO, run all of these")
     parser.add_argument("--trace", action="store_true", help="print every step, and what the product logs")
+    parser.add_argument("--mutants", nargs="*", help="plant these (all when none is named), and say which seed finds each")
     parser.add_argument("--stop", action="store_true", help="end at the first failure")
     options = parser.parse_args()
     if options.seed is not None:
         outcome = play(options.seed, trace=sys.stdout.write if options.trace else None)
         print(_line(outcome))
         return 1 if outcome.failure else 0
-    first, _, last = (options.seeds or "0:500").partition(":")
+    first, _, last = (options.seeds or ("0:1000" if options.mutants is not None else "0:500")).partition(":")
+    if options.mutants is not None:
+        return _hunt(options.mutants, range(int(first), int(last)))
     began, failed, steps, simulated_s = time.monotonic(), 0, 0, 0.0
     for seed in range(int(first), int(last)):
         outcome = play(seed)
@@ -33,6 +37,18 @@ def main() -> int:
     count = int(last) - int(first)
     print(f"{count} seeds, {failed} failed; {steps} steps and {simulated_s / 3600:.1f} simulated hours in {took_s:.1f} s")
     return 1 if failed else 0
+
+
+def _hunt(names: list[str], seeds: range) -> int:
+    living = 0
+    for mutant in MUTANTS:
+        if names and mutant.__name__ not in names:
+            continue
+        with planted(mutant):
+            found = next((outcome for outcome in map(play, seeds) if outcome.failure), None)
+        living += found is None
+        print(f"{mutant.__name__:26} {_line(found)[:150] if found else 'LIVES'}", flush=True)
+    return 1 if living else 0
 
 
 def _line(outcome: Outcome) -> str:

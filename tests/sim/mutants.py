@@ -19,6 +19,7 @@ from alto.api.ec2.service_calls import GroupCalls
 from alto.api.hosts import session
 from alto.api.hosts.session import HostSessions
 from alto.control import balancers as balancers_loop
+from alto.control import groups as groups_loop
 from alto.control.loop import LoopStatus, Reconciler
 from alto.control.scheduler import Scheduler, room_of
 from alto.kit.world import Clock
@@ -26,6 +27,7 @@ from alto.model.balancers import AutoScalingGroup, Launching, LoadBalancer, Targ
 from alto.model.hosts import Host
 from alto.model.instances import Instance, Machine, Phase, Power, Report, Seen, Wish
 from alto.model.sessions import Assignments, Reports
+from alto.plan.groups import Step
 from alto.plan.instances import Action, holds_capacity
 from alto.plan.placement import Demand, Placed, Unplaced, place
 from alto.store.claims import release_all, take_room_back
@@ -293,6 +295,41 @@ def watch_after_reading(stack: ExitStack) -> None:
     _put(stack, cloud, "keep_reconciling", edge_triggered)
 
 
+def leaving_forgotten(stack: ExitStack) -> None:
+    """Who is about to be terminated is no longer written down as leaving."""
+    next_step = groups_loop.next_step
+
+    def hasty(*args: Any) -> Step:
+        step = next_step(*args)
+        return replace(step, leaving=tuple(one for one in step.leaving if one.instance_id not in step.terminate))
+
+    _put(stack, groups_loop, "next_step", hasty)
+
+
+def networks_forgotten(stack: ExitStack) -> None:
+    """An agent that starts knows only the networks that it makes itself."""
+    first_look = Agent._first_look
+
+    async def blind(self: Agent) -> None:
+        await first_look(self)
+        self._vpcs.clear()
+
+    _put(stack, Agent, "_first_look", blind)
+
+
+def idle_network_removed(stack: ExitStack) -> None:
+    """A network is idle when no port was plugged into it in this agent's life, whatever runs there."""
+
+    async def remove_idle(self: Agent) -> None:
+        used = {port.vpc_id for port in self._plugged.values()}
+        for vpc_id in sorted(self._vpcs - used):
+            await self._drivers.network.remove_network(vpc_id)
+            self._ensured.pop(vpc_id, None)
+            self._vpcs.discard(vpc_id)
+
+    _put(stack, Agent, "_remove_idle_networks", remove_idle)
+
+
 MUTANTS: tuple[Plant, ...] = (
     check_then_act,
     no_idempotency,
@@ -312,6 +349,9 @@ MUTANTS: tuple[Plant, ...] = (
     launch_intent_lost,
     terminated_at_once,
     watch_after_reading,
+    leaving_forgotten,
+    networks_forgotten,
+    idle_network_removed,
 )
 
 
