@@ -34,8 +34,9 @@ POLL_S = 10.0  # how long one question for assignments waits
 SWEEP_S = 5.0  # how often the whole host is looked at, change or not
 HEALTH_S = 0.5  # how often balancers are asked for their targets' health, while there are any
 PROBE_S = 1.0  # how often guests that have not answered yet are tried
-# Between two reports, so that under load one carries many machines; news that comes alone goes out at once.
-GATHER_S = 0.02
+# From the first news to the report, so that a quick start is told in one word, and then to the next, so that under load one
+# carries many machines.
+GATHER_FIRST_S, GATHER_S = 0.005, 0.02
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 15.0
 STOP_GRACE_S = 30.0  # how long a guest may take to power itself off, as EC2 gives it some time too
@@ -251,6 +252,7 @@ class Agent:
 
     async def _report_loop(self) -> None:
         await self._news.wait()
+        await self._world.clock.sleep(GATHER_FIRST_S)
         self._news.clear()
         session = self._session
         if session is None:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from alto.model.records import Record
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -29,15 +31,18 @@ class Table(NamedTuple):
     update: str
     delete: str
 
-    def page_of(self, fields: tuple[str, ...]) -> str:
-        """Parameters: one value per field, then `after` and the limit. Raises: ValueError: no index begins with them."""
+    def page_of(self, fields: tuple[str, ...], nulls: frozenset[str] = frozenset()) -> str:
+        """Parameters: a value for each field that is not in `nulls`, then `after` and the limit.
+
+        Raises: ValueError: no index begins with them.
+        """
         self._need_index(fields)
-        conditions = "".join(f"{_quoted(field)} IS ? AND " for field in fields)
+        conditions = "".join(f"{_equals(field, nulls)} AND " for field in fields)
         return f"SELECT id, version FROM {_quoted(self.name)} WHERE {conditions}id > ? ORDER BY id LIMIT ?"
 
-    def number_of(self, fields: tuple[str, ...]) -> str:
+    def number_of(self, fields: tuple[str, ...], nulls: frozenset[str] = frozenset()) -> str:
         self._need_index(fields)
-        conditions = " AND ".join(f"{_quoted(field)} IS ?" for field in fields) or "1"
+        conditions = " AND ".join(_equals(field, nulls) for field in fields) or "1"
         return f"SELECT count(*) FROM {_quoted(self.name)} WHERE {conditions}"
 
     def _need_index(self, fields: tuple[str, ...]) -> None:
@@ -50,6 +55,7 @@ def table_of(kind: type[Record]) -> Table:
     name = kind.KIND
     table = _quoted(name)
     guards = {f"guard_{number}": guard for number, guard in enumerate(kind.GUARDS, 1)}
+    optional = {field.name for field in msgspec.structs.fields(kind) if field.default is None}
     columns: dict[str, None] = {}  # a set that keeps its order
     for index in (*kind.INDEXES, *kind.UNIQUE):
         columns.update(dict.fromkeys(index))
@@ -67,7 +73,9 @@ def table_of(kind: type[Record]) -> Table:
     definition = [f"CREATE TABLE {table} ({', '.join(lines)}) STRICT"]
     for index in kind.INDEXES:
         # The id makes a page of one condition a walk along the index, in order.
-        definition.append(_index("INDEX", f"{name}:{'+'.join(index)}", table, (*index, "id")))
+        made = _index("INDEX", f"{name}:{'+'.join(index)}", table, (*index, "id"))
+        # Where the first field is mostly null, those rows are left out: what is never looked up need not be written.
+        definition.append(f"{made} WHERE {_quoted(index[0])} IS NOT NULL" if index[0] in optional else made)
     for index in kind.UNIQUE:
         # SQL's own rule is ours: rows with a null in the key never collide.
         definition.append(_index("UNIQUE INDEX", f"{name}:unique:{'+'.join(index)}", table, index))
@@ -86,6 +94,11 @@ def table_of(kind: type[Record]) -> Table:
 
 def _index(what: str, name: str, table: str, columns: tuple[str, ...]) -> str:
     return f"CREATE {what} {_quoted(name)} ON {table} ({', '.join(map(_quoted, columns))})"
+
+
+def _equals(field: str, nulls: frozenset[str]) -> str:
+    # Not "IS ?": only "=" tells SQLite that an index without the null rows will do.
+    return f"{_quoted(field)} IS NULL" if field in nulls else f"{_quoted(field)} = ?"
 
 
 def _is_field(kind: type[Record], word: str) -> bool:

@@ -85,6 +85,10 @@ class _Job:
             self.future.set_exception(self.error)
 
 
+_Asked = tuple[tuple[str, ...], frozenset[str]]  # the fields of a lookup, and those of them that are to be null
+_NO_NULLS: frozenset[str] = frozenset()
+
+
 class _Rows:
     """How records of one kind become rows and back."""
 
@@ -93,8 +97,8 @@ class _Rows:
         self.table: Table = table_of(kind)
         self.decode = msgspec.json.Decoder(kind).decode
         self.cached: dict[str, Record] = {}
-        self.where_sql: dict[tuple[str, ...], str] = {}
-        self.count_sql: dict[tuple[str, ...], str] = {}
+        self.where_sql: dict[_Asked, str] = {}
+        self.count_sql: dict[_Asked, str] = {}
 
     def keep(self, record: Record) -> None:
         if len(self.cached) >= CACHED_ROWS_MAX and record.id not in self.cached:
@@ -136,11 +140,11 @@ class _View:
 
     def where(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **equals: object) -> list[R]:
         rows = self._kinds[kind]
-        fields = tuple(equals)
-        sql = rows.where_sql.get(fields)
+        asked, values = _asked(equals)
+        sql = rows.where_sql.get(asked)
         if sql is None:
-            sql = rows.where_sql[fields] = rows.table.page_of(fields)
-        values = (*map(_plain, equals.values()), after or "", -1 if limit is None else limit)
+            sql = rows.where_sql[asked] = rows.table.page_of(*asked)
+        values += (after or "", -1 if limit is None else limit)
         cached = rows.cached.get
         found: list[Record] = []
         # Ids and versions only: of rows that are in the cache, not even the bytes are fetched.
@@ -153,19 +157,28 @@ class _View:
 
     def count(self, kind: type[R], **equals: object) -> int:
         rows = self._kinds[kind]
-        fields = tuple(equals)
-        sql = rows.count_sql.get(fields)
+        asked, values = _asked(equals)
+        sql = rows.count_sql.get(asked)
         if sql is None:
-            sql = rows.count_sql[fields] = rows.table.number_of(fields)
-        return cast(int, self._connection.execute(sql, tuple(map(_plain, equals.values()))).get)
+            sql = rows.count_sql[asked] = rows.table.number_of(*asked)
+        return cast(int, self._connection.execute(sql, values).get)
 
 
-def _plain(value: object) -> int | float | str | None:
+def _asked(equals: dict[str, object]) -> tuple[_Asked, tuple[int | float | str, ...]]:
+    nulls = _NO_NULLS
+    if None in equals.values():
+        nulls = frozenset([name for name, value in equals.items() if value is None])
+    return (tuple(equals), nulls), tuple([_plain(value) for value in equals.values() if value is not None])
+
+
+def _plain(value: object) -> int | float | str:
     """As `json_extract` would answer it: enumerations by value, truth as 1 and 0."""
+    if type(value) is str:
+        return value
     builtin = msgspec.to_builtins(value)
     if isinstance(builtin, bool):
         return int(builtin)
-    if builtin is None or isinstance(builtin, int | float | str):
+    if isinstance(builtin, int | float | str):
         return builtin
     raise ValueError(f"no index holds a {type(value).__name__}")
 

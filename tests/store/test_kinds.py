@@ -32,3 +32,25 @@ def test_declarations_name_real_fields_and_are_valid_sql(kind: type[Record]) -> 
     connection = apsw.Connection(":memory:")
     for statement in table_of(kind).definition:
         connection.execute(statement)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.KIND)
+def test_lookups_walk_their_index_in_order(kind: type[Record]) -> None:
+    """SQLite says itself how it would answer: nothing is scanned, and nothing is sorted where the whole index is asked."""
+    connection = apsw.Connection(":memory:")
+    table = table_of(kind)
+    for statement in table.definition:
+        connection.execute(statement)
+
+    def plan(sql: str, fields: int) -> str:
+        values = ("x",) * fields + ("", 10)
+        return " ".join(str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values))
+
+    assert "SCAN" not in plan(table.page_of(()), 0)
+    for index in kind.INDEXES:
+        whole = plan(table.page_of(index), len(index))
+        assert "SEARCH" in whole
+        assert "B-TREE" not in whole
+        assert "SEARCH" in plan(table.page_of(index[:1]), 1)
+    for index in kind.UNIQUE:
+        assert "SEARCH" in plan(table.page_of(index), len(index))
