@@ -113,6 +113,11 @@ ALLOWED: tuple[Allowed, ...] = (
     allow("alto/daemons/edge.py", "print", "a process of its own: its first line tells its parent that it is ready"),
     allow("alto/store/sqlite.py", "threading asyncio.to_thread", "SQLite blocks: one thread is its one writer"),
     allow("alto/drivers/network/nft.py", "threading asyncio.to_thread", "libnftables blocks, and holds one context"),
+    allow(
+        "alto/drivers/network/conntrack.py",
+        "socket.socket asyncio.to_thread",
+        "netlink, inside the World's in_netns; it blocks",
+    ),
     allow("alto/drivers/network/arp.py", "socket.socket", "a packet socket; made inside the World's in_netns"),
     allow("alto/api/ec2/keypairs.py", "asyncio.to_thread", "an RSA key takes 100 ms of a CPU; requests must go on"),
 )

@@ -1,4 +1,5 @@
-"""The edge: the process that answers guests at 169.254.169.254, in every VPC of one cloud on this machine.
+"""The edge: the process that answers guests at 169.254.169.254, in every VPC of one cloud on this machine, and relays their
+questions for names outside.
 
 It is apart from the control plane and outlives it: all it knows are the network driver's records on the disk, read at each
 request. The driver starts it, and sends SIGHUP when a VPC came or goes; it also looks for itself now and then.
@@ -24,7 +25,8 @@ from pathlib import Path
 import msgspec
 
 from alto.boot.imds import Asker, MetadataService
-from alto.drivers.network.records import NetworkRecord, NetworkRecords
+from alto.boot.names import RESOLV_CONF, NameRelay, resolvers
+from alto.drivers.network.records import NAME_RELAY, NetworkRecord, NetworkRecords
 from alto.kit.world import NETNS_DIR, World, real_world
 from alto.model.networks import METADATA_ADDRESS
 
@@ -37,6 +39,8 @@ class _Served(msgspec.Struct, frozen=True, kw_only=True):
     inode: int  # of the namespace: one of the same name may take its place
     server: asyncio.Server
     service: MetadataService
+    names_outside: bool
+    relay: asyncio.Task[None] | None
 
 
 class Edge:
@@ -60,16 +64,17 @@ class Edge:
                 return
             self._world.files.write(self._state_dir / "edge.pid", str(os.getpid()).encode())
             key = self._key()
-            while not self._leaving.is_set():
-                self._changed.clear()
-                await self._sweep(key)
-                try:
-                    async with asyncio.timeout(SWEEP_S):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
-            for vpc_id in list(self._served):
-                self._release(vpc_id)
+            async with asyncio.TaskGroup() as self._tasks:
+                while not self._leaving.is_set():
+                    self._changed.clear()
+                    await self._sweep(key)
+                    try:
+                        async with asyncio.timeout(SWEEP_S):
+                            await self._changed.wait()
+                    except TimeoutError:
+                        pass
+                for vpc_id in list(self._served):
+                    self._release(vpc_id)
 
     def _leave(self) -> None:
         self._leaving.set()
@@ -94,7 +99,8 @@ class Edge:
             if record is not None and not record.leaving:
                 networks[vpc_id] = record
         for vpc_id in list(self._served):
-            if vpc_id not in networks or self._served[vpc_id].inode != _inode(networks[vpc_id].netns):
+            served, network = self._served[vpc_id], networks.get(vpc_id)
+            if network is None or (served.inode, served.names_outside) != (_inode(network.netns), network.names_outside):
                 self._release(vpc_id)
         for vpc_id, record in networks.items():
             if vpc_id not in self._served:
@@ -107,7 +113,10 @@ class Edge:
     async def _serve(self, vpc_id: str, record: NetworkRecord, key: bytes) -> None:
         inode = _inode(record.netns)
         sock = self._world.net.open_socket(netns=record.netns)
+        relay = None
         try:
+            if record.names_outside:
+                relay = self._relay(record.netns)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((METADATA_ADDRESS, 80))
             sock.listen(BACKLOG)
@@ -115,8 +124,34 @@ class Edge:
             server = await self._world.net.serve(sock, service.serve)
         except BaseException:
             sock.close()
+            if relay is not None:
+                relay.cancel()
             raise
-        self._served[vpc_id] = _Served(inode=inode, server=server, service=service)
+        self._served[vpc_id] = _Served(
+            inode=inode, server=server, service=service, names_outside=record.names_outside, relay=relay
+        )
+
+    def _relay(self, netns: str) -> asyncio.Task[None]:
+        sock = self._world.net.open_socket(type=socket.SOCK_DGRAM, netns=netns)
+        try:
+            sock.bind(NAME_RELAY)
+        except OSError:
+            sock.close()
+            raise
+
+        async def serve() -> None:
+            with sock:
+                await NameRelay(self._world, sock, self._resolvers).run()
+
+        return self._tasks.create_task(serve(), name=f"names for {netns}")
+
+    def _resolvers(self) -> list[tuple[str, int]]:
+        # Read each time: a laptop changes networks.
+        try:
+            text = self._world.files.read(RESOLV_CONF).decode(errors="replace")
+        except FileNotFoundError:
+            return []
+        return [(address, 53) for address in resolvers(text)]
 
     def _asker(self, vpc_id: str, address: str) -> Asker | None:
         port = self._records.port_at(vpc_id, address)
@@ -129,6 +164,8 @@ class Edge:
         served = self._served.pop(vpc_id)
         served.server.close()
         served.service.close()
+        if served.relay is not None:
+            served.relay.cancel()
 
 
 def _inode(netns: str) -> int:

@@ -5,12 +5,16 @@ The kernel lists the whole table, which is searched for the addresses' bytes; a 
 so this belongs off the event loop's thread.
 """
 
+import asyncio
 import errno
+import functools
 import os
 import socket
 import struct
 from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address
+
+from alto.kit.world import World
 
 NETLINK_NETFILTER = 12
 CTNETLINK = 1 << 8
@@ -25,8 +29,14 @@ FAMILY = struct.pack("=BBH", socket.AF_INET, 0, 0)
 TIMEOUT_S = 10.0
 
 
-def forget(addresses: Collection[str]) -> int:
-    """End every connection of this thread's namespace from, to or translated to one of `addresses`; how many there were."""
+async def forget(world: World, netns: str | None, addresses: Collection[str]) -> int:
+    """End every connection in the namespace from, to or translated to one of `addresses`; how many there were."""
+    if not addresses:
+        return 0
+    return await asyncio.to_thread(world.net.in_netns, netns, functools.partial(_forget, addresses))
+
+
+def _forget(addresses: Collection[str]) -> int:
     packed = [IPv4Address(address).packed for address in addresses]
     wanted = [struct.pack("=HH", 8, side) + address for address in packed for side in (IP_SRC, IP_DST)]
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as sock:

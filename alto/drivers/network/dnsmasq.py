@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from alto.drivers.network.detached import Detached
+from alto.drivers.network.records import NAME_RELAY
 from alto.kit.world import World
 from alto.model.errors import DriverFault
 from alto.model.networks import NetworkPlan, Port
@@ -26,6 +27,7 @@ class Dnsmasq:
         self._world = world
         self._folder = folder
         self._netns = netns
+        self._names_outside = False
         self._process = Detached(
             world,
             name="dnsmasq",
@@ -34,8 +36,9 @@ class Dnsmasq:
             log=folder / "dnsmasq.log",
         )
 
-    async def ensure(self, plan: NetworkPlan, ports: Iterable[Port]) -> None:
-        """It runs, with this plan's subnets, and knows exactly `ports`."""
+    async def ensure(self, plan: NetworkPlan, ports: Iterable[Port], *, names_outside: bool) -> None:
+        """It runs, with this plan's subnets, and knows exactly `ports`; and asks the relay for what it does not know."""
+        self._names_outside = names_outside
         files = self._world.files
         files.make_dirs(self._folder / "dhcp")
         files.make_dirs(self._folder / "dns")
@@ -128,6 +131,7 @@ class Dnsmasq:
             "--user=root",
             "--log-facility=-",
             "--quiet-dhcp",
+            *([f"--server={NAME_RELAY[0]}#{NAME_RELAY[1]}"] if self._names_outside else []),
             f"--pid-file={self._folder / 'dnsmasq.pid'}",
         ]
 

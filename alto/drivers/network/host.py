@@ -56,6 +56,11 @@ class HostUplink:
         self._public: Public | None = None
         self._routed: set[str] = set()  # VPCs whose routes are known to be there
 
+    @property
+    def has_way_out(self) -> bool:
+        """As of the last `ensure`."""
+        return self._way_out is not None
+
     async def ensure(self) -> None:
         """The table is there; guests may leave if this machine has a way out, which may have changed."""
         async with self._lock:
@@ -169,7 +174,7 @@ class HostUplink:
     async def _cut(self, gone: dict[str, str]) -> None:
         if gone:
             await self._ip(None, [f"route flush {other}/32" for other in gone.values()])
-            await asyncio.to_thread(conntrack.forget, list(gone))
+            await conntrack.forget(self._world, None, list(gone))
 
     async def _delete(self, device: str) -> None:
         if device in self._links(None):

@@ -19,12 +19,18 @@ T = TypeVar("T")
 
 class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`device` is this host's end of the VPC's uplink, in the namespace where Alto itself runs. A network that is `leaving` is
-    being removed: the edge lets go of it."""
+    being removed: the edge lets go of it. `names_outside`: its guests have a way out, so the edge relays their questions for
+    names to this machine's resolver."""
 
     netns: str
     device: str
     plan: NetworkPlan
     leaving: bool = False
+    names_outside: bool = False
+
+
+# Where the edge listens for those questions, inside the VPC's namespace.
+NAME_RELAY = ("127.0.0.1", 5353)
 
 
 class PortRecord(msgspec.Struct, frozen=True, kw_only=True):

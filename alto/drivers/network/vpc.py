@@ -11,11 +11,10 @@ Invariant: a tap has its rules before its link is up, and for as long as it exis
 """
 
 import asyncio
-import functools
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -211,9 +210,9 @@ class VpcNetworks:
         """The first time in this process: whatever is there is brought to what it should be, and left alone where it is."""
         netns = self.netns_of(plan.vpc_id)
         device = self._device_of(plan.vpc_id)
-        self._records.put_network(NetworkRecord(netns=netns, device=device, plan=plan))
-        await self._make_namespace(plan, netns)
         await self._host.ensure()
+        self._record(plan, netns, device)
+        await self._make_namespace(plan, netns)
         await self._host.connect(netns, device)
         dns = Dnsmasq(self._world, folder=self._records.vpc_folder(plan.vpc_id), netns=netns)
         vpc = _Vpc(plan=plan, netns=netns, device=device, firewall=self._rules.compiled(plan, ()), dns=dns)
@@ -232,8 +231,9 @@ class VpcNetworks:
         # A tap without a port belongs to a machine that goes; it has no rules, so nothing passes it.
         commands += [f"link set {name} down" for name in sorted(links) if name.startswith("tap") and name not in known]
         await self._ip(netns, commands)
-        await self._forget_connections(netns, [one.port.private_ip for id, one in before.items() if id not in vpc.ports])
-        await dns.ensure(plan, ports)
+        gone = [one.port.private_ip for id, one in before.items() if id not in vpc.ports]
+        await conntrack.forget(self._world, netns, gone)
+        await dns.ensure(plan, ports, names_outside=self._host.has_way_out)
         await self._serve_metadata(netns)
         self._vpcs[plan.vpc_id] = vpc
 
@@ -241,15 +241,20 @@ class VpcNetworks:
         gone = [record.port for id, record in vpc.ports.items() if id not in {port.id for port in ports}]
         for port in gone:
             await self._unplug(vpc, port)
-        if vpc.plan != plan:
-            self._records.put_network(NetworkRecord(netns=vpc.netns, device=vpc.device, plan=plan))
-            vpc.plan = plan
-        self._take_ports(vpc, dict(vpc.ports), ports)
         await self._host.ensure()
+        self._record(plan, vpc.netns, vpc.device)
+        vpc.plan = plan
+        self._take_ports(vpc, dict(vpc.ports), ports)
         await self._host.connect(vpc.netns, vpc.device)
         await self._translate(vpc, self._rules.compiled(plan, ports))
-        await vpc.dns.ensure(plan, ports)
+        await vpc.dns.ensure(plan, ports, names_outside=self._host.has_way_out)
         await self._serve_metadata(vpc.netns)
+
+    def _record(self, plan: NetworkPlan, netns: str, device: str) -> None:
+        record = NetworkRecord(netns=netns, device=device, plan=plan, names_outside=self._host.has_way_out)
+        if self._records.network(plan.vpc_id) != record:
+            self._records.put_network(record)
+            self._edge.signal(SIGHUP)
 
     def _take_ports(self, vpc: _Vpc, before: dict[str, PortRecord], ports: Sequence[Port]) -> None:
         vpc.ports = {}
@@ -375,7 +380,7 @@ class VpcNetworks:
         cut = [outside for outside, private in vpc.inward.items() if inward.get(outside) != private]
         vpc.inward = inward
         await self._host.publish(vpc.plan.vpc_id, vpc.device, self._public(vpc))
-        await self._forget_connections(vpc.netns, [*cut, *ended])
+        await conntrack.forget(self._world, vpc.netns, [*cut, *ended])
 
     def _public(self, vpc: _Vpc) -> dict[str, str]:
         addresses = [record.port.public_ip for record in vpc.ports.values() if record.port.public_ip]
@@ -393,10 +398,6 @@ class VpcNetworks:
     def _inward(self, vpc: _Vpc) -> dict[str, str]:
         ports = [record.port for record in vpc.ports.values()]
         return {uplink.alias(port.public_ip, self._pool): port.private_ip for port in ports if port.public_ip}
-
-    async def _forget_connections(self, netns: str, addresses: Collection[str]) -> None:
-        if addresses:
-            await asyncio.to_thread(self._world.net.in_netns, netns, functools.partial(conntrack.forget, addresses))
 
     def _get(self, vpc_id: str) -> _Vpc:
         vpc = self._vpcs.get(vpc_id)
