@@ -84,7 +84,7 @@ def stranded(reader: Reader) -> list[Instance]:
     """Placed instances whose reason for waiting is not what it should be: their host fell silent, or is heard again.
 
     They are not moved: the silent host may run them by now, and an instance that runs twice is worse than one that waits
-    (docs/adr/0006). They say so, and whoever cannot wait terminates them and launches others.
+    (docs/adr/0007). They say so, and whoever cannot wait terminates them and launches others.
     """
     hosts = {host.id: host for host in reader.where(Host)}
     found = []
