@@ -31,7 +31,8 @@ class Nft:
             finished = await self._world.processes.run(
                 ["nft", "-f", "-"], stdin=text.encode(), timeout_s=TIMEOUT_S, netns=netns
             )
-            complaint = None if finished.returncode == 0 else finished.complaint()
+            # All of it: the last line only points at a place in the one before.
+            complaint = None if finished.returncode == 0 else finished.stderr.decode(errors="replace")
         else:
             call = functools.partial(_transaction, self._library, text)
             complaint = await asyncio.to_thread(self._world.net.in_netns, netns, call)

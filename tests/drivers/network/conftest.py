@@ -20,6 +20,8 @@ def _missing() -> str | None:
     absent = [tool for tool in TOOLS if shutil.which(tool) is None]
     if absent:
         return f"needs {', '.join(absent)}"
+    if not Path("/dev/net/tun").exists():
+        return "needs /dev/net/tun"
     name = f"nwt-probe-{os.getpid()}"
     probe = subprocess.run(["ip", "netns", "add", name], capture_output=True)
     if probe.returncode != 0:
