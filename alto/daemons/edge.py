@@ -62,10 +62,12 @@ class Edge:
                 lock.bind(f"\0alto-edge {hashlib.sha256(bytes(self._state_dir)).hexdigest()}")
             except OSError:
                 return
-            self._world.files.write(self._state_dir / "edge.pid", str(os.getpid()).encode())
+            # Who removes it, or all of the folder, no longer knows of this process: then it ends by itself.
+            pid_file = self._state_dir / "edge.pid"
+            self._world.files.write(pid_file, str(os.getpid()).encode())
             key = self._key()
             async with asyncio.TaskGroup() as self._tasks:
-                while not self._leaving.is_set():
+                while not self._leaving.is_set() and self._world.files.exists(pid_file):
                     self._changed.clear()
                     await self._sweep(key)
                     try:

@@ -6,6 +6,7 @@ is seen from guests, what is taken over by process ids.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drivers.network.guests import SHUTTLE, hello, kill, open_socket, reaches, run, say, tcp_server
+from tests.drivers.network.guests import SHUTTLE, hello, kill, open_socket, reaches, run, say, tcp_server, wait_for
 from tests.drivers.network.machinery import Cloud
 from tests.drivers.network.samples import DEFAULT, allow, group, plan, port
 
@@ -184,3 +185,11 @@ def test_what_lost_its_record_goes_too(cloud: Cloud, lost: str) -> None:
     cloud.new_driver()
     cloud.do(lambda driver: driver.remove_all())
     assert cloud.traces() == before
+
+
+def test_an_edge_whose_folder_is_gone_ends_by_itself(cloud: Cloud) -> None:
+    cloud.ensure()
+    edge = int((cloud.folder / "edge.pid").read_text())
+    (cloud.folder / "edge.pid").unlink()
+    os.kill(edge, signal.SIGHUP)  # as its own timer would, in a while
+    wait_for(lambda: not any("alto.daemons.edge" in line for line in cloud.processes()), "the edge has ended")
