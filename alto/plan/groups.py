@@ -4,6 +4,7 @@ Members that ended by themselves are replaced at once; members that never became
 that were healthy and are not, after UNHEALTHY_S. Leaving members drain behind the balancer first.
 """
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -14,6 +15,8 @@ from alto.model.instances import Instance, Phase, Wish
 # A member that stopped answering has this long to come back. Shorter replaces machines for a passing pause; the balancer
 # sends it nothing meanwhile.
 UNHEALTHY_S = 30.0
+# A clock may be set back by so much without being thought to have been wrong before.
+CLOCK_STEP_S = 30.0
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +44,7 @@ def next_step(group: AutoScalingGroup, members: Sequence[Instance], balancer: Lo
         leaving[member.id] = Leaving(instance_id=member.id, since=now)
     drain_s = balancer.drain_s if balancer is not None and not balancer.deleting else 0.0
     for one in leaving.values():
-        if now - one.since >= drain_s or not _is_registered(one.instance_id, balancer):
+        if _elapsed_s(one.since, now) >= drain_s or not _is_registered(one.instance_id, balancer):
             terminate.add(one.instance_id)
     return Step(
         launch=max(0, desired - len(staying)),
@@ -61,6 +64,13 @@ def _is_bad(member: Instance, group: AutoScalingGroup, balancer: LoadBalancer | 
     health = next((one for one in balancer.health if one.instance_id == member.id), None)
     if health is None or health.state in (TargetState.HEALTHY, TargetState.DRAINING):
         return False
+    age_s = _elapsed_s(member.launched_at, now)
     if health.state is TargetState.INITIAL:
-        return now - member.launched_at > group.grace_s
-    return now - health.since > UNHEALTHY_S and now - member.launched_at > min(group.grace_s, UNHEALTHY_S)
+        return age_s > group.grace_s
+    return _elapsed_s(health.since, now) > UNHEALTHY_S and age_s > min(group.grace_s, UNHEALTHY_S)
+
+
+def _elapsed_s(since: float, now: float) -> float:
+    """Since a time that was written down. One that is still to come was written by a clock that has been put right: waiting
+    for it might take hours, so it counts as long ago; a small step back counts as just now."""
+    return now - since if now >= since else 0.0 if since - now < CLOCK_STEP_S else math.inf

@@ -123,3 +123,14 @@ def test_who_leaves_stays_so_until_its_termination_is_written() -> None:
     assert again.terminate == ("i-1",)
     gone = next_step(replace(leaving, leaving=again.leaving), [member(1, wish=Wish.TERMINATED), member(2)], None, 102.0)
     assert (gone.launch, gone.leaving, gone.terminate) == (0, (), ())
+
+
+def test_a_clock_that_was_put_back_does_not_stop_the_draining() -> None:
+    """Times are written down by whichever clock there was; one that ran an hour fast must not hold a member for an hour."""
+    members = [member(1, launched_at=0.0), member(2, launched_at=0.0)]
+    healthy = balancer(m1=TargetState.HEALTHY, m2=TargetState.DRAINING)
+    left_at = 10_000.0
+    draining = replace(GROUP, desired=1, leaving=(Leaving(instance_id="i-2", since=left_at),))
+    assert next_step(draining, members, healthy, left_at - 3600.0).terminate == ("i-2",)
+    assert next_step(draining, members, healthy, left_at - 1.0).terminate == ()
+    assert next_step(draining, members, healthy, left_at + BALANCER.drain_s).terminate == ("i-2",)

@@ -52,8 +52,8 @@ class Faults:
         hosts = chance.randint(1, 4)
         return Knobs(
             hosts=hosts,
-            vcpus=chance.randint(2, 12),
-            memory_mib=chance.choice((512, 2048, 4096)),
+            vcpus=chance.randint(1, 4),
+            memory_mib=chance.choice((340, 700, 1400, 4096)),
             commit_s=chance.choice((0.0, 0.004, 0.2)),
             weather=self._weather(),
             api_weather=self._weather(),

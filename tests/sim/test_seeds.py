@@ -25,6 +25,7 @@ PAST = {
     189: "a start whose answer was lost was done again after the guest had powered off",
     297: "a start whose answer was lost was believed undone, and the terminated machine stayed",
     389: "the port of a machine whose start was believed undone was taken away while it ran",
+    590: "a member that left drained for an hour, because the clock had run an hour fast when it began",
     506: "a balancer's report that arrived twice put back an older health for ever",
 }
 

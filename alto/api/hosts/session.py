@@ -172,12 +172,14 @@ class HostSessions:
         if reports.quarantined:
             log.warning("machines that nobody assigned", host=mine.host_id, machines=reports.quarantined)
 
+        now = self._world.clock.now()
+
         def body(tx: Tx) -> None:
             # Asked here, not before: while this one waited for the writer, a later one may have come, or a new session.
             self._session(session)
             late = reports.number <= mine.heard_report
             mine.heard_report = max(mine.heard_report, reports.number)
-            _take_reports(tx, mine.host_id, replace(reports, balancers=()) if late else reports)
+            _take_reports(tx, mine.host_id, replace(reports, balancers=()) if late else reports, now)
 
         await self._store.write(body)
 
@@ -346,8 +348,10 @@ def offered(capabilities: Capabilities) -> tuple[int, int]:
     return int(capabilities.vcpus * CPU_OVERCOMMIT), int(capabilities.memory_mib * MEMORY_OVERCOMMIT)
 
 
-def _take_reports(tx: Tx, host_id: str, reports: Reports) -> None:
-    for report in reports.instances:
+def _take_reports(tx: Tx, host_id: str, reports: Reports, now: float) -> None:
+    for said in reports.instances:
+        # A host's clock may be wrong by hours; what it knows is how long ago it was when it said so.
+        report = replace(said, at=now - max(0.0, reports.at - said.at))
         instance = tx.find(Instance, report.instance_id)
         if instance is None or instance.host_id != host_id:
             continue
@@ -362,10 +366,10 @@ def _take_reports(tx: Tx, host_id: str, reports: Reports) -> None:
     by_id: Mapping[str, LoadBalancer] = (
         {one.id: one for one in tx.where(LoadBalancer, host_id=host_id)} if reports.balancers else {}
     )
-    for said in reports.balancers:
-        balancer = by_id.get(said.id)
+    for measured in reports.balancers:
+        balancer = by_id.get(measured.id)
         if balancer is None:
             continue
-        changed = replace(balancer, ready=said.ready, health=merge_health(balancer.health, said.health, reports.at))
+        changed = replace(balancer, ready=measured.ready, health=merge_health(balancer.health, measured.health, now))
         if changed != balancer:
             tx.put(changed)
