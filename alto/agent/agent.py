@@ -40,7 +40,6 @@ GATHER_FIRST_S, GATHER_S = 0.005, 0.02
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 15.0
 STOP_GRACE_S = 30.0  # how long a guest may take to power itself off, as EC2 gives it some time too
-TERMINATE_GRACE_S = 0.0  # a terminated machine's disk is lost anyway
 NETWORK_CHECK_S = 30.0  # how often a VPC is ensured without any change; the real driver takes 12 ms when all is well
 NETWORK_IDLE_S = 30.0  # a VPC without machines here is taken down after so long
 STARTS_MAX = 8  # machines that boot side by side; more only slows all of them down
@@ -417,7 +416,6 @@ class Agent:
             public_ip=machine.nic.public_ip,
             hostname=machine.hostname,
             group_ids=machine.nic.group_ids,
-            hop_limit=machine.metadata.hop_limit,
         )
 
     def _vpc(self, vpc_id: str) -> asyncio.Lock:

@@ -1,4 +1,4 @@
-"""Forgets what has had its time: terminated instances after an hour (as EC2 lists them), client tokens after a day."""
+"""Forgets what has had its time: terminated instances after an hour (as EC2 lists them), client tokens when they say so."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,6 @@ from alto.model.records import Record
 from alto.store.store import Store, Tx
 
 TERMINATED_SHOWN_S = 3600.0
-# EC2 promises at least 24 hours for tokens.
-TOKEN_S = 24 * 3600.0
 # One transaction forgets so many, so that it stays short.
 BATCH = 500
 

@@ -2,7 +2,7 @@
 
 Within one incarnation phases only grow; a start of a stopped instance begins the next incarnation. So reports compare as
 `(incarnation, phase)`: the greater is the newer truth, whatever order they came in. Writers: the API writes the wish,
-`control/scheduler.py` writes the placement, the host's agent (by report) writes everything in `status` from PLACED on.
+`control/scheduler.py` writes the placement, the host's agent (by report) writes the truth from PLACED on.
 """
 
 import enum

@@ -149,7 +149,6 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     subnets: tuple[Subnet, ...]
     groups: tuple[SecurityGroup, ...]
     members: dict[str, tuple[str, ...]] = {}  # group id -> private addresses on other hosts
-    balancer_ips: tuple[str, ...] = ()
 
     @property
     def host_address(self) -> str:
@@ -172,7 +171,6 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     public_ip: str | None
     hostname: str
     group_ids: tuple[str, ...]
-    hop_limit: int = 1
 
     @property
     def device(self) -> str:

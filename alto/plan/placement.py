@@ -15,7 +15,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Room(msgspec.Struct, kw_only=True):
-    """What one host has left. Not frozen: `Rooms.take` counts down while a batch is placed."""
+    """What one host has left. Not frozen: `take` counts down while a batch is placed."""
 
     host_id: str
     name: str

@@ -67,7 +67,6 @@ _BY_CLASS: tuple[tuple[type[AltoError], str, int], ...] = (
     (Conflict, "Unavailable", 503),
     (DriverFault, "Unavailable", 503),
     (Unavailable, "Unavailable", 503),
-    (Unavailable, "Unavailable", 503),
     (Impossible, "OperationNotPermitted", 400),
 )
 

@@ -9,7 +9,7 @@ people's machines. Not here: reading the store (paging.py).
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -29,11 +29,6 @@ class Filter(msgspec.Struct, frozen=True, rename="pascal"):
 
     name: str | None = None
     values: tuple[str, ...] = ()
-
-
-class Tagged(Protocol):
-    @property
-    def tags(self) -> Mapping[str, str]: ...
 
 
 def matcher(

@@ -175,7 +175,6 @@ def _text(given: TextValue | None) -> str | None:
 
 
 def _base64(given: BlobValue | None) -> str | None:
-
     return base64.b64encode(given.value or b"").decode() if given is not None else None
 
 

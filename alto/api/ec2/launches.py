@@ -33,7 +33,7 @@ from alto.store.store import Reader, Tx
 USER_DATA_MAX = 16 * 1024  # bytes before base64 (RunInstances, UserData)
 COUNT_MAX = 1000  # one call's bound, so that one transaction stays short
 TOKEN_MAX = 64
-TOKEN_KEPT_S = 24 * 3600.0
+TOKEN_KEPT_S = 24 * 3600.0  # EC2 promises at least that long
 ROOT_GIB_MAX = 64 * 1024
 
 

@@ -30,10 +30,10 @@ log = structlog.get_logger()
 SILENT_S = 30.0
 # Everything is said again so often, in case a message or a wake-up was lost.
 RESYNC_S = 60.0
-# Processors are given out many times over (most instances idle), memory half as often again (guests share and seldom fill
-# theirs); both as Nova does by default, with more processors because small hosts are the rule here.
 # Between two rounds, so that under load one assignment carries many changes; one that comes alone goes out at once.
 GATHER_S = 0.02
+# Processors are given out many times over (most instances idle), memory half as often again (guests share and seldom fill
+# theirs); both as Nova does by default, with more processors because small hosts are the rule here.
 CPU_OVERCOMMIT = 32.0
 MEMORY_OVERCOMMIT = 1.5
 
