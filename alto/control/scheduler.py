@@ -91,7 +91,7 @@ def stranded(reader: Reader) -> list[Instance]:
     for one in reader.where(Instance, phase=Phase.PLACED):
         host = hosts.get(one.host_id or "")
         silent = host is not None and host.state is HostState.UNREACHABLE
-        why = f"its host {host.name} is not heard of; it goes on when the host is back" if host and silent else None
+        why = "its host is not heard of; it goes on when the host is back" if silent else None
         if one.waiting_because != why:
             found.append(replace(one, waiting_because=why))
     return found

@@ -4,7 +4,9 @@ So a test sees what a client sees, and each test also tests names, shapes and si
 """
 
 import asyncio
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
@@ -20,7 +22,8 @@ from botocore.serialize import create_serializer
 from botocore.validate import ParamValidator
 
 from alto.api.accounts import RegionKeeper, create_account, draw_account
-from alto.api.call import Settings
+from alto.api.alto.routes import AltoApi
+from alto.api.call import Call, Settings
 from alto.api.ec2.operations import OPERATIONS
 from alto.api.sts.operations import OPERATIONS as STS
 from alto.api.wire.gateway import Gateway
@@ -28,7 +31,9 @@ from alto.api.wire.http import HttpRequest
 from alto.api.wire.models import Models
 from alto.kit.world import World, real_world
 from alto.model.accounts import AccessKey, Account
+from alto.model.errors import DriverFault
 from alto.model.records import Record
+from alto.model.sessions import Inventory
 from alto.store.sqlite import MemoryDisk, SqliteStore
 from alto.store.store import Tx
 from tests.sim.world import SimChance
@@ -57,6 +62,13 @@ class StandingClock:
         await asyncio.sleep(0)
 
 
+class NoHosts:
+    """No host is connected."""
+
+    async def inventory(self, host_id: str, *, timeout_s: float) -> Inventory:
+        raise DriverFault(f"Host {host_id} is not connected")
+
+
 class Answered(Exception):
     """A refusal as a client reads it."""
 
@@ -73,7 +85,13 @@ class Cloud:
         self.settings = Settings(cloud_id="cloud-test", regions=REGIONS)
         self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
         services = {"ec2": OPERATIONS, "sts": STS}
-        self.gateway = Gateway(self.world, self.store, self.settings, models, services, prepare=RegionKeeper().ready)
+        self.local = AltoApi(NoHosts(), self._invoke, lambda: [{"name": "Scheduler", "last_error": "about i-1 of somebody"}])
+        self.gateway = Gateway(
+            self.world, self.store, self.settings, models, services, extra=self.local, prepare=RegionKeeper().ready
+        )
+
+    async def _invoke(self, call: Call, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return await self.gateway.invoke(call, action, parameters)
 
     def close(self) -> None:
         self.runner.close()
@@ -140,6 +158,17 @@ class Tenant:
             raise Answered(read["Error"]["Code"], read["Error"]["Message"], answer.status)
         del read["ResponseMetadata"]
         return read
+
+    def local(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """Status and answer of our own API, /alto/v1/`path`."""
+        data = json.dumps(body).encode() if body is not None else b""
+        request = AWSRequest(method, f"{ENDPOINT}alto/v1/{path}", data=data)
+        SigV4Auth(Credentials(self.key.id, self.key.secret), "alto", self.region).add_auth(request)
+        headers = [(name.lower(), value) for name, value in request.headers.items()]
+        headers.append(("host", "alto.test:8080"))
+        asked = HttpRequest(method=method, path=f"/alto/v1/{path}", query="", headers=tuple(headers), body=data)
+        answer = self.cloud.runner.run(self.cloud.gateway.handle(asked))
+        return answer.status, json.loads(answer.body)
 
     def refused(self, operation: str, **parameters: Any) -> str:
         """The code of the refusal that must come."""

@@ -76,7 +76,7 @@ async def _what_was_given_to_a_host_that_fell_silent_waits_and_says_so() -> None
 
     silent = await turns(HostState.UNREACHABLE)
     assert silent.host_id == "h-1", "the silent host may run it: another one must not"
-    assert silent.waiting_because == "its host host-1 is not heard of; it goes on when the host is back"
+    assert silent.waiting_because == "its host is not heard of; it goes on when the host is back"
     back = await turns(HostState.READY)
     assert (back.host_id, back.waiting_because, back.epoch) == ("h-1", None, 1)
     heard = accept(back, Report(instance_id="i-1", epoch=1, incarnation=1, phase=Phase.RUNNING, at=9.0))

@@ -56,7 +56,7 @@ class AltoApi:
             case ("GET", ["status"]):
                 return 200, self._status(call)
             case ("GET", ["hosts"]):
-                return 200, {"hosts": call.store.read(lambda reader: [show_host(one) for one in reader.where(Host)])}
+                return 200, {"hosts": call.store.read(lambda reader: _show_hosts(reader, call))}
             case ("GET", ["accounts"]):
                 _operators_only(call)
                 return 200, {"accounts": call.store.read(_show_accounts)}
@@ -77,7 +77,7 @@ class AltoApi:
             case ("POST", ["services", name, "scale"]):
                 return 200, await services.scale_service(call, name, _decode(body, services.Scale))
             case ("GET", ["instances", id]):
-                return 200, call.store.read(lambda reader: _show_instance(reader, owned(reader, call, Instance, id)))
+                return 200, call.store.read(lambda reader: _show_instance(reader, call, owned(reader, call, Instance, id)))
             case ("POST", ["ec2", action]):
                 parameters = _object(body)
                 return 200, await self._invoke(call, action, parameters)
@@ -96,7 +96,7 @@ class AltoApi:
                 "simulated": call.settings.simulated,
                 "account": call.account,
                 "region": call.region,
-                "hosts": [show_host(one) for one in reader.where(Host)],
+                "hosts": _show_hosts(reader, call),
                 "instances": states,
                 "waiting": [
                     {"instance_id": one.id, "because": one.waiting_because}
@@ -105,7 +105,9 @@ class AltoApi:
                 ],
             }
 
-        return {**call.store.read(read), "services": services.list_services(call)["services"], "loops": self._loops()}
+        status = {**call.store.read(read), "services": services.list_services(call)["services"]}
+        # What a loop last failed at may name anybody's instance.
+        return {**status, "loops": self._loops()} if call.operator else status
 
     async def _create_account(self, call: Call, request: CreateAccount) -> dict[str, Any]:
         ids = draw_account(call.world.chance)
@@ -171,13 +173,25 @@ def _show_violation(violation: Violation) -> dict[str, Any]:
     return {"rule": violation.rule, "subject": violation.subject, "sentence": violation.sentence}
 
 
-def show_host(host: Host) -> dict[str, Any]:
-    return {
+def _show_hosts(reader: Reader, call: Call) -> list[dict[str, Any]]:
+    return [_show_host(host, call) for host in reader.where(Host)]
+
+
+def _show_host(host: Host, call: Call) -> dict[str, Any]:
+    """Everybody may know of what kind a host is, so that nothing simulated passes for real. How the machine is called, and
+    how much of it others use, is the operator's to know."""
+    shown = {
         "id": host.id,
-        "name": host.name,
+        "name": host.id,
         "kind": "simulated" if host.capabilities.simulated else host.capabilities.kind,
         "accelerator": host.capabilities.accelerator,
         "state": host.state,
+    }
+    if not call.operator:
+        return shown
+    return {
+        **shown,
+        "name": host.name,
         "instances": host.instances,
         "vcpus": host.vcpus,
         "vcpus_used": host.vcpus_used,
@@ -194,7 +208,7 @@ def _show_accounts(reader: Reader) -> list[dict[str, Any]]:
     ]
 
 
-def _show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
+def _show_instance(reader: Reader, call: Call, instance: Instance) -> dict[str, Any]:
     """What EC2 has no word for: where it runs, on what, and what it waits for."""
     host = reader.find(Host, instance.host_id) if instance.host_id else None
     return {
@@ -205,7 +219,7 @@ def _show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "epoch": instance.epoch,
         "waiting_because": instance.waiting_because,
         "reason": instance.reason.message if instance.reason else None,
-        "host": show_host(host) if host else None,
+        "host": _show_host(host, call) if host else None,
         "group": instance.group_name,
         "guest_reached_at": instance.guest_reached_at,
         "private_ip": instance.nic.private_ip,

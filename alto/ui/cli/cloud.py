@@ -104,6 +104,8 @@ def status() -> None:
     rows: list[list[object]] = []
     for host in seen.hosts:
         load = f"{host.instances} instances, {host.vcpus_used}/{host.vcpus} vCPU, {host.memory_mib_used}/{host.memory_mib} MiB"
+        if not host.vcpus:
+            load = ""  # only operators are told
         rows.append(["host", host.name, host.state, host.kind, load])
     kinds = sorted({host.kind for host in seen.hosts})
     for service in seen.services:
