@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 
+from tests.sim.every_step import VICTIMS, count_steps, play_death
 from tests.sim.mutants import MUTANTS, planted
 from tests.sim.scenario import Outcome, play
 
@@ -14,12 +15,15 @@ def main() -> int:
     parser.add_argument("--seeds", help="FROM:TO, run all of these")
     parser.add_argument("--trace", action="store_true", help="print every step, and what the product logs")
     parser.add_argument("--mutants", nargs="*", help="plant these (all when none is named), and say which seed finds each")
+    parser.add_argument("--every-step", action="store_true", help="kill each victim at each step of one story")
     parser.add_argument("--stop", action="store_true", help="end at the first failure")
     options = parser.parse_args()
     if options.seed is not None:
         outcome = play(options.seed, trace=sys.stdout.write if options.trace else None)
         print(_line(outcome))
         return 1 if outcome.failure else 0
+    if options.every_step:
+        return _every_step()
     first, _, last = (options.seeds or ("0:1000" if options.mutants is not None else "0:500")).partition(":")
     if options.mutants is not None:
         return _hunt(options.mutants, range(int(first), int(last)))
@@ -49,6 +53,18 @@ def _hunt(names: list[str], seeds: range) -> int:
         living += found is None
         print(f"{mutant.__name__:26} {_line(found)[:150] if found else 'LIVES'}", flush=True)
     return 1 if living else 0
+
+
+def _every_step() -> int:
+    steps, failed, began = count_steps(), 0, time.monotonic()
+    for victim in VICTIMS:
+        for step in range(1, steps):
+            death = play_death(victim, step)
+            if death.failure:
+                failed += 1
+                print(f"{victim} at step {step}: FAILED {death.failure}", flush=True)
+    print(f"{len(VICTIMS)} victims at each of {steps - 1} steps, {failed} failed; {time.monotonic() - began:.1f} s")
+    return 1 if failed else 0
 
 
 def _line(outcome: Outcome) -> str:

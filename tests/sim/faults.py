@@ -32,6 +32,8 @@ KINDS = (
     "stalls",
 )
 
+DRIVER_METHODS = ("start", "stop", "reboot", "destroy", "plug", "unplug", "ensure_network", "describe", "fetch")
+
 
 class Faults:
     def __init__(self, seed: str) -> None:
@@ -81,7 +83,7 @@ class Faults:
         chance = self._chance
         for host in cloud.hosts:
             for knobs in (host.compute_knobs, host.network_knobs, host.image_knobs):
-                for method in ("start", "stop", "reboot", "destroy", "plug", "unplug", "ensure_network", "describe", "fetch"):
+                for method in DRIVER_METHODS:
                     knobs.delay_s[method] = (0.0, chance.choice((0.01, 0.5, 3.0)))
                     if "driver-faults" in self.kinds and chance.random() < 0.5:
                         knobs.fault_chance[method] = chance.uniform(0, 0.4)

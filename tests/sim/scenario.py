@@ -5,7 +5,7 @@ giving everything back, and an empty cloud in which nothing is left anywhere.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -75,7 +75,7 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
     await working
     await asyncio.sleep(2 * DEADLINE_S)  # what was sent before the calm may arrive until now
 
-    await _settle(cloud, "after the last fault")
+    await settle(cloud, "after the last fault")
     await _stay_quiet(cloud)
     for client in clients:
         cloud.store.read(client.check_promises)
@@ -83,15 +83,21 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
         await _forget(cloud, backup[0])
         return
 
+    await give_everything_back(cloud, clients)
+
+
+async def give_everything_back(cloud: SimCloud, clients: Sequence[Client]) -> None:
+    """Raises: Violated, when something of it stays."""
     for client in clients:
         await client.clean_up()
-    await _settle(cloud, "after everything was given back")
+    await settle(cloud, "after everything was given back")
     for client in clients:
         cloud.store.read(client.check_promises)
     await _until(cloud, "nothing left", lambda: _left(cloud))
 
 
-async def _settle(cloud: SimCloud, when: str) -> None:
+async def settle(cloud: SimCloud, when: str) -> None:
+    """Raises: Violated, when not all is right in time."""
     await _until(cloud, when, lambda: [_sentence(one) for one in cloud.checker.settled()] + _unheard(cloud))
 
 

@@ -43,15 +43,15 @@ class Client:
     async def run(self) -> None:
         actions = (
             (self._launch, 6),
-            (self._terminate, 4),
-            (self._stop, 3),
-            (self._start, 3),
-            (self._reboot, 1),
-            (self._tag, 2),
+            (self.terminate, 4),
+            (self.stop, 3),
+            (self.start, 3),
+            (self.reboot, 1),
+            (self.tag, 2),
             (self._untag, 1),
             (self._describe, 2),
             (self._service, 2),
-            (self._scale, 3),
+            (self.scale, 3),
             (self._delete_service, 1),
             (self._launch_broken, 1),
         )
@@ -75,7 +75,7 @@ class Client:
             if not any(tag["Key"] == GROUP_TAG for tag in one.get("Tags", ()))
         }
         for id in sorted(self.launched.keys() | unknown):
-            await self._terminate(id)
+            await self.terminate(id)
 
     # -- asking
 
@@ -138,15 +138,15 @@ class Client:
     async def _launch_broken(self) -> None:
         await self._launch(BROKEN_IMAGE)
 
-    async def _terminate(self, id: str | None = None) -> None:
+    async def terminate(self, id: str | None = None) -> None:
         id = id or self._some()
         if id is not None and isinstance(await self._ask("TerminateInstances", {"InstanceIds": [id]}), dict):
             self.terminated.add(id)
 
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
         await self._switch("StopInstances", Phase.STOPPED)
 
-    async def _start(self) -> None:
+    async def start(self) -> None:
         await self._switch("StartInstances", Phase.RUNNING)
 
     async def _switch(self, action: str, phase: Phase) -> None:
@@ -156,11 +156,26 @@ class Client:
             if isinstance(answer, dict) and id in self.power:
                 self.power[id] = phase
 
-    async def _reboot(self) -> None:
+    async def launch_one(self) -> None:
+        self._tokens += 1
+        parameters = {
+            "ImageId": IMAGE,
+            "InstanceType": "m1.tiny",
+            "MinCount": 1,
+            "MaxCount": 1,
+            "ClientToken": f"{self._name}-{self._tokens}",
+        }
+        self._remember(await self._ask("RunInstances", parameters), IMAGE)
+
+    async def serve(self) -> None:
+        await self._ask("CreateService", {"name": f"{self._name}-web", "desired": 2, "drain_s": 1.0})
+        self.services[f"{self._name}-web"] = 2
+
+    async def reboot(self) -> None:
         if id := self._some():
             await self._ask("RebootInstances", {"InstanceIds": [id]})
 
-    async def _tag(self) -> None:
+    async def tag(self) -> None:
         if id := self._some():
             key, value = self._chance.choice("abc"), str(self._chance.randint(0, 9))
             tags = [{"Key": key, "Value": value}]
@@ -188,7 +203,7 @@ class Client:
             await self._ask("CreateService", {"name": name, "desired": desired, "drain_s": 3.0})
             self.services[name] = desired
 
-    async def _scale(self) -> None:
+    async def scale(self) -> None:
         if self.services:
             name, desired = self._chance.choice(sorted(self.services)), self._chance.randint(0, 4)
             await self._ask("ScaleService", {"name": name, "desired": desired})
