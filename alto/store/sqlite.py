@@ -2,10 +2,11 @@
 
 Bodies run on the event loop, one after another, on the one connection that writes; only the commit, which waits for the
 disk, runs in a thread of its own. While one group commits, the next gathers. Nothing is told to anybody before its commit
-has returned. Reads run inline on a read-only connection and see the last commit.
+has returned. Reads run inline: on the same connection, or, while that commits, on a second one that still sees what was.
 
-Invariant: a version is given out once in the life of a file, even if its transaction is rolled back. So an object that
-was decoded for (kind, id, version) is right for ever, and the cache of decoded objects needs no invalidation.
+Invariants: the file is ours alone, so a record in the cache is the row as the writing connection sees it; what a body that
+fails had touched is forgotten. A version is given out once in the life of a file, even if its transaction is rolled back,
+so whoever sees another moment knows by the version whether a cached record is its own.
 
 Not here: SQL of kinds (`schema.py`), making and changing tables (`migrations.py`), watches (`watches.py`).
 """
@@ -40,6 +41,8 @@ R = TypeVar("R", bound=Record)
 GROUP_MAX = 64
 # Decoded rows kept per kind; an instance takes some 4 KiB.
 CACHED_ROWS_MAX = 20_000
+# Lookups whose answers are kept per kind until a row of it changes, and how long such an answer may be.
+ANSWERS_MAX, ANSWER_ROWS_MAX = 64, 200
 # How many versions one start, or one refill, sets aside: so that a number is on the disk before it is used.
 VERSIONS_RESERVED = 1_000_000
 VERSIONS_REFILL = 100_000
@@ -48,18 +51,6 @@ CACHE_KIB = 16_384
 
 # After these nobody knows what is on the disk; only a restart, which reads it again, does.
 _FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
-
-
-class MemoryDisk:
-    """What a simulated machine's disk keeps of its store: outlives the store, as a file outlives its process."""
-
-    def __init__(self, image: bytes | None = None) -> None:
-        self.connection = apsw.Connection(":memory:")
-        if image is not None:
-            self.connection.deserialize("main", image)
-
-    def image(self) -> bytes:
-        return self.connection.serialize("main")
 
 
 class _Job:
@@ -86,6 +77,7 @@ class _Job:
 
 
 _Asked = tuple[tuple[str, ...], frozenset[str]]  # the fields of a lookup, and those of them that are to be null
+_Question = tuple[_Asked, tuple[int | float | str, ...]]  # with the values, `after` and the limit
 _NO_NULLS: frozenset[str] = frozenset()
 
 
@@ -97,6 +89,7 @@ class _Rows:
         self.table: Table = table_of(kind)
         self.decode = msgspec.json.Decoder(kind).decode
         self.cached: dict[str, Record] = {}
+        self.answers: dict[_Question, list[Record]] = {}  # until a row of the kind changes
         self.where_sql: dict[_Asked, str] = {}
         self.count_sql: dict[_Asked, str] = {}
 
@@ -105,13 +98,39 @@ class _Rows:
             self.cached.clear()
         self.cached[record.id] = record
 
+    def put(self, record: Record) -> None:
+        self.keep(record)
+        self.answers.clear()
+
+    def forget(self, id: str) -> None:
+        self.cached.pop(id, None)
+        self.answers.clear()
+
+    def forget_all(self) -> None:
+        self.cached.clear()
+        self.answers.clear()
+
 
 _Kinds = dict[type[Record], _Rows]
 _encode = msgspec.json.Encoder().encode
 
 
+class MemoryDisk:
+    """What a simulated machine's disk keeps of its store: outlives the store, as a file outlives its process. Stores that
+    share one, as a server and a test that looks on do, share what is cached of it."""
+
+    def __init__(self, image: bytes | None = None) -> None:
+        self.connection = apsw.Connection(":memory:")
+        self.rows: _Kinds = {}
+        if image is not None:
+            self.connection.deserialize("main", image)
+
+    def image(self) -> bytes:
+        return self.connection.serialize("main")
+
+
 class _View:
-    """A `Reader` for as long as its transaction lasts."""
+    """A `Reader` for as long as its transaction lasts, of a moment that may be older than the cache's."""
 
     def __init__(self, connection: apsw.Connection, kinds: _Kinds) -> None:
         self._connection = connection
@@ -128,32 +147,11 @@ class _View:
         return record
 
     def find(self, kind: type[R], id: str) -> R | None:
-        rows = self._kinds[kind]
-        row = self._connection.execute(rows.table.find, (id,)).fetchone()
-        if row is None:
-            return None
-        cached = rows.cached.get(id)
-        if cached is None or cached.version != row[0]:
-            cached = rows.decode(row[1])
-            rows.keep(cached)
-        return cast(R, cached)
+        return cast(R | None, self._load(self._kinds[kind], id))
 
     def where(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **equals: object) -> list[R]:
-        rows = self._kinds[kind]
         asked, values = _asked(equals)
-        sql = rows.where_sql.get(asked)
-        if sql is None:
-            sql = rows.where_sql[asked] = rows.table.page_of(*asked)
-        values += (after or "", -1 if limit is None else limit)
-        cached = rows.cached.get
-        found: list[Record] = []
-        # Ids and versions only: of rows that are in the cache, not even the bytes are fetched.
-        for id, version in cast(list[tuple[str, int]], self._connection.execute(sql, values).fetchall()):
-            record = cached(id)
-            if record is None or record.version != version:
-                record = cast(Record, self.find(kind, id))
-            found.append(record)
-        return cast(list[R], found)
+        return cast(list[R], self._answer(self._kinds[kind], asked, (*values, after or "", -1 if limit is None else limit)))
 
     def count(self, kind: type[R], **equals: object) -> int:
         rows = self._kinds[kind]
@@ -161,7 +159,60 @@ class _View:
         sql = rows.count_sql.get(asked)
         if sql is None:
             sql = rows.count_sql[asked] = rows.table.number_of(*asked)
-        return cast(int, self._connection.execute(sql, values).get)
+        return cast(int, self._execute(sql, values).get)
+
+    def _answer(self, rows: _Rows, asked: _Asked, values: tuple[int | float | str, ...]) -> list[Record]:
+        sql = rows.where_sql.get(asked)
+        if sql is None:
+            sql = rows.where_sql[asked] = rows.table.page_of(*asked)
+        cached = rows.cached.get
+        found: list[Record] = []
+        # Ids and versions only: of rows that are in the cache, not even the bytes are fetched.
+        for id, version in cast(list[tuple[str, int]], self._execute(sql, values).fetchall()):
+            record = cached(id)
+            if record is None or record.version != version:
+                record = cast(Record, self._load(rows, id))
+            found.append(record)
+        return found
+
+    def _load(self, rows: _Rows, id: str) -> Record | None:
+        row = self._execute(rows.table.find, (id,)).fetchone()
+        if row is None:
+            return None
+        cached = rows.cached.get(id)
+        # What is decoded here is not kept: the row may have changed since.
+        return cached if cached is not None and cached.version == row[0] else rows.decode(row[1])
+
+    def _execute(self, sql: str, values: tuple[int | float | str, ...]) -> apsw.Cursor:
+        if not self._connection.in_transaction:
+            # Deferred, so that reads and the next group share one view: nobody else writes, so there is no race to lose
+            # when the first change makes it a writing one.
+            self._connection.execute("BEGIN")
+        return self._connection.execute(sql, values)
+
+
+class _LiveView(_View):
+    """The writing connection's own moment, which is the cache's."""
+
+    def find(self, kind: type[R], id: str) -> R | None:
+        rows = self._kinds[kind]
+        return cast(R | None, rows.cached.get(id) or self._load(rows, id))
+
+    def _answer(self, rows: _Rows, asked: _Asked, values: tuple[int | float | str, ...]) -> list[Record]:
+        found = rows.answers.get((asked, values))
+        if found is None:
+            found = super()._answer(rows, asked, values)
+            if len(found) <= ANSWER_ROWS_MAX and len(rows.answers) < ANSWERS_MAX:
+                rows.answers[(asked, values)] = found
+        return found.copy()
+
+    def _load(self, rows: _Rows, id: str) -> Record | None:
+        row = self._execute(rows.table.find, (id,)).fetchone()
+        if row is None:
+            return None
+        record = rows.decode(row[1])
+        rows.keep(record)
+        return record
 
 
 def _asked(equals: dict[str, object]) -> tuple[_Asked, tuple[int | float | str, ...]]:
@@ -183,7 +234,7 @@ def _plain(value: object) -> int | float | str:
     raise ValueError(f"no index holds a {type(value).__name__}")
 
 
-class _Transaction(_View):
+class _Transaction(_LiveView):
     """A `Tx`."""
 
     def __init__(
@@ -207,13 +258,15 @@ class _Transaction(_View):
                     raise Conflict(f"The {record.KIND} '{record.id}' changed meanwhile")
         except apsw.ConstraintError as error:
             raise _refusal(rows.table, error) from error
-        rows.keep(written)
+        rows.put(written)
         self._changes.add((record.KIND, record.id))
         return written
 
     def delete(self, kind: type[R], id: str) -> None:
-        self._connection.execute(self._kinds[kind].table.delete, (id,))
+        rows = self._kinds[kind]
+        self._connection.execute(rows.table.delete, (id,))
         if self._connection.changes():
+            rows.forget(id)
             self._changes.add((kind.KIND, id))
 
 
@@ -234,7 +287,7 @@ class SqliteStore:
         self,
         writer: apsw.Connection,
         reader: apsw.Connection,
-        kinds: Sequence[type[Record]],
+        rows: _Kinds,
         *,
         failed: Callable[[BaseException], None],
         pause: Callable[[], Awaitable[None]] | None,
@@ -245,7 +298,8 @@ class SqliteStore:
         self._writer = writer
         self._reader = reader
         self._owner = owner
-        self._kinds: _Kinds = {kind: _Rows(kind) for kind in kinds}
+        self._kinds = rows
+        self._by_name = {kind.KIND: rows for kind, rows in self._kinds.items()}
         self._failed = failed
         self._pause = pause
         # In the order they began, so that a replay wakes them alike.
@@ -283,7 +337,8 @@ class SqliteStore:
             reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
             undo.callback(reader.close)
             _settle(reader)
-            store = cls(writer, reader, kinds, failed=failed, pause=None, path=path, owner=owner)
+            rows = {kind: _Rows(kind) for kind in kinds}
+            store = cls(writer, reader, rows, failed=failed, pause=None, path=path, owner=owner)
             undo.pop_all()
         return store
 
@@ -298,10 +353,13 @@ class SqliteStore:
         _settle(disk.connection)
         migrate(disk.connection, kinds, path=None)
 
+        for kind in kinds:
+            disk.rows.setdefault(kind, _Rows(kind)).forget_all()
+
         def failed(error: BaseException) -> None:
             raise error
 
-        return cls(disk.connection, disk.connection, kinds, failed=failed, pause=pause)
+        return cls(disk.connection, disk.connection, disk.rows, failed=failed, pause=pause)
 
     async def write(self, body: Callable[[Tx], T]) -> T:
         self._check()
@@ -324,18 +382,16 @@ class SqliteStore:
             raise RuntimeError("read inside a transaction would see another state: use its own tx")
         # The writing connection has its pages in memory; the other one forgets them at each commit, and serves while that
         # waits for the disk.
-        connection = self._reader if self._committing else self._writer
-        view = _View(connection, self._kinds)
+        view = _View(self._reader, self._kinds) if self._committing else _LiveView(self._writer, self._kinds)
         try:
-            self._begin(connection)
             return _not_a_coroutine(body(view))
         except apsw.Error as error:
             raise _unavailable(error) from error
         finally:
             view.end()
-            if self._committing:
+            if self._committing and self._reader.in_transaction:
                 # A view that is kept would keep the log from being emptied into the file.
-                connection.execute("COMMIT")
+                self._reader.execute("COMMIT")
 
     def watch(self, *kinds: type[Record]) -> Watch:
         watch = ChangeSet([kind.KIND for kind in kinds], lambda watch: self._watches.pop(watch, None))
@@ -393,7 +449,8 @@ class SqliteStore:
             return self._abandon(jobs, self._broken)
         alone = len(jobs) == 1  # what a single body changed is undone with the whole transaction
         try:
-            self._begin(self._writer)
+            if not self._writer.in_transaction:
+                self._writer.execute("BEGIN")
             self._reserve_versions()
             for job in jobs:
                 if not alone:
@@ -414,13 +471,6 @@ class SqliteStore:
             job.tell()
         return False
 
-    @staticmethod
-    def _begin(connection: apsw.Connection) -> None:
-        """One view, or one write, begins. Deferred, so that reads and the next group share it: nobody else writes, so
-        there is no race to lose when the first change makes it a writing one."""
-        if not connection.in_transaction:
-            connection.execute("BEGIN")
-
     def _run_body(self, job: _Job) -> None:
         tx = _Transaction(self._writer, self._kinds, self._next_version, job.changes)
         self._in_body = True
@@ -430,6 +480,8 @@ class SqliteStore:
             if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
                 raise  # the disk, not the body: SQLite may have given up the whole transaction
             job.error = error
+            for kind, id in job.changes:
+                self._by_name[kind].forget(id)
             job.changes = set()
         finally:
             self._in_body = False
@@ -438,6 +490,8 @@ class SqliteStore:
     def _abandon(self, jobs: list[_Job], error: BaseException) -> bool:
         """Nothing of this group was done."""
         self._reserving = 0
+        for rows in self._kinds.values():
+            rows.forget_all()
         if self._writer.in_transaction:
             try:
                 self._writer.execute("ROLLBACK")

@@ -256,6 +256,33 @@ def test_what_was_rolled_back_is_never_seen(engine: Engine, look: Callable[[Stor
     engine.run(scenario)
 
 
+def test_what_a_failed_body_deleted_is_there_again(engine: Engine) -> None:
+    def failing(tx: Tx) -> None:
+        assert [thing.id for thing in tx.where(Thing, account="1")] == ["t-1"]
+        tx.delete(Thing, "t-1")
+        assert tx.where(Thing, account="1") == []
+        assert tx.find(Thing, "t-1") is None
+        raise KeyError("no")
+
+    async def scenario(store: Store) -> None:
+        await put(store, Thing(id="t-1"))
+        for bodies in ((failing,), (failing, lambda tx: tx.count(Thing))):
+            await asyncio.gather(*(store.write(body) for body in bodies), return_exceptions=True)
+            assert ids(store, account="1") == ["t-1"]
+            assert store.read(lambda reader: reader.find(Thing, "t-1")) is not None
+
+    engine.run(scenario)
+
+
+def test_a_list_that_was_answered_is_the_callers_own(engine: Engine) -> None:
+    async def scenario(store: Store) -> None:
+        await put(store, Thing(id="t-1"))
+        store.read(lambda reader: reader.where(Thing, account="1")).clear()
+        assert ids(store, account="1") == ["t-1"]
+
+    engine.run(scenario)
+
+
 def test_in_a_group_a_failing_body_rolls_back_alone(engine: Engine) -> None:
     def body(number: int) -> Callable[[Tx], str]:
         def run(tx: Tx) -> str:

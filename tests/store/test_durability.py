@@ -14,9 +14,11 @@ from pathlib import Path
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from alto.model.errors import Unavailable
 from alto.store.sqlite import SqliteStore
+from alto.store.store import Reader, Tx
 from tests.store.kinds import Thing
 from tests.store.writer import WRITES
 
@@ -121,6 +123,42 @@ def test_nothing_is_acknowledged_before_it_was_told_to_reach_the_disk(tmp_path: 
     assert disk.log.count("sync") <= 15
 
 
+def test_while_a_commit_waits_for_the_disk_reads_see_what_was(tmp_path: Path) -> None:
+    """And what they saw then is not taken for what is: an older row that was read meanwhile must not come back."""
+
+    def look(reader: Reader) -> tuple[str | None, str | None, list[str]]:
+        changed, deleted = reader.find(Thing, "changed"), reader.find(Thing, "deleted")
+        listed = [thing.region for thing in reader.where(Thing, account="1")]
+        return changed and changed.region, deleted and deleted.region, listed
+
+    async def main() -> None:
+        store = await SqliteStore.open(tmp_path / "store.db", failed=pytest.fail, kinds=(Thing,))
+        await store.write(lambda tx: (tx.put(Thing(id="changed")), tx.put(Thing(id="deleted"))))
+        for _ in range(2):  # the second time from a file that was opened again, with nothing in memory
+            ran = asyncio.Event()
+
+            def body(tx: Tx, ran: asyncio.Event = ran) -> None:
+                tx.put(replace(tx.get(Thing, "changed"), region="there"))
+                tx.delete(Thing, "deleted")
+                ran.set()
+
+            writing = asyncio.ensure_future(store.write(body))
+            await ran.wait()
+            # The commit is another thread's work by now; its end is only told in a later turn of this loop.
+            assert store.read(look) == ("here", "here", ["here", "here"])
+            await writing
+            assert store.read(look) == ("there", None, ["there"])
+            assert await store.write(look) == ("there", None, ["there"])
+            await store.write(
+                lambda tx: (tx.put(replace(tx.get(Thing, "changed"), region="here")), tx.put(Thing(id="deleted")))
+            )
+            await store.close()
+            store = await SqliteStore.open(tmp_path / "store.db", failed=pytest.fail, kinds=(Thing,))
+        await store.close()
+
+    asyncio.run(main())
+
+
 def test_when_a_sync_fails_the_store_stops_and_says_so(tmp_path: Path, disk: _Disk) -> None:
     failures: list[BaseException] = []
 
@@ -154,10 +192,12 @@ def test_a_full_disk_refuses_writes_keeps_reads_and_recovers(tmp_path: Path, dis
         store = await SqliteStore.open(tmp_path / "store.db", failed=pytest.fail, kinds=(Thing,))
         await store.write(lambda tx: tx.put(Thing(id="before")))
         disk.write_error = apsw.FullError
-        writes = (store.write(lambda tx, n=n: tx.put(Thing(id=f"lost-{n}"))) for n in range(3))
+        writes = [store.write(lambda tx, n=n: tx.put(Thing(id=f"lost-{n}"))) for n in range(3)]
+        writes.append(store.write(lambda tx: tx.put(replace(tx.get(Thing, "before"), region="lost"))))
         for answer in await asyncio.gather(*writes, return_exceptions=True):
             assert isinstance(answer, Unavailable)
             assert "full" in str(answer)
+        assert store.read(lambda reader: reader.get(Thing, "before")).region == "here"
         assert [thing.id for thing in store.read(lambda reader: reader.where(Thing))] == ["before"]
         disk.write_error = None
         await store.write(lambda tx: tx.put(Thing(id="after")))
