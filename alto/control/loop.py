@@ -21,6 +21,8 @@ log = structlog.get_logger()
 GATHER_S = 0.02
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 10.0
+# A pass that lost a race so often in a row has lost to itself, or to somebody who never rests: that is a failure.
+CONFLICTS_MAX = 20
 
 
 class Reconciler(Protocol):
@@ -46,22 +48,23 @@ class LoopStatus(msgspec.Struct, kw_only=True):
 
 async def keep_reconciling(reconciler: Reconciler, store: Store, clock: Clock, status: LoopStatus) -> None:
     watch = store.watch(*reconciler.watches)
-    pause_s = PAUSE_FIRST_S
+    pause_s, conflicts = PAUSE_FIRST_S, 0
     try:
         while True:
             try:
                 again_s = await reconciler.reconcile()
-            except Conflict:
-                await clock.sleep(0)
-                continue
             except Exception as error:
+                if isinstance(error, Conflict) and conflicts < CONFLICTS_MAX:
+                    conflicts += 1
+                    await clock.sleep(0)
+                    continue
                 status.failures += 1
                 status.last_error = f"{type(error).__name__}: {error}"
                 log.exception("reconcile failed", loop=status.name)
                 await clock.sleep(pause_s)
                 pause_s = min(pause_s * 2, PAUSE_MAX_S)
                 continue
-            pause_s = PAUSE_FIRST_S
+            pause_s, conflicts = PAUSE_FIRST_S, 0
             status.passes += 1
             status.last_pass_at = clock.now()
             wait_s = reconciler.sweep_s if again_s is None else min(again_s, reconciler.sweep_s)
