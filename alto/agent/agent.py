@@ -198,6 +198,7 @@ class Agent:
             self._balancers[balancer.id] = balancer
         for id in news.gone_balancers:
             self._balancers.pop(id, None)
+            self._balancers_said.pop(id, None)
         if news.full:
             wanted = {plan.id for plan in news.balancers}
             self._balancers = {id: plan for id, plan in self._balancers.items() if id in wanted}
@@ -278,6 +279,10 @@ class Agent:
                 self._balancer_reports.setdefault(report.id, report)
             self._news.set()
             raise
+        for said in reports.instances:
+            # It is over: what was said is remembered only of machines that may say more.
+            if said.phase is Phase.TERMINATED and said.instance_id not in self._unsent:
+                self._said.pop(said.instance_id, None)
         await self._world.clock.sleep(GATHER_S)
 
     def _say(self, report: Report) -> None:

@@ -55,6 +55,7 @@ class _Session:
         self.dirty_balancers = False
         self.asks: list[Ask] = []
         self.heard_report = 0  # the greatest number
+        self.quarantined: tuple[str, ...] = ()
         self.wake = asyncio.Event()
 
 
@@ -167,10 +168,11 @@ class HostSessions:
 
     async def report(self, session: str, reports: Reports) -> None:
         mine = self._session(session)
+        if reports.quarantined != mine.quarantined:
+            mine.quarantined = reports.quarantined
+            log.warning("machines that nobody assigned", host=mine.host_id, machines=reports.quarantined)
         if not reports.instances and not reports.balancers:
             return
-        if reports.quarantined:
-            log.warning("machines that nobody assigned", host=mine.host_id, machines=reports.quarantined)
 
         now = self._world.clock.now()
 
@@ -218,6 +220,9 @@ class HostSessions:
             raise DriverFault(f"Host {host_id} did not answer within {timeout_s:g} s") from error
         finally:
             del self._answers[ask.id]
+            # An agent that fell silent must not find the questions of hours when it is back.
+            if ask in session.asks:
+                session.asks.remove(ask)
 
     def _session(self, id: str) -> _Session:
         session = self._by_id.get(id)
