@@ -141,6 +141,11 @@ def host_address(vpc_cidr: str) -> str:
     return str(IPv4Network(vpc_cidr)[3])
 
 
+def internal_domain(region: str) -> str:
+    """Where an instance's private name ends ("Hostname types", EC2 user guide): the first region is an exception."""
+    return "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
+
+
 class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a host must know of a VPC beside its own ports: data for `plan/firewall.py` and the network driver."""
 

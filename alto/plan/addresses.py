@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Network
 
 from alto.model.errors import NoCapacity
+from alto.model.networks import internal_domain
 
 # EC2 keeps back the first four addresses of a subnet and the last (VPC user guide, "Subnet CIDR blocks"): network,
 # router, DNS, future use, broadcast. Tenants' tools count on it.
@@ -42,9 +43,9 @@ def address_at(network: IPv4Network, offset: int) -> str:
     return str_address(int(network.network_address) + offset)
 
 
-def hostname(private_ip: str) -> str:
-    """As EC2's ip-name in its first region."""
-    return f"ip-{private_ip.replace('.', '-')}.ec2.internal"
+def hostname(private_ip: str, region: str) -> str:
+    """As EC2's ip-name."""
+    return f"ip-{private_ip.replace('.', '-')}.{internal_domain(region)}"
 
 
 def mac(salt_hex: str) -> str:

@@ -125,7 +125,7 @@ def plan_launch(
                     group_ids=order.group_ids,
                 ),
                 root=RootVolume(volume_id=volume_id, size_gib=order.root_gib, delete_on_termination=order.delete_root),
-                hostname=hostname(private_ip),
+                hostname=hostname(private_ip, order.region),
                 monitoring=order.monitoring,
                 ebs_optimized=order.ebs_optimized,
                 credit_specification=order.credit_specification,

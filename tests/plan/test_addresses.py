@@ -46,5 +46,7 @@ def test_a_freed_address_comes_back_after_all_others() -> None:
 
 
 def test_names_and_hardware_addresses() -> None:
-    assert hostname("172.31.0.5") == "ip-172-31-0-5.ec2.internal"
+    assert hostname("172.31.0.5", "us-east-1") == "ip-172-31-0-5.ec2.internal"
+    # The user guide's example of another region; guests there get that domain from DHCP too.
+    assert hostname("10.24.34.0", "us-west-2") == "ip-10-24-34-0.us-west-2.compute.internal"
     assert mac("0123456789") == "02:01:23:45:67:89"

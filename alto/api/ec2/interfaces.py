@@ -54,7 +54,7 @@ _FILTERS: Filters[NetworkInterface] = {
     "operator.managed": lambda one: False,
     "operator.principal": lambda one: None,
     "owner-id": lambda one: one.account,
-    "private-dns-name": lambda one: hostname(one.private_ip),
+    "private-dns-name": lambda one: hostname(one.private_ip, one.region),
     "private-ip-address": lambda one: one.private_ip,
     "requester-id": lambda one: None,
     "requester-managed": lambda one: False,
@@ -130,7 +130,7 @@ def _shown(reader: Reader, one: NetworkInterface) -> dict[str, object]:
             "PublicIp": one.public_ip,
             "PublicDnsName": public_dns(one.region, one.public_ip),
         }
-    private_dns = hostname(one.private_ip)
+    private_dns = hostname(one.private_ip, one.region)
     return {
         "NetworkInterfaceId": one.id,
         "OwnerId": one.account,
