@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TypeAlias, Union
 
+from alto.model.images import ROOT_DEVICE
 from alto.model.instances import Machine
 from alto.model.networks import NetworkPlan, Port
 
 Tree: TypeAlias = Mapping[str, Union["Tree", bytes]]
-
-ROOT_DEVICE = "/dev/vda"
 
 # All that AWS's own service lists. Each answers alike: a date only ever added things, and nobody relies on their absence.
 VERSIONS = (

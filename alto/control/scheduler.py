@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.records import Record
-from alto.plan.placement import Demand, Placed, Room, Unplaced, place, take
+from alto.plan.placement import Demand, Placed, Unplaced, place, room_of, take
 from alto.store.store import Reader, Store, Tx
 
 # One transaction places so many, so that it stays short under a burst.
@@ -100,20 +100,3 @@ def stranded(reader: Reader) -> list[Instance]:
 def explain_stranded(tx: Tx) -> None:
     for instance in stranded(tx):
         tx.put(instance)
-
-
-def room_of(host: Host) -> Room:
-    refuses = None
-    if host.state is HostState.UNREACHABLE:
-        refuses = "not heard of"
-    elif host.state is HostState.DRAINING:
-        refuses = "draining"
-    return Room(
-        host_id=host.id,
-        name=host.name,
-        vcpus=host.vcpus,
-        memory_mib=host.memory_mib,
-        vcpus_free=host.vcpus - host.vcpus_used,
-        memory_mib_free=host.memory_mib - host.memory_mib_used,
-        refuses=refuses,
-    )

@@ -4,6 +4,8 @@ from typing import ClassVar
 
 from alto.model.records import Record, Tags
 
+ROOT_DEVICE = "/dev/vda"  # what a guest's first disk is called: they are virtio disks
+
 
 class Image(Record, frozen=True, kw_only=True):
     """`account` owns it; every account sees `public` ones, and those of `shared_with` see it too. `source` names what the
@@ -22,7 +24,7 @@ class Image(Record, frozen=True, kw_only=True):
     shared_with: tuple[str, ...] = ()  # accounts
     source: str
     architecture: str = "x86_64"
-    root_device: str = "/dev/vda"
+    root_device: str = ROOT_DEVICE
     size_gib: int
     created_at: float
     tags: Tags = {}

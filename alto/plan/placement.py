@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from alto.model.hosts import Host, HostState
+
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     instance_type: str
@@ -34,6 +36,23 @@ class Room(msgspec.Struct, kw_only=True):
         if demand.vcpus > self.vcpus_free:
             return "short of processors"
         return None
+
+
+def room_of(host: Host) -> Room:
+    refuses = None
+    if host.state is HostState.UNREACHABLE:
+        refuses = "not heard of"
+    elif host.state is HostState.DRAINING:
+        refuses = "draining"
+    return Room(
+        host_id=host.id,
+        name=host.name,
+        vcpus=host.vcpus,
+        memory_mib=host.memory_mib,
+        vcpus_free=host.vcpus - host.vcpus_used,
+        memory_mib_free=host.memory_mib - host.memory_mib_used,
+        refuses=refuses,
+    )
 
 
 class Placed(msgspec.Struct, frozen=True):

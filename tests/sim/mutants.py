@@ -21,7 +21,7 @@ from alto.api.hosts.session import HostSessions
 from alto.control import balancers as balancers_loop
 from alto.control import groups as groups_loop
 from alto.control.loop import LoopStatus, Reconciler
-from alto.control.scheduler import Scheduler, room_of
+from alto.control.scheduler import Scheduler
 from alto.kit.world import Clock
 from alto.model.balancers import AutoScalingGroup, Launching, LoadBalancer, Target
 from alto.model.hosts import Host
@@ -29,7 +29,7 @@ from alto.model.instances import Instance, Machine, Phase, Power, Report, Seen, 
 from alto.model.sessions import Assignments, Reports
 from alto.plan.groups import Step
 from alto.plan.instances import Action, holds_capacity
-from alto.plan.placement import Demand, Placed, Unplaced, place
+from alto.plan.placement import Demand, Placed, Unplaced, place, room_of
 from alto.store.claims import release_all, take_room_back
 from alto.store.store import Store, Tx
 from tests.sim import cloud

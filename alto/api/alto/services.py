@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from alto.api.accounts import default_vpc, draw_id
 from alto.api.call import Call
 from alto.api.ec2.ids import find_image
+from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launches import check_user_data
 from alto.model.balancers import AutoScalingGroup, HealthCheck, LaunchSpec, LoadBalancer, TargetState
 from alto.model.errors import AlreadyExists, NotFound, Refused
@@ -20,7 +21,7 @@ from alto.model.images import Image, KeyPair
 from alto.model.instance_types import instance_type
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.networks import AddressPool, Permission, PublicAddress, SecurityGroup, host_address
-from alto.plan.addresses import next_offset, str_address
+from alto.plan.addresses import address_at, next_offset
 from alto.plan.instances import state_name
 from alto.store.claims import PUBLIC_POOL
 from alto.store.store import Reader, Tx
@@ -70,7 +71,7 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
         if tx.where(LoadBalancer, account=call.account, region=call.region, name=request.name, limit=1):
             raise AlreadyExists("service", f"name ('{request.name}')")
         image = find_image(tx, call, request.image_id) if request.image_id else _own_image(tx)
-        if request.key_name and not tx.where(KeyPair, account=call.account, region=call.region, name=request.key_name, limit=1):
+        if request.key_name and find_by_name(tx, call.account, call.region, request.key_name) is None:
             raise NotFound(KeyPair.KIND, request.key_name)
         groups = _security_groups(tx, call, request, security_ids)
         address = _claim_address(tx, call, balancer_id)
@@ -164,7 +165,7 @@ def _claim_address(tx: Tx, call: Call, owner_id: str) -> str:
     pool = tx.get(AddressPool, PUBLIC_POOL)
     network = IPv4Network(pool.cidr)
     cursor = next_offset(network, pool.cursor, lambda address: tx.find(PublicAddress, address) is not None)
-    address = str_address(int(network.network_address) + cursor)
+    address = address_at(network, cursor)
     tx.put(PublicAddress(id=address, account=call.account, region=call.region, owner_id=owner_id))
     tx.put(replace(pool, cursor=cursor, used=pool.used + 1))
     return address

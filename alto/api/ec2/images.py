@@ -19,11 +19,10 @@ from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.wire.xml import timestamp
 from alto.model.errors import Refused
-from alto.model.images import Image
+from alto.model.images import ROOT_DEVICE, Image
 from alto.store.store import Reader, Tx
 
 FILE_SCHEME = "file://"
-ROOT_DEVICE = "/dev/vda"
 GIB = 1 << 30
 SIZE_GIB_MAX = 16_384  # EC2's largest volume
 

@@ -12,14 +12,16 @@ from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.ids import owned
+from alto.api.ec2.instances import in_wrong_state
 from alto.api.ec2.launches import (
     MetadataOptionsRequest,
     check_shutdown_behaviour,
     check_user_data,
     metadata_options,
 )
-from alto.api.ec2.shapes import ROOT_DEVICE, group_names, metadata_shape, show_instance
+from alto.api.ec2.shapes import group_names, metadata_shape, show_instance
 from alto.model.errors import Refused
+from alto.model.images import ROOT_DEVICE
 from alto.model.instance_types import instance_type
 from alto.model.instances import Instance, Phase
 from alto.model.networks import NetworkInterface, SecurityGroup
@@ -111,7 +113,7 @@ async def modify_instance_attribute(call: Call, request: ModifyInstanceAttribute
     def body(tx: Tx) -> None:
         instance = owned(tx, call, Instance, id)
         if instance.phase is Phase.TERMINATED:
-            raise _wrong_state(instance, "modified")
+            raise in_wrong_state(instance, "modified")
         changed = edit(tx, call, instance)
         if changed != instance:
             tx.put(changed)
@@ -193,7 +195,7 @@ def _set_type(name: str) -> Edit:
 
     def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
         if state_name(instance) != "stopped":
-            raise _wrong_state(instance, "given another type")
+            raise in_wrong_state(instance, "given another type")
         # Room was given back when it stopped and is claimed anew, for the new type, when it starts.
         return replace(instance, instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib)
 
@@ -205,7 +207,7 @@ def _set_user_data(text: str) -> Edit:
 
     def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
         if state_name(instance) != "stopped":
-            raise _wrong_state(instance, "given other user data")
+            raise in_wrong_state(instance, "given other user data")
         return replace(instance, user_data=text or None)
 
     return edit
@@ -225,13 +227,6 @@ def _set_groups(ids: tuple[str, ...]) -> Edit:
     return edit
 
 
-def _wrong_state(instance: Instance, verb: str) -> Refused:
-    return Refused(
-        "IncorrectInstanceState",
-        f"The instance '{instance.id}' is not in a state from which it can be {verb} (it is {state_name(instance)}).",
-    )
-
-
 class ModifyInstanceMetadataOptionsRequest(MetadataOptionsRequest, frozen=True, rename="pascal"):
     instance_id: str | None = None
 
@@ -244,7 +239,7 @@ async def modify_instance_metadata_options(call: Call, request: ModifyInstanceMe
     def body(tx: Tx) -> Instance:
         instance = owned(tx, call, Instance, id)
         if instance.phase is Phase.TERMINATED:
-            raise _wrong_state(instance, "modified")
+            raise in_wrong_state(instance, "modified")
         return tx.put(replace(instance, metadata=metadata_options(request, instance.metadata)))
 
     changed = await call.store.write(body)

@@ -200,7 +200,7 @@ async def _change_all(call: Call, ids: Sequence[str], change: Change, answer: st
     return {answer: await call.store.write(body)}
 
 
-def _in_wrong_state(instance: Instance, verb: str) -> Refused:
+def in_wrong_state(instance: Instance, verb: str) -> Refused:
     return Refused(
         "IncorrectInstanceState",
         f"The instance '{instance.id}' is not in a state from which it can be {verb} (it is {state_name(instance)}).",
@@ -217,7 +217,7 @@ def _started(tx: Tx, instance: Instance, now: float) -> Instance:
     if now_is in ("running", "pending"):
         return instance
     if now_is != "stopped":
-        raise _in_wrong_state(instance, "started")
+        raise in_wrong_state(instance, "started")
     if instance.host_id is not None:
         try:
             give_room(tx, instance.host_id, instance)
@@ -246,7 +246,7 @@ def _stopped(tx: Tx, instance: Instance, now: float) -> Instance:
     if now_is in ("stopping", "stopped"):
         return instance
     if now_is != "running":
-        raise _in_wrong_state(instance, "stopped")
+        raise in_wrong_state(instance, "stopped")
     if instance.stop_protected:
         raise Refused(
             "OperationNotPermitted",
@@ -262,7 +262,7 @@ async def reboot_instances(call: Call, request: InstanceIds) -> dict[str, Any]:
 
 def _rebooted(tx: Tx, instance: Instance, now: float) -> Instance:
     if state_name(instance) != "running":
-        raise _in_wrong_state(instance, "rebooted")
+        raise in_wrong_state(instance, "rebooted")
     return replace(instance, reboots=instance.reboots + 1)
 
 

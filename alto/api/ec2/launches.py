@@ -15,18 +15,19 @@ import msgspec
 from alto.api.accounts import default_vpc
 from alto.api.call import Call, Operation
 from alto.api.ec2.ids import find_image, is_own, owned
+from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.shapes import show_reservation
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.model.accounts import ClientToken
 from alto.model.errors import NoCapacity, NotFound, Refused
-from alto.model.hosts import Host, HostState
+from alto.model.hosts import Host
 from alto.model.images import Image, KeyPair
 from alto.model.instance_types import DEFAULT_INSTANCE_TYPE, InstanceType, instance_type
 from alto.model.instances import Instance, MetadataOptions, Phase
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecurityGroup, Subnet
 from alto.plan.addresses import FIRST_OFFSET
 from alto.plan.launch import HEX_PER_INSTANCE, Order, plan_launch
-from alto.plan.placement import Demand, Room, fits_at_least, why_nowhere
+from alto.plan.placement import Demand, fits_at_least, room_of, why_nowhere
 from alto.store.claims import PUBLIC_POOL
 from alto.store.store import Reader, Tx
 
@@ -334,10 +335,10 @@ def check_shutdown_behaviour(value: str) -> None:
 def _find_key(reader: Reader, call: Call, name: str | None) -> KeyPair | None:
     if name is None:
         return None
-    found = reader.where(KeyPair, account=call.account, region=call.region, name=name, limit=1)
-    if not found:
+    found = find_by_name(reader, call.account, call.region, name)
+    if found is None:
         raise NotFound(KeyPair.KIND, name)
-    return found[0]
+    return found
 
 
 def _find_subnet(
@@ -432,7 +433,7 @@ def _count_that_fits(
     if count < least:
         raise Refused("InsufficientFreeAddressesInSubnet", f"Not enough free addresses in subnet {subnet.id}: {least} wanted")
     demand = Demand(instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib)
-    rooms = [_room(host) for host in reader.where(Host)]
+    rooms = [room_of(host) for host in reader.where(Host)]
     if fits_at_least(demand, count, rooms):
         return count
     if not fits_at_least(demand, least, rooms):
@@ -440,18 +441,6 @@ def _count_that_fits(
     while not fits_at_least(demand, count, rooms):
         count -= 1
     return count
-
-
-def _room(host: Host) -> Room:
-    return Room(
-        host_id=host.id,
-        name=host.name,
-        vcpus=host.vcpus,
-        memory_mib=host.memory_mib,
-        vcpus_free=host.vcpus - host.vcpus_used,
-        memory_mib_free=host.memory_mib - host.memory_mib_used,
-        refuses=None if host.state is HostState.READY else "that takes no new instances",
-    )
 
 
 OPERATIONS: Mapping[str, Operation] = {"RunInstances": Operation(RunInstancesRequest, run_instances)}

@@ -16,7 +16,7 @@ from alto.model.errors import Refused
 from alto.model.hosts import Host, HostState
 from alto.model.instance_types import CATALOGUE, InstanceType
 from alto.model.instances import Instance, Phase, Wish
-from alto.plan.placement import Demand, Placed, Room, place, take
+from alto.plan.placement import Demand, Placed, Room, place, room_of, take
 from alto.store.store import Reader
 
 # What euca2ools and the `verbose` form have always listed, with our smallest in front.
@@ -178,18 +178,7 @@ def _verbose(region: str, rooms: Sequence[Room]) -> list[dict[str, object]]:
 def rooms_of(reader: Reader) -> list[Room]:
     """What each host that takes instances has left, once those that still wait for a host have theirs: a listing right
     after a launch must not show the room that the launch took."""
-    rooms = [
-        Room(
-            host_id=host.id,
-            name=host.name,
-            vcpus=host.vcpus,
-            memory_mib=host.memory_mib,
-            vcpus_free=host.vcpus - host.vcpus_used,
-            memory_mib_free=host.memory_mib - host.memory_mib_used,
-        )
-        for host in reader.where(Host)
-        if host.state is HostState.READY
-    ]
+    rooms = [room_of(host) for host in reader.where(Host) if host.state is HostState.READY]
     by_id = {room.host_id: room for room in rooms}
     for waiting in reader.where(Instance, phase=Phase.PENDING, limit=WAITING_MAX):
         if waiting.host_id is None and waiting.wish is Wish.RUNNING:

@@ -9,14 +9,12 @@ from typing import Any
 
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import Cached
-from alto.model.images import Image
+from alto.model.images import ROOT_DEVICE, Image
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, MetadataOptions, Phase
 from alto.model.networks import SecurityGroup
 from alto.plan.instances import STATE_CODES, state_name
 from alto.store.store import Reader, Store
-
-ROOT_DEVICE = "/dev/vda"
 
 
 def state(instance: Instance) -> dict[str, Any]:
