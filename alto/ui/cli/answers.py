@@ -132,6 +132,36 @@ class State(Pascal, frozen=True, kw_only=True):
     name: str
 
 
+class GroupName(Pascal, frozen=True, kw_only=True):
+    group_id: str
+    group_name: str = ""
+
+
+class Range(Pascal, frozen=True, kw_only=True):
+    cidr_ip: str
+
+
+class Permission(Pascal, frozen=True, kw_only=True):
+    ip_protocol: str
+    from_port: int = -1
+    to_port: int = -1
+    ip_ranges: list[Range] = []
+
+    def lets_in(self, port: int, source: str) -> bool:
+        """Whether it lets TCP to `port` in from an address that only it or everybody's range names."""
+        if self.ip_protocol != "-1" and not (self.ip_protocol == "tcp" and self.from_port <= port <= self.to_port):
+            return False
+        return any(one.cidr_ip in ("0.0.0.0/0", f"{source}/32") for one in self.ip_ranges)
+
+
+class SecurityGroup(Pascal, frozen=True, kw_only=True):
+    ip_permissions: list[Permission] = []
+
+
+class SecurityGroups(Pascal, frozen=True, kw_only=True):
+    security_groups: list[SecurityGroup] = []
+
+
 class Instance(Pascal, frozen=True, kw_only=True):
     instance_id: str
     state: State
@@ -142,6 +172,7 @@ class Instance(Pascal, frozen=True, kw_only=True):
     public_ip_address: str | None = None
     launch_time: float | str = 0.0  # seconds since 1970
     state_transition_reason: str = ""
+    security_groups: list[GroupName] = []
     tags: list[Tag] = []
 
     @property

@@ -27,6 +27,7 @@ from alto.ui.cli.answers import (
     Nothing,
     Reservation,
     Reservations,
+    SecurityGroups,
 )
 from alto.ui.cli.client import ApiFailure, Client
 from alto.ui.cli.failures import Exit, Failure
@@ -36,6 +37,9 @@ from alto.ui.cli.waiting import wait_until
 RUNNING_S = 300.0
 PAGE = 1000
 OWN_IMAGE = "alto/tiny"  # the image that Alto brings: its name begins so
+SSH_PORT = 22
+CONNECT_S = 10
+MACHINE_ADDRESS = "169.254.169.252"  # where connections from this machine come from (docs/adr/0004)
 CONSOLE_POLL_S = 1.0
 
 
@@ -215,7 +219,8 @@ def console(name: str, follow: bool) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str, identity: Path | None, user: str, command: tuple[str, ...]) -> None:
     """Log in with OpenSSH, or run COMMAND there."""
-    one = resolve(options.client(), [name])[0]
+    api = options.client()
+    one = resolve(api, [name])[0]
     if one.public_ip_address is None:
         raise Failure(
             f"{one.instance_id} has no public address",
@@ -226,8 +231,18 @@ def ssh(name: str, identity: Path | None, user: str, command: tuple[str, ...]) -
     client = shutil.which("ssh")
     if client is None:
         raise Failure("there is no ssh here", why="OpenSSH's client is not installed", hint="apt-get install openssh-client")
+    warn_closed(api, one)
     key = identity or find_key(one.key_name, options.state())
     os.execv(client, ssh_command(one.instance_id, one.public_ip_address, user, key, options.state(), command))
+
+
+def warn_closed(client: Client, one: Instance) -> None:
+    """A closed port drops packets, as in EC2: without a word ssh would wait, and its user wonder."""
+    ids = [group.group_id for group in one.security_groups]
+    groups = client.ec2("DescribeSecurityGroups", SecurityGroups, GroupIds=ids).security_groups if ids else []
+    if ids and not any(rule.lets_in(SSH_PORT, MACHINE_ADDRESS) for group in groups for rule in group.ip_permissions):
+        say(f"port {SSH_PORT} of {one.instance_id} seems closed to this machine; this opens it:")
+        say(f"  aws ec2 authorize-security-group-ingress --group-id {ids[0]} --protocol tcp --port {SSH_PORT} --cidr 0.0.0.0/0")
 
 
 def ssh_command(
@@ -246,8 +261,9 @@ def ssh_command(
     ]
     if key is not None:
         arguments += ["-o", "IdentitiesOnly=yes", "-i", str(key)]
+    arguments += ["-o", f"ConnectTimeout={CONNECT_S}"]
     if batch:
-        arguments += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "LogLevel=ERROR"]
+        arguments += ["-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
     return [*arguments, f"{user}@{address}", *command]
 
 
