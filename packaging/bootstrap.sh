@@ -106,7 +106,7 @@ plan() {
     say "This will:"
     [ -z "$missing" ] || say "  install Debian packages, and start none of their daemons: $missing"
     [ $venv = yes ] || say "  make ./.venv with $(grep -c '==' "$lock") Python packages ($lock)"
-    say "  write nowhere else but ./.venv and temporary folders; ./alto-demo --purge removes ./.venv again"
+    say "  write nowhere else but ./.venv, /var/cache/alto (images) and temporary folders; ./alto-demo --purge removes ./.venv again"
     if [ -n "$missing" ] && [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null 2>&1; then
         die "packages are missing, and neither are you root nor is there sudo" "as root: apt-get install --no-install-recommends $missing"
     fi

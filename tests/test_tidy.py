@@ -371,3 +371,12 @@ def test_nothing_names_the_machine_it_was_written_on() -> None:
     paths = re.compile(b"|".join([b"/wo" + b"rk/", b"/tm" + b"p/w/"]))
     guilty = [name for name in listed if (ROOT / name).is_file() and paths.search((ROOT / name).read_bytes())]
     assert not guilty, lines(guilty)
+
+
+def test_doctor_asks_for_what_the_scripts_install() -> None:
+    """Else a stranger's first try ends there."""
+    from alto.ui.cli.doctor import PROGRAMS
+
+    listed = (ROOT / "packaging" / "apt.txt").read_text().partition("[test]")[0].splitlines()
+    essential = {"util-linux"}  # on every Debian
+    assert set(PROGRAMS.values()) <= set(listed) | essential

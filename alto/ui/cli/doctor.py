@@ -37,7 +37,6 @@ PROGRAMS = {
     "haproxy": "haproxy",
     "mke2fs": "e2fsprogs",
     "ssh": "openssh-client",
-    "conntrack": "conntrack",
     "lz4": "lz4",
     "dropbear": "dropbear-bin",
     "setpriv": "util-linux",
