@@ -1,11 +1,15 @@
 """LoadBalancer and AutoScalingGroup: `alto service` is one of each under one name, until ELBv2's own operations come."""
 
 import enum
+import re
 from typing import ClassVar
 
 import msgspec
 
 from alto.model.records import Record, Tags
+
+# What may stand in a request line, and within quotes of a balancer's configuration.
+URL_PATH = re.compile(r"/[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]{0,1023}")
 
 
 class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,3 +38,31 @@ def test_what_is_beneath_all_accounts_is_the_operators(tenant: Tenant, operator:
     status, answer = tenant.local(method, path)
     assert (status, answer["error"]["code"]) == (403, "UnauthorizedOperation")
     assert operator.local(method, path)[0] in (200, 201)
+
+
+SERVICE = {"name": "web"}
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"health_path": "/a'b"},  # a quote would end the balancer's own
+        {"health_path": "/" + "x" * 1024},
+        {"health_path": "/a\nb"},
+        {"tags": {"aws:cloudformation:stack-name": "not mine"}},
+        {"tags": {"": "x"}},
+        {"tags": {"k": "v" * 257}},
+        {"tags": {str(number): "" for number in range(50)}},  # with Name, one too many
+    ],
+)
+def test_a_service_that_could_never_work_is_refused_at_once(tenant: Tenant, wish: dict[str, Any]) -> None:
+    status, answer = tenant.local("POST", "services", SERVICE | wish)
+    assert status == 400
+    assert answer["error"]["code"] in ("InvalidParameterValue", "TagLimitExceeded")
+    assert told(tenant, "services") == {"services": []}
+
+
+@pytest.mark.parametrize("name", ["", " a", "a\nAWS_ACCESS_KEY_ID=x", "x" * 65])
+def test_an_account_has_a_plain_name(operator: Tenant, name: str) -> None:
+    status, answer = operator.local("POST", "accounts", {"name": name})
+    assert (status, answer["error"]["code"]) == (400, "InvalidParameterValue")

@@ -4,6 +4,7 @@ GET status, hosts, accounts, audit, services, services/NAME, instances/ID; POST 
 ec2/ACTION (EC2's own operations with boto3's parameter names, for the `alto` command); DELETE services/NAME.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +29,7 @@ from alto.store.store import Reader, Tx
 S = TypeVar("S", bound=msgspec.Struct)
 
 INVENTORY_TIMEOUT_S = 5.0
+ACCOUNT_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._@ -]{0,62}[a-zA-Z0-9])?")
 
 
 class Hosts(Protocol):
@@ -110,6 +112,11 @@ class AltoApi:
         return {**status, "loops": self._loops()} if call.operator else status
 
     async def _create_account(self, call: Call, request: CreateAccount) -> dict[str, Any]:
+        if request.name is not None and not ACCOUNT_NAME.fullmatch(request.name):
+            raise Refused(
+                "InvalidParameterValue",
+                f"'{request.name[:80]}' is no account name: letters, digits and inner . _ @ - and blanks, at most 64",
+            )
         ids = draw_account(call.world.chance)
         region_ids = draw_region(call.world.chance)
         now = call.world.clock.now()

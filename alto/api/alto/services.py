@@ -15,7 +15,8 @@ from alto.api.call import Call
 from alto.api.ec2.ids import find_image
 from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launches import check_user_data
-from alto.model.balancers import AutoScalingGroup, HealthCheck, LaunchSpec, LoadBalancer, TargetState
+from alto.api.ec2.tags import Tag, check_count, checked
+from alto.model.balancers import URL_PATH, AutoScalingGroup, HealthCheck, LaunchSpec, LoadBalancer, TargetState
 from alto.model.errors import AlreadyExists, NotFound, Refused
 from alto.model.images import Image, KeyPair
 from alto.model.instance_types import instance_type
@@ -57,10 +58,16 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
     for what, port in (("port", request.port), ("target_port", request.target_port)):
         if not 1 <= port <= 65535:
             raise Refused("InvalidParameterValue", f"{port} is no {what}: 1 to 65535")
-    if not request.health_path.startswith("/") or any(c.isspace() for c in request.health_path):
-        raise Refused("InvalidParameterValue", f"'{request.health_path}' is no path: it begins with / and has no spaces")
+    if not URL_PATH.fullmatch(request.health_path):
+        raise Refused(
+            "InvalidParameterValue",
+            f"'{request.health_path[:80]}' is no path: it begins with /, and has at most 1,024 characters that URLs have",
+        )
     if not 0 <= request.drain_s <= 3600:
         raise Refused("InvalidParameterValue", f"{request.drain_s} is no drain time: 0 to 3600 seconds")
+    tags = checked([Tag(key=key, value=value) for key, value in request.tags.items()])
+    member_tags = {"Name": request.name, **tags}
+    check_count(member_tags)
     instance_type(request.instance_type)
     check_user_data(request.user_data)
     now = call.world.clock.now()
@@ -87,7 +94,7 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
                 check=HealthCheck(path=request.health_path),
                 drain_s=request.drain_s,
                 created_at=now,
-                tags=request.tags,
+                tags=tags,
             )
         )
         tx.put(
@@ -103,7 +110,7 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
                     key_name=request.key_name,
                     user_data=request.user_data,
                     group_ids=groups,
-                    tags={"Name": request.name, **request.tags},
+                    tags=member_tags,
                 ),
                 load_balancer_id=balancer_id,
                 own_group_id=security_ids[0],

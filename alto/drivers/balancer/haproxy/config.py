@@ -10,21 +10,20 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from alto.drivers.balancer.haproxy.layout import Balancer, Layout, Slot, Use
-from alto.model.balancers import BalancerPlan
+from alto.model.balancers import URL_PATH, BalancerPlan
 
 CONNECTIONS_PER_BALANCER = 1024
 CONNECTIONS_MAX = 9000  # of the whole process: two descriptors each must fit into the 20,000 that small hosts allow
 NOWHERE = "127.0.0.1", 1  # the address of a slot that nobody has
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
-_PATH = re.compile(r"/[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]{0,1023}")
 
 
 def complaint(plan: BalancerPlan) -> str | None:
     """Why this plan can not be served, or None. Keeps one bad plan from taking down all balancers of the host."""
     if not _NAME.fullmatch(plan.id):
         return f"'{plan.id}' is no name for a balancer"
-    if not _PATH.fullmatch(plan.check.path):
+    if not URL_PATH.fullmatch(plan.check.path):
         return "the health check's path has characters that no URL has"
     if not all(0 < port < 65536 for port in (plan.port, *(target.port for target in plan.targets))):
         return "a port is outside 1-65535"
