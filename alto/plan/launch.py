@@ -33,7 +33,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     vcpus: int
     memory_mib: int
     root_gib: int
-    delete_root: bool = True
     root_device: str
     subnet: Subnet
     group_ids: tuple[str, ...]
@@ -54,6 +53,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     instance_tags: Tags = {}
     volume_tags: Tags = {}
     interface_tags: Tags = {}
+    interface_description: str = ""
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +124,7 @@ def plan_launch(
                     public_ip=public_ip,
                     group_ids=order.group_ids,
                 ),
-                root=RootVolume(volume_id=volume_id, size_gib=order.root_gib, delete_on_termination=order.delete_root),
+                root=RootVolume(volume_id=volume_id, size_gib=order.root_gib),
                 hostname=hostname(private_ip, order.region),
                 monitoring=order.monitoring,
                 ebs_optimized=order.ebs_optimized,
@@ -148,6 +148,7 @@ def plan_launch(
                 instance_id=instance_id,
                 attachment_id=attachment_id,
                 attached_at=order.now,
+                description=order.interface_description,
                 tags=order.interface_tags,
             )
         )
@@ -162,7 +163,6 @@ def plan_launch(
                 instance_id=instance_id,
                 device=order.root_device,
                 attached_at=order.now,
-                delete_on_termination=order.delete_root,
                 tags=order.volume_tags,
             )
         )

@@ -145,3 +145,24 @@ def test_an_instances_public_address_is_no_elastic_one(tenant: Tenant, instance:
     assert tenant.refused("DescribeAddresses", PublicIps=[instance["PublicIpAddress"]]) == "InvalidAddress.NotFound"
     absent = ["eipalloc-00000000000000000"]
     assert tenant.refused("DescribeAddresses", AllocationIds=absent) == "InvalidAllocationID.NotFound"
+
+
+def test_what_cannot_be_kept_is_refused_and_not_promised(cloud: Cloud, tenant: Tenant, instance: dict[str, Any]) -> None:
+    """A row that outlived its bytes, an interface that was to stay, a router whose packets are dropped all the same."""
+    launch = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1}
+    kept_disk = [{"DeviceName": "/dev/vda", "Ebs": {"DeleteOnTermination": False}}]
+    assert tenant.refused("RunInstances", **launch, BlockDeviceMappings=kept_disk) == "UnsupportedOperation"
+    kept_interface = [{"DeviceIndex": 0, "DeleteOnTermination": False}]
+    assert tenant.refused("RunInstances", **launch, NetworkInterfaces=kept_interface) == "UnsupportedOperation"
+    change = {"InstanceId": instance["InstanceId"], "SourceDestCheck": {"Value": False}}
+    assert tenant.refused("ModifyInstanceAttribute", **change) == "UnsupportedOperation"
+    tenant("ModifyInstanceAttribute", InstanceId=instance["InstanceId"], SourceDestCheck={"Value": True})
+    assert len(tenant("DescribeInstances")["Reservations"]) == 1
+
+
+def test_an_interface_has_the_description_it_was_launched_with(tenant: Tenant, instance: dict[str, Any]) -> None:
+    wanted = [{"DeviceIndex": 0, "Description": "to the world"}]
+    made = tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1, NetworkInterfaces=wanted)["Instances"][0]
+    id = made["NetworkInterfaces"][0]["NetworkInterfaceId"]
+    (interface,) = tenant("DescribeNetworkInterfaces", NetworkInterfaceIds=[id])["NetworkInterfaces"]
+    assert interface["Description"] == "to the world"

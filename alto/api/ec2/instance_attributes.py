@@ -144,6 +144,8 @@ def _edits(request: ModifyInstanceAttributeRequest) -> list[Edit]:
     )
     for name, given, field in switches:
         value = _boolean(name, flat.get(name)) if name in flat else (given.value if given else None)
+        if name == "sourceDestCheck" and value is False:
+            raise Refused("UnsupportedOperation", "A guest's packets are always checked here: SourceDestCheck stays true")
         if value is not None:
             edits.append(_set_switch(field, value))
     if request.groups:

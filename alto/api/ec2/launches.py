@@ -163,7 +163,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         group_ids = _find_groups(tx, call, request, interface, subnet.vpc_id)
         pools = tx.get(AddressPool, subnet.id), tx.get(AddressPool, PUBLIC_POOL)
         count = _count_that_fits(tx, type, subnet, pools, least, most)
-        root_gib, delete_root = _root(request.block_device_mappings, image)
+        root_gib = _root_gib(request.block_device_mappings, image)
         public = interface.associate_public_ip_address
         order = Order(
             account=call.account,
@@ -177,7 +177,6 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             vcpus=type.vcpus,
             memory_mib=type.memory_mib,
             root_gib=root_gib,
-            delete_root=delete_root,
             root_device=image.root_device,
             subnet=subnet,
             group_ids=group_ids,
@@ -198,6 +197,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             instance_tags=tags["instance"] | ({"aws:autoscaling:groupName": group_name} if group_name else {}),
             volume_tags=tags["volume"],
             interface_tags=tags["network-interface"],
+            interface_description=interface.description or "",
         )
         planned = plan_launch(
             order,
@@ -293,6 +293,8 @@ def _interface(request: RunInstancesRequest) -> InterfaceSpecification:
         )
     if len(request.network_interfaces) > 1 or request.network_interfaces[0].device_index not in (None, 0):
         raise Refused("UnsupportedOperation", "One network interface, with device index 0, is supported for a launch")
+    if request.network_interfaces[0].delete_on_termination is False:
+        raise Refused("UnsupportedOperation", "Interfaces go with their instance: DeleteOnTermination=false is not supported")
     return request.network_interfaces[0]
 
 
@@ -404,14 +406,18 @@ def _private_ip(text: str | None, subnet: Subnet) -> str | None:
     return text
 
 
-def _root(mappings: Sequence[BlockDeviceMapping], image: Image) -> tuple[int, bool]:
-    """(GiB, delete on termination) of the root volume."""
-    size, delete = image.size_gib, True
+def _root_gib(mappings: Sequence[BlockDeviceMapping], image: Image) -> int:
+    size = image.size_gib
     for mapping in mappings:
         if mapping.device_name != image.root_device or mapping.ebs is None:
             raise Refused("UnsupportedOperation", f"Only the root device {image.root_device} can be mapped at a launch")
         if mapping.ebs.encrypted:
             raise Refused("UnsupportedOperation", "Encrypted volumes are not supported")
+        if mapping.ebs.delete_on_termination is False:
+            # A row that outlived its bytes would be a promise about data that is gone.
+            raise Refused(
+                "UnsupportedOperation", "Root volumes go with their instance: DeleteOnTermination=false is not supported"
+            )
         wanted = mapping.ebs.volume_size
         if wanted is not None and not 1 <= wanted <= ROOT_GIB_MAX:
             raise Refused("InvalidParameterValue", f"Volume of size {wanted}GiB is invalid: 1 to {ROOT_GIB_MAX}")
@@ -421,8 +427,7 @@ def _root(mappings: Sequence[BlockDeviceMapping], image: Image) -> tuple[int, bo
                 f"Volume of size {wanted}GB is smaller than the image '{image.id}', expect size >= {image.size_gib}GB",
             )
         size = wanted or size
-        delete = mapping.ebs.delete_on_termination is not False
-    return size, delete
+    return size
 
 
 def _count_that_fits(
