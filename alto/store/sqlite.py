@@ -147,11 +147,11 @@ class _View:
         return record
 
     def find(self, kind: type[R], id: str) -> R | None:
-        return cast(R | None, self._load(self._kinds[kind], id))
+        return cast("R | None", self._load(self._kinds[kind], id))
 
     def where(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **equals: object) -> list[R]:
         asked, values = _asked(equals)
-        return cast(list[R], self._answer(self._kinds[kind], asked, (*values, after or "", -1 if limit is None else limit)))
+        return cast("list[R]", self._answer(self._kinds[kind], asked, (*values, after or "", -1 if limit is None else limit)))
 
     def count(self, kind: type[R], **equals: object) -> int:
         rows = self._kinds[kind]
@@ -168,7 +168,7 @@ class _View:
         cached = rows.cached.get
         found: list[Record] = []
         # Ids and versions only: of rows that are in the cache, not even the bytes are fetched.
-        for id, version in cast(list[tuple[str, int]], self._execute(sql, values).fetchall()):
+        for id, version in cast("list[tuple[str, int]]", self._execute(sql, values).fetchall()):
             record = cached(id)
             if record is None or record.version != version:
                 record = cast(Record, self._load(rows, id))
@@ -196,7 +196,7 @@ class _LiveView(_View):
 
     def find(self, kind: type[R], id: str) -> R | None:
         rows = self._kinds[kind]
-        return cast(R | None, rows.cached.get(id) or self._load(rows, id))
+        return cast("R | None", rows.cached.get(id) or self._load(rows, id))
 
     def _answer(self, rows: _Rows, asked: _Asked, values: tuple[int | float | str, ...]) -> list[Record]:
         found = rows.answers.get((asked, values))
