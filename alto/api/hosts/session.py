@@ -101,10 +101,13 @@ class HostSessions:
                     session.wake.set()
         if instance_ids:
             for instance in self._store.read(lambda reader: [reader.find(Instance, id) for id in instance_ids]):
-                if instance is None or instance.host_id not in self._by_host:
+                mine = self._by_host.get(instance.host_id or "") if instance is not None else None
+                if instance is None or mine is None:
                     continue
-                self._by_host[instance.host_id].dirty_instances.add(instance.id)
-                self._by_host[instance.host_id].wake.set()
+                mine.dirty_instances.add(instance.id)
+                # What came back is mostly the host's own report, which is no news to it.
+                if instance.phase is not Phase.TERMINATED and mine.sent_machines.get(instance.id) != machine_of(instance):
+                    mine.wake.set()
 
     async def _mark_silent(self) -> None:
         now = self._world.clock.monotonic()
