@@ -22,7 +22,7 @@ from alto.api.wire.models import Models
 from alto.daemons.hosts import LocalPlaces, local_agent, local_drivers, simulated_agents
 from alto.daemons.server import TINY_SOURCE, Operator, Server, first_start, serve_http
 from alto.drivers.image.images import LocalImages
-from alto.kit.world import World, real_world
+from alto.kit.world import Pid, World, real_world
 from alto.model.errors import AltoError
 from alto.store.sqlite import SqliteStore
 
@@ -180,6 +180,8 @@ async def up(world: World, options: Options) -> int:
         loop.add_signal_handler(number, stop.set)
     store = await SqliteStore.open(database, failed=store_failed)
     try:
+        # Only now: who opened the store is the one server of this state, whatever else was started on it.
+        _write_process(world, options.state)
         settings = Settings(
             cloud_id=identity.cloud_id,
             regions=(options.region, *(one for one in REGIONS if one != options.region)),
@@ -317,22 +319,30 @@ async def down(options: Options) -> None:
     log.info("down", state=str(options.state))
 
 
+PROCESS = "server.json"
 STOP_TIMEOUT_S = 10.0
 JOIN_TIMEOUT_S = 180.0
 
 
+def _write_process(world: World, state: Path) -> None:
+    """Who serves this state, for `--down`: from the first moment on, which may be long before the cloud is ready."""
+    process = world.processes.find(os.getpid())
+    if process is not None:
+        world.files.write(state / PROCESS, msgspec.json.encode(process))
+
+
 async def _stop_server(world: World, state: Path) -> None:
     try:
-        pid = msgspec.json.decode(world.files.read(state / "cloud.json"))["pid"]
+        process = msgspec.json.decode(world.files.read(state / PROCESS), type=Pid)
     except FileNotFoundError:
         return
-    process = world.processes.find(pid)
-    if process is not None and b"alto.daemons.allinone" in world.files.read(Path(f"/proc/{pid}/cmdline")):
+    if world.processes.alive(process):
         world.processes.signal(process, signal.SIGTERM)
         if not await world.processes.wait_gone(process, timeout_s=STOP_TIMEOUT_S):
             world.processes.signal(process, signal.SIGKILL)
             await world.processes.wait_gone(process, timeout_s=STOP_TIMEOUT_S)
-    world.files.remove(state / "cloud.json")
+    for name in (PROCESS, "cloud.json"):
+        world.files.remove(state / name)
 
 
 if __name__ == "__main__":

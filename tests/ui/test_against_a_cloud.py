@@ -148,3 +148,18 @@ def test_waiting_in_vain_is_exit_code_6(alto: Shell) -> None:
     alto("service", "create", "slow", "-n", "1", "--wait", "--timeout", "0", code=6)
     assert "not within 0 s" in alto.said
     alto("service", "delete", "slow", "--wait")
+
+
+def test_down_also_ends_a_cloud_that_is_not_ready_yet(tmp_path: Path) -> None:
+    """The first start builds an image, and who is tired of waiting must not be left with a server without a state."""
+    shell = Shell(tmp_path / "state")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    shell("up", "--simulate", "1", "--listen", f"127.0.0.1:{port}")
+    ready = shell.state / "cloud.json"
+    pid = json.loads(ready.read_text())["pid"]
+    ready.unlink()  # as it is until the moment when it is ready
+    shell("down", "--yes")
+    status = Path(f"/proc/{pid}/status")
+    assert not status.exists() or "zombie" in status.read_text(), "nobody here reaps it"
+    assert list(shell.state.iterdir()) == []
