@@ -154,7 +154,7 @@ class Tenant:
         response = {"status_code": answer.status, "headers": {}, "body": answer.body}
         read: dict[str, Any] = _PARSER.parse(response, shapes.output_shape)
         if answer.status >= 300:
-            assert answer.status < 500, answer.body
+            assert answer.status != 500, answer.body
             raise Answered(read["Error"]["Code"], read["Error"]["Message"], answer.status)
         del read["ResponseMetadata"]
         return read

@@ -137,6 +137,10 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     least, most = _counts(request)
     type = instance_type(request.instance_type)
     interface = _interface(request)
+    if interface.private_ip_address is not None and most > 1:
+        raise Refused(
+            "InvalidParameterCombination", "A private IP address can be given to one instance only: MaxCount must be 1"
+        )
     metadata = metadata_options(request.metadata_options, MetadataOptions())
     tags = tags_for(request.tag_specifications, "instance", "volume", "network-interface")
     check_user_data(request.user_data)
@@ -153,10 +157,10 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     reservation_id = "r-" + call.world.chance.hex(17)
     ids = call.world.chance.hex(HEX_PER_INSTANCE * most)
 
-    def body(tx: Tx) -> list[Instance]:
+    def body(tx: Tx) -> dict[str, Any]:
         known = _by_token(tx, call, request.client_token)
         if known is not None:
-            return known
+            return show_reservation(tx, known)
         image = find_image(tx, call, request.image_id or "")
         key = _find_key(tx, call, request.key_name)
         subnet = _find_subnet(tx, call, request, interface, least)
@@ -218,10 +222,9 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
                     expires_at=now + TOKEN_KEPT_S,
                 )
             )
-        return instances
+        return show_reservation(tx, instances)
 
-    instances = await call.store.write(body)
-    return call.store.read(lambda reader: show_reservation(reader, instances))
+    return await call.store.write(body)
 
 
 def _check_offered(request: RunInstancesRequest) -> None:
