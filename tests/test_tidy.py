@@ -377,6 +377,6 @@ def test_doctor_asks_for_what_the_scripts_install() -> None:
     """Else a stranger's first try ends there."""
     from alto.ui.cli.doctor import PROGRAMS
 
-    listed = (ROOT / "packaging" / "apt.txt").read_text().partition("[test]")[0].splitlines()
+    listed = (ROOT / "packaging" / "apt.txt").read_text().partition("\n[test]\n")[0].splitlines()
     essential = {"util-linux"}  # on every Debian
     assert set(PROGRAMS.values()) <= set(listed) | essential
