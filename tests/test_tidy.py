@@ -7,6 +7,7 @@ table; the exceptions are a literal table too, each with its reason. Every rule 
 
 import ast
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -172,14 +173,25 @@ def _is_world(dotted: str) -> bool:
     return ".files." in dotted or dotted.startswith("files.")
 
 
+SKIPPED = {".git", ".venv", "build", "dist", "node_modules"}
+
+
+@cache
+def files() -> list[str]:
+    """Paths in the repository that git knows or would take; without a git, all that are there."""
+    if shutil.which("git") is not None:
+        command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if listed.returncode == 0:
+            return [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+    found = [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file()]
+    return [str(path) for path in found if not (set(path.parts) & SKIPPED) and "__pycache__" not in path.parts]
+
+
 @cache
 def sources() -> dict[str, str]:
-    """Path in the repository -> text, of every Python file of the product and its tests that git knows or would take."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"], cwd=ROOT, capture_output=True, text=True
-    )
-    names = listed.stdout.split() if listed.returncode == 0 else [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py")]
-    return {name: (ROOT / name).read_text() for name in names if not name.startswith(".venv/") and (ROOT / name).exists()}
+    """Path in the repository -> text, of every Python file of the product and its tests."""
+    return {name: (ROOT / name).read_text() for name in files() if name.endswith(".py")}
 
 
 def product() -> dict[str, str]:
@@ -367,9 +379,8 @@ def _normal(name: str) -> str:
 
 
 def test_nothing_names_the_machine_it_was_written_on() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     paths = re.compile(b"|".join([b"/wo" + b"rk/", b"/tm" + b"p/w/"]))
-    guilty = [name for name in listed if (ROOT / name).is_file() and paths.search((ROOT / name).read_bytes())]
+    guilty = [name for name in files() if paths.search((ROOT / name).read_bytes())]
     assert not guilty, lines(guilty)
 
 

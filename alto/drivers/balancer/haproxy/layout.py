@@ -1,6 +1,6 @@
 """Which member sits in which of HAProxy's server slots. Pure: plans and the last layout in, the next layout out.
 
-Why slots: HAProxy (2.6 to 3.2 at least) does not accept `namespace` for servers added at run time, and members live in
+Why slots (docs/adr/0008): HAProxy 2.6 does not accept `namespace` for servers added at run time, and members live in
 their VPC's namespace. So every balancer has server lines to spare, already in the right namespace and in maintenance;
 joining gives one of them an address. When they run out their number doubles, which costs one reload.
 
