@@ -35,7 +35,7 @@ class LocalImages:
             try:
                 ready = await self._make(source)
             except OSError as error:
-                raise DriverFault(f"The image '{source}' could not be stored on this host") from error
+                raise DriverFault("The image could not be stored on this host") from error
             self._ready[source] = ready
             return ready
 
@@ -45,7 +45,8 @@ class LocalImages:
             return await self._tiny()
         if source.startswith("file:///") and source.endswith(".qcow2"):
             return await self._copy(Path(source.removeprefix("file://")))
-        raise Impossible(f"There is no image '{source}'")
+        # Whoever launches it may be another than who registered it: a path of this host is not for them.
+        raise Impossible("The image's source is of no kind that this host knows") from ValueError(source)
 
     async def _tiny(self) -> BootFiles:
         kernel = await find_kernel(self._world, self._cache / "kernels")
@@ -66,7 +67,7 @@ class LocalImages:
         try:
             why = refusal(files.part(path, 0, HEADER_BYTES), files.size(path))
         except FileNotFoundError as error:
-            raise Impossible(f"There is no image file '{path}'") from error
+            raise Impossible("The image's file is gone from this host") from error
         if why is not None:
             raise Impossible(why)
         # The copy's name says what it is a copy of, so a file that was replaced is copied again after a restart.

@@ -66,8 +66,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
         sources = ["", "huge", "http://example.com/a.qcow2", "file:///etc/passwd", f"file://{tmp_path}/absent.qcow2"]
         sources += [f"file://{backed}", f"file://{tmp_path}/text.qcow2", "json:{}", "nbd://x/y.qcow2"]
         for source in sources:
-            with pytest.raises(Impossible):
+            with pytest.raises(Impossible) as refusal:
                 await images.fetch(source)
+            assert str(tmp_path) not in str(refusal.value), "a tenant may read it: paths of this host are not for them"
         assert not (tmp_path / "cache").exists() or list((tmp_path / "cache").iterdir()) == []
 
     asyncio.run(main())
