@@ -201,7 +201,10 @@ def _records(state: Path) -> Finding:
             answer = str(error)
         if answer != "ok":
             return Finding(
-                "records", Verdict.NO, f"{path}: {answer}", f"keep a copy, then: alto down; mv {path} {path}.broken; alto up"
+                "records",
+                Verdict.NO,
+                f"{path}: {answer}",
+                f"keep a copy, then: alto down --keep-data; mv {path} {path}.broken; alto up",
             )
     return Finding("records", Verdict.OK, f"{', '.join(path.name for path in databases)} passed its integrity check")
 
