@@ -14,9 +14,10 @@ from alto.kit.world import Clock
 from alto.model.balancers import AutoScalingGroup, Launching, LoadBalancer
 from alto.model.errors import AltoError
 from alto.model.instances import Instance, Phase, Wish
-from alto.model.networks import SecurityGroup
+from alto.model.networks import NetworkInterface, SecurityGroup
 from alto.model.records import Record
 from alto.plan.groups import Step, next_step
+from alto.plan.security_groups import is_used
 from alto.store.store import Reader, Store, Tx
 
 log = structlog.get_logger()
@@ -77,8 +78,12 @@ class Groups:
         balancer = tx.find(LoadBalancer, group.load_balancer_id) if group.load_balancer_id else None
         if group.deleting and not any(member.phase is not Phase.TERMINATED for member in members):
             tx.delete(AutoScalingGroup, group.id)
-            if group.own_group_id is not None:
-                tx.delete(SecurityGroup, group.own_group_id)
+            own = tx.find(SecurityGroup, group.own_group_id) if group.own_group_id else None
+            if own is not None:
+                interfaces = tx.where(NetworkInterface, account=own.account, region=own.region)
+                # Its tenant may have given it to other instances too: then it stays, and is the tenant's to delete.
+                if not is_used(own.id, interfaces, tx.where(SecurityGroup, vpc_id=own.vpc_id)):
+                    tx.delete(SecurityGroup, own.id)
             return group, None
         step = next_step(group, members, balancer, self._clock.now())
         changed = group

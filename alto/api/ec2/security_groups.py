@@ -18,6 +18,7 @@ from alto.api.ec2.permissions import shown_permissions
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.model.errors import Refused
 from alto.model.networks import NetworkInterface, Permission, SecurityGroup, Vpc
+from alto.plan.security_groups import is_used
 from alto.store.store import Reader, Tx
 
 DEFAULT_NAME = "default"
@@ -173,24 +174,13 @@ async def delete_security_group(call: Call, request: DeleteSecurityGroupRequest)
             raise Refused(
                 "CannotDelete", f'the specified group: "{group.id}" name: "{DEFAULT_NAME}" cannot be deleted by a user'
             )
-        if _is_used(tx, group):
+        interfaces = tx.where(NetworkInterface, account=group.account, region=group.region)
+        if is_used(group.id, interfaces, tx.where(SecurityGroup, vpc_id=group.vpc_id)):
             raise Refused("DependencyViolation", f"resource {group.id} has a dependent object")
         tx.delete(SecurityGroup, group.id)
         return group.id
 
     return {"Return": True, "GroupId": await call.store.write(body)}
-
-
-def _is_used(reader: Reader, group: SecurityGroup) -> bool:
-    interfaces = reader.where(NetworkInterface, account=group.account, region=group.region)
-    if any(group.id in interface.group_ids for interface in interfaces):
-        return True
-    return any(
-        rule.group_id == group.id
-        for other in reader.where(SecurityGroup, vpc_id=group.vpc_id)
-        if other.id != group.id
-        for rule in other.permissions
-    )
 
 
 def by_name(reader: Reader, call: Call, name: str) -> SecurityGroup:
