@@ -4,11 +4,10 @@ Bodies run on the event loop, one after another, on the one connection that writ
 disk, runs in a thread of its own. While one group commits, the next gathers. Nothing is told to anybody before its commit
 has returned. Reads run inline: on the same connection, or, while that commits, on a second one that still sees what was.
 
-Invariants: the file is ours alone, so a record in the cache is the row as the writing connection sees it; what a body that
-fails had touched is forgotten. A version is given out once in the life of a file, even if its transaction is rolled back,
-so whoever sees another moment knows by the version whether a cached record is its own.
+Invariant: a version is given out once in the life of a file, even if its transaction is rolled back.
 
-Not here: SQL of kinds (`schema.py`), making and changing tables (`migrations.py`), watches (`watches.py`).
+Not here: what transactions see and what is cached (`rows.py`), SQL of kinds (`schema.py`), making and changing tables
+(`migrations.py`), watches (`watches.py`).
 """
 
 import asyncio
@@ -22,15 +21,13 @@ from types import CoroutineType
 from typing import TypeVar, cast
 
 import apsw
-import msgspec
-from msgspec.structs import replace
 
-from alto.model.errors import AlreadyExists, CapacityExceeded, Conflict, NotFound, Unavailable
+from alto.model.errors import Unavailable
 from alto.model.records import Record
 from alto.store.check import problems, problems_of
 from alto.store.kinds import KINDS
 from alto.store.migrations import get_meta, migrate, set_meta
-from alto.store.schema import Table, table_of
+from alto.store.rows import AllRows, LiveView, Rows, Transaction, View
 from alto.store.store import Reader, Tx, Watch
 from alto.store.watches import Change, ChangeSet
 
@@ -39,10 +36,6 @@ R = TypeVar("R", bound=Record)
 
 # Bodies that share one commit. Each runs on the event loop, so this also bounds how long the loop is held.
 GROUP_MAX = 64
-# Decoded rows kept per kind; an instance takes some 4 KiB.
-CACHED_ROWS_MAX = 20_000
-# Lookups whose answers are kept per kind until a row of it changes, and how long such an answer may be.
-ANSWERS_MAX, ANSWER_ROWS_MAX = 64, 200
 # How many versions one start, or one refill, sets aside: so that a number is on the disk before it is used.
 VERSIONS_RESERVED = 1_000_000
 VERSIONS_REFILL = 100_000
@@ -76,208 +69,18 @@ class _Job:
             self.future.set_exception(self.error)
 
 
-_Asked = tuple[tuple[str, ...], frozenset[str]]  # the fields of a lookup, and those of them that are to be null
-_Question = tuple[_Asked, tuple[int | float | str, ...]]  # with the values, `after` and the limit
-_NO_NULLS: frozenset[str] = frozenset()
-
-
-class _Rows:
-    """How records of one kind become rows and back."""
-
-    def __init__(self, kind: type[Record]) -> None:
-        self.kind = kind
-        self.table: Table = table_of(kind)
-        self.decode = msgspec.json.Decoder(kind).decode
-        self.cached: dict[str, Record] = {}
-        self.answers: dict[_Question, list[Record]] = {}  # until a row of the kind changes
-        self.where_sql: dict[_Asked, str] = {}
-        self.count_sql: dict[_Asked, str] = {}
-
-    def keep(self, record: Record) -> None:
-        if len(self.cached) >= CACHED_ROWS_MAX and record.id not in self.cached:
-            self.cached.clear()
-        self.cached[record.id] = record
-
-    def put(self, record: Record) -> None:
-        self.keep(record)
-        self.answers.clear()
-
-    def forget(self, id: str) -> None:
-        self.cached.pop(id, None)
-        self.answers.clear()
-
-    def forget_all(self) -> None:
-        self.cached.clear()
-        self.answers.clear()
-
-
-_Kinds = dict[type[Record], _Rows]
-_encode = msgspec.json.Encoder().encode
-
-
 class MemoryDisk:
     """What a simulated machine's disk keeps of its store: outlives the store, as a file outlives its process. Stores that
     share one, as a server and a test that looks on do, share what is cached of it."""
 
     def __init__(self, image: bytes | None = None) -> None:
         self.connection = apsw.Connection(":memory:")
-        self.rows: _Kinds = {}
+        self.rows: AllRows = {}
         if image is not None:
             self.connection.deserialize("main", image)
 
     def image(self) -> bytes:
         return self.connection.serialize("main")
-
-
-class _View:
-    """A `Reader` for as long as its transaction lasts, of a moment that may be older than the cache's."""
-
-    def __init__(self, connection: apsw.Connection, kinds: _Kinds) -> None:
-        self._connection = connection
-        self._kinds = kinds
-
-    def end(self) -> None:
-        # A body that kept its view would otherwise read or write outside any transaction.
-        del self._connection, self._kinds
-
-    def get(self, kind: type[R], id: str) -> R:
-        record = self.find(kind, id)
-        if record is None:
-            raise NotFound(kind.KIND, id)
-        return record
-
-    def find(self, kind: type[R], id: str) -> R | None:
-        return cast("R | None", self._load(self._kinds[kind], id))
-
-    def where(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **equals: object) -> list[R]:
-        asked, values = _asked(equals)
-        return cast("list[R]", self._answer(self._kinds[kind], asked, (*values, after or "", -1 if limit is None else limit)))
-
-    def count(self, kind: type[R], **equals: object) -> int:
-        rows = self._kinds[kind]
-        asked, values = _asked(equals)
-        sql = rows.count_sql.get(asked)
-        if sql is None:
-            sql = rows.count_sql[asked] = rows.table.number_of(*asked)
-        return cast(int, self._execute(sql, values).get)
-
-    def _answer(self, rows: _Rows, asked: _Asked, values: tuple[int | float | str, ...]) -> list[Record]:
-        sql = rows.where_sql.get(asked)
-        if sql is None:
-            sql = rows.where_sql[asked] = rows.table.page_of(*asked)
-        cached = rows.cached.get
-        found: list[Record] = []
-        # Ids and versions only: of rows that are in the cache, not even the bytes are fetched.
-        for id, version in cast("list[tuple[str, int]]", self._execute(sql, values).fetchall()):
-            record = cached(id)
-            if record is None or record.version != version:
-                record = cast(Record, self._load(rows, id))
-            found.append(record)
-        return found
-
-    def _load(self, rows: _Rows, id: str) -> Record | None:
-        row = self._execute(rows.table.find, (id,)).fetchone()
-        if row is None:
-            return None
-        cached = rows.cached.get(id)
-        # What is decoded here is not kept: the row may have changed since.
-        return cached if cached is not None and cached.version == row[0] else rows.decode(row[1])
-
-    def _execute(self, sql: str, values: tuple[int | float | str, ...]) -> apsw.Cursor:
-        if not self._connection.in_transaction:
-            # Deferred, so that reads and the next group share one view: nobody else writes, so there is no race to lose
-            # when the first change makes it a writing one.
-            self._connection.execute("BEGIN")
-        return self._connection.execute(sql, values)
-
-
-class _LiveView(_View):
-    """The writing connection's own moment, which is the cache's."""
-
-    def find(self, kind: type[R], id: str) -> R | None:
-        rows = self._kinds[kind]
-        return cast("R | None", rows.cached.get(id) or self._load(rows, id))
-
-    def _answer(self, rows: _Rows, asked: _Asked, values: tuple[int | float | str, ...]) -> list[Record]:
-        found = rows.answers.get((asked, values))
-        if found is None:
-            found = super()._answer(rows, asked, values)
-            if len(found) <= ANSWER_ROWS_MAX and len(rows.answers) < ANSWERS_MAX:
-                rows.answers[(asked, values)] = found
-        return found.copy()
-
-    def _load(self, rows: _Rows, id: str) -> Record | None:
-        row = self._execute(rows.table.find, (id,)).fetchone()
-        if row is None:
-            return None
-        record = rows.decode(row[1])
-        rows.keep(record)
-        return record
-
-
-def _asked(equals: dict[str, object]) -> tuple[_Asked, tuple[int | float | str, ...]]:
-    nulls = _NO_NULLS
-    if None in equals.values():
-        nulls = frozenset([name for name, value in equals.items() if value is None])
-    return (tuple(equals), nulls), tuple([_plain(value) for value in equals.values() if value is not None])
-
-
-def _plain(value: object) -> int | float | str:
-    """As `json_extract` would answer it: enumerations by value, truth as 1 and 0."""
-    if type(value) is str:
-        return value
-    builtin = msgspec.to_builtins(value)
-    if isinstance(builtin, bool):
-        return int(builtin)
-    if isinstance(builtin, int | float | str):
-        return builtin
-    raise ValueError(f"no index holds a {type(value).__name__}")
-
-
-class _Transaction(_LiveView):
-    """A `Tx`."""
-
-    def __init__(
-        self, connection: apsw.Connection, kinds: _Kinds, next_version: Callable[[], int], changes: set[Change]
-    ) -> None:
-        super().__init__(connection, kinds)
-        self._next_version = next_version
-        self._changes = changes
-
-    def put(self, record: R) -> R:
-        rows = self._kinds[type(record)]
-        version = self._next_version()
-        written = replace(record, version=version)
-        body = _encode(written).decode()
-        try:
-            if record.version == 0:
-                self._connection.execute(rows.table.insert, (record.id, version, body))
-            else:
-                self._connection.execute(rows.table.update, (version, body, record.id, record.version))
-                if self._connection.changes() == 0:
-                    raise Conflict(f"The {record.KIND} '{record.id}' changed meanwhile")
-        except apsw.ConstraintError as error:
-            raise _refusal(rows.table, error) from error
-        rows.put(written)
-        self._changes.add((record.KIND, record.id))
-        return written
-
-    def delete(self, kind: type[R], id: str) -> None:
-        rows = self._kinds[kind]
-        self._connection.execute(rows.table.delete, (id,))
-        if self._connection.changes():
-            rows.forget(id)
-            self._changes.add((kind.KIND, id))
-
-
-def _refusal(table: Table, error: apsw.ConstraintError) -> Exception:
-    """SQLite says "UNIQUE constraint failed: t.a, t.b" and "CHECK constraint failed: guard_1"."""
-    broken = str(error).partition("constraint failed: ")[2]
-    if broken in table.unique:
-        return AlreadyExists(table.name, table.unique[broken])
-    if broken in table.guards:
-        return CapacityExceeded(f"The {table.name} would break its limit: {table.guards[broken]}")
-    return error
 
 
 class SqliteStore:
@@ -287,7 +90,7 @@ class SqliteStore:
         self,
         writer: apsw.Connection,
         reader: apsw.Connection,
-        rows: _Kinds,
+        rows: AllRows,
         *,
         failed: Callable[[BaseException], None],
         pause: Callable[[], Awaitable[None]] | None,
@@ -337,7 +140,7 @@ class SqliteStore:
             reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
             undo.callback(reader.close)
             _settle(reader)
-            rows = {kind: _Rows(kind) for kind in kinds}
+            rows = {kind: Rows(kind) for kind in kinds}
             store = cls(writer, reader, rows, failed=failed, pause=None, path=path, owner=owner)
             undo.pop_all()
         return store
@@ -354,7 +157,7 @@ class SqliteStore:
         migrate(disk.connection, kinds, path=None)
 
         for kind in kinds:
-            disk.rows.setdefault(kind, _Rows(kind)).forget_all()
+            disk.rows.setdefault(kind, Rows(kind)).forget_all()
 
         def failed(error: BaseException) -> None:
             raise error
@@ -382,7 +185,7 @@ class SqliteStore:
             raise RuntimeError("read inside a transaction would see another state: use its own tx")
         # The writing connection has its pages in memory; the other one forgets them at each commit, and serves while that
         # waits for the disk.
-        view = _View(self._reader, self._kinds) if self._committing else _LiveView(self._writer, self._kinds)
+        view = View(self._reader, self._kinds) if self._committing else LiveView(self._writer, self._kinds)
         try:
             return _not_a_coroutine(body(view))
         except apsw.Error as error:
@@ -472,7 +275,7 @@ class SqliteStore:
         return False
 
     def _run_body(self, job: _Job) -> None:
-        tx = _Transaction(self._writer, self._kinds, self._next_version, job.changes)
+        tx = Transaction(self._writer, self._kinds, self._next_version, job.changes)
         self._in_body = True
         try:
             job.result = _not_a_coroutine(job.body(tx))

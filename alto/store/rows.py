@@ -1,0 +1,216 @@
+"""Rows of a database and records, and what transactions see: views, and what is kept in memory of them.
+
+Not here: when a transaction begins and ends (`sqlite.py`), SQL of kinds (`schema.py`).
+
+Invariant: the file is ours alone, so a record in the cache is the row as the writing connection sees it (`LiveView`); what a
+body that fails had touched is forgotten by its caller. Whoever sees another moment (`View`) knows by the version, which is
+given out once in the life of a file, whether a cached record is its own.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import apsw
+import msgspec
+from msgspec.structs import replace
+
+from alto.model.errors import AlreadyExists, CapacityExceeded, Conflict, NotFound
+from alto.model.records import Record
+from alto.store.schema import Table, table_of
+from alto.store.watches import Change
+
+R = TypeVar("R", bound=Record)
+
+# Decoded rows kept per kind; an instance takes some 4 KiB.
+CACHED_ROWS_MAX = 20_000
+# Lookups whose answers are kept per kind until a row of it changes, and how long such an answer may be.
+ANSWERS_MAX, ANSWER_ROWS_MAX = 64, 200
+
+_Asked = tuple[tuple[str, ...], frozenset[str]]  # the fields of a lookup, and those of them that are to be null
+_Question = tuple[_Asked, tuple[int | float | str, ...]]  # with the values, `after` and the limit
+_NO_NULLS: frozenset[str] = frozenset()
+
+
+class Rows:
+    """How records of one kind become rows and back."""
+
+    def __init__(self, kind: type[Record]) -> None:
+        self.kind = kind
+        self.table: Table = table_of(kind)
+        self.decode = msgspec.json.Decoder(kind).decode
+        self.cached: dict[str, Record] = {}
+        self.answers: dict[_Question, list[Record]] = {}  # until a row of the kind changes
+        self.where_sql: dict[_Asked, str] = {}
+        self.count_sql: dict[_Asked, str] = {}
+
+    def keep(self, record: Record) -> None:
+        if len(self.cached) >= CACHED_ROWS_MAX and record.id not in self.cached:
+            self.cached.clear()
+        self.cached[record.id] = record
+
+    def put(self, record: Record) -> None:
+        self.keep(record)
+        self.answers.clear()
+
+    def forget(self, id: str) -> None:
+        self.cached.pop(id, None)
+        self.answers.clear()
+
+    def forget_all(self) -> None:
+        self.cached.clear()
+        self.answers.clear()
+
+
+AllRows = dict[type[Record], Rows]
+_encode = msgspec.json.Encoder().encode
+
+
+class View:
+    """A `Reader` for as long as its transaction lasts, of a moment that may be older than the cache's."""
+
+    def __init__(self, connection: apsw.Connection, kinds: AllRows) -> None:
+        self._connection = connection
+        self._kinds = kinds
+
+    def end(self) -> None:
+        # A body that kept its view would otherwise read or write outside any transaction.
+        del self._connection, self._kinds
+
+    def get(self, kind: type[R], id: str) -> R:
+        record = self.find(kind, id)
+        if record is None:
+            raise NotFound(kind.KIND, id)
+        return record
+
+    def find(self, kind: type[R], id: str) -> R | None:
+        return cast("R | None", self._load(self._kinds[kind], id))
+
+    def where(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **equals: object) -> list[R]:
+        asked, values = _asked(equals)
+        return cast("list[R]", self._answer(self._kinds[kind], asked, (*values, after or "", -1 if limit is None else limit)))
+
+    def count(self, kind: type[R], **equals: object) -> int:
+        rows = self._kinds[kind]
+        asked, values = _asked(equals)
+        sql = rows.count_sql.get(asked)
+        if sql is None:
+            sql = rows.count_sql[asked] = rows.table.number_of(*asked)
+        return cast(int, self._execute(sql, values).get)
+
+    def _answer(self, rows: Rows, asked: _Asked, values: tuple[int | float | str, ...]) -> list[Record]:
+        sql = rows.where_sql.get(asked)
+        if sql is None:
+            sql = rows.where_sql[asked] = rows.table.page_of(*asked)
+        cached = rows.cached.get
+        found: list[Record] = []
+        # Ids and versions only: of rows that are in the cache, not even the bytes are fetched.
+        for id, version in cast("list[tuple[str, int]]", self._execute(sql, values).fetchall()):
+            record = cached(id)
+            if record is None or record.version != version:
+                record = cast(Record, self._load(rows, id))
+            found.append(record)
+        return found
+
+    def _load(self, rows: Rows, id: str) -> Record | None:
+        row = self._execute(rows.table.find, (id,)).fetchone()
+        if row is None:
+            return None
+        cached = rows.cached.get(id)
+        # What is decoded here is not kept: the row may have changed since.
+        return cached if cached is not None and cached.version == row[0] else rows.decode(row[1])
+
+    def _execute(self, sql: str, values: tuple[int | float | str, ...]) -> apsw.Cursor:
+        if not self._connection.in_transaction:
+            # Deferred, so that reads and the next group share one view: nobody else writes, so there is no race to lose
+            # when the first change makes it a writing one.
+            self._connection.execute("BEGIN")
+        return self._connection.execute(sql, values)
+
+
+class LiveView(View):
+    """The writing connection's own moment, which is the cache's."""
+
+    def find(self, kind: type[R], id: str) -> R | None:
+        rows = self._kinds[kind]
+        return cast("R | None", rows.cached.get(id) or self._load(rows, id))
+
+    def _answer(self, rows: Rows, asked: _Asked, values: tuple[int | float | str, ...]) -> list[Record]:
+        found = rows.answers.get((asked, values))
+        if found is None:
+            found = super()._answer(rows, asked, values)
+            if len(found) <= ANSWER_ROWS_MAX and len(rows.answers) < ANSWERS_MAX:
+                rows.answers[(asked, values)] = found
+        return found.copy()
+
+    def _load(self, rows: Rows, id: str) -> Record | None:
+        row = self._execute(rows.table.find, (id,)).fetchone()
+        if row is None:
+            return None
+        record = rows.decode(row[1])
+        rows.keep(record)
+        return record
+
+
+def _asked(equals: dict[str, object]) -> tuple[_Asked, tuple[int | float | str, ...]]:
+    nulls = _NO_NULLS
+    if None in equals.values():
+        nulls = frozenset([name for name, value in equals.items() if value is None])
+    return (tuple(equals), nulls), tuple([_plain(value) for value in equals.values() if value is not None])
+
+
+def _plain(value: object) -> int | float | str:
+    """As `json_extract` would answer it: enumerations by value, truth as 1 and 0."""
+    if type(value) is str:
+        return value
+    builtin = msgspec.to_builtins(value)
+    if isinstance(builtin, bool):
+        return int(builtin)
+    if isinstance(builtin, int | float | str):
+        return builtin
+    raise ValueError(f"no index holds a {type(value).__name__}")
+
+
+class Transaction(LiveView):
+    """A `Tx`."""
+
+    def __init__(
+        self, connection: apsw.Connection, kinds: AllRows, next_version: Callable[[], int], changes: set[Change]
+    ) -> None:
+        super().__init__(connection, kinds)
+        self._next_version = next_version
+        self._changes = changes
+
+    def put(self, record: R) -> R:
+        rows = self._kinds[type(record)]
+        version = self._next_version()
+        written = replace(record, version=version)
+        body = _encode(written).decode()
+        try:
+            if record.version == 0:
+                self._connection.execute(rows.table.insert, (record.id, version, body))
+            else:
+                self._connection.execute(rows.table.update, (version, body, record.id, record.version))
+                if self._connection.changes() == 0:
+                    raise Conflict(f"The {record.KIND} '{record.id}' changed meanwhile")
+        except apsw.ConstraintError as error:
+            raise _refusal(rows.table, error) from error
+        rows.put(written)
+        self._changes.add((record.KIND, record.id))
+        return written
+
+    def delete(self, kind: type[R], id: str) -> None:
+        rows = self._kinds[kind]
+        self._connection.execute(rows.table.delete, (id,))
+        if self._connection.changes():
+            rows.forget(id)
+            self._changes.add((kind.KIND, id))
+
+
+def _refusal(table: Table, error: apsw.ConstraintError) -> Exception:
+    """SQLite says "UNIQUE constraint failed: t.a, t.b" and "CHECK constraint failed: guard_1"."""
+    broken = str(error).partition("constraint failed: ")[2]
+    if broken in table.unique:
+        return AlreadyExists(table.name, table.unique[broken])
+    if broken in table.guards:
+        return CapacityExceeded(f"The {table.name} would break its limit: {table.guards[broken]}")
+    return error
