@@ -58,12 +58,16 @@ def _start_alto(folder: Path, arguments: list[str]) -> Cloud:
     state = folder / "alto"
     process = Process([*ALTO, "--state", str(state), "--listen", f"127.0.0.1:{port}", *arguments], folder / "alto.log")
     identity = state / "cloud.json"
-    while not (identity.exists() and _answers(port)):
-        _wait_for(process, "alto", folder / "alto.log")
-    keys = json.loads(identity.read_bytes())
-    secret = keys["secret_access_key"]
-    cloud = Cloud("alto", process, keys["endpoint"], keys["access_key_id"], secret, keys["region"], TINY_IMAGE_ID, 0.0)
-    cloud.client().call("DescribeRegions")
+    try:
+        while not (identity.exists() and _answers(port)):
+            _wait_for(process, "alto", folder / "alto.log")
+        keys = json.loads(identity.read_bytes())
+        secret = keys["secret_access_key"]
+        cloud = Cloud("alto", process, keys["endpoint"], keys["access_key_id"], secret, keys["region"], TINY_IMAGE_ID, 0.0)
+        cloud.client().call("DescribeRegions")
+    except BaseException:
+        process.stop()
+        raise
     return cloud._replace(ready_s=time.monotonic() - process.started_at)
 
 
@@ -71,11 +75,15 @@ def start_moto(folder: Path) -> Cloud:
     port = _free_port()
     argv = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
     process = Process(argv, folder / "moto.log")
-    while not _answers(port):
-        _wait_for(process, "moto", folder / "moto.log")
     # An image that moto brings along.
     cloud = Cloud("moto", process, f"http://127.0.0.1:{port}", "AKIAEXAMPLE", "secret", "us-east-1", "ami-12c6146b", 0.0)
-    cloud.client().call("DescribeRegions")
+    try:
+        while not _answers(port):
+            _wait_for(process, "moto", folder / "moto.log")
+        cloud.client().call("DescribeRegions")
+    except BaseException:
+        process.stop()
+        raise
     return cloud._replace(ready_s=time.monotonic() - process.started_at)
 
 
