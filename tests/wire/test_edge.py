@@ -149,3 +149,25 @@ def test_a_slow_answer_is_waited_for(models: Models, monkeypatch: pytest.MonkeyP
         return await asyncio.to_thread(ask)
 
     assert with_server(models, scenario) == [200, 200, 200]
+
+
+def test_connections_beyond_the_bound_are_turned_away_and_the_others_serve(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "CONNECTIONS_MAX", 2)
+
+    async def scenario(port: int) -> tuple[bytes, bytes]:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        try:
+            refused = await said(port)
+            reader, writer = idle[0]
+            writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+            await writer.drain()
+            return refused, await reader.readline()
+        finally:
+            for _, writer in idle:
+                writer.close()
+
+    refused, served = with_server(models, scenario)
+    assert refused.startswith(b"HTTP/1.1 503 ")
+    assert served.startswith(b"HTTP/1.1 4"), "anonymous, and answered"

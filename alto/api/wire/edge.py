@@ -1,4 +1,4 @@
-"""Bounds on a connection that the HTTP server does not set: how large and how slow the head of a request may be.
+"""Bounds that the HTTP server does not set: how many connections, how large and how slow the head of a request may be.
 
 uvicorn's parser (llhttp, strict) refuses what smuggles requests: both lengths, two lengths, folded headers, bare CR or LF,
 odd chunk sizes. It does not bound the bytes of a head, and waits for ever for its end. Bodies are bounded by the gateway.
@@ -13,6 +13,8 @@ log = structlog.get_logger()
 
 HEAD_BYTES_MAX = 64 * 1024  # the longest honest request line is a presigned GET of some kilobytes
 HEAD_TIMEOUT_S = 10.0
+# Open at once. Half of the 1,024 descriptors that a process usually may have: the other half is for machines and files.
+CONNECTIONS_MAX = 512
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -23,6 +25,10 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_head()
+        if len(self.connections) > CONNECTIONS_MAX:
+            log.warning("refused a connection: too many are open", client=self.client and self.client[0])
+            transport.write(b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_here()
