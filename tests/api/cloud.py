@@ -159,9 +159,9 @@ class Tenant:
         del read["ResponseMetadata"]
         return read
 
-    def local(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+    def local(self, method: str, path: str, body: dict[str, Any] | bytes = b"") -> tuple[int, Any]:
         """Status and answer of our own API, /alto/v1/`path`."""
-        data = json.dumps(body).encode() if body is not None else b""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
         request = AWSRequest(method, f"{ENDPOINT}alto/v1/{path}", data=data)
         SigV4Auth(Credentials(self.key.id, self.key.secret), "alto", self.region).add_auth(request)
         headers = [(name.lower(), value) for name, value in request.headers.items()]

@@ -51,6 +51,7 @@ SERVICE = {"name": "web"}
         {"health_path": "/a\nb"},
         {"tags": {"aws:cloudformation:stack-name": "not mine"}},
         {"tags": {"": "x"}},
+        {"tags": {"k": "\x00"}},
         {"tags": {"k": "v" * 257}},
         {"tags": {str(number): "" for number in range(50)}},  # with Name, one too many
     ],
@@ -66,3 +67,19 @@ def test_a_service_that_could_never_work_is_refused_at_once(tenant: Tenant, wish
 def test_an_account_has_a_plain_name(operator: Tenant, name: str) -> None:
     status, answer = operator.local("POST", "accounts", {"name": name})
     assert (status, answer["error"]["code"]) == (400, "InvalidParameterValue")
+
+
+@pytest.mark.parametrize("path", ["ec2/CreateTags", "services", "accounts"])
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"a":' + b"[" * 100_000, b'{"name":' + b"[" * 30 + b"]" * 30 + b"}", b'{"a":"\\ud800"}', b"\xff"]
+)
+def test_a_body_that_makes_no_sense_is_the_callers_fault(operator: Tenant, path: str, body: bytes) -> None:
+    status, answer = operator.local("POST", path, body)
+    assert (status, answer["error"]["code"] in ("MalformedQueryString", "InvalidParameterValue")) == (400, True), answer
+
+
+def test_text_that_no_answer_could_show_is_refused_here_as_on_the_query_wire(tenant: Tenant) -> None:
+    vpc = tenant("DescribeVpcs")["Vpcs"][0]["VpcId"]
+    status, answer = tenant.local("POST", "ec2/CreateTags", {"Resources": [vpc], "Tags": [{"Key": "k", "Value": "\x00"}]})
+    assert (status, answer["error"]["code"]) == (400, "InvalidParameterValue")
+    assert tenant("DescribeVpcs")["Vpcs"][0]["Tags"] == []

@@ -15,6 +15,7 @@ from alto.api.alto import services
 from alto.api.call import Call
 from alto.api.ec2.ids import owned
 from alto.api.wire.gateway import LocalRequest
+from alto.api.wire.query import STEPS_MAX, UNPRINTABLE
 from alto.model.accounts import Account
 from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.errors import DriverFault, Refused
@@ -246,12 +247,22 @@ def _decode(body: bytes, type: type[S]) -> S:
         return msgspec.json.decode(body or b"{}", type=type)
     except msgspec.ValidationError as error:
         raise Refused("InvalidParameterValue", str(error)) from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         raise Refused("MalformedQueryString", "The body is not JSON") from None
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    """EC2's parameters. What no form could carry is refused here too: bottomless nesting, and text that XML cannot show."""
     try:
-        return msgspec.json.decode(body or b"{}", type=dict[str, Any])
-    except msgspec.MsgspecError:
+        found = msgspec.json.decode(body or b"{}", type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError):
         raise Refused("MalformedQueryString", "The body is not a JSON object") from None
+    level: list[Any] = [found]
+    for _ in range(STEPS_MAX):
+        if any(isinstance(value, str) and UNPRINTABLE.search(value) for value in level):
+            raise Refused("InvalidParameterValue", "A text has control characters")
+        within = [value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)]
+        level = [inner for values in within for inner in values]
+        if not level:
+            return found
+    raise Refused("MalformedQueryString", f"The body is nested more than {STEPS_MAX} deep")

@@ -13,6 +13,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import find_image, is_id, is_own, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
+from alto.api.wire.query import UNPRINTABLE
 from alto.model.errors import NotFound, Refused
 from alto.model.images import Image, KeyPair
 from alto.model.instances import Instance
@@ -98,6 +99,8 @@ def checked(tags: Sequence[Tag]) -> Tags:
         _check_key(key)
         if len(value) > VALUE_MAX:
             raise Refused("InvalidParameterValue", f"Tag value exceeds the maximum length of {VALUE_MAX} characters")
+        if UNPRINTABLE.search(key + value):
+            raise Refused("InvalidParameterValue", "Tag keys and values have no control characters.")
         if key in result:
             raise Refused("InvalidParameterValue", f"Duplicate tag key '{key}' specified.")
         result[key] = value

@@ -33,7 +33,7 @@ _EMPTY_COUNTS = {
 _OLD_NAMES = {("GetConsoleOutput", "InstanceId.1"): "InstanceId"}
 
 # Not allowed in XML 1.0 at all, so no answer could ever show it again.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def decode_form(text: str) -> list[tuple[str, str]]:
@@ -235,7 +235,7 @@ def _short(text: str) -> str:
 
 
 def _string(text: str, key: str) -> str:
-    if _UNPRINTABLE.search(text):
+    if UNPRINTABLE.search(text):
         raise _invalid(text, key, "text without control characters")
     return text
 
