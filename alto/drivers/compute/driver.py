@@ -47,7 +47,7 @@ class ComputeDriver(Protocol):
         """Ask the guest to power off; after `grace_s` seconds, pull the plug. The disk stays."""
 
     async def reboot(self, id: str) -> None:
-        """Reset the machine; the process stays."""
+        """The guest restarts, by its power button, and hard when it does not listen; the process stays."""
 
     async def destroy(self, id: str) -> None:
         """No process, no disk, no file of it left."""

@@ -173,7 +173,7 @@ def start(names: tuple[str, ...], wait: bool, timeout_s: float) -> None:
 @instance.command()
 @_many
 def reboot(names: tuple[str, ...]) -> None:
-    """Reset."""
+    """Restart the guest; hard when it does not listen."""
     _change("RebootInstances", names, None, 0)
 
 
