@@ -119,6 +119,12 @@ class NetworkInterface(Record, frozen=True, kw_only=True):
     tags: Tags = {}
 
 
+# Those that a root volume may have and that need no number of operations. Amazon's promise speed by them; here they are
+# remembered, because tools compare what they asked for with what they read.
+VOLUME_TYPES = ("gp2", "gp3", "standard")
+DEFAULT_VOLUME_TYPE = "gp3"
+
+
 class Volume(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "volume"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("instance_id",))
@@ -127,6 +133,7 @@ class Volume(Record, frozen=True, kw_only=True):
     region: str
     zone: str
     size_gib: int
+    type: str = DEFAULT_VOLUME_TYPE
     created_at: float
     instance_id: str | None = None
     device: str | None = None

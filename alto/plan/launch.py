@@ -11,7 +11,7 @@ from ipaddress import IPv4Network
 import msgspec
 
 from alto.model.instances import Instance, MetadataOptions, Nic, RootVolume
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.model.networks import DEFAULT_VOLUME_TYPE, AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
 from alto.model.records import Tags
 from alto.plan.addresses import address_at, hostname, mac, next_offset
 
@@ -33,6 +33,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     vcpus: int
     memory_mib: int
     root_gib: int
+    root_type: str = DEFAULT_VOLUME_TYPE
     root_device: str
     subnet: Subnet
     group_ids: tuple[str, ...]
@@ -159,6 +160,7 @@ def plan_launch(
                 region=order.region,
                 zone=subnet.zone,
                 size_gib=order.root_gib,
+                type=order.root_type,
                 created_at=order.now,
                 instance_id=instance_id,
                 device=order.root_device,

@@ -166,3 +166,24 @@ def test_an_interface_has_the_description_it_was_launched_with(tenant: Tenant, i
     id = made["NetworkInterfaces"][0]["NetworkInterfaceId"]
     (interface,) = tenant("DescribeNetworkInterfaces", NetworkInterfaceIds=[id])["NetworkInterfaces"]
     assert interface["Description"] == "to the world"
+
+
+@pytest.mark.parametrize(("type", "iops", "throughput"), [("gp3", 3000, 125), ("gp2", 100, None), ("standard", None, None)])
+def test_a_root_volume_is_of_the_type_that_was_asked_for(
+    tenant: Tenant, instance: dict[str, Any], type: str, iops: int | None, throughput: int | None
+) -> None:
+    """Terraform compares, and would change it again at each apply."""
+    mappings = [{"DeviceName": "/dev/vda", "Ebs": {"VolumeSize": 8, "VolumeType": type}}]
+    made = tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1, BlockDeviceMappings=mappings)["Instances"][0]
+    id = made["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+    wanted = [{"Name": "volume-type", "Values": [type]}, {"Name": "size", "Values": ["8"]}]
+    (volume,) = tenant("DescribeVolumes", Filters=wanted)["Volumes"]
+    assert (volume["VolumeId"], volume["VolumeType"]) == (id, type)
+    assert (volume.get("Iops"), volume.get("Throughput")) == (iops, throughput)
+
+
+@pytest.mark.parametrize("type", ["io2", "fast"])
+def test_a_volume_type_that_is_not_here_is_refused(tenant: Tenant, instance: dict[str, Any], type: str) -> None:
+    mappings = [{"DeviceName": "/dev/vda", "Ebs": {"VolumeType": type}}]
+    launch = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1, "BlockDeviceMappings": mappings}
+    assert tenant.refused("RunInstances", **launch) == "InvalidParameterValue"

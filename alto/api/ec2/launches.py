@@ -24,7 +24,15 @@ from alto.model.hosts import Host
 from alto.model.images import Image, KeyPair
 from alto.model.instance_types import DEFAULT_INSTANCE_TYPE, InstanceType, instance_type
 from alto.model.instances import Instance, MetadataOptions, Phase
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecurityGroup, Subnet
+from alto.model.networks import (
+    DEFAULT_VOLUME_TYPE,
+    VOLUME_TYPES,
+    AddressPool,
+    NetworkInterface,
+    PublicAddress,
+    SecurityGroup,
+    Subnet,
+)
 from alto.plan.addresses import FIRST_OFFSET
 from alto.plan.launch import HEX_PER_INSTANCE, Order, plan_launch
 from alto.plan.placement import Demand, fits_at_least, room_of, why_nowhere
@@ -167,7 +175,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         group_ids = _find_groups(tx, call, request, interface, subnet.vpc_id)
         pools = tx.get(AddressPool, subnet.id), tx.get(AddressPool, PUBLIC_POOL)
         count = _count_that_fits(tx, type, subnet, pools, least, most)
-        root_gib = _root_gib(request.block_device_mappings, image)
+        root_gib, root_type = _root(request.block_device_mappings, image)
         public = interface.associate_public_ip_address
         order = Order(
             account=call.account,
@@ -181,6 +189,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             vcpus=type.vcpus,
             memory_mib=type.memory_mib,
             root_gib=root_gib,
+            root_type=root_type,
             root_device=image.root_device,
             subnet=subnet,
             group_ids=group_ids,
@@ -409,8 +418,9 @@ def _private_ip(text: str | None, subnet: Subnet) -> str | None:
     return text
 
 
-def _root_gib(mappings: Sequence[BlockDeviceMapping], image: Image) -> int:
-    size = image.size_gib
+def _root(mappings: Sequence[BlockDeviceMapping], image: Image) -> tuple[int, str]:
+    """(GiB, type) of the root volume."""
+    size, volume_type = image.size_gib, DEFAULT_VOLUME_TYPE
     for mapping in mappings:
         if mapping.device_name != image.root_device or mapping.ebs is None:
             raise Refused("UnsupportedOperation", f"Only the root device {image.root_device} can be mapped at a launch")
@@ -430,7 +440,13 @@ def _root_gib(mappings: Sequence[BlockDeviceMapping], image: Image) -> int:
                 f"Volume of size {wanted}GB is smaller than the image '{image.id}', expect size >= {image.size_gib}GB",
             )
         size = wanted or size
-    return size
+        volume_type = mapping.ebs.volume_type or volume_type
+        if volume_type not in VOLUME_TYPES:
+            known = ", ".join(VOLUME_TYPES)
+            raise Refused(
+                "InvalidParameterValue", f"Invalid value '{volume_type[:80]}' for VolumeType. Here it is one of {known}"
+            )
+    return size, volume_type
 
 
 def _count_that_fits(

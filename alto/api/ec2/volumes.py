@@ -17,9 +17,15 @@ from alto.api.ec2.tags import shown
 from alto.api.wire.xml import Cached, timestamp
 from alto.model.networks import Volume
 
-# What EC2 gives a gp3 volume unless more is paid for. Alto promises no number, and tools read one.
-_IOPS = 3000
-_THROUGHPUT_MIB = 125
+
+def _speed(volume: Volume) -> dict[str, object]:
+    """What EC2 gives a volume of its type unless more is paid for. Alto promises no number, and tools read one."""
+    match volume.type:
+        case "gp3":
+            return {"Iops": 3000, "Throughput": 125}
+        case "gp2":
+            return {"Iops": min(max(3 * volume.size_gib, 100), 16_000)}
+    return {}
 
 
 def _attached(value: Callable[[Volume], Values]) -> Callable[[Volume], Values]:
@@ -44,7 +50,7 @@ _FILTERS: Filters[Volume] = {
     "snapshot-id": lambda volume: None,
     "status": lambda volume: _state(volume),
     "volume-id": lambda volume: volume.id,
-    "volume-type": lambda volume: "gp3",
+    "volume-type": lambda volume: volume.type,
 }
 
 
@@ -86,9 +92,8 @@ def _shown(volume: Volume) -> dict[str, object]:
         "VolumeId": volume.id,
         "State": _state(volume),
         "Size": volume.size_gib,
-        "VolumeType": "gp3",
-        "Iops": _IOPS,
-        "Throughput": _THROUGHPUT_MIB,
+        "VolumeType": volume.type,
+        **_speed(volume),
         "AvailabilityZone": volume.zone,
         "AvailabilityZoneId": zone_id(volume.zone),
         "CreateTime": volume.created_at,
