@@ -3,7 +3,7 @@
 An answer is a dict with the output shape's member names; None counts as absent. A name that the model does not have is
 a bug of the operation and raises KeyError. Times are seconds since 1970. The text is pure ASCII (other letters become
 character references), so that joining and encoding a long listing is copying. In a list, `Cached` stands for an element
-that is rendered once per key, `Fragment` for one that was rendered before: long listings are made of them.
+that is rendered once per key: long listings are made of them.
 
 Invariant: the result is well-formed whatever the strings hold.
 """
@@ -20,12 +20,6 @@ from alto.api.wire.models import Member, Service
 Writer = Callable[[Any], str]
 
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
-
-
-class Fragment(str):
-    """A rendered element of a list, its own tags included; `render_member` makes it."""
-
-    __slots__ = ()
 
 
 class Cached(NamedTuple):
@@ -61,20 +55,6 @@ class Renderer:
             body = f"{body}<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
         return f'{_HEAD}<{name} xmlns="{self._service.xmlns}">{body}</{name}>'.encode("ascii")
 
-    def render_member(self, operation: str, path: str, value: Mapping[str, Any]) -> Fragment:
-        """One element of the list at `path` of the output ("Reservations.Instances"), to be put there in its place."""
-        number = self._service.operations[operation].output
-        item_name = ""
-        for name in path.split("."):
-            shape = self._service.shape(number)
-            member = next(member for member in shape.members if member.name == name)
-            elements = self._service.shape(member.shape)
-            if elements.type != "list":
-                number = member.shape
-                continue
-            number, item_name = elements.item, elements.item_shown_as
-        return Fragment(f"<{item_name}>{self.content(number)(value)}</{item_name}>")
-
     def content(self, number: int) -> Writer:
         """Writes what stands between the tags of a value of this shape."""
         writer = self._contents.get(number)
@@ -108,8 +88,6 @@ class Renderer:
 
         def one(element: Any) -> str:
             nonlocal content
-            if type(element) is Fragment:
-                return element
             if content is None:
                 content = self.content(item)
             if type(element) is not Cached:
