@@ -89,6 +89,8 @@ install_python() {
     fi
     # Without isolation: what builds Alto is in the lock, too.
     pip_install --no-deps --no-build-isolation -e . || { tail -n 15 "$log" >&2; die "Alto could not be installed (see $log)"; }
+    # Now, as whoever owns the checkout: what root compiles later would be root's.
+    .venv/bin/python -m compileall -q alto >>"$log" 2>&1 || true
     printf '%s' "$lock $want" >.venv/alto-lock
     rm -f "$log"
 }
