@@ -97,7 +97,9 @@ class Agent:
         self._ensured_at: dict[str, float] = {}
         self._vpcs: set[str] = set()  # VPCs of which something may be on this host
         self._idle_since: dict[str, float] = {}
-        self._reached: set[tuple[str, int]] = set()  # (id, incarnation) of guests that answered
+        self._reached: dict[str, int] = {}  # the incarnation in which a guest answered
+        self._unheard: set[str] = set()  # machines that run and whose guests have yet to answer
+        self._probe_now = asyncio.Event()
         self._quarantined: tuple[str, ...] = ()
         # Who works on what.
         self._workers: set[str] = set()
@@ -327,6 +329,8 @@ class Agent:
         finally:
             self._workers.discard(id)
             self._again.discard(id)
+            if id in self._unheard:
+                self._probe_now.set()
 
     async def _step(self, id: str) -> bool:
         """One step towards the wish; True when there is nothing more to do."""
@@ -360,7 +364,7 @@ class Agent:
             self._say(report_of(machine, seen, at=self._world.clock.now()))
             self._manifests.remove(machine.id)
             self._failed.pop(machine.id, None)
-            self._reached = {key for key in self._reached if key[0] != machine.id}
+            self._reached.pop(machine.id, None)
             return True
         if running and machine.reboots > manifest.reboots_done:
             await self._drivers.compute.reboot(machine.id)
@@ -371,7 +375,9 @@ class Agent:
         elif machine.nic.interface_id in self._plugged:
             await self._unplug(machine)
         if machine.id not in self._again:
-            reached = (machine.id, machine.incarnation) in self._reached
+            reached = self._reached.get(machine.id) == machine.incarnation
+            if running and not reached:
+                self._unheard.add(machine.id)
             report = report_of(machine, seen, at=self._world.clock.now(), guest_reached=reached)
             if report.phase is Phase.STOPPED and machine.id in self._failed:
                 report = replace(report, reason=self._failed[machine.id])
@@ -540,17 +546,23 @@ class Agent:
             raise
 
     async def _probe_loop(self) -> None:
-        """Guests that run and were never heard: try them, until each answered once in this incarnation."""
-        await self._world.clock.sleep(PROBE_S)
-        for id, seen in sorted(self._seen.items()):
-            manifest = self._manifests.find(id)
-            key = (id, seen.incarnation)
-            if manifest is None or seen.power is not Power.ON or key in self._reached or id in self._workers:
+        """Guests that run and were never heard: try them, until each answered once in this incarnation. The first try comes
+        at once: what answers so soon is told together with its start."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_S):
+                await self._probe_now.wait()
+        self._probe_now.clear()
+        for id in sorted(self._unheard):
+            manifest, seen = self._manifests.find(id), self._seen.get(id)
+            if manifest is None or seen is None or seen.power is not Power.ON:
+                self._unheard.discard(id)
                 continue
             port = self._plugged.get(manifest.machine.nic.interface_id)
-            if port is not None and await self._drivers.network.reach(port):
-                self._reached.add(key)
-                self._poke(id)
+            if id in self._workers or port is None or not await self._drivers.network.reach(port):
+                continue
+            self._unheard.discard(id)
+            self._reached[id] = seen.incarnation
+            self._poke(id)
 
     async def _balancer_loop(self) -> None:
         """Membership as wished, health as measured; both without end while there are balancers."""
