@@ -10,6 +10,8 @@ import pytest
 from tests.sim.mutants import MUTANTS, Plant, planted
 from tests.sim.scenario import play
 
+pytestmark = pytest.mark.long
+
 SEEDS_MAX = 1000
 
 # The first seed that finds it, of those above 2; any change of the product may move them.

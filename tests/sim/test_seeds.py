@@ -13,6 +13,8 @@ import pytest
 
 from tests.sim.scenario import play
 
+pytestmark = pytest.mark.long
+
 SEEDS = 500
 CHUNK = 20
 

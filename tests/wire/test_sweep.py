@@ -23,6 +23,8 @@ from alto.kit.world import real_world
 from alto.store.sqlite import MemoryDisk, SqliteStore
 from tests.wire.sweep import Sweep
 
+pytestmark = pytest.mark.long
+
 REQUESTS = 20_000
 SEED = 1
 HANG_S = 5.0
