@@ -1,6 +1,6 @@
 """Goal: the simulator has power: a bug of any kind that clouds have had is found soon.
 
-Method: each mutant of mutants.py is planted in turn, and seeds are played until one fails: first the one that found it last
+Method: each mutant of mutants.py is planted in turn, and seeds are played until one fails: first those that found it last
 time, so that this stays quick, then all of the first SEEDS_MAX. `python -m tests.sim --mutants` counts from 0 for each and
 prints the table. Without a mutant all seeds pass (test_seeds.py).
 """
@@ -14,18 +14,18 @@ pytestmark = pytest.mark.long
 
 SEEDS_MAX = 1000
 
-# The first seed that finds it, of those above 2; any change of the product may move them.
-FOUND = {
-    "check_then_act": 3,
-    "dead_target_kept": 26,
-    "destroy_on_absence": 67,
-    "failure_believed": 218,
-    "launch_intent_lost": 36,
-    "leaving_forgotten": 110,
-    "networks_forgotten": 24,
-    "old_incarnation_believed": 5,
-    "phase_may_shrink": 245,
-    "watch_after_reading": 22,
+# Seeds that found those that most seeds miss. Any change of the product may move them; then the search begins at 0.
+FOUND: dict[str, tuple[int, ...]] = {
+    "check_then_act": (70, 203, 205),
+    "dead_target_kept": (5, 19, 43),
+    "destroy_on_absence": (66, 67, 82),
+    "failure_believed": (218, 240, 421),
+    "launch_intent_lost": (36, 42, 52),
+    "leaving_forgotten": (431, 509, 757),
+    "networks_forgotten": (5, 61, 64),
+    "old_incarnation_believed": (192, 212, 456),
+    "phase_may_shrink": (39, 156, 188),
+    "watch_after_reading": (22, 57, 102),
 }
 
 
@@ -33,7 +33,7 @@ FOUND = {
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_a_planted_bug_is_found(mutant: Plant) -> None:
     with planted(mutant):
-        for seed in (FOUND.get(mutant.__name__, 0), *range(SEEDS_MAX)):
+        for seed in (*FOUND.get(mutant.__name__, ()), *range(SEEDS_MAX)):
             outcome = play(seed)
             if outcome.failure:
                 print(f"{mutant.__name__}: seed {seed}, {outcome.failure[:200]}")
