@@ -40,7 +40,7 @@ while read -r line; do eval "$line"; done
 """
 
 
-async def until(true: Callable[[], bool], what: str, *, timeout_s: float = 60.0) -> None:
+async def until(true: Callable[[], bool], what: str, *, timeout_s: float = 180.0) -> None:
     try:
         async with asyncio.timeout(timeout_s):
             while not true():  # noqa: ASYNC110 - what we wait for is outside of this process

@@ -37,7 +37,7 @@ class GuestNetwork:
         subprocess.run(["ip", "-n", self.netns, "-b", "-"], input=batch, text=True, check=True)
         return Tap(name=name, mac=MAC, fd=fd)
 
-    async def answers(self, port: int, *, timeout_s: float = 60.0) -> bytes:
+    async def answers(self, port: int, *, timeout_s: float = 180.0) -> bytes:
         """The first bytes that the guest's `port` says (after a GET / on port 80)."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(timeout_s):

@@ -24,7 +24,7 @@ USER_DATA = "#!/bin/sh\necho run >> /var/runs\necho user data speaks\n"
 def ssh(network: GuestNetwork, key: Path, command: str) -> str:
     words = ["ip", "netns", "exec", network.netns, "ssh", "-F", "/dev/null", "-i", str(key), "-o", "BatchMode=yes"]
     words += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-    done = subprocess.run([*words, f"root@{GUEST}", command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*words, f"root@{GUEST}", command], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -96,7 +96,7 @@ def test_life_of_a_tiny_instance(tmp_path: Path) -> None:
 
 async def until_grown(network: GuestNetwork, key: Path) -> None:
     """The image's 64 MiB become the gibibyte that was asked for."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while int((await asyncio.to_thread(ssh, network, key, "df -m / | tail -1")).split()[1]) < 900:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
 
