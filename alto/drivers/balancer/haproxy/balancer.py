@@ -290,6 +290,8 @@ class HaproxyBalancer:
             return []
         user = _balancer_user()
         return [
+            # HAProxy goes back to the folder it was started in, and ends if its user may not enter it (/root).
+            *("env", "--chdir=/"),
             "setpriv",
             f"--reuid={user.pw_uid}",
             f"--regid={user.pw_gid}",
