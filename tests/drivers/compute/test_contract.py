@@ -21,10 +21,10 @@ async def observed(driver: ComputeDriver) -> dict[str, Seen]:
 
 
 async def until_off(driver: ComputeDriver) -> Seen:
-    """Waits as an agent does: for a change, then looks."""
-    async with asyncio.timeout(60):
+    """Waits as an agent does: for a change or a while, then looks."""
+    async with asyncio.timeout(180):
         while (seen := (await driver.observe())[ID]).power is Power.ON:
-            await driver.wait_change(timeout_s=60)
+            await driver.wait_change(timeout_s=2)
     return seen
 
 
