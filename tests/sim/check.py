@@ -8,13 +8,10 @@ from collections.abc import Sequence
 
 import apsw
 
-from alto.model.balancers import AutoScalingGroup, LoadBalancer
-from alto.model.hosts import Host
-from alto.model.instances import Instance, Phase, Power, Wish
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.api.alto.routes import read_state
+from alto.model.instances import Phase, Power, Wish
 from alto.plan.audit import Found, HostSeen, Rule, State, Violation, audit, audit_change
 from alto.store.sqlite import SqliteStore
-from alto.store.store import Reader
 from tests.sim.hosts import MANIFESTS, SimHost
 
 # A live audit looks at machines and ports one after the other; here both are seen at one moment, so there is no excuse.
@@ -23,20 +20,6 @@ AT_ONCE = (Rule.PORT_MISSING, Rule.RUNS_AHEAD, Rule.RUNS_ENDED)
 
 class Violated(Exception):
     """An invariant does not hold. `str` says which, in sentences."""
-
-
-def read_state(reader: Reader) -> State:
-    return State(
-        hosts=reader.where(Host),
-        instances=reader.where(Instance),
-        interfaces=reader.where(NetworkInterface),
-        volumes=reader.where(Volume),
-        subnets=reader.where(Subnet),
-        pools=reader.where(AddressPool),
-        addresses=reader.where(PublicAddress),
-        balancers=reader.where(LoadBalancer),
-        groups=reader.where(AutoScalingGroup),
-    )
 
 
 def seen_of(host: SimHost) -> HostSeen:
