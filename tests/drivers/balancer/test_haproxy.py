@@ -387,6 +387,24 @@ def test_haproxy_killed_comes_back_with_its_members(vpc: Vpc, host: Host) -> Non
     assert host.observe()[0].ready
 
 
+def test_an_address_that_the_dead_haproxy_still_holds_for_a_moment_is_waited_for(vpc: Vpc, host: Host) -> None:
+    a = vpc.plug("a", 11)
+    vpc.serve(a)
+    host.ensure(plan(a))
+    host.wait_for(a=TargetState.HEALTHY)
+    (pid,) = pids(host.folder)
+    os.kill(pid, signal.SIGKILL)
+    wait(lambda: not host.observe()[0].ready and pids(host.folder) == [], "its death")
+    # The kernel closing the last socket late, made certain.
+    still_held = socket.socket()
+    still_held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    still_held.bind((plan().address, plan().port))
+    still_held.listen(1)
+    host.loop.call_later(0.2, still_held.close)
+    host.ensure(plan(a))
+    assert ask(plan().address)[1] == b"a"
+
+
 def test_a_namespace_made_anew_is_reached(vpc: Vpc, host: Host) -> None:
     a = vpc.plug("a", 11)
     vpc.serve(a)

@@ -44,6 +44,7 @@ from alto.model.errors import DriverFault
 
 START_S = 10.0
 STOP_S = 5.0
+RELEASE_S = 2.0
 POLL_S = 0.02
 SILENT_MAX = 3
 LOG_CHECK_S = 60.0
@@ -82,7 +83,7 @@ class HaproxyBalancer:
             good = [plan for plan in plans if plan.id not in complaints]
             before = self._current_layout()
             running = await self._answering()
-            complaints |= self._unbindable(good, before if running else Layout())
+            complaints |= self._unbindable(good, before) if running else await self._unbindable_after_death(good, before)
             good = [plan for plan in good if plan.id not in complaints]
             if not good and running is None and not self._found():
                 self._remember(Layout())
@@ -339,6 +340,17 @@ class HaproxyBalancer:
         stat = await self._run(["stat", "-L", "-c", "%i %n", "--", *(str(NETNS_DIR / name) for name in names)])
         found = (line.split(" ", 1) for line in stat.stdout.decode().splitlines())
         return {Path(path).name: int(inode) for inode, path in found}
+
+    async def _unbindable_after_death(self, plans: Sequence[BalancerPlan], before: Layout) -> dict[str, str]:
+        """As `_unbindable`. The kernel closes a killed process's sockets one after another, when its command line is gone
+        already: an address that was ours may stay taken for a moment, and that is no complaint."""
+        was_ours = {balancer.id for balancer in before.balancers}
+        deadline = self._world.clock.monotonic() + RELEASE_S
+        complaints = self._unbindable(plans, Layout())
+        while was_ours & complaints.keys() and self._world.clock.monotonic() < deadline:
+            await self._world.clock.sleep(POLL_S)
+            complaints = self._unbindable(plans, Layout())
+        return complaints
 
     def _unbindable(self, plans: Sequence[BalancerPlan], bound: Layout) -> dict[str, str]:
         """Plans whose address can not be listened on. HAProxy refuses to start at all if one of its addresses is taken, so
