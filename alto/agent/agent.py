@@ -72,6 +72,7 @@ class Agent:
         cloud_id: str,
         host_id: str,
         name: str,
+        underlay: str = "",
     ) -> None:
         self._world = world
         self._drivers = drivers
@@ -80,6 +81,7 @@ class Agent:
         self._cloud_id = cloud_id
         self._host_id = host_id
         self._name = name
+        self._underlay = underlay
         self._tasks: asyncio.TaskGroup | None = None
         # What the server wishes, beside the manifests.
         self._session: str | None = None
@@ -168,6 +170,7 @@ class Agent:
             host_id=self._host_id,
             name=self._name,
             capabilities=capabilities,
+            underlay=self._underlay,
             found=tuple(manifest.machine for manifest in self._manifests.all()),
         )
         session = await self._server.hello(hello)

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
@@ -68,6 +69,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     region: str
     pool: str
+    underlay: str
     simulate: int
     nat: bool
     prepare: bool
@@ -98,6 +100,9 @@ def parse(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--listen", default="127.0.0.1:8773", help="address:port of the API")
     parser.add_argument("--region", default=REGIONS[0], choices=REGIONS, help="the default region")
     parser.add_argument("--pool", default="127.64.0.0/16", help="public addresses")
+    parser.add_argument(
+        "--underlay", default="", metavar="IP:PORT", help="where other hosts of this cloud reach this one with VXLAN"
+    )
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead of this machine")
     parser.add_argument(
         "--nat", action=argparse.BooleanOptionalAction, default=True, help="let guests out where this machine has a way"
@@ -109,6 +114,8 @@ def parse(argv: Sequence[str] | None) -> Options:
     host, _, port = given.listen.rpartition(":")
     if not port.isdigit():
         parser.error(f"--listen {given.listen}: it is ADDRESS:PORT")
+    if given.underlay and not _is_endpoint(given.underlay):
+        parser.error(f"--underlay {given.underlay}: it is IP:PORT, as 192.0.2.7:4789")
     state = given.state.resolve()
     return Options(
         state=state,
@@ -117,12 +124,22 @@ def parse(argv: Sequence[str] | None) -> Options:
         port=int(port),
         region=given.region,
         pool=given.pool,
+        underlay=given.underlay,
         simulate=given.simulate,
         nat=given.nat,
         prepare=given.prepare,
         down=given.down,
         keep_data=given.keep_data,
     )
+
+
+def _is_endpoint(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return port.isdigit() and 0 < int(port) < 65536
 
 
 def _default_cache() -> Path:
@@ -198,7 +215,15 @@ async def up(world: World, options: Options) -> int:
             world.files.make_dirs(places.host, mode=0o711)
             drivers = local_drivers(world, places, cloud_id=identity.cloud_id, pool=options.pool, nat=options.nat)
             agents = [
-                local_agent(world, drivers, places, server.sessions, cloud_id=identity.cloud_id, host_id=identity.host_id)
+                local_agent(
+                    world,
+                    drivers,
+                    places,
+                    server.sessions,
+                    cloud_id=identity.cloud_id,
+                    host_id=identity.host_id,
+                    underlay=options.underlay,
+                )
             ]
         sock = _listen(options)
 

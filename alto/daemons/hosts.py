@@ -51,10 +51,19 @@ def local_drivers(world: World, places: LocalPlaces, *, cloud_id: str, pool: str
 
 
 def local_agent(
-    world: World, drivers: Drivers, places: LocalPlaces, server: ServerLink, *, cloud_id: str, host_id: str
+    world: World,
+    drivers: Drivers,
+    places: LocalPlaces,
+    server: ServerLink,
+    *,
+    cloud_id: str,
+    host_id: str,
+    underlay: str = "",
 ) -> Agent:
+    """`underlay`: where other hosts reach this one with VXLAN ("IP:PORT"); "" on a machine that is alone."""
     manifests = Manifests(world.files, places.host / "manifests")
-    return Agent(world, drivers, manifests, server, cloud_id=cloud_id, host_id=host_id, name=os.uname().nodename)
+    name = os.uname().nodename
+    return Agent(world, drivers, manifests, server, cloud_id=cloud_id, host_id=host_id, name=name, underlay=underlay)
 
 
 def simulated_agents(world: World, server: ServerLink, count: int, *, cloud_id: str) -> Iterator[Agent]:

@@ -39,6 +39,7 @@ class Host(Record, frozen=True, kw_only=True):
 
     name: str
     capabilities: Capabilities
+    underlay: str = ""  # "IP:PORT" (UDP) of its end of the VPCs' VXLANs, as its agent says; "" when it has none
     state: HostState = HostState.READY
     vcpus: int
     memory_mib: int

@@ -20,6 +20,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     host_id: str
     name: str
     capabilities: Capabilities
+    underlay: str = ""  # "IP:PORT" where other hosts reach this one with VXLAN; "" when they cannot
     found: tuple[Machine, ...] = ()
 
 

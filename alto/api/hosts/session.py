@@ -324,6 +324,7 @@ def _welcome(tx: Tx, hello: Hello, now: float) -> dict[str, int]:
             id=hello.host_id,
             name=hello.name,
             capabilities=hello.capabilities,
+            underlay=hello.underlay,
             vcpus=vcpus,
             memory_mib=memory_mib,
             joined_at=now,
@@ -336,6 +337,7 @@ def _welcome(tx: Tx, hello: Hello, now: float) -> dict[str, int]:
             name=hello.name,
             state=state,
             capabilities=hello.capabilities,
+            underlay=hello.underlay,
             # A host that shrank keeps what runs on it; it takes nothing new until there is room again.
             vcpus=max(vcpus, host.vcpus_used),
             memory_mib=max(memory_mib, host.memory_mib_used),
