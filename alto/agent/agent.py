@@ -24,7 +24,7 @@ from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, BalancerReport
 from alto.model.errors import AltoError, DriverFault, Impossible
 from alto.model.instances import Machine, Phase, Power, Report, Seen, StateReason, Wish
-from alto.model.networks import NetworkPlan, Port
+from alto.model.network_plans import NetworkPlan, Port
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, ServerLink, SessionLost
 from alto.plan.instances import Action, next_action, report_of
 

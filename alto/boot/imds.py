@@ -21,7 +21,8 @@ import msgspec
 from alto.boot.metadata import VERSIONS, find, tree_of
 from alto.kit.world import World
 from alto.model.instances import Machine
-from alto.model.networks import METADATA_ADDRESS, NetworkPlan, Port
+from alto.model.network_plans import NetworkPlan, Port
+from alto.model.networks import METADATA_ADDRESS
 
 HEAD_MAX = 8 * 1024  # bytes of request line and headers; AWS refuses long ones too
 HEADERS_MAX = 64

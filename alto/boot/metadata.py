@@ -14,7 +14,7 @@ from typing import TypeAlias, Union
 
 from alto.model.images import ROOT_DEVICE
 from alto.model.instances import Machine
-from alto.model.networks import NetworkPlan, Port
+from alto.model.network_plans import NetworkPlan, Port
 
 Tree: TypeAlias = Mapping[str, Union["Tree", bytes]]
 

@@ -1,6 +1,5 @@
 """Networks as EC2 has them: Vpc, Subnet, SecurityGroup, NetworkInterface, and the claim on every address given out."""
 
-from collections.abc import Mapping
 from ipaddress import IPv4Network
 from typing import ClassVar
 
@@ -13,6 +12,11 @@ MACHINE_ADDRESS = "169.254.169.252"  # who a guest sees when a connection came t
 UPLINK_DEVICE = "up0"  # a VPC's way out of its namespace
 
 
+class CidrAssociation(msgspec.Struct, frozen=True, kw_only=True):
+    id: str  # "vpc-cidr-assoc-..." or "subnet-cidr-assoc-..."
+    cidr: str
+
+
 class Vpc(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "vpc"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
@@ -21,7 +25,14 @@ class Vpc(Record, frozen=True, kw_only=True):
     account: str
     region: str
     cidr: str
+    secondary: tuple[CidrAssociation, ...] = ()  # further IPv4 ranges
+    ipv6: tuple[CidrAssociation, ...] = ()
     default_of: str | None = None  # "account/region" when it is the default VPC there
+    tenancy: str = "default"
+    dhcp_options_id: str | None = None  # None: Amazon's own set, "default"
+    dns_support: bool = True
+    dns_hostnames: bool = True  # the default VPC's; others begin without
+    usage_metrics: bool = False
     tags: Tags = {}
 
 
@@ -35,7 +46,9 @@ class Subnet(Record, frozen=True, kw_only=True):
     cidr: str
     zone: str
     default_for_zone: bool = False
-    map_public_ip: bool = True
+    map_public_ip: bool = True  # the default VPC's; others begin without
+    ipv6: tuple[CidrAssociation, ...] = ()
+    ipv6_on_creation: bool = False
     tags: Tags = {}
 
 
@@ -151,55 +164,3 @@ def host_address(vpc_cidr: str) -> str:
 def internal_domain(region: str) -> str:
     """Where an instance's private name ends ("Hostname types", EC2 user guide): the first region is an exception."""
     return "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
-
-
-class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host must know of a VPC beside its own ports: data for `plan/firewall.py` and the network driver."""
-
-    vpc_id: str
-    cidr: str
-    subnets: tuple[Subnet, ...]
-    groups: tuple[SecurityGroup, ...]
-    members: dict[str, tuple[str, ...]] = {}  # group id -> private addresses on other hosts
-
-    @property
-    def host_address(self) -> str:
-        return host_address(self.cidr)
-
-    @property
-    def resolver_address(self) -> str:
-        return str(IPv4Network(self.cidr)[2])
-
-
-class Port(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance's way into its VPC on this host."""
-
-    id: str  # the network interface's
-    instance_id: str
-    vpc_id: str
-    subnet_cidr: str
-    mac: str
-    private_ip: str
-    public_ip: str | None
-    hostname: str
-    group_ids: tuple[str, ...]
-
-    @property
-    def device(self) -> str:
-        """The name of its tap inside the VPC's namespace. The kernel takes 15 characters; 12 of an id are enough there."""
-        return f"tap{self.id[-12:]}"
-
-
-class Firewall(msgspec.Struct, frozen=True, kw_only=True):
-    """What a VPC's namespace on one host lets through, as nftables names it: data of `plan/firewall.py`.
-
-    `sets`: name -> addresses. `chains`: name -> rules. `verdicts`: map -> tap -> chain. `arp`: who may say which address.
-
-    `refused` are sentences about rules and ports that let nothing through because they make no sense.
-    """
-
-    sets: Mapping[str, frozenset[str]]
-    chains: Mapping[str, tuple[str, ...]]
-    verdicts: Mapping[str, Mapping[str, str]]
-    arp: Mapping[str, str]
-    refused: Mapping[str, tuple[str, ...]]

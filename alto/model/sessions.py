@@ -10,7 +10,7 @@ import msgspec
 from alto.model.balancers import BalancerPlan, BalancerReport
 from alto.model.hosts import Capabilities
 from alto.model.instances import Machine, Report
-from alto.model.networks import NetworkPlan
+from alto.model.network_plans import NetworkPlan
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):

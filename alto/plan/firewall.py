@@ -28,7 +28,8 @@ from typing import TypeVar
 
 import msgspec
 
-from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE, Firewall, NetworkPlan, Permission, Port, SecurityGroup
+from alto.model.network_plans import Firewall, NetworkPlan, Port
+from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE, Permission, SecurityGroup
 
 T = TypeVar("T")
 

@@ -1,30 +1,41 @@
 """Every kind of record that a store holds. A kind that is not here has no table; `tests/store` compares with the model."""
 
 from alto.model.accounts import AccessKey, Account, ClientToken
+from alto.model.acls import NetworkAcl, PrefixList
+from alto.model.addresses import Address
 from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.hosts import Host
 from alto.model.images import Image, KeyPair
 from alto.model.instances import Instance
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecurityGroup, Subnet, Volume, Vpc
 from alto.model.records import Record
+from alto.model.routing import DhcpOptions, InternetGateway, NatGateway, RouteTable, VpcPeering
 from alto.store.leases import Lease
 
 KINDS: tuple[type[Record], ...] = (
     AccessKey,
     Account,
+    Address,
     AddressPool,
     AutoScalingGroup,
     ClientToken,
+    DhcpOptions,
     Host,
     Image,
     Instance,
+    InternetGateway,
     KeyPair,
     Lease,
     LoadBalancer,
+    NatGateway,
+    NetworkAcl,
     NetworkInterface,
+    PrefixList,
     PublicAddress,
+    RouteTable,
     SecurityGroup,
     Subnet,
     Volume,
     Vpc,
+    VpcPeering,
 )

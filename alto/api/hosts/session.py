@@ -17,7 +17,8 @@ from alto.model.balancers import BalancerPlan, LoadBalancer
 from alto.model.errors import DriverFault, Refused
 from alto.model.hosts import Capabilities, Host, HostState
 from alto.model.instances import Instance, Machine, Phase
-from alto.model.networks import NetworkPlan, SecurityGroup, Subnet, Vpc
+from alto.model.network_plans import NetworkPlan, SubnetPlan
+from alto.model.networks import SecurityGroup, Subnet, Vpc
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, SessionLost
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
@@ -285,8 +286,11 @@ class HostSessions:
                 continue
             plan = NetworkPlan(
                 vpc_id=vpc_id,
+                region=vpc.region,
                 cidr=vpc.cidr,
-                subnets=tuple(reader.where(Subnet, vpc_id=vpc_id)),
+                subnets=tuple(
+                    SubnetPlan(id=one.id, cidr=one.cidr, zone=one.zone) for one in reader.where(Subnet, vpc_id=vpc_id)
+                ),
                 groups=tuple(reader.where(SecurityGroup, vpc_id=vpc_id)),
             )
             if session.sent_networks.get(vpc_id) != plan:

@@ -15,7 +15,8 @@ from alto.drivers.network.detached import Detached
 from alto.drivers.network.records import NAME_RELAY
 from alto.kit.world import World
 from alto.model.errors import DriverFault
-from alto.model.networks import NetworkPlan, Port, internal_domain
+from alto.model.network_plans import NetworkPlan, Port
+from alto.model.networks import internal_domain
 
 LEASE = "1h"
 SIGHUP = 1
@@ -101,7 +102,7 @@ class Dnsmasq:
 
     def _argv(self, plan: NetworkPlan) -> list[str]:
         network = IPv4Network(plan.cidr)
-        region = plan.subnets[0].region if plan.subnets else "us-east-1"
+        region = plan.region
         domain = internal_domain(region)
         if not HOSTNAME.fullmatch(domain):
             raise DriverFault(f"{region!r} is no name of a region")

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from alto.drivers.compute.driver import Tap
 from alto.model.instances import Machine
-from alto.model.networks import Firewall, NetworkPlan, Port
+from alto.model.network_plans import Firewall, NetworkPlan, Port
 
 
 class NetworkDriver(Protocol):

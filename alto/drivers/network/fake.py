@@ -15,7 +15,7 @@ from alto.drivers.compute.fake import Knobs
 from alto.kit.world import World
 from alto.model.errors import DriverFault
 from alto.model.instances import Machine
-from alto.model.networks import NetworkPlan, Port
+from alto.model.network_plans import NetworkPlan, Port
 
 
 class FakePort(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import msgspec
 
 from alto.kit.world import Files, World
 from alto.model.instances import Machine
-from alto.model.networks import NetworkPlan, Port
+from alto.model.network_plans import NetworkPlan, Port
 
 T = TypeVar("T")
 

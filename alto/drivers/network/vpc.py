@@ -34,7 +34,8 @@ from alto.drivers.network.records import NetworkRecord, NetworkRecords, PortReco
 from alto.kit.world import NETNS_DIR, World
 from alto.model.errors import DriverFault
 from alto.model.instances import Machine
-from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE, Firewall, NetworkPlan, Port
+from alto.model.network_plans import Firewall, NetworkPlan, Port
+from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE
 
 log = structlog.get_logger()
 

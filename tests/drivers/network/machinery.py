@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from alto.drivers.network.vpc import VpcNetworks
 from alto.kit.world import NETNS_DIR, real_world
 from alto.model.instances import Machine
-from alto.model.networks import NetworkPlan, Port
+from alto.model.network_plans import NetworkPlan, Port
 from alto.plan import firewall
 from tests.drivers.network.guests import Guest, run
 from tests.drivers.network.samples import machine, plan, port

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from alto.model.instances import Machine, Nic
-from alto.model.networks import NetworkPlan, Permission, Port, SecurityGroup, Subnet
+from alto.model.network_plans import NetworkPlan, Port, SubnetPlan
+from alto.model.networks import Permission, SecurityGroup
 from tests.drivers.compute import machines
 
 
@@ -49,15 +50,8 @@ DEFAULT = group("sg-default", allow("-1", group="sg-default"))
 
 
 def plan(*groups: SecurityGroup, vpc_id: str = "vpc-1", cidr: str = "10.77.0.0/16", **changes: Any) -> NetworkPlan:
-    subnet = Subnet(
-        id=f"subnet-{vpc_id}",
-        account="000000000000",
-        region="us-east-1",
-        vpc_id=vpc_id,
-        cidr=cidr.replace("/16", "/24"),
-        zone="us-east-1a",
-    )
-    made = NetworkPlan(vpc_id=vpc_id, cidr=cidr, subnets=(subnet,), groups=groups or (DEFAULT,))
+    subnet = SubnetPlan(id=f"subnet-{vpc_id}", cidr=cidr.replace("/16", "/24"), zone="us-east-1a")
+    made = NetworkPlan(vpc_id=vpc_id, region="us-east-1", cidr=cidr, subnets=(subnet,), groups=groups or (DEFAULT,))
     return msgspec.structs.replace(made, **changes)
 
 

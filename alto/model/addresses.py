@@ -1,0 +1,26 @@
+"""Address: an elastic public address, which stays its account's until it is released."""
+
+from typing import ClassVar
+
+from alto.model.records import Record, Tags
+
+
+class Address(Record, frozen=True, kw_only=True):
+    """`id` is the allocation's, "eipalloc-...". The address itself is claimed by a PublicAddress whose owner this is.
+
+    Invariant: `association_id`, `interface_id` and `private_ip` are all set or none is.
+    """
+
+    KIND: ClassVar[str] = "address"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("interface_id",))
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("public_ip",), ("interface_id", "private_ip"))
+
+    account: str
+    region: str
+    public_ip: str
+    association_id: str | None = None  # "eipassoc-..."
+    interface_id: str | None = None
+    private_ip: str | None = None
+    instance_id: str | None = None
+    reverse_name: str | None = None  # DescribeAddressesAttribute's domain-name
+    tags: Tags = {}

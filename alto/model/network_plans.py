@@ -1,0 +1,135 @@
+"""What a host is told of a VPC and of its ports there: data from `plan/networks.py` for `plan/firewall.py`,
+`plan/routes.py` and the network driver. Whole for the VPC it names; a host needs no other rows to make it true.
+"""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network
+
+import msgspec
+
+from alto.model.acls import AclEntry
+from alto.model.networks import SecurityGroup, host_address
+from alto.model.routing import Target
+
+
+class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """`address` is where an interface's or NAT gateway's packets go inside the VPC. A route with neither it nor a gateway
+    that works is a black hole (`target` None)."""
+
+    destination: str
+    target: Target | None
+    target_id: str = ""
+    address: str | None = None
+
+
+class SubnetPlan(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    cidr: str
+    zone: str
+    routes: tuple[RoutePlan, ...] = ()  # without the local ones
+    acl_id: str = ""
+    cidr_v6: str | None = None
+
+
+class AclPlan(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    entries: tuple[AclEntry, ...]
+
+
+class NatPlan(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    subnet_id: str
+    private_ip: str
+    public_ip: str | None
+
+
+class PeerPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Another VPC that this one may talk to through connection `id`."""
+
+    id: str
+    vpc_id: str
+    cidrs: tuple[str, ...]
+
+
+class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
+    """An interface of the VPC (or of a peer of it) on another host, behind that host's underlay endpoint ("IP:PORT")."""
+
+    interface_id: str
+    vpc_id: str
+    addresses: tuple[str, ...]
+    hostname: str
+    group_ids: tuple[str, ...]
+    underlay: str
+
+
+class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host must know of a VPC beside its own ports: data for `plan/firewall.py` and the network driver."""
+
+    vpc_id: str
+    region: str
+    cidr: str
+    secondary_cidrs: tuple[str, ...] = ()
+    subnets: tuple[SubnetPlan, ...]
+    groups: tuple[SecurityGroup, ...]
+    prefix_lists: dict[str, tuple[str, ...]] = {}  # id -> ranges
+    acls: tuple[AclPlan, ...] = ()
+    nats: tuple[NatPlan, ...] = ()
+    peers: tuple[PeerPlan, ...] = ()
+    internet: bool = True  # an internet gateway is attached
+    neighbours: tuple[Neighbour, ...] = ()
+    members: dict[str, tuple[str, ...]] = {}  # group id -> private addresses on other hosts
+    vni: int = 0  # of the VXLAN that joins its hosts; 0: there is one host
+    dhcp: dict[str, tuple[str, ...]] = {}  # EC2's DHCP options; empty: Amazon's own
+    dns_support: bool = True
+    dns_hostnames: bool = True
+
+    @property
+    def host_address(self) -> str:
+        return host_address(self.cidr)
+
+    @property
+    def resolver_address(self) -> str:
+        return str(IPv4Network(self.cidr)[2])
+
+
+class PortAddress(msgspec.Struct, frozen=True, kw_only=True):
+    private_ip: str
+    public_ip: str | None = None
+
+
+class Port(msgspec.Struct, frozen=True, kw_only=True):
+    """One interface of an instance: its way into its VPC on this host."""
+
+    id: str  # the network interface's
+    instance_id: str
+    vpc_id: str
+    subnet_id: str = ""
+    subnet_cidr: str
+    mac: str
+    private_ip: str
+    public_ip: str | None
+    secondary: tuple[PortAddress, ...] = ()
+    hostname: str
+    group_ids: tuple[str, ...]
+    source_dest_check: bool = True
+    device_index: int = 0
+
+    @property
+    def device(self) -> str:
+        """The name of its tap inside the VPC's namespace. The kernel takes 15 characters; 12 of an id are enough there."""
+        return f"tap{self.id[-12:]}"
+
+
+class Firewall(msgspec.Struct, frozen=True, kw_only=True):
+    """What a VPC's namespace on one host lets through, as nftables names it: data of `plan/firewall.py`.
+
+    `sets`: name -> addresses. `chains`: name -> rules. `verdicts`: map -> tap -> chain. `arp`: who may say which address.
+
+    `refused` are sentences about rules and ports that let nothing through because they make no sense.
+    """
+
+    sets: Mapping[str, frozenset[str]]
+    chains: Mapping[str, tuple[str, ...]]
+    verdicts: Mapping[str, Mapping[str, str]]
+    arp: Mapping[str, str]
+    refused: Mapping[str, tuple[str, ...]]
