@@ -7,6 +7,7 @@ from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.hosts import Host
 from alto.model.images import Image, KeyPair
 from alto.model.instances import Instance
+from alto.model.launch_templates import LaunchTemplate, LaunchTemplateVersion
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecurityGroup, Subnet, Volume, Vpc
 from alto.model.records import Record
 from alto.model.routing import DhcpOptions, InternetGateway, NatGateway, RouteTable, VpcPeering
@@ -25,6 +26,8 @@ KINDS: tuple[type[Record], ...] = (
     Instance,
     InternetGateway,
     KeyPair,
+    LaunchTemplate,
+    LaunchTemplateVersion,
     Lease,
     LoadBalancer,
     NatGateway,

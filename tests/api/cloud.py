@@ -43,6 +43,9 @@ REGIONS = ("us-east-1", "eu-central-1")
 ENDPOINT = "http://alto.test:8080/"
 
 MODEL: ServiceModel = botocore.session.get_session().get_service_model("ec2")
+# Describe operations that answer nothing unless they are told which.
+NEEDED: Mapping[str, dict[str, Any]] = {"DescribeLaunchTemplateVersions": {"Versions": ["$Latest"]}}
+
 _SERIALIZER = create_serializer("ec2", include_validation=False)
 _PARSER = create_parser("ec2")
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from alto.api.ec2.operations import OPERATIONS
-from tests.api.cloud import MODEL, Answered, Tenant
+from tests.api.cloud import MODEL, NEEDED, Answered, Tenant
 
 # Lists of one name and a value, where the reference gives a pattern.
 _NAME = re.compile(r"<code>([a-zA-Z][a-zA-Z0-9.:_-]+)</code>(?::&lt;key&gt;)? ?[-\u2013]")
@@ -35,13 +35,13 @@ def documented() -> list[tuple[str, str]]:
 def test_each_documented_filter_is_known(tenant: Tenant, operation: str, name: str) -> None:
     if name in LEFT_OUT.get(operation, set()):
         pytest.skip("left out on purpose")
-    tenant(operation, Filters=[{"Name": name, "Values": ["nothing-has-this-value"]}])
+    tenant(operation, **NEEDED.get(operation, {}), Filters=[{"Name": name, "Values": ["nothing-has-this-value"]}])
 
 
 @pytest.mark.parametrize("operation", sorted({operation for operation, _ in documented()}))
 def test_an_unknown_filter_is_refused(tenant: Tenant, operation: str) -> None:
     with pytest.raises(Answered, match="InvalidParameterValue: The filter 'colour' is invalid"):
-        tenant(operation, Filters=[{"Name": "colour", "Values": ["red"]}])
+        tenant(operation, **NEEDED.get(operation, {}), Filters=[{"Name": "colour", "Values": ["red"]}])
 
 
 def test_enough_was_read() -> None:

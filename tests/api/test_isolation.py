@@ -14,7 +14,7 @@ from alto.api.ec2.operations import OPERATIONS
 from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
 from alto.model.images import Image
-from tests.api.cloud import NOW, Answered, Cloud, Tenant
+from tests.api.cloud import NEEDED, NOW, Answered, Cloud, Tenant
 from tests.api.living import LivingCloud
 from tests.api.test_regions import host
 
@@ -36,6 +36,7 @@ ABSENT = {
     "interface": "eni-00000000000000000",
     "volume": "vol-00000000000000000",
     "key": "key-00000000000000000",
+    "template": "lt-00000000000000000",
 }
 
 
@@ -64,9 +65,18 @@ ROWS: dict[tuple[str, str], Row] = {
         "group",
         lambda id, own: {"GroupId": own, "IpPermissions": sourced(id)},
     ),
+    ("CreateLaunchTemplateVersion", "LaunchTemplateId"): (
+        "template",
+        lambda id, own: {"LaunchTemplateId": id, "LaunchTemplateData": {"ImageId": IMAGE}},
+    ),
     ("CreateSecurityGroup", "VpcId"): ("vpc", lambda id, own: {"GroupName": "g", "Description": "d", "VpcId": id}),
     ("CreateTags", "Resources"): ("instance", lambda id, own: {"Resources": [id], "Tags": TAGS}),
     ("DeleteKeyPair", "KeyPairId"): ("key", lambda id, own: {"KeyPairId": id}),
+    ("DeleteLaunchTemplate", "LaunchTemplateId"): ("template", lambda id, own: {"LaunchTemplateId": id}),
+    ("DeleteLaunchTemplateVersions", "LaunchTemplateId"): (
+        "template",
+        lambda id, own: {"LaunchTemplateId": id, "Versions": ["1"]},
+    ),
     ("DeleteSecurityGroup", "GroupId"): ("group", lambda id, own: {"GroupId": id}),
     ("DeleteTags", "Resources"): ("instance", lambda id, own: {"Resources": [id]}),
     ("DeregisterImage", "ImageId"): ("image", lambda id, own: {"ImageId": id}),
@@ -83,6 +93,8 @@ ROWS: dict[tuple[str, str], Row] = {
     ("DescribeInstanceStatus", "InstanceIds"): ("instance", lambda id, own: {"InstanceIds": [id]}),
     ("DescribeInstances", "InstanceIds"): ("instance", lambda id, own: {"InstanceIds": [id]}),
     ("DescribeKeyPairs", "KeyPairIds"): ("key", lambda id, own: {"KeyPairIds": [id]}),
+    ("DescribeLaunchTemplateVersions", "LaunchTemplateId"): ("template", lambda id, own: {"LaunchTemplateId": id}),
+    ("DescribeLaunchTemplates", "LaunchTemplateIds"): ("template", lambda id, own: {"LaunchTemplateIds": [id]}),
     ("DescribeNetworkInterfaceAttribute", "NetworkInterfaceId"): (
         "interface",
         lambda id, own: {"NetworkInterfaceId": id, "Attribute": "description"},
@@ -100,6 +112,7 @@ ROWS: dict[tuple[str, str], Row] = {
         "instance",
         lambda id, own: {"InstanceId": id, "DisableApiTermination": {"Value": True}},
     ),
+    ("GetLaunchTemplateData", "InstanceId"): ("instance", lambda id, own: {"InstanceId": id}),
     ("GetPasswordData", "InstanceId"): ("instance", lambda id, own: {"InstanceId": id}),
     ("ModifyInstanceCreditSpecification", "InstanceCreditSpecifications.InstanceId"): (
         "instance",
@@ -110,6 +123,10 @@ ROWS: dict[tuple[str, str], Row] = {
     ("ModifyInstanceMetadataOptions", "InstanceId"): (
         "instance",
         lambda id, own: {"InstanceId": id, "HttpTokens": "required"},
+    ),
+    ("ModifyLaunchTemplate", "LaunchTemplateId"): (
+        "template",
+        lambda id, own: {"LaunchTemplateId": id, "DefaultVersion": "1"},
     ),
     ("ModifySecurityGroupRules", "GroupId"): (
         "group",
@@ -151,6 +168,10 @@ ROWS: dict[tuple[str, str], Row] = {
         lambda id, own: {"GroupId": own, "SecurityGroupRuleIds": [id]},
     ),
     ("RunInstances", "ImageId"): ("image", lambda id, own: {"ImageId": id, "MinCount": 1, "MaxCount": 1}),
+    ("RunInstances", "LaunchTemplate.LaunchTemplateId"): (
+        "template",
+        lambda id, own: {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1, "LaunchTemplate": {"LaunchTemplateId": id}},
+    ),
     ("RunInstances", "NetworkInterfaces.Groups"): (
         "group",
         lambda id, own: {
@@ -275,6 +296,7 @@ class Owner:
             InstanceType="t2.micro",
             SecurityGroupIds=[group],
         )["Instances"]
+        template = tenant("CreateLaunchTemplate", LaunchTemplateName="mine", LaunchTemplateData={"ImageId": private.id})
         self.ids = {
             "instance": instance["InstanceId"],
             "image": private.id,
@@ -286,6 +308,7 @@ class Owner:
             "interface": instance["NetworkInterfaces"][0]["NetworkInterfaceId"],
             "volume": instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"],
             "key": key,
+            "template": template["LaunchTemplate"]["LaunchTemplateId"],
         }
 
 
@@ -299,7 +322,7 @@ LISTINGS = [
 
 def everything(tenant: Tenant) -> dict[str, Any]:
     """All that an account sees in its region."""
-    return {operation: tenant(operation) for operation in LISTINGS}
+    return {operation: tenant(operation, **NEEDED.get(operation, {})) for operation in LISTINGS}
 
 
 def answer(tenant: Tenant, operation: str, parameters: Parameters, id: str) -> str:

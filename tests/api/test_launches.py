@@ -92,7 +92,7 @@ BIG = base64.b64encode(b"x" * (16 * 1024 + 1)).decode()
         ({"SubnetId": "subnet-0123456789abcdef0"}, "InvalidSubnetID.NotFound"),
         ({"Placement": {"AvailabilityZone": "us-east-1q"}}, "InvalidParameterValue"),
         ({"Placement": {"Tenancy": "dedicated"}}, "UnsupportedOperation"),
-        ({"UserData": "not base64!"}, "InvalidParameterValue"),
+        ({"UserData": "not base64!"}, "InvalidUserData.Malformed"),
         ({"UserData": BIG}, "InvalidParameterValue"),
         ({"MinCount": 2}, "InvalidParameterValue"),
         ({"MinCount": 0, "MaxCount": 0}, "InvalidParameterValue"),

@@ -14,8 +14,8 @@ from alto.api.accounts import default_vpc, draw_id
 from alto.api.call import Call
 from alto.api.ec2.ids import find_image
 from alto.api.ec2.keypairs import find_by_name
-from alto.api.ec2.launches import check_user_data
 from alto.api.ec2.tags import Tag, check_count, checked
+from alto.api.ec2.user_data import check_user_data
 from alto.model.balancers import URL_PATH, AutoScalingGroup, HealthCheck, LaunchSpec, LoadBalancer, TargetState
 from alto.model.errors import AlreadyExists, NotFound, Refused
 from alto.model.images import Image, KeyPair

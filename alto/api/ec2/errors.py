@@ -46,7 +46,9 @@ _NOT_FOUND: dict[str, _Missing] = {
     "snapshot": _Missing("InvalidSnapshot.NotFound", "The snapshot '{id}' does not exist."),
     "network_interface": _Missing("InvalidNetworkInterfaceID.NotFound", "The networkInterface ID '{id}' does not exist"),
     "public_address": _Missing("InvalidAddress.NotFound", "Address '{id}' not found."),
-    "launch_template": _Missing("InvalidLaunchTemplateId.NotFound", "The specified launch template, {id}, does not exist"),
+    "launch_template": _Missing(
+        "InvalidLaunchTemplateId.NotFound", "The specified launch template, with template ID {id}, does not exist."
+    ),
 }
 
 _DUPLICATE: dict[str, str] = {

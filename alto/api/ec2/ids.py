@@ -34,6 +34,7 @@ _SPELLINGS: dict[str, _Spelling] = {
     "security_group_rule": _Spelling("sgr-", "InvalidSecurityGroupRuleId.Malformed"),
     "network_interface": _Spelling("eni-", "InvalidNetworkInterfaceId.Malformed"),
     "volume": _Spelling("vol-", "InvalidVolumeID.Malformed"),
+    "launch_template": _Spelling("lt-", "InvalidLaunchTemplateId.Malformed"),
     "snapshot": _Spelling("snap-", "InvalidSnapshotID.Malformed"),
 }
 

@@ -16,10 +16,10 @@ from alto.api.ec2.instances import in_wrong_state
 from alto.api.ec2.launches import (
     MetadataOptionsRequest,
     check_shutdown_behaviour,
-    check_user_data,
     metadata_options,
 )
 from alto.api.ec2.shapes import group_names, metadata_shape, show_instance
+from alto.api.ec2.user_data import check_user_data
 from alto.model.errors import Refused
 from alto.model.images import ROOT_DEVICE
 from alto.model.instance_types import instance_type

@@ -4,8 +4,6 @@ The host is chosen afterwards (`control/scheduler.py`). A launch that cannot fit
 lacks. The same client token with the same parameters answers the same reservation, in its present state, and makes nothing.
 """
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Any
@@ -16,9 +14,11 @@ from alto.api.accounts import default_vpc
 from alto.api.call import Call, Operation
 from alto.api.ec2.ids import find_image, is_own, owned
 from alto.api.ec2.keypairs import find_by_name
+from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
 from alto.api.ec2.shapes import show_reservation
 from alto.api.ec2.tags import TagSpecification, tags_for
-from alto.model.accounts import ClientToken
+from alto.api.ec2.tokens import check_token, known_result, remember_result
+from alto.api.ec2.user_data import check_user_data
 from alto.model.errors import NoCapacity, NotFound, Refused
 from alto.model.hosts import Host
 from alto.model.images import Image, KeyPair
@@ -33,16 +33,14 @@ from alto.model.networks import (
     SecurityGroup,
     Subnet,
 )
+from alto.model.records import Tags
 from alto.plan.addresses import FIRST_OFFSET
 from alto.plan.launch import HEX_PER_INSTANCE, Order, plan_launch
 from alto.plan.placement import Demand, fits_at_least, room_of, why_nowhere
 from alto.store.claims import PUBLIC_POOL
 from alto.store.store import Reader, Tx
 
-USER_DATA_MAX = 16 * 1024  # bytes before base64 (RunInstances, UserData)
 COUNT_MAX = 1000  # one call's bound, so that one transaction stays short
-TOKEN_MAX = 64
-TOKEN_KEPT_S = 24 * 3600.0  # EC2 promises at least that long
 ROOT_GIB_MAX = 64 * 1024
 
 
@@ -52,7 +50,7 @@ class Placement(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class Monitoring(msgspec.Struct, frozen=True, rename="pascal"):
-    enabled: bool = False
+    enabled: bool | None = None
 
 
 class Ebs(msgspec.Struct, frozen=True, rename="pascal"):
@@ -89,26 +87,29 @@ class CreditSpecification(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class HibernationOptions(msgspec.Struct, frozen=True, rename="pascal"):
-    configured: bool = False
+    configured: bool | None = None
 
 
 class EnclaveOptions(msgspec.Struct, frozen=True, rename="pascal"):
-    enabled: bool = False
+    enabled: bool | None = None
 
 
 class MaintenanceOptions(msgspec.Struct, frozen=True, rename="pascal"):
-    auto_recovery: str = "default"
+    auto_recovery: str | None = None
 
 
 class PrivateDnsNameOptions(msgspec.Struct, frozen=True, rename="pascal"):
-    hostname_type: str = "ip-name"
-    enable_resource_name_dns_a_record: bool = msgspec.field(name="EnableResourceNameDnsARecord", default=False)
-    enable_resource_name_dns_aaaa_record: bool = msgspec.field(name="EnableResourceNameDnsAAAARecord", default=False)
+    hostname_type: str | None = None
+    enable_resource_name_dns_a_record: bool | None = msgspec.field(name="EnableResourceNameDnsARecord", default=None)
+    enable_resource_name_dns_aaaa_record: bool | None = msgspec.field(name="EnableResourceNameDnsAAAARecord", default=None)
 
 
 class RunInstancesRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    """None and empty: not given, so that a launch template may say it."""
+
+    launch_template: LaunchTemplateSpecification | None = None
     image_id: str | None = None
-    instance_type: str = DEFAULT_INSTANCE_TYPE
+    instance_type: str | None = None
     min_count: int | None = None
     max_count: int | None = None
     key_name: str | None = None
@@ -120,10 +121,10 @@ class RunInstancesRequest(msgspec.Struct, frozen=True, rename="pascal"):
     client_token: str | None = None
     placement: Placement = Placement()
     monitoring: Monitoring = Monitoring()
-    ebs_optimized: bool = False
-    disable_api_termination: bool = False
-    disable_api_stop: bool = False
-    instance_initiated_shutdown_behavior: str = "stop"
+    ebs_optimized: bool | None = None
+    disable_api_termination: bool | None = None
+    disable_api_stop: bool | None = None
+    instance_initiated_shutdown_behavior: str | None = None
     block_device_mappings: tuple[BlockDeviceMapping, ...] = ()
     network_interfaces: tuple[InterfaceSpecification, ...] = ()
     metadata_options: MetadataOptionsRequest = MetadataOptionsRequest()
@@ -142,8 +143,12 @@ async def run_instances(call: Call, request: RunInstancesRequest) -> dict[str, A
 
 async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | None = None) -> dict[str, Any]:
     """`group_name` is the AutoScalingGroup that launches, if one does."""
+    own_tags: Tags = {"aws:autoscaling:groupName": group_name} if group_name else {}
+    if request.launch_template is not None:
+        request, template_tags = with_template(call, request, request.launch_template)
+        own_tags |= template_tags
     least, most = _counts(request)
-    type = instance_type(request.instance_type)
+    type = instance_type(request.instance_type or DEFAULT_INSTANCE_TYPE)
     interface = _interface(request)
     if interface.private_ip_address is not None and most > 1:
         raise Refused(
@@ -152,10 +157,10 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     metadata = metadata_options(request.metadata_options, MetadataOptions())
     tags = tags_for(request.tag_specifications, "instance", "volume", "network-interface")
     check_user_data(request.user_data)
-    check_shutdown_behaviour(request.instance_initiated_shutdown_behavior)
+    shutdown_behaviour = request.instance_initiated_shutdown_behavior or "stop"
+    check_shutdown_behaviour(shutdown_behaviour)
     _check_offered(request)
-    if request.client_token is not None and len(request.client_token) > TOKEN_MAX:
-        raise Refused("InvalidParameterValue", f"ClientToken is limited to {TOKEN_MAX} characters")
+    check_token(request.client_token)
     if request.image_id is None:
         raise Refused("MissingParameter", "The request must contain the parameter ImageId")
     credits = request.credit_specification.cpu_credits or type.credits or "standard"
@@ -199,15 +204,15 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             public_key=key.public_key if key else None,
             user_data=request.user_data,
             client_token=request.client_token,
-            shutdown_behaviour=request.instance_initiated_shutdown_behavior,
-            termination_protected=request.disable_api_termination,
-            stop_protected=request.disable_api_stop,
+            shutdown_behaviour=shutdown_behaviour,
+            termination_protected=bool(request.disable_api_termination),
+            stop_protected=bool(request.disable_api_stop),
             metadata=metadata,
-            monitoring=request.monitoring.enabled,
-            ebs_optimized=request.ebs_optimized,
+            monitoring=bool(request.monitoring.enabled),
+            ebs_optimized=bool(request.ebs_optimized),
             credit_specification=credits,
             group_name=group_name,
-            instance_tags=tags["instance"] | ({"aws:autoscaling:groupName": group_name} if group_name else {}),
+            instance_tags=tags["instance"] | own_tags,
             volume_tags=tags["volume"],
             interface_tags=tags["network-interface"],
             interface_description=interface.description or "",
@@ -222,51 +227,33 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         instances = [tx.put(one) for one in planned.instances]
         for record in (*planned.interfaces, *planned.volumes, *planned.addresses, *planned.pools):
             tx.put(record)
-        if request.client_token is not None:
-            tx.put(
-                ClientToken(
-                    id=_token_id(call, request.client_token),
-                    digest=call.digest,
-                    result_id=reservation_id,
-                    expires_at=now + TOKEN_KEPT_S,
-                )
-            )
+        remember_result(tx, call, request.client_token, reservation_id, now)
         return show_reservation(tx, instances)
 
     return await call.store.write(body)
 
 
 def _check_offered(request: RunInstancesRequest) -> None:
+    dns = request.private_dns_name_options
     wishes = (
         (request.placement.tenancy not in (None, "default"), "another tenancy than default"),
         (request.hibernation_options.configured, "hibernation"),
         (request.enclave_options.enabled, "enclaves"),
-        (request.maintenance_options.auto_recovery not in ("default", "disabled"), "this AutoRecovery"),
-        (request.private_dns_name_options != PrivateDnsNameOptions(), "host names other than ip-name"),
+        (request.maintenance_options.auto_recovery not in (None, "default", "disabled"), "this AutoRecovery"),
+        (dns.hostname_type not in (None, "ip-name"), "host names other than ip-name"),
+        (dns.enable_resource_name_dns_a_record or dns.enable_resource_name_dns_aaaa_record, "DNS records of resource names"),
     )
     for wished, what in wishes:
         if wished:
             raise Refused("UnsupportedOperation", f"RunInstances does not support {what} here.")
 
 
-def _token_id(call: Call, token: str) -> str:
-    return f"{call.account}/{call.region}/RunInstances/{token}"
-
-
 def _by_token(tx: Tx, call: Call, token: str | None) -> list[Instance] | None:
     """What an earlier request with this token made, as it now is."""
-    if token is None:
+    reservation_id = known_result(tx, call, token)
+    if reservation_id is None:
         return None
-    known = tx.find(ClientToken, _token_id(call, token))
-    if known is None:
-        return None
-    if known.digest != call.digest:
-        raise Refused(
-            "IdempotentParameterMismatch",
-            "The client token you have provided is associated with a resource that has other parameters. "
-            "Use another token, or the parameters of the first request.",
-        )
-    instances = tx.where(Instance, reservation_id=known.result_id)
+    instances = tx.where(Instance, reservation_id=reservation_id)
     if not instances or all(one.phase is Phase.TERMINATED for one in instances):
         raise Refused(
             "IdempotentInstanceTerminated",
@@ -329,17 +316,6 @@ def metadata_options(request: MetadataOptionsRequest, now: MetadataOptions) -> M
 def _one_of(name: str, value: str | None, allowed: Sequence[str]) -> None:
     if value is not None and value not in allowed:
         raise Refused("InvalidParameterValue", f"Invalid value '{value}' for {name}. Valid values: {', '.join(allowed)}")
-
-
-def check_user_data(text: str | None) -> None:
-    if text is None:
-        return
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise Refused("InvalidParameterValue", "Invalid BASE64 encoding of user data.") from None
-    if len(raw) > USER_DATA_MAX:
-        raise Refused("InvalidParameterValue", f"User data is limited to {USER_DATA_MAX} bytes")
 
 
 def check_shutdown_behaviour(value: str) -> None:

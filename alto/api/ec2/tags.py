@@ -17,6 +17,7 @@ from alto.api.wire.query import UNPRINTABLE
 from alto.model.errors import NotFound, Refused
 from alto.model.images import Image, KeyPair
 from alto.model.instances import Instance
+from alto.model.launch_templates import LaunchTemplate
 from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Volume, Vpc
 from alto.model.records import Tags
 from alto.store.store import Reader, Tx
@@ -28,7 +29,7 @@ VALUE_MAX = 256
 RESOURCES_MAX = 1000
 RESERVED = "aws:"
 
-Taggable = Instance | Image | KeyPair | Vpc | Subnet | SecurityGroup | NetworkInterface | Volume
+Taggable = Instance | Image | KeyPair | Vpc | Subnet | SecurityGroup | NetworkInterface | Volume | LaunchTemplate
 
 # Resource type as `TagSpecifications` and DescribeTags name it, by the prefix of the id.
 _KINDS: Mapping[str, tuple[str, type[Taggable]]] = {
@@ -40,6 +41,7 @@ _KINDS: Mapping[str, tuple[str, type[Taggable]]] = {
     "sg": ("security-group", SecurityGroup),
     "eni": ("network-interface", NetworkInterface),
     "vol": ("volume", Volume),
+    "lt": ("launch-template", LaunchTemplate),
 }
 _RULE_PREFIX, _RULE_TYPE = "sgr", "security-group-rule"
 
@@ -52,7 +54,6 @@ _ABSENT: Mapping[str, tuple[str, str]] = {
     "eipalloc": ("InvalidAllocationID.NotFound", "The allocation ID '{id}' does not exist"),
     "nat": ("InvalidNatGatewayID.NotFound", "The Nat Gateway '{id}' was not found"),
     "dopt": ("InvalidDhcpOptionID.NotFound", "The dhcpOption ID '{id}' does not exist"),
-    "lt": ("InvalidLaunchTemplateId.NotFound", "The launch template ID '{id}' does not exist"),
 }
 
 
