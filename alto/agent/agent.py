@@ -9,7 +9,7 @@ Not here: what a step does to the kernel or to QEMU (drivers), and why it is wis
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -42,6 +42,8 @@ RETRY_MAX_S = 15.0
 STOP_GRACE_S = 30.0  # how long a guest may take to power itself off, as EC2 gives it some time too
 NETWORK_CHECK_S = 30.0  # how often a VPC is ensured without any change; the real driver takes 12 ms when all is well
 NETWORK_IDLE_S = 30.0  # a VPC without machines here is taken down after so long
+ASKS_MAX = 32  # questions of the server answered side by side
+ASK_S = 30.0  # nobody waits longer for an answer
 STARTS_MAX = 8  # machines that boot side by side; more only slows all of them down
 
 
@@ -108,6 +110,7 @@ class Agent:
         self._again: set[str] = set()
         self._starts = asyncio.Semaphore(STARTS_MAX)
         self._vpc_locks: dict[str, asyncio.Lock] = {}
+        self._asked: set[str] = set()  # questions of the server that are being answered
         # What the server has yet to hear.
         self._news = asyncio.Event()
         self._reports = 0
@@ -185,8 +188,7 @@ class Agent:
             news = await self._server.assignments(session, timeout_s=POLL_S)
             if news is not None:
                 self._take(news)
-                for ask in news.asks:
-                    await self._server.answer(session, ask.id, await self._look_up(ask))
+                self._answer(session, news.asks)
 
     def _take(self, news: Assignments) -> None:
         for plan in news.networks:
@@ -211,6 +213,25 @@ class Agent:
             self._networks_changed.set()
         if news.full or news.balancers or news.gone_balancers:
             self._balancers_changed.set()
+
+    def _answer(self, session: str, asks: Sequence[Ask]) -> None:
+        """Each question by a task of its own: a slow one holds up neither the others nor the next assignments."""
+        for ask in asks:
+            if len(self._asked) >= ASKS_MAX:
+                log.warning("too many questions at once; not answered", what=ask.what, instance=ask.instance_id)
+            elif ask.id not in self._asked and self._tasks is not None:
+                self._asked.add(ask.id)
+                self._tasks.create_task(self._answer_one(session, ask), name=f"ask {ask.what}")
+
+    async def _answer_one(self, session: str, ask: Ask) -> None:
+        try:
+            async with asyncio.timeout(ASK_S):
+                await self._server.answer(session, ask.id, await self._look_up(ask))
+        except (AltoError, SessionLost, OSError, TimeoutError) as error:
+            # Whoever asked hears that nobody answered, and asks again.
+            log.warning("answer not delivered", what=ask.what, instance=ask.instance_id, error=str(error))
+        finally:
+            self._asked.discard(ask.id)
 
     async def _look_up(self, ask: Ask) -> bytes | None:
         try:

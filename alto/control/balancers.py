@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from alto.model.balancers import AutoScalingGroup, LoadBalancer
-from alto.model.hosts import Host, HostState
+from alto.model.hosts import Host
 from alto.model.instances import Instance
 from alto.model.records import Record
 from alto.plan.balancing import targets
@@ -48,7 +48,7 @@ def decide(reader: Reader, balancer: LoadBalancer) -> LoadBalancer | None:
     members = reader.where(Instance, group_name=balancer.name, account=balancer.account, region=balancer.region)
     host_id = balancer.host_id
     if host_id is None:
-        ready = [host.id for host in reader.where(Host) if host.state is HostState.READY]
+        ready = [host.id for host in reader.where(Host) if host.takes_instances]
         host_id = ready[0] if ready else None
     wanted = replace(balancer, host_id=host_id, targets=targets(balancer, group, members))
     return wanted if wanted != balancer or _is_over(reader, balancer) else None

@@ -11,7 +11,6 @@ from alto.model.records import Record
 class HostState(enum.StrEnum):
     READY = "ready"
     UNREACHABLE = "unreachable"  # its agent has not been heard of; what it ran may well run on
-    DRAINING = "draining"  # keeps what it has, takes nothing new
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,9 +40,14 @@ class Host(Record, frozen=True, kw_only=True):
     capabilities: Capabilities
     underlay: str = ""  # "IP:PORT" (UDP) of its end of the VPCs' VXLANs, as its agent says; "" when it has none
     state: HostState = HostState.READY
+    draining: bool = False  # an operator writes: it keeps what it has and takes nothing new
     vcpus: int
     memory_mib: int
     vcpus_used: int = 0
     memory_mib_used: int = 0
     instances: int = 0
     joined_at: float
+
+    @property
+    def takes_instances(self) -> bool:
+        return self.state is HostState.READY and not self.draining

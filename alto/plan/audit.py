@@ -441,7 +441,7 @@ def _open(instance: Instance) -> str | None:
 
 def _would_fit(instance: Instance, host: Host) -> bool:
     return (
-        host.state is HostState.READY
+        host.takes_instances
         and host.vcpus - host.vcpus_used >= instance.vcpus
         and host.memory_mib - host.memory_mib_used >= instance.memory_mib
         and instance.host_id in (None, host.id)

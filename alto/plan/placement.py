@@ -42,7 +42,7 @@ def room_of(host: Host) -> Room:
     refuses = None
     if host.state is HostState.UNREACHABLE:
         refuses = "not heard of"
-    elif host.state is HostState.DRAINING:
+    elif host.draining:
         refuses = "draining"
     return Room(
         host_id=host.id,

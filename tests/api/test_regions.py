@@ -2,17 +2,17 @@
 Method: whole operations over a store in memory."""
 
 import pytest
+from msgspec.structs import replace
 
-from alto.model.hosts import Capabilities, Host, HostState
+from alto.model.hosts import Capabilities, Host
 from tests.api.cloud import REGIONS, Cloud, Tenant
 
 
-def host(number: int, *, vcpus: int = 8, memory_mib: int = 8192, state: HostState = HostState.READY) -> Host:
+def host(number: int, *, vcpus: int = 8, memory_mib: int = 8192) -> Host:
     return Host(
         id=f"h-{number}",
         name=f"host{number}",
         capabilities=Capabilities(kind="fake", accelerator="none", vcpus=vcpus, memory_mib=memory_mib),
-        state=state,
         vcpus=vcpus,
         memory_mib=memory_mib,
         joined_at=0.0,
@@ -75,7 +75,7 @@ def verbose(tenant: Tenant) -> dict[str, list[int]]:
 
 def test_the_verbose_listing_counts_what_fits(cloud: Cloud, tenant: Tenant) -> None:
     # Two hosts of 8 vCPUs and 8192 MiB: 4 m1.small (1740 MiB) and one m1.large (2 vCPUs, 7680 MiB) on each, nothing larger.
-    cloud.put(host(1), host(2), host(3, state=HostState.DRAINING))
+    cloud.put(host(1), host(2), replace(host(3), draining=True))
     rows = verbose(tenant)
     assert rows["m1.small"] == [8, 8, 1, 1740, 160]
     assert rows["m1.large"] == [2, 2, 2, 7680, 840]

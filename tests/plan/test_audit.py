@@ -286,7 +286,7 @@ def test_each_broken_state_is_told(state: State, expected: set[Rule]) -> None:
 def test_what_has_a_good_reason_is_silent() -> None:
     full = replace(
         instances("i-1", phase=Phase.PENDING, host_id=None, waiting_because="no host fits", vcpus=4),
-        hosts=(replace(host(1), instances=0, vcpus_used=0, memory_mib_used=0, state=HostState.DRAINING), host(2)),
+        hosts=(replace(host(1), instances=0, vcpus_used=0, memory_mib_used=0, draining=True), host(2)),
         balancers=(replace(BALANCER, targets=(target(2),)),),
     )
     assert rules(full) == set()

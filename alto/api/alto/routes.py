@@ -4,6 +4,7 @@ GET status, hosts, accounts, audit, services, services/NAME, instances/ID; POST 
 ec2/ACTION (EC2's own operations with boto3's parameter names, for the `alto` command); DELETE services/NAME.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
@@ -19,7 +20,7 @@ from alto.api.wire.query import STEPS_MAX, UNPRINTABLE
 from alto.model.accounts import Account
 from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.errors import DriverFault, Refused
-from alto.model.hosts import Host
+from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
 from alto.model.sessions import Inventory
@@ -138,21 +139,12 @@ class AltoApi:
     async def _audit(self, call: Call) -> dict[str, Any]:
         """What is wrong now; what a working cloud may show for a moment counts only when it outlasts its grace."""
         state = call.store.read(read_state)
-        seen, silent = [], []
-        for host in state.hosts:
-            try:
-                found = await self._hosts.inventory(host.id, timeout_s=INVENTORY_TIMEOUT_S)
-            except DriverFault:
-                silent.append(host.id)
-                continue
-            seen.append(
-                HostSeen(
-                    host_id=host.id,
-                    machines=[Found(instance_id=id, incarnation=number, on=on) for id, number, on in found.machines],
-                    ports=found.ports,
-                    balancers=found.balancers,
-                )
-            )
+        # All at once: the slowest host is waited for once, not the silent ones one after another.
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(self._look_at(host), name=f"audit {host.id}") for host in state.hosts]
+        answers = [task.result() for task in asked]
+        seen = [answer for answer in answers if answer is not None]
+        silent = [host.id for host, answer in zip(state.hosts, answers, strict=True) if answer is None]
         violations = audit(state, seen)
         self._since, lasting = outlasting(self._since, violations, call.world.clock.monotonic())
         return {
@@ -161,6 +153,19 @@ class AltoApi:
             "silent_hosts": silent,
             "checked": {"hosts": len(seen), "instances": len(state.instances), "addresses": len(state.addresses)},
         }
+
+    async def _look_at(self, host: Host) -> HostSeen | None:
+        """None when it does not answer."""
+        try:
+            found = await self._hosts.inventory(host.id, timeout_s=INVENTORY_TIMEOUT_S)
+        except DriverFault:
+            return None
+        return HostSeen(
+            host_id=host.id,
+            machines=[Found(instance_id=id, incarnation=number, on=on) for id, number, on in found.machines],
+            ports=found.ports,
+            balancers=found.balancers,
+        )
 
 
 def read_state(reader: Reader) -> State:
@@ -193,7 +198,7 @@ def _show_host(host: Host, call: Call) -> dict[str, Any]:
         "name": host.id,
         "kind": "simulated" if host.capabilities.simulated else host.capabilities.kind,
         "accelerator": host.capabilities.accelerator,
-        "state": host.state,
+        "state": "draining" if host.draining and host.state is HostState.READY else host.state,
     }
     if not call.operator:
         return shown

@@ -13,7 +13,7 @@ from alto.api.accounts import default_vpc
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.model.errors import Refused
-from alto.model.hosts import Host, HostState
+from alto.model.hosts import Host
 from alto.model.instance_types import CATALOGUE, InstanceType
 from alto.model.instances import Instance, Phase, Wish
 from alto.plan.placement import Demand, Placed, Room, place, room_of, take
@@ -136,7 +136,7 @@ async def describe_availability_zones(call: Call, request: DescribeAvailabilityZ
         and matches(zone)
     ]
     hosts = call.store.read(lambda reader: reader.where(Host))
-    messages = [] if any(host.state is HostState.READY for host in hosts) else [{"Message": _no_host(hosts)}]
+    messages = [] if any(host.takes_instances for host in hosts) else [{"Message": _no_host(hosts)}]
     rows = [_zone(zone, messages) for zone in shown]
     if VERBOSE in request.zone_names:
         rows += _verbose(call.region, call.store.read(rooms_of))
@@ -178,7 +178,7 @@ def _verbose(region: str, rooms: Sequence[Room]) -> list[dict[str, object]]:
 def rooms_of(reader: Reader) -> list[Room]:
     """What each host that takes instances has left, once those that still wait for a host have theirs: a listing right
     after a launch must not show the room that the launch took."""
-    rooms = [room_of(host) for host in reader.where(Host) if host.state is HostState.READY]
+    rooms = [room_of(host) for host in reader.where(Host) if host.takes_instances]
     by_id = {room.host_id: room for room in rooms}
     for waiting in reader.where(Instance, phase=Phase.PENDING, limit=WAITING_MAX):
         if waiting.host_id is None and waiting.wish is Wish.RUNNING:

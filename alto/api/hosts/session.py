@@ -69,7 +69,9 @@ class HostSessions:
         self._cloud_id = cloud_id
         self._by_id: dict[str, _Session] = {}
         self._by_host: dict[str, _Session] = {}
-        self._answers: dict[str, asyncio.Future[bytes | None]] = {}
+        self._answers: dict[str, tuple[str, asyncio.Future[bytes | None]]] = {}  # ask -> (host, its answer)
+        # A host may still be on its way back after this server's start: it is silent only after its time.
+        self._began = world.clock.monotonic()
         self._watch = store.watch(Instance, SecurityGroup, LoadBalancer, Subnet, Vpc)
 
     async def run(self) -> None:
@@ -115,16 +117,16 @@ class HostSessions:
         states: dict[str, HostState] = {}
         for host in self._store.read(lambda reader: reader.where(Host)):
             session = self._by_host.get(host.id)
-            silent = session is None or now - session.heard_at > SILENT_S
+            silent = now - (session.heard_at if session is not None else self._began) > SILENT_S
             if silent and host.state is HostState.READY:
                 states[host.id] = HostState.UNREACHABLE
-            elif not silent and host.state is HostState.UNREACHABLE:
+            elif not silent and session is not None and host.state is HostState.UNREACHABLE:
                 states[host.id] = HostState.READY
 
         def body(tx: Tx) -> None:
             for id, state in states.items():
                 host = tx.find(Host, id)
-                if host is not None and host.state is not HostState.DRAINING:
+                if host is not None:
                     tx.put(replace(host, state=state))
 
         if states:
@@ -190,9 +192,10 @@ class HostSessions:
         await self._store.write(body)
 
     async def answer(self, session: str, ask: str, data: bytes | None) -> None:
-        self._session(session)
-        waiting = self._answers.get(ask)
-        if waiting is not None and not waiting.done():
+        mine = self._session(session)
+        host_id, waiting = self._answers.get(ask, ("", None))
+        # A host answers what it was asked itself; another's question is none of its business.
+        if waiting is not None and not waiting.done() and host_id == mine.host_id:
             waiting.set_result(data)
 
     # What operations ask of hosts.
@@ -214,7 +217,7 @@ class HostSessions:
             raise DriverFault(f"Host {host_id} is not connected")
         ask = Ask(id="q-" + self._world.chance.hex(16), what=what, instance_id=instance_id)
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self._answers[ask.id] = answer
+        self._answers[ask.id] = (host_id, answer)
         session.asks.append(ask)
         session.wake.set()
         try:
@@ -326,7 +329,7 @@ def _welcome(tx: Tx, hello: Hello, now: float) -> dict[str, int]:
     if host is None:
         host = Host(
             id=hello.host_id,
-            name=hello.name,
+            name=free_name(tx, hello.name),
             capabilities=hello.capabilities,
             underlay=hello.underlay,
             vcpus=vcpus,
@@ -335,11 +338,9 @@ def _welcome(tx: Tx, hello: Hello, now: float) -> dict[str, int]:
         )
         tx.put(host)
     else:
-        state = HostState.READY if host.state is HostState.UNREACHABLE else host.state
         news = replace(
             host,
-            name=hello.name,
-            state=state,
+            state=HostState.READY,
             capabilities=hello.capabilities,
             underlay=hello.underlay,
             # A host that shrank keeps what runs on it; it takes nothing new until there is room again.
@@ -355,6 +356,16 @@ def _welcome(tx: Tx, hello: Hello, now: float) -> dict[str, int]:
         if instance is not None and (instance.phase is Phase.TERMINATED or instance.host_id != hello.host_id):
             orphans[machine.id] = instance.epoch
     return orphans
+
+
+def free_name(reader: Reader, wanted: str) -> str:
+    """`wanted`, or with a number behind it: machines that were made from one image often have one name."""
+    taken = {host.name for host in reader.where(Host)}
+    number, name = 1, wanted
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
 
 
 def offered(capabilities: Capabilities) -> tuple[int, int]:
