@@ -81,8 +81,10 @@ class PublicAddress(Record, frozen=True, kw_only=True):
 
 
 class Permission(msgspec.Struct, frozen=True, kw_only=True):
-    """One security group rule: one protocol, one port range, one source. `protocol` is "tcp", "udp", "icmp", another
-    protocol's number, or "-1" for all; ports are ICMP type and code for icmp, and -1 for all."""
+    """One security group rule: one protocol, one port range, one peer (a range, a group or a prefix list).
+
+    `protocol` is "tcp", "udp", "icmp", another protocol's number, or "-1" for all; ports are ICMP type and code for icmp,
+    and -1 for all."""
 
     id: str  # "sgr-..."
     egress: bool
@@ -92,6 +94,7 @@ class Permission(msgspec.Struct, frozen=True, kw_only=True):
     cidr: str | None = None
     group_id: str | None = None
     cidr_v6: str | None = None
+    prefix_list_id: str | None = None
     description: str | None = None
     tags: Tags = {}
 
