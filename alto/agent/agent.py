@@ -420,7 +420,7 @@ class Agent:
                     self._plugged[port.id] = port
                     self._described[machine.id] = _as_described(machine)
                 try:
-                    await self._drivers.compute.start(machine, boot, tap)
+                    await self._drivers.compute.start(machine, boot, [tap])
                 finally:
                     if tap.fd >= 0:
                         os.close(tap.fd)

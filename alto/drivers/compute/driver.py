@@ -1,6 +1,6 @@
 """The interface of every make of compute host."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,7 @@ class BootFiles(msgspec.Struct, frozen=True, kw_only=True):
 class Tap(msgspec.Struct, frozen=True, kw_only=True):
     """A network port that waits for its machine. `fd` is -1 where nothing real is plugged (the fake)."""
 
+    interface_id: str  # "eni-..."
     name: str
     mac: str
     fd: int = -1
@@ -39,9 +40,18 @@ class ComputeDriver(Protocol):
 
     async def capabilities(self) -> Capabilities: ...
 
-    async def start(self, machine: Machine, boot: BootFiles, tap: Tap) -> None:
+    async def start(self, machine: Machine, boot: BootFiles, taps: Sequence[Tap]) -> None:
         """Disk (an overlay of `boot.disk`, made once, kept over stops) and process exist when it returns. The process is
-        of `machine.incarnation` and does not need this one to live. The caller closes `tap.fd`."""
+        of `machine.incarnation` and does not need this one to live. The first of `taps` is the primary interface and
+        stays; the others may be detached. The caller closes each `fd`."""
+
+    async def attach_interface(self, id: str, tap: Tap) -> None:
+        """A running machine gets another interface; the guest may take a second to see it. Nothing happens when the
+        machine has `tap.interface_id`, or is off: a start brings all its interfaces. The caller closes `tap.fd`."""
+
+    async def detach_interface(self, id: str, interface_id: str) -> None:
+        """A running machine loses the interface; the guest has let go of it when this returns. Raises: DriverFault, when
+        it has not yet (one that boots does not hear): ask again."""
 
     async def stop(self, id: str, *, grace_s: float) -> None:
         """Ask the guest to power off; after `grace_s` seconds, pull the plug. The disk stays."""

@@ -9,7 +9,7 @@ Invariant: without faults it answers as the contract suite (`tests/drivers/compu
 
 import asyncio
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from alto.drivers.compute.driver import BootFiles, Power, Seen, Tap
@@ -82,6 +82,7 @@ class FakeMachine:
     starts: int = 0  # how often a process began: re-adoption must not raise it
     resets: int = 0
     console: bytes = b""
+    interfaces: tuple[str, ...] = ()  # ids, the primary one first
 
 
 class FakeMachines:
@@ -136,7 +137,7 @@ class FakeCompute:
     async def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    async def start(self, machine: Machine, boot: BootFiles, tap: Tap) -> None:
+    async def start(self, machine: Machine, boot: BootFiles, taps: Sequence[Tap]) -> None:
         fault = await self.knobs.before(self._world, "start")
         here = self.machines.machines
         found = here.get(machine.id)
@@ -147,9 +148,29 @@ class FakeCompute:
                 starts=found.starts + 1 if found else 1,
                 resets=found.resets if found else 0,
                 console=found.console if found else b"",
+                interfaces=tuple(tap.interface_id for tap in taps),
             )
             self.machines.say(machine.id, f"{machine.id} is simulated: no guest runs here ({machine.hostname} login: )")
         await self.knobs.after(self._world, "start", fault)
+
+    async def attach_interface(self, id: str, tap: Tap) -> None:
+        fault = await self.knobs.before(self._world, "attach_interface")
+        found = self._running(id)
+        if found is not None and tap.interface_id not in found.interfaces:
+            self.machines.machines[id] = replace(found, interfaces=(*found.interfaces, tap.interface_id))
+        await self.knobs.after(self._world, "attach_interface", fault)
+
+    async def detach_interface(self, id: str, interface_id: str) -> None:
+        fault = await self.knobs.before(self._world, "detach_interface")
+        found = self._running(id)
+        if found is not None:
+            left = tuple(one for one in found.interfaces if one != interface_id)
+            self.machines.machines[id] = replace(found, interfaces=left)
+        await self.knobs.after(self._world, "detach_interface", fault)
+
+    def _running(self, id: str) -> FakeMachine | None:
+        found = self.machines.machines.get(id)
+        return found if found is not None and found.seen.power is Power.ON else None
 
     async def stop(self, id: str, *, grace_s: float) -> None:
         fault = await self.knobs.before(self._world, "stop")

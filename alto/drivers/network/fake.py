@@ -78,7 +78,7 @@ class FakeNetwork:
             self._vpc(port.vpc_id).put(FakePort(port=port, machine=machine))
 
         await self._call("plug", effect)
-        return Tap(name=port.id, mac=port.mac)
+        return Tap(interface_id=port.id, name=port.device, mac=port.mac)
 
     async def describe(self, port: Port, machine: Machine) -> None:
         def effect() -> None:

@@ -137,7 +137,7 @@ class VpcNetworks:
             self._world.net.sysctl({f"net/ipv4/neigh/{port.device}/proxy_delay": "0"}, netns=vpc.netns)
             await self._translate(vpc)
             undo.pop_all()
-            return Tap(name=port.device, mac=port.mac, fd=fd)
+            return Tap(interface_id=port.id, name=port.device, mac=port.mac, fd=fd)
 
     async def describe(self, port: Port, machine: Machine) -> None:
         async with self._working_on(port.vpc_id):

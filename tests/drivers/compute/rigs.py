@@ -5,9 +5,11 @@ serial console: it boots in under two seconds of emulation and needs no network.
 """
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,11 +25,13 @@ from alto.drivers.image.images import LocalImages
 from alto.drivers.image.kernel import LATE_MODULES, find_kernel
 from alto.kit.world import World, real_world
 
-NO_TAP = Tap(name="", mac="02:00:00:00:00:01")
+NO_TAP = Tap(interface_id="eni-00000000000000001", name="", mac="02:00:00:00:00:01")
 CACHE = Path(os.environ.get("ALTO_TEST_CACHE", "/var/tmp/alto-test-images"))
 INIT = b"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
+mkdir -p /sys
+mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 for module in /modules/*; do insmod $module; done
 mkdir -p /var/log /var/run
@@ -68,6 +72,12 @@ class Rig(Protocol):
     def boots(self, id: str) -> int:
         """How often the guest came up, resets included."""
 
+    def tap(self, number: int) -> Tap:
+        """Another network port; the caller closes its descriptor."""
+
+    async def interfaces(self, id: str) -> list[str]:
+        """Hardware addresses of what the guest sees."""
+
 
 class FakeRig:
     boot = BootFiles(disk=Path("/simulated/tiny"))
@@ -95,6 +105,12 @@ class FakeRig:
         found = self.machines.machines[id]
         return found.starts + found.resets
 
+    def tap(self, number: int) -> Tap:
+        return Tap(interface_id=f"eni-{number:017x}", name="", mac=f"02:00:00:00:00:{number:02x}")
+
+    async def interfaces(self, id: str) -> list[str]:
+        return sorted(f"02:00:00:00:00:{int(one[4:], 16):02x}" for one in self.machines.machines[id].interfaces)
+
 
 class QemuRig:
     def __init__(self, state: Path, boot: BootFiles, world: World | None = None) -> None:
@@ -102,6 +118,7 @@ class QemuRig:
         self.state = state
         self.boot = boot
         self._others = {pid for pid, _ in all_processes()}
+        self._asked = 0
 
     def driver(self) -> QemuCompute:
         return QemuCompute(self.world, self.state)
@@ -131,6 +148,25 @@ class QemuRig:
             return (self.state / id / "console.log").read_text(errors="replace")
         except FileNotFoundError:
             return ""
+
+    def tap(self, number: int) -> Tap:
+        """Of this process's own network, where nobody looks at it; it goes with its last descriptor."""
+        name = f"ast{os.getpid() % 100000}.{number}"
+        flags = struct.pack("16sH22x", name.encode(), 0x2 | 0x1000 | 0x4000)
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        fcntl.ioctl(fd, 0x400454CA, flags)
+        return Tap(interface_id=f"eni-{number:017x}", name=name, mac=f"02:00:00:00:00:{number:02x}", fd=fd)
+
+    async def interfaces(self, id: str) -> list[str]:
+        return sorted(await self.ask(id, "cat /sys/class/net/e*/address"))
+
+    async def ask(self, id: str, command: str) -> list[str]:
+        """What `command` prints in the guest, by line."""
+        self._asked += 1
+        begin, end = f"<<{self._asked}", f"{self._asked}>>"
+        self.type(id, f"echo '<''<{self._asked}'; {command} 2>/dev/null; echo '{self._asked}''>>'")
+        await self.said(id, end)
+        return self.log(id).replace("\r", "").rpartition(begin)[2].partition(end)[0].split("\n")[1:-1]
 
     def type(self, id: str, line: str) -> None:
         """On the serial console, as a person would."""

@@ -4,10 +4,11 @@ Machines are looked at from outside (the process table, the guest's console), ne
 """
 
 import asyncio
+import os
 
 import pytest
 
-from alto.drivers.compute.driver import ComputeDriver
+from alto.drivers.compute.driver import ComputeDriver, Tap
 from alto.model.errors import DriverFault
 from alto.model.instances import Power, Seen
 from tests.drivers.compute.machines import machine
@@ -34,11 +35,11 @@ def test_start_is_idempotent(rig: Rig) -> None:
     async def main() -> None:
         driver = rig.driver()
         assert await observed(driver) == {}
-        await driver.start(machine(incarnation=2), rig.boot, NO_TAP)
+        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP])
         life = rig.processes(ID)
         assert len(life) == 1
-        await driver.start(machine(incarnation=2), rig.boot, NO_TAP)
-        await driver.start(machine(incarnation=1), rig.boot, NO_TAP)
+        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP])
+        await driver.start(machine(incarnation=1), rig.boot, [NO_TAP])
         assert rig.processes(ID) == life
         assert await observed(driver) == {ID: Seen(power=Power.ON, incarnation=2)}
         assert await driver.measure(ID)
@@ -54,14 +55,14 @@ def test_stop_start_destroy(rig: Rig) -> None:
     async def main() -> None:
         driver = rig.driver()
         await driver.stop(ID, grace_s=1)  # none there: nothing to do
-        await driver.start(machine(), rig.boot, NO_TAP)
+        await driver.start(machine(), rig.boot, [NO_TAP])
         await rig.settled(ID)
         await driver.stop(ID, grace_s=60)
         assert rig.processes(ID) == []
         assert await observed(driver) == {ID: Seen(power=Power.OFF, incarnation=1)}
         assert not await driver.measure(ID)
         await driver.stop(ID, grace_s=60)
-        await driver.start(machine(incarnation=2), rig.boot, NO_TAP)
+        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP])
         assert len(rig.processes(ID)) == 1
         assert await observed(driver) == {ID: Seen(power=Power.ON, incarnation=2)}
         await driver.destroy(ID)
@@ -79,11 +80,11 @@ def test_crash_is_seen(rig: Rig) -> None:
 
     async def main() -> None:
         driver = rig.driver()
-        await driver.start(machine(), rig.boot, NO_TAP)
+        await driver.start(machine(), rig.boot, [NO_TAP])
         await driver.wait_change(timeout_s=0.05)  # the start itself may count as a change
         rig.crash(ID)
         assert await until_off(driver) == Seen(power=Power.OFF, incarnation=1, crashed=True)
-        await driver.start(machine(incarnation=2), rig.boot, NO_TAP)
+        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP])
         assert await observed(driver) == {ID: Seen(power=Power.ON, incarnation=2)}
         await driver.destroy(ID)
         await driver.close()
@@ -94,7 +95,7 @@ def test_crash_is_seen(rig: Rig) -> None:
 def test_power_off_by_guest_is_seen(rig: Rig) -> None:
     async def main() -> None:
         driver = rig.driver()
-        await driver.start(machine(), rig.boot, NO_TAP)
+        await driver.start(machine(), rig.boot, [NO_TAP])
         await rig.power_off_by_guest(ID)
         assert await until_off(driver) == Seen(power=Power.OFF, incarnation=1, guest_initiated=True)
         assert rig.processes(ID) == []
@@ -109,13 +110,13 @@ def test_another_driver_finds_the_machine(rig: Rig) -> None:
 
     async def main() -> None:
         first = rig.driver()
-        await first.start(machine(), rig.boot, NO_TAP)
+        await first.start(machine(), rig.boot, [NO_TAP])
         await rig.settled(ID)
         life, boots = rig.processes(ID), rig.boots(ID)
         await first.close()
         second = rig.driver()
         assert await observed(second) == {ID: Seen(power=Power.ON, incarnation=1)}
-        await second.start(machine(), rig.boot, NO_TAP)
+        await second.start(machine(), rig.boot, [NO_TAP])
         assert await second.measure(ID)
         assert (rig.processes(ID), rig.boots(ID)) == (life, boots)
         await second.destroy(ID)
@@ -130,13 +131,13 @@ def test_what_happened_while_nobody_looked(rig: Rig) -> None:
 
     async def main() -> None:
         first = rig.driver()
-        await first.start(machine(), rig.boot, NO_TAP)
+        await first.start(machine(), rig.boot, [NO_TAP])
         await rig.settled(ID)
         await first.close()
         await rig.power_off_by_guest(ID)
         second = rig.driver()
         assert await until_off(second) == Seen(power=Power.OFF, incarnation=1, guest_initiated=True)
-        await second.start(machine(incarnation=2), rig.boot, NO_TAP)
+        await second.start(machine(incarnation=2), rig.boot, [NO_TAP])
         await second.close()
         rig.crash(ID)
         third = rig.driver()
@@ -152,7 +153,7 @@ def test_reboot_keeps_the_process(rig: Rig) -> None:
         driver = rig.driver()
         with pytest.raises(DriverFault):
             await driver.reboot(ID)
-        await driver.start(machine(), rig.boot, NO_TAP)
+        await driver.start(machine(), rig.boot, [NO_TAP])
         await rig.settled(ID)
         life, boots = rig.processes(ID), rig.boots(ID)
         await driver.reboot(ID)
@@ -172,7 +173,7 @@ def test_console_is_kept(rig: Rig) -> None:
     async def main() -> None:
         driver = rig.driver()
         assert await driver.console(ID) == b""
-        await driver.start(machine(), rig.boot, NO_TAP)
+        await driver.start(machine(), rig.boot, [NO_TAP])
         await rig.settled(ID)
         said = await driver.console(ID)
         assert said
@@ -183,3 +184,43 @@ def test_console_is_kept(rig: Rig) -> None:
         await driver.close()
 
     asyncio.run(main())
+
+
+def test_interfaces_come_and_go(rig: Rig) -> None:
+    """Goal: what is attached the guest sees, what is detached it does not, whoever drives. Method: two from the start, one
+    more while it runs, each step twice and once by another driver; the guest is asked what it has."""
+    first, second, third = (rig.tap(number) for number in (1, 2, 3))
+
+    async def until_seen(*taps: Tap) -> None:
+        async with asyncio.timeout(60):
+            while await rig.interfaces(ID) != [tap.mac for tap in taps]:  # noqa: ASYNC110 - the guest is outside
+                await asyncio.sleep(0.1)
+
+    async def main() -> None:
+        driver = rig.driver()
+        await driver.attach_interface(ID, third)  # none there: nothing to do
+        await driver.start(machine(), rig.boot, [first, second])
+        await rig.settled(ID)
+        await until_seen(first, second)
+        for _ in range(2):
+            await driver.attach_interface(ID, third)
+        await until_seen(first, second, third)
+        await driver.close()
+        driver = rig.driver()
+        await driver.attach_interface(ID, third)
+        for _ in range(2):
+            await driver.detach_interface(ID, second.interface_id)
+        assert await rig.interfaces(ID) == [first.mac, third.mac]
+        await driver.attach_interface(ID, second)
+        await until_seen(first, second, third)
+        await driver.stop(ID, grace_s=60)
+        await driver.detach_interface(ID, second.interface_id)
+        await driver.destroy(ID)
+        await driver.close()
+
+    try:
+        asyncio.run(main())
+    finally:
+        for tap in (first, second, third):
+            if tap.fd >= 0:
+                os.close(tap.fd)

@@ -35,7 +35,7 @@ class GuestNetwork:
         fd = real_world().net.open_tap(name, netns=self.netns)
         batch = f"link set {name} up\naddr replace {GATEWAY}/24 dev {name}\n"
         subprocess.run(["ip", "-n", self.netns, "-b", "-"], input=batch, text=True, check=True)
-        return Tap(name=name, mac=MAC, fd=fd)
+        return Tap(interface_id="eni-1", name=name, mac=MAC, fd=fd)
 
     async def answers(self, port: int, *, timeout_s: float = 180.0) -> bytes:
         """The first bytes that the guest's `port` says (after a GET / on port 80)."""

@@ -48,7 +48,7 @@ def test_life_of_a_tiny_instance(tmp_path: Path) -> None:
 
             async def start(incarnation: int) -> None:
                 tap = network.tap()
-                await driver.start(machine(incarnation=incarnation, mac=MAC), boot, tap)
+                await driver.start(machine(incarnation=incarnation, mac=MAC), boot, [tap])
                 os.close(tap.fd)
 
             async def said(text: str, times: int = 1) -> None:
@@ -108,7 +108,7 @@ def test_boots_without_any_network(tmp_path: Path) -> None:
         boot = await LocalImages(real_world(), CACHE).fetch("tiny")
         driver = QemuCompute(real_world(), tmp_path / "machines")
         try:
-            await driver.start(machine(), boot, Tap(name="", mac=MAC))
+            await driver.start(machine(), boot, [Tap(interface_id="eni-1", name="", mac=MAC)])
             log = tmp_path / "machines" / ID / "console.log"
             await until(lambda: "login:" in log.read_text(errors="replace"), "the console offers a login")
             assert "no DHCP lease yet" in log.read_text(errors="replace")

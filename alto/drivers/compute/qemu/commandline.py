@@ -7,6 +7,7 @@ written anything there (CVE-2014-0134 and its kin). What each choice costs was m
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 import msgspec
 
@@ -18,6 +19,9 @@ UID_FIRST, UID_COUNT = 1_900_000_000, 200_000_000
 # The size of QEMU's cache of translated code. Without a limit a small Debian guest grows to 1.5 GB; 32 MiB costs 60 % more
 # CPU for the tiny image, more than 64 gains nothing.
 TB_MIB_TINY, TB_MIB = 64, 128
+# Where devices are plugged while the machine runs: a bridge with 31 places. As many root ports of PCI Express would cost a
+# guest's boot three times as much (docs/adr/0009-one-bridge-for-hot-plug.md).
+HOT_BUS = "hot"
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
@@ -52,8 +56,8 @@ def uuid_of(id: str) -> str:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
-def command(machine: Machine, boot: BootFiles, tap: Tap, fds: Descriptors, host: Host) -> list[str]:
-    return [*_confinement(machine.id, host), "qemu-system-x86_64", *arguments(machine, boot, tap, fds, host)]
+def command(machine: Machine, boot: BootFiles, taps: Sequence[Tap], fds: Descriptors, host: Host) -> list[str]:
+    return [*_confinement(machine.id, host), "qemu-system-x86_64", *arguments(machine, boot, taps, fds, host)]
 
 
 def _confinement(id: str, host: Host) -> list[str]:
@@ -68,17 +72,17 @@ def _confinement(id: str, host: Host) -> list[str]:
     ]
 
 
-def arguments(machine: Machine, boot: BootFiles, tap: Tap, fds: Descriptors, host: Host) -> list[str]:
+def arguments(machine: Machine, boot: BootFiles, taps: Sequence[Tap], fds: Descriptors, host: Host) -> list[str]:
     words = ["-name", f"guest={machine.id}", "-uuid", uuid_of(machine.id)]
     words += ["-nodefaults", "-no-user-config", "-display", "none", "-sandbox", SANDBOX]
     words += _processor(machine, boot, host)
     words += _smbios(machine)
     words += _disk(boot, fds)
-    words += ["-device", "virtio-rng-pci"]
-    if tap.fd >= 0:
-        # No ROM: the guest is never booted from the network, and SeaBIOS need not look.
-        words += ["-netdev", f"tap,id=net0,fd={tap.fd}"]
-        words += ["-device", f"virtio-net-pci,netdev=net0,mac={tap.mac},romfile="]
+    words += ["-device", "virtio-rng-pci", "-device", f"pcie-pci-bridge,id={HOT_BUS}"]
+    for index, tap in enumerate(taps):
+        if tap.fd >= 0:
+            words += ["-netdev", f"tap,id={netdev_of(tap.interface_id)},fd={tap.fd}"]
+            words += ["-device", _options({key: str(value) for key, value in nic(tap, hot=index > 0).items()})]
     words += ["-chardev", f"socket,id=monitor,fd={fds.monitor},server=on,wait=off"]
     words += ["-mon", "chardev=monitor,mode=control"]
     words += ["-add-fd", f"set=3,fd={fds.console_log},opaque=console"]
@@ -93,8 +97,30 @@ def arguments(machine: Machine, boot: BootFiles, tap: Tap, fds: Descriptors, hos
     return words
 
 
-def inherited(fds: Descriptors, tap: Tap) -> list[int]:
-    numbers = [fds.disk, fds.image, fds.monitor, fds.console, fds.console_log, fds.kernel, fds.initrd, tap.fd]
+def netdev_of(interface_id: str) -> str:
+    return f"net-{interface_id}"
+
+
+def nic(tap: Tap, *, hot: bool) -> dict[str, str]:
+    """An interface's device. No ROM: the guest is never booted from the network, and SeaBIOS need not look."""
+    device = {
+        "driver": "virtio-net-pci",
+        "id": tap.interface_id,
+        "netdev": netdev_of(tap.interface_id),
+        "mac": tap.mac,
+        "romfile": "",
+    }
+    return device | on_hot_bus() if hot else device
+
+
+def on_hot_bus() -> dict[str, str]:
+    # The bridge hands on no I/O ports, which only drivers older than virtio 1.0 need.
+    return {"bus": HOT_BUS, "disable-legacy": "on"}
+
+
+def inherited(fds: Descriptors, taps: Sequence[Tap]) -> list[int]:
+    numbers = [fds.disk, fds.image, fds.monitor, fds.console, fds.console_log, fds.kernel, fds.initrd]
+    numbers += [tap.fd for tap in taps]
     return [number for number in numbers if number is not None and number >= 0]
 
 

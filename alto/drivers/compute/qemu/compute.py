@@ -8,8 +8,8 @@ The invariant: at most one process per machine, and a process is never used befo
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import structlog
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from qemu.qmp.message import Message
 
 from alto.drivers.compute.driver import BootFiles, Tap
-from alto.drivers.compute.qemu import accelerator, monitor
+from alto.drivers.compute.qemu import accelerator, hotplug, monitor
 from alto.drivers.compute.qemu.commandline import Descriptors, Host, command, inherited
 from alto.drivers.compute.qemu.monitor import Monitor, NobodyListens
 from alto.drivers.compute.qemu.record import Ended, Record, Stage, load, origin_of, save
@@ -79,7 +79,7 @@ class QemuCompute:
             raise DriverFault("The host does not say how much memory it has")
         return Capabilities(kind="qemu", accelerator=host.accelerator, vcpus=processors, memory_mib=memory_mib)
 
-    async def start(self, machine: Machine, boot: BootFiles, tap: Tap) -> None:
+    async def start(self, machine: Machine, boot: BootFiles, taps: Sequence[Tap]) -> None:
         with self._faults():
             host = await self._ready()
             here = self._known().get(machine.id)
@@ -93,8 +93,20 @@ class QemuCompute:
                         return
                     # Whoever begins an incarnation has seen the end of the one before.
                     await self._end(here, Ended.STOPPED)
-                await self._start(here, machine, boot, tap, host)
+                await self._start(here, machine, boot, taps, host)
             self._changed.set()
+
+    async def attach_interface(self, id: str, tap: Tap) -> None:
+        with self._faults():
+            async with self._running(id) as qemu:
+                if qemu is not None:
+                    await hotplug.add_interface(qemu, tap)
+
+    async def detach_interface(self, id: str, interface_id: str) -> None:
+        with self._faults():
+            async with self._running(id) as qemu:
+                if qemu is not None:
+                    await hotplug.remove_interface(qemu, interface_id)
 
     async def stop(self, id: str, *, grace_s: float) -> None:
         with self._faults():
@@ -221,7 +233,18 @@ class QemuCompute:
         await self._ready()
         return self._known().get(id)
 
-    async def _start(self, here: _Here, machine: Machine, boot: BootFiles, tap: Tap, host: Host) -> None:
+    @asynccontextmanager
+    async def _running(self, id: str) -> AsyncIterator[Monitor | None]:
+        """The monitor of a machine that is on, ours for the block; None of one that is off or not here."""
+        here = await self._find(id)
+        if here is None:
+            yield None
+            return
+        async with here.working:
+            await self._settle(here)
+            yield None if here.record.stage is Stage.OFF else await self._connected(here)
+
+    async def _start(self, here: _Here, machine: Machine, boot: BootFiles, taps: Sequence[Tap], host: Host) -> None:
         files = self._world.files
         before = here.record
         if machine.id not in self._known():
@@ -252,7 +275,7 @@ class QemuCompute:
                 origin=origin_of(boot),
             )
             self._save(here, starting)
-            process = await self._spawn(here, machine, boot, tap, host)
+            process = await self._spawn(here, machine, boot, taps, host)
             undo.push_async_callback(self._drop, here, process)
             # While QEMU gets ready: the greeting comes later than this is on the disk.
             self._save(here, replace(starting, stage=Stage.ON, pid=process.pid, started=process.started))
@@ -267,7 +290,7 @@ class QemuCompute:
             undo.pop_all()
         self._known()[machine.id] = here
 
-    async def _spawn(self, here: _Here, machine: Machine, boot: BootFiles, tap: Tap, host: Host) -> Pid:
+    async def _spawn(self, here: _Here, machine: Machine, boot: BootFiles, taps: Sequence[Tap], host: Host) -> Pid:
         with ExitStack() as ours:
 
             def opened(path: Path, *, write: bool = False, append: bool = False) -> int:
@@ -288,9 +311,9 @@ class QemuCompute:
                 initrd=opened(boot.initrd) if boot.initrd else None,
             )
             return await self._world.processes.spawn(
-                command(machine, boot, tap, fds, host),
+                command(machine, boot, taps, fds, host),
                 log=here.home / "qemu.log",
-                pass_fds=inherited(fds, tap),
+                pass_fds=inherited(fds, taps),
                 env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
             )
 

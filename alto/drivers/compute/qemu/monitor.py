@@ -1,4 +1,4 @@
-"""A machine's QMP monitor: commands with a bound on every wait, and the two events that change a machine's power.
+"""A machine's QMP monitor: commands with a bound on every wait, and the events that change a machine by itself.
 
 QEMU's own library speaks the protocol. One socket serves one client: a second one is accepted by the kernel but never greeted.
 """
@@ -22,20 +22,28 @@ ANSWER_S = 2.0  # QEMU answers within milliseconds; a busy host may need more
 
 
 class _Ear(EventListener):
-    """Hands events on at once and keeps none."""
+    """Hands events on at once and keeps none. `unplugged` is set whenever the guest let go of a device."""
 
     def __init__(self, hear: Callable[[Message], None]) -> None:
-        super().__init__(("SHUTDOWN", "RESET"))
+        super().__init__(("SHUTDOWN", "RESET", "DEVICE_DELETED"))
         self._hear = hear
+        self.unplugged = asyncio.Event()
 
     def accept(self, event: Message) -> bool:
         if super().accept(event):
-            self._hear(event)
+            if event["event"] == "DEVICE_DELETED":
+                self.unplugged.set()
+            else:
+                self._hear(event)
         return False
 
 
 class NobodyListens(DriverFault):
     """There is no process behind the socket."""
+
+
+class HypervisorRefused(DriverFault):
+    """It answered, with an error; the cause has its words."""
 
 
 # The library logs what it also raises.
@@ -46,20 +54,29 @@ class Monitor:
     """`peer_pid` is the process that listens: QEMU itself, which calls listen() again on the socket that it inherits.
     `broken`: the connection is of no use any more, whatever the process does."""
 
-    def __init__(self, client: QMPClient, peer_pid: int) -> None:
+    def __init__(self, client: QMPClient, sock: socket.socket, peer_pid: int, unplugged: asyncio.Event) -> None:
         self._client = client
+        self._sock = sock
         self.peer_pid = peer_pid
+        self.unplugged = unplugged
         self.broken = False
 
-    async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
-        """Raises: DriverFault: no answer in time, a refusal, or no connection any more."""
+    async def execute(
+        self, command: str, arguments: Mapping[str, object] | None = None, *, pass_fd: int | None = None
+    ) -> object:
+        """`pass_fd` goes with the command; QEMU gets a copy of it. Raises: DriverFault: no answer in time, or no connection
+        any more; HypervisorRefused."""
         try:
             async with asyncio.timeout(ANSWER_S):
+                if pass_fd is not None:
+                    # As the library's send_fd_scm, which knows no sockets of uvloop. QEMU skips the blank.
+                    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("@i", pass_fd))]
+                    self._sock.sendmsg([b" "], rights)
                 return await self._client.execute(command, dict(arguments) if arguments else None)
         except TimeoutError as error:
             raise DriverFault(f"The machine's hypervisor did not answer within {ANSWER_S:g} s") from error
         except ExecuteError as error:
-            raise DriverFault(f"The machine's hypervisor refused to {command}") from error
+            raise HypervisorRefused(f"The machine's hypervisor refused to {command}") from error
         except (QMPError, OSError, EOFError) as error:
             self.broken = True
             raise DriverFault("The machine's hypervisor is gone") from error
@@ -80,7 +97,8 @@ async def connect(world: World, path: Path, hear: Callable[[Message], None], *, 
     """Raises: DriverFault: nobody answers; NobodyListens."""
     client = QMPClient()
     client.logger = _SILENT
-    client.register_listener(_Ear(hear))
+    ear = _Ear(hear)
+    client.register_listener(ear)
     # By way of the folder's descriptor: a socket's path may have 107 bytes only.
     folder = world.files.open(path.parent)
     sock = world.net.open_socket(socket.AF_UNIX)
@@ -100,7 +118,7 @@ async def connect(world: World, path: Path, hear: Callable[[Message], None], *, 
         raise DriverFault("The machine's hypervisor does not answer") from error
     finally:
         os.close(folder)
-    return Monitor(client, struct.unpack("3i", credentials)[0])
+    return Monitor(client, sock, struct.unpack("3i", credentials)[0], ear.unplugged)
 
 
 def listen(world: World, path: Path) -> socket.socket:
