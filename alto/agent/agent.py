@@ -445,12 +445,16 @@ class Agent:
             id=machine.nic.interface_id,
             instance_id=machine.id,
             vpc_id=machine.nic.vpc_id,
+            subnet_id=machine.nic.subnet_id,
             subnet_cidr=subnet.cidr,
             mac=machine.nic.mac,
             private_ip=machine.nic.private_ip,
             public_ip=machine.nic.public_ip,
+            secondary=machine.nic.secondary,
             hostname=machine.hostname,
             group_ids=machine.nic.group_ids,
+            source_dest_check=machine.nic.source_dest_check,
+            device_index=machine.nic.device_index,
         )
 
     def _vpc(self, vpc_id: str) -> asyncio.Lock:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
+from alto.model.networks import PortAddress
 from alto.model.records import Record, Tags
 
 
@@ -46,8 +47,17 @@ class StateReason(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class Attach(enum.StrEnum):
+    """An attachment's state. An id of an attachment is used once, so that a late word about it is never mistaken."""
+
+    ATTACHING = "attaching"
+    ATTACHED = "attached"
+    DETACHING = "detaching"  # the host lets go of it; then it is gone from the instance
+
+
 class Nic(msgspec.Struct, frozen=True, kw_only=True):
-    """The primary network interface, as the instance carries it; `NetworkInterface` is the record of its own."""
+    """A network interface, as the instance carries it; `NetworkInterface` is the record of its own. Both are written in one
+    transaction, and say the same."""
 
     interface_id: str  # "eni-..."
     attachment_id: str
@@ -57,6 +67,13 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     private_ip: str
     public_ip: str | None
     group_ids: tuple[str, ...]
+    elastic: bool = False  # `public_ip` is somebody's Address
+    secondary: tuple[PortAddress, ...] = ()
+    device_index: int = 0
+    source_dest_check: bool = True
+    delete_on_termination: bool = True
+    attach: Attach = Attach.ATTACHED
+    attached_at: float | None = None  # None: since the instance is there
 
 
 class RootVolume(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,12 +116,11 @@ class Instance(Record, frozen=True, kw_only=True):
     termination_protected: bool = False
     stop_protected: bool = False
     metadata: MetadataOptions = MetadataOptions()
-    nic: Nic
+    nics: tuple[Nic, ...]  # by device index; the first is the primary one, and stays
     root: RootVolume
     hostname: str  # "ip-172-31-0-5.ec2.internal"
     monitoring: bool = False
     ebs_optimized: bool = False
-    source_dest_check: bool = True
     credit_specification: str = "standard"
     group_name: str | None = None  # the AutoScalingGroup it belongs to
     reboots: int = 0  # how many were asked for; the agent does each once
@@ -120,6 +136,11 @@ class Instance(Record, frozen=True, kw_only=True):
     reason: StateReason | None = None
     ended_at: float | None = None
     guest_reached_at: float | None = None  # last time the guest answered on the network
+
+    @property
+    def nic(self) -> Nic:
+        """The primary interface."""
+        return self.nics[0]
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +162,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     vcpus: int
     memory_mib: int
     root: RootVolume
-    nic: Nic
+    nics: tuple[Nic, ...]
     hostname: str
     public_key: str | None
     key_name: str | None
@@ -154,6 +175,11 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     reboots: int
     group_name: str | None = None
     tags: Tags = {}
+
+    @property
+    def nic(self) -> Nic:
+        """The primary interface."""
+        return self.nics[0]
 
 
 class Power(enum.StrEnum):

@@ -8,6 +8,7 @@ from ipaddress import IPv4Network
 import msgspec
 
 from alto.model.acls import AclEntry
+from alto.model.networks import PortAddress as PortAddress
 from alto.model.networks import SecurityGroup, host_address
 from alto.model.routing import Target
 
@@ -90,11 +91,6 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def resolver_address(self) -> str:
         return str(IPv4Network(self.cidr)[2])
-
-
-class PortAddress(msgspec.Struct, frozen=True, kw_only=True):
-    private_ip: str
-    public_ip: str | None = None
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):

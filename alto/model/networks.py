@@ -113,6 +113,14 @@ class SecurityGroup(Record, frozen=True, kw_only=True):
     tags: Tags = {}
 
 
+class PortAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """A private address of an interface, and the public one that leads to it."""
+
+    private_ip: str
+    public_ip: str | None = None
+    elastic: bool = False  # the public one is somebody's Address, and outlives this
+
+
 class NetworkInterface(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "network_interface"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("instance_id",), ("subnet_id",))
@@ -126,12 +134,18 @@ class NetworkInterface(Record, frozen=True, kw_only=True):
     mac: str
     private_ip: str
     public_ip: str | None = None
+    elastic: bool = False  # `public_ip` is somebody's Address
+    secondary: tuple[PortAddress, ...] = ()
     group_ids: tuple[str, ...] = ()
+    source_dest_check: bool = True
     instance_id: str | None = None
     attachment_id: str | None = None
     attached_at: float | None = None
+    device_index: int = 0
     delete_on_termination: bool = True
     description: str = ""
+    requester: str | None = None  # the service that made it for itself ("nat_gateway"): nobody else attaches or removes it
+    created_at: float = 0.0
     tags: Tags = {}
 
 

@@ -133,7 +133,7 @@ def machine_of(instance: Instance) -> Machine:
         vcpus=instance.vcpus,
         memory_mib=instance.memory_mib,
         root=instance.root,
-        nic=instance.nic,
+        nics=instance.nics,
         hostname=instance.hostname,
         public_key=instance.public_key,
         key_name=instance.key_name,

@@ -148,16 +148,22 @@ def test_an_instances_public_address_is_no_elastic_one(tenant: Tenant, instance:
 
 
 def test_what_cannot_be_kept_is_refused_and_not_promised(cloud: Cloud, tenant: Tenant, instance: dict[str, Any]) -> None:
-    """A row that outlived its bytes, an interface that was to stay, a router whose packets are dropped all the same."""
+    """A row that outlived its bytes, an interface that was to stay."""
     launch = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1}
     kept_disk = [{"DeviceName": "/dev/vda", "Ebs": {"DeleteOnTermination": False}}]
     assert tenant.refused("RunInstances", **launch, BlockDeviceMappings=kept_disk) == "UnsupportedOperation"
     kept_interface = [{"DeviceIndex": 0, "DeleteOnTermination": False}]
     assert tenant.refused("RunInstances", **launch, NetworkInterfaces=kept_interface) == "UnsupportedOperation"
-    change = {"InstanceId": instance["InstanceId"], "SourceDestCheck": {"Value": False}}
-    assert tenant.refused("ModifyInstanceAttribute", **change) == "UnsupportedOperation"
-    tenant("ModifyInstanceAttribute", InstanceId=instance["InstanceId"], SourceDestCheck={"Value": True})
     assert len(tenant("DescribeInstances")["Reservations"]) == 1
+
+
+def test_the_check_of_source_and_destination_is_the_primary_interfaces(tenant: Tenant, instance: dict[str, Any]) -> None:
+    """Set on the instance, and read from both."""
+    for checked in (False, True):
+        tenant("ModifyInstanceAttribute", InstanceId=instance["InstanceId"], SourceDestCheck={"Value": checked})
+        shown = tenant("DescribeInstances")["Reservations"][0]["Instances"][0]
+        assert [shown["SourceDestCheck"], shown["NetworkInterfaces"][0]["SourceDestCheck"]] == [checked, checked]
+        assert tenant("DescribeNetworkInterfaces")["NetworkInterfaces"][0]["SourceDestCheck"] is checked
 
 
 def test_an_interface_has_the_description_it_was_launched_with(tenant: Tenant, instance: dict[str, Any]) -> None:

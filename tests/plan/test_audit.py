@@ -50,15 +50,17 @@ def instance(number: int) -> Instance:
         vcpus=1,
         memory_mib=256,
         zone="us-east-1a",
-        nic=Nic(
-            interface_id=f"eni-{number}",
-            attachment_id=f"eni-attach-{number}",
-            subnet_id="subnet-1",
-            vpc_id="vpc-1",
-            mac=f"02:00:00:00:00:0{number}",
-            private_ip=f"172.31.0.{number}",
-            public_ip=f"127.64.0.{number}",
-            group_ids=("sg-1",),
+        nics=(
+            Nic(
+                interface_id=f"eni-{number}",
+                attachment_id=f"eni-attach-{number}",
+                subnet_id="subnet-1",
+                vpc_id="vpc-1",
+                mac=f"02:00:00:00:00:0{number}",
+                private_ip=f"172.31.0.{number}",
+                public_ip=f"127.64.0.{number}",
+                group_ids=("sg-1",),
+            ),
         ),
         root=RootVolume(volume_id=f"vol-{number}", size_gib=1),
         hostname=f"ip-172-31-0-{number}.ec2.internal",
@@ -182,7 +184,7 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
     ("running nowhere", instances("i-1", host_id=None), {Rule.UNPLACED_PHASE, Rule.HOST_COUNTERS}),
     (
         "private address twice",
-        instances("i-2", nic=replace(NIC_2, private_ip="172.31.0.1")),
+        instances("i-2", nics=(replace(NIC_2, private_ip="172.31.0.1"),)),
         {Rule.ADDRESS_TWICE, Rule.INTERFACE_MISSING, Rule.BALANCER_TARGET},
     ),
     (
@@ -192,7 +194,7 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
     ),
     (
         "public address twice",
-        instances("i-2", nic=replace(NIC_2, public_ip="127.64.0.1")),
+        instances("i-2", nics=(replace(NIC_2, public_ip="127.64.0.1"),)),
         {Rule.ADDRESS_TWICE, Rule.ADDRESS_UNCLAIMED, Rule.ADDRESS_LEAKED, Rule.INTERFACE_MISSING},
     ),
     (
@@ -376,7 +378,7 @@ CHANGES: list[tuple[str, Callable[[Instance], Instance | None], set[Rule]]] = [
     ("epoch back", lambda one: replace(one, epoch=0), {Rule.EPOCH_SHRANK}),
     ("moved in the same epoch", lambda one: replace(one, host_id="h-2"), {Rule.MOVED_WITHOUT_EPOCH}),
     ("forgotten alive", lambda one: None, {Rule.VANISHED}),
-    ("other address", lambda one: replace(one, nic=replace(one.nic, private_ip="172.31.0.7")), {Rule.ADDRESS_CHANGED}),
+    ("other address", lambda one: replace(one, nics=(replace(one.nic, private_ip="172.31.0.7"),)), {Rule.ADDRESS_CHANGED}),
 ]
 
 

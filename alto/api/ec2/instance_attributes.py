@@ -57,7 +57,7 @@ _ATTRIBUTES: Mapping[str, Callable[[Reader, Instance], dict[str, Any]]] = {
     "rootDeviceName": lambda r, i: {"RootDeviceName": {"Value": ROOT_DEVICE}},
     "blockDeviceMapping": lambda r, i: {"BlockDeviceMappings": show_instance(r, i)["BlockDeviceMappings"]},
     "productCodes": lambda r, i: {"ProductCodes": []},
-    "sourceDestCheck": lambda r, i: {"SourceDestCheck": {"Value": i.source_dest_check}},
+    "sourceDestCheck": lambda r, i: {"SourceDestCheck": {"Value": i.nic.source_dest_check}},
     "groupSet": lambda r, i: {"Groups": group_names(r, i.nic.group_ids)},
     "ebsOptimized": lambda r, i: {"EbsOptimized": {"Value": i.ebs_optimized}},
     "sriovNetSupport": lambda r, i: {"SriovNetSupport": {}},
@@ -139,15 +139,17 @@ def _edits(request: ModifyInstanceAttributeRequest) -> list[Edit]:
     switches = (
         ("disableApiTermination", request.disable_api_termination, "termination_protected"),
         ("disableApiStop", request.disable_api_stop, "stop_protected"),
-        ("sourceDestCheck", request.source_dest_check, "source_dest_check"),
         ("ebsOptimized", request.ebs_optimized, "ebs_optimized"),
     )
     for name, given, field in switches:
         value = _boolean(name, flat.get(name)) if name in flat else (given.value if given else None)
-        if name == "sourceDestCheck" and value is False:
-            raise Refused("UnsupportedOperation", "A guest's packets are always checked here: SourceDestCheck stays true")
         if value is not None:
             edits.append(_set_switch(field, value))
+    checked = request.source_dest_check.value if request.source_dest_check else None
+    if "sourceDestCheck" in flat:
+        checked = _boolean("sourceDestCheck", flat["sourceDestCheck"])
+    if checked is not None:
+        edits.append(_set_source_dest_check(checked))
     if request.groups:
         edits.append(_set_groups(request.groups))
     return edits
@@ -192,6 +194,15 @@ def _set_switch(field: str, value: bool) -> Edit:
     return lambda tx, call, one: replace(one, **{field: value})
 
 
+def _set_source_dest_check(value: bool) -> Edit:
+    def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
+        interface = tx.get(NetworkInterface, instance.nic.interface_id)
+        tx.put(replace(interface, source_dest_check=value))
+        return replace(instance, nics=(replace(instance.nic, source_dest_check=value), *instance.nics[1:]))
+
+    return edit
+
+
 def _set_type(name: str) -> Edit:
     type = instance_type(name)
 
@@ -224,7 +235,7 @@ def _set_groups(ids: tuple[str, ...]) -> Edit:
         chosen = tuple(group.id for group in groups)
         interface = tx.get(NetworkInterface, instance.nic.interface_id)
         tx.put(replace(interface, group_ids=chosen))
-        return replace(instance, nic=replace(instance.nic, group_ids=chosen))
+        return replace(instance, nics=(replace(instance.nic, group_ids=chosen), *instance.nics[1:]))
 
     return edit
 

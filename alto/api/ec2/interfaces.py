@@ -58,6 +58,7 @@ _FILTERS: Filters[NetworkInterface] = {
     "private-ip-address": lambda one: one.private_ip,
     "requester-id": lambda one: None,
     "requester-managed": lambda one: False,
+    "source-dest-check": lambda one: one.source_dest_check,
     "status": lambda one: _status(one),
     "subnet-id": lambda one: one.subnet_id,
     "vpc-id": lambda one: one.vpc_id,
@@ -68,7 +69,6 @@ def _filters(reader: Reader) -> Filters[NetworkInterface]:
     return {
         **_FILTERS,
         "group-name": lambda one: [group["GroupName"] for group in group_names(reader, one.group_ids)],
-        "source-dest-check": lambda one: _source_dest_check(reader, one),
     }
 
 
@@ -100,11 +100,6 @@ def _cached(call: Call, reader: Reader, one: NetworkInterface) -> Cached:
 
 def _status(one: NetworkInterface) -> str:
     return "in-use" if one.instance_id is not None else "available"
-
-
-def _source_dest_check(reader: Reader, one: NetworkInterface) -> bool:
-    instance = reader.find(Instance, one.instance_id) if one.instance_id is not None else None
-    return instance is None or instance.source_dest_check
 
 
 def _attachment(one: NetworkInterface) -> dict[str, object] | None:
@@ -156,7 +151,7 @@ def _shown(reader: Reader, one: NetworkInterface) -> dict[str, object]:
         "Association": association,
         "Attachment": _attachment(one),
         "Groups": group_names(reader, one.group_ids),
-        "SourceDestCheck": _source_dest_check(reader, one),
+        "SourceDestCheck": one.source_dest_check,
         "RequesterManaged": False,
         "TagSet": shown(one.tags),
     }
@@ -181,7 +176,7 @@ async def describe_network_interface_attribute(
             "attachment": ("Attachment", _attachment(one)),
             "description": ("Description", {"Value": one.description}),
             "groupSet": ("Groups", group_names(reader, one.group_ids)),
-            "sourceDestCheck": ("SourceDestCheck", {"Value": _source_dest_check(reader, one)}),
+            "sourceDestCheck": ("SourceDestCheck", {"Value": one.source_dest_check}),
         }
         if attribute not in attributes:
             raise Refused("InvalidParameterValue", f"Value ({attribute[:80]}) for parameter attribute is invalid.")

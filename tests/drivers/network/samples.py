@@ -85,5 +85,5 @@ def machine(number: int = 1, *, of: Port | None = None, **changes: Any) -> Machi
         public_ip=near.public_ip,
         group_ids=near.group_ids,
     )
-    made = msgspec.structs.replace(machines.machine(number), nic=nic, hostname=near.hostname)
+    made = msgspec.structs.replace(machines.machine(number), nics=(nic,), hostname=near.hostname)
     return msgspec.structs.replace(made, **changes)
