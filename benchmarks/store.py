@@ -136,7 +136,7 @@ async def growth(folder: Path, sizes: list[int]) -> list[tuple[int, dict[str, Fi
         raise SystemExit(f"the disk failed: {error}")
 
     rows = []
-    store = await SqliteStore.open(folder / "store.db", failed=failed)
+    store = await SqliteStore.open(folder / "store.db", monotonic=time.monotonic, failed=failed)
     present = 0
     for size in sizes:
         for start in range(present, size, 500):

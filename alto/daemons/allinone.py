@@ -195,7 +195,7 @@ async def up(world: World, options: Options) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    store = await SqliteStore.open(database, failed=store_failed)
+    store = await SqliteStore.open(database, monotonic=world.clock.monotonic, failed=store_failed)
     try:
         # Only now: who opened the store is the one server of this state, whatever else was started on it.
         _write_process(world, options.state)

@@ -1,8 +1,9 @@
 """The store of one machine: SQLite through apsw, one writer, group commit.
 
-Bodies run on the event loop, one after another, on the one connection that writes; only the commit, which waits for the
-disk, runs in a thread of its own. While one group commits, the next gathers. Nothing is told to anybody before its commit
-has returned. Reads run inline: on the same connection, or, while that commits, on a second one that still sees what was.
+Bodies run on the event loop, one after another, on the one connection that writes; the commit, which waits for the disk,
+runs in a thread of its own. While one group commits, the next gathers. Nothing is told to anybody before its commit has
+returned. Reads run inline: on the same connection, or, while that commits, on a second one that still sees what was.
+Only where nobody else waits and the disk has been fast lately, the loop commits itself: a thread costs more than that.
 
 Invariant: a version is given out once in the life of a file, even if its transaction is rolled back.
 
@@ -41,6 +42,11 @@ VERSIONS_RESERVED = 1_000_000
 VERSIONS_REFILL = 100_000
 BUSY_TIMEOUT_MS = 5_000
 CACHE_KIB = 16_384
+
+# A commit that takes less is done on the event loop when it is the only one: to wake a thread and be woken by it costs some
+# 0.15 ms of processor time. A slow one is remembered, a tenth of it forgotten with each quicker one.
+QUICK_COMMIT_S = 0.0005
+FORGETTING = 0.9
 
 # After these nobody knows what is on the disk; only a restart, which reads it again, does.
 _FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
@@ -94,6 +100,7 @@ class SqliteStore:
         *,
         failed: Callable[[BaseException], None],
         pause: Callable[[], Awaitable[None]] | None,
+        monotonic: Callable[[], float] | None = None,
         path: Path | None = None,
         owner: apsw.Connection | None = None,
     ) -> None:
@@ -105,6 +112,7 @@ class SqliteStore:
         self._by_name = {kind.KIND: rows for kind, rows in self._kinds.items()}
         self._failed = failed
         self._pause = pause
+        self._commit_s = QUICK_COMMIT_S  # what a commit takes at most, by experience; the first is the thread's
         # In the order they began, so that a replay wakes them alike.
         self._watches: dict[ChangeSet, None] = {}
         self._waiting: deque[_Job] = deque()
@@ -117,13 +125,19 @@ class SqliteStore:
         self._broken: Unavailable | None = None
         self._version = self._reserved = _as_int(get_meta(writer, "versions_reserved"))
         self._reserving = 0
-        self._committer = None if pause is not None else _Committer(writer, asyncio.get_running_loop())
+        self._committer = None if monotonic is None else _Committer(writer, asyncio.get_running_loop(), monotonic)
 
     @classmethod
     async def open(
-        cls, path: Path, *, failed: Callable[[BaseException], None], kinds: Sequence[type[Record]] = KINDS
+        cls,
+        path: Path,
+        *,
+        monotonic: Callable[[], float],
+        failed: Callable[[BaseException], None],
+        kinds: Sequence[type[Record]] = KINDS,
     ) -> "SqliteStore":
-        """The store in file `path`, made or upgraded as needed. `failed` is called once, when the disk let us down: the
+        """The store in file `path`, made or upgraded as needed. `monotonic` is the clock's, also called from the committing
+        thread. `failed` is called once, when the disk let us down: the
         process should end and start again, because only a fresh start knows what is on the disk.
 
         Raises: Unavailable: another process has it, or it is of a newer version.
@@ -141,7 +155,7 @@ class SqliteStore:
             undo.callback(reader.close)
             _settle(reader)
             rows = {kind: Rows(kind) for kind in kinds}
-            store = cls(writer, reader, rows, failed=failed, pause=None, path=path, owner=owner)
+            store = cls(writer, reader, rows, failed=failed, pause=None, monotonic=monotonic, path=path, owner=owner)
             undo.pop_all()
         return store
 
@@ -237,14 +251,21 @@ class SqliteStore:
             jobs = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
             if self._run(jobs):
                 assert self._committer is not None
-                self._committer.commit(lambda error, jobs=jobs: self._group_done(jobs, error))  # type: ignore[misc]
-                return
+                if len(jobs) == 1 and self._commit_s < QUICK_COMMIT_S:
+                    self._timed(jobs, *self._committer.now())
+                else:
+                    self._committer.later(lambda error, took_s, jobs=jobs: self._group_done(jobs, error, took_s))  # type: ignore[misc]
+                    return
         self._busy = False
         self._idle.set()
 
-    def _group_done(self, jobs: list[_Job], error: BaseException | None) -> None:
-        self._committed(jobs, error)
+    def _group_done(self, jobs: list[_Job], error: BaseException | None, took_s: float) -> None:
+        self._timed(jobs, error, took_s)
         self._next_group()
+
+    def _timed(self, jobs: list[_Job], error: BaseException | None, took_s: float) -> None:
+        self._commit_s = max(took_s, self._commit_s * FORGETTING)
+        self._committed(jobs, error)
 
     def _run(self, jobs: list[_Job]) -> bool:
         """Run the bodies in one transaction. True: it waits for its commit. False: nothing changed, and all were told."""
@@ -334,17 +355,24 @@ class SqliteStore:
 
 
 class _Committer:
-    """The thread that waits for the disk. It touches the connection only between `commit` and the call of `done`."""
+    """Commits, and says how long each took; `later` in a thread, which alone touches the connection until it calls `done`."""
 
-    def __init__(self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop, monotonic: Callable[[], float]) -> None:
         self._connection = connection
         self._loop = loop
-        self._wanted: queue.SimpleQueue[Callable[[BaseException | None], None] | None] = queue.SimpleQueue()
+        self._monotonic = monotonic
+        self._wanted: queue.SimpleQueue[Callable[[BaseException | None, float], None] | None] = queue.SimpleQueue()
         # A daemon: a disk that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="store-commit", daemon=True)
         self._thread.start()
 
-    def commit(self, done: Callable[[BaseException | None], None]) -> None:
+    def now(self) -> tuple[BaseException | None, float]:
+        """(what went wrong, seconds)."""
+        begun = self._monotonic()
+        error = _commit(self._connection)
+        return error, self._monotonic() - begun
+
+    def later(self, done: Callable[[BaseException | None, float], None]) -> None:
         self._wanted.put(done)
 
     def close(self) -> None:
@@ -353,9 +381,9 @@ class _Committer:
 
     def _run(self) -> None:
         while (done := self._wanted.get()) is not None:
-            error = _commit(self._connection)
+            error, took_s = self.now()
             try:
-                self._loop.call_soon_threadsafe(done, error)
+                self._loop.call_soon_threadsafe(done, error, took_s)
             except RuntimeError:
                 return  # the loop is closed: nobody is left to tell
 

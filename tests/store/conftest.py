@@ -1,6 +1,7 @@
 """The engines that the store's contract holds for. PostgreSQL joins by adding an engine to `ENGINES`."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -44,11 +45,27 @@ class Engine:
 
 
 class SqliteFile(Engine):
+    """A disk that seems slow, so that every commit is the thread's."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.monotonic: Callable[[], float] = itertools.count().__next__
+
     async def open(self, kinds: Sequence[type[Record]] = KINDS) -> Store:
-        return await SqliteStore.open(self.folder / "store.db", failed=self.failures.append, kinds=kinds)
+        return await SqliteStore.open(
+            self.folder / "store.db", monotonic=self.monotonic, failed=self.failures.append, kinds=kinds
+        )
 
 
-class SqliteFileUvloop(SqliteFile):
+class SqliteFileQuick(SqliteFile):
+    """A disk that seems infinitely quick: who is alone commits on the loop."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.monotonic = lambda: 0.0
+
+
+class SqliteFileUvloop(SqliteFileQuick):
     def loop(self, main: Coroutine[object, object, T]) -> T:
         return uvloop.run(main)
 
@@ -64,7 +81,12 @@ class SqliteInline(Engine):
         return SqliteStore.inline(self.disk, pause=lambda: asyncio.sleep(0), kinds=kinds)
 
 
-ENGINES = {"sqlite": SqliteFile, "sqlite-uvloop": SqliteFileUvloop, "sqlite-inline": SqliteInline}
+ENGINES = {
+    "sqlite": SqliteFile,
+    "sqlite-quick": SqliteFileQuick,
+    "sqlite-uvloop": SqliteFileUvloop,
+    "sqlite-inline": SqliteInline,
+}
 
 
 @pytest.fixture(params=ENGINES)

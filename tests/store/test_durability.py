@@ -5,10 +5,12 @@ SQLite file system (VFS) that writes down each write and each sync.
 """
 
 import asyncio
+import itertools
 import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +45,7 @@ def test_kill_minus_9_loses_no_acknowledged_write(tmp_path: Path, seed: int) -> 
     assert len(acknowledged) >= kill_after
 
     async def look() -> set[str]:
-        store = await SqliteStore.open(path, failed=pytest.fail, kinds=(Thing,))
+        store = await SqliteStore.open(path, monotonic=time.monotonic, failed=pytest.fail, kinds=(Thing,))
         try:
             assert await store.check() == []
             await store.write(lambda tx: tx.put(Thing(id="after")))
@@ -98,7 +100,7 @@ def disk() -> Iterator[_Disk]:
 
 def test_nothing_is_acknowledged_before_it_was_told_to_reach_the_disk(tmp_path: Path, disk: _Disk) -> None:
     async def main() -> None:
-        store = await SqliteStore.open(tmp_path / "store.db", failed=pytest.fail, kinds=(Thing,))
+        store = await SqliteStore.open(tmp_path / "store.db", monotonic=time.monotonic, failed=pytest.fail, kinds=(Thing,))
 
         async def write(number: int) -> None:
             await store.write(lambda tx: tx.put(Thing(id=f"t-{number}")))
@@ -131,8 +133,10 @@ def test_while_a_commit_waits_for_the_disk_reads_see_what_was(tmp_path: Path) ->
         listed = [thing.region for thing in reader.where(Thing, account="1")]
         return changed and changed.region, deleted and deleted.region, listed
 
+    slow = itertools.count().__next__  # every commit seems to take a second, so that a thread does it
+
     async def main() -> None:
-        store = await SqliteStore.open(tmp_path / "store.db", failed=pytest.fail, kinds=(Thing,))
+        store = await SqliteStore.open(tmp_path / "store.db", monotonic=slow, failed=pytest.fail, kinds=(Thing,))
         await store.write(lambda tx: (tx.put(Thing(id="changed")), tx.put(Thing(id="deleted"))))
         for _ in range(2):  # the second time from a file that was opened again, with nothing in memory
             ran = asyncio.Event()
@@ -153,21 +157,22 @@ def test_while_a_commit_waits_for_the_disk_reads_see_what_was(tmp_path: Path) ->
                 lambda tx: (tx.put(replace(tx.get(Thing, "changed"), region="here")), tx.put(Thing(id="deleted")))
             )
             await store.close()
-            store = await SqliteStore.open(tmp_path / "store.db", failed=pytest.fail, kinds=(Thing,))
+            store = await SqliteStore.open(tmp_path / "store.db", monotonic=slow, failed=pytest.fail, kinds=(Thing,))
         await store.close()
 
     asyncio.run(main())
 
 
-def test_when_a_sync_fails_the_store_stops_and_says_so(tmp_path: Path, disk: _Disk) -> None:
+@pytest.mark.parametrize("writers", [1, 3], ids=["on the loop", "in the thread"])
+def test_when_a_sync_fails_the_store_stops_and_says_so(tmp_path: Path, disk: _Disk, writers: int) -> None:
     failures: list[BaseException] = []
 
     async def main() -> None:
-        store = await SqliteStore.open(tmp_path / "store.db", failed=failures.append, kinds=(Thing,))
+        store = await SqliteStore.open(tmp_path / "store.db", monotonic=lambda: 0.0, failed=failures.append, kinds=(Thing,))
         await store.write(lambda tx: tx.put(Thing(id="before")))
         watch = store.watch(Thing)
         disk.sync_error = apsw.IOError
-        lost = [asyncio.ensure_future(store.write(lambda tx, n=n: tx.put(Thing(id=f"lost-{n}")))) for n in range(3)]
+        lost = [asyncio.ensure_future(store.write(lambda tx, n=n: tx.put(Thing(id=f"lost-{n}")))) for n in range(writers)]
         await asyncio.sleep(0)
         late = asyncio.ensure_future(store.write(lambda tx: tx.put(Thing(id="late"))))
         for answer in await asyncio.gather(*lost, late, return_exceptions=True):
@@ -179,7 +184,7 @@ def test_when_a_sync_fails_the_store_stops_and_says_so(tmp_path: Path, disk: _Di
         assert await watch.changed(timeout_s=0.01) == frozenset()
         assert len(failures) == 1
         await store.close()
-        again = await SqliteStore.open(tmp_path / "store.db", failed=failures.append, kinds=(Thing,))
+        again = await SqliteStore.open(tmp_path / "store.db", monotonic=time.monotonic, failed=failures.append, kinds=(Thing,))
         assert again.read(lambda reader: reader.get(Thing, "before"))
         assert await again.check() == []
         await again.close()
@@ -189,7 +194,7 @@ def test_when_a_sync_fails_the_store_stops_and_says_so(tmp_path: Path, disk: _Di
 
 def test_a_full_disk_refuses_writes_keeps_reads_and_recovers(tmp_path: Path, disk: _Disk) -> None:
     async def main() -> None:
-        store = await SqliteStore.open(tmp_path / "store.db", failed=pytest.fail, kinds=(Thing,))
+        store = await SqliteStore.open(tmp_path / "store.db", monotonic=time.monotonic, failed=pytest.fail, kinds=(Thing,))
         await store.write(lambda tx: tx.put(Thing(id="before")))
         disk.write_error = apsw.FullError
         writes = [store.write(lambda tx, n=n: tx.put(Thing(id=f"lost-{n}"))) for n in range(3)]
@@ -212,7 +217,7 @@ def test_the_check_finds_what_is_broken(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
 
     async def main() -> list[str]:
-        store = await SqliteStore.open(path, failed=pytest.fail, kinds=(Thing,))
+        store = await SqliteStore.open(path, monotonic=time.monotonic, failed=pytest.fail, kinds=(Thing,))
         await store.write(lambda tx: [tx.put(Thing(id=f"t-{n}")) for n in range(4)])
         assert await store.check() == []
         other = apsw.Connection(str(path))

@@ -1,6 +1,7 @@
 """Files of other versions: kinds that came or changed, numbered steps, and files that are too new."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,7 +34,7 @@ class NewBox(Record, frozen=True, kw_only=True):
 
 def use(path: Path, *kinds: type[Record], write: tuple[Record, ...] = ()) -> dict[type[Record], list[Record]]:
     async def main() -> dict[type[Record], list[Record]]:
-        store = await SqliteStore.open(path, failed=pytest.fail, kinds=kinds)
+        store = await SqliteStore.open(path, monotonic=time.monotonic, failed=pytest.fail, kinds=kinds)
         try:
             for record in write:
                 await store.write(lambda tx, record=record: tx.put(record))
@@ -67,7 +68,7 @@ def test_a_changed_kind_keeps_its_rows_gets_defaults_and_its_new_rules(tmp_path:
     ]
 
     async def look() -> None:
-        store = await SqliteStore.open(path, failed=pytest.fail, kinds=(NewBox,))
+        store = await SqliteStore.open(path, monotonic=time.monotonic, failed=pytest.fail, kinds=(NewBox,))
         assert store.read(lambda reader: reader.count(NewBox, owner="nobody")) == 2
         await store.close()
 
@@ -120,11 +121,11 @@ def test_a_second_process_is_refused_while_the_first_runs(tmp_path: Path) -> Non
     # The lock is SQLite's own, which counts connections of one process as different.
     async def main() -> None:
         path = tmp_path / "store.db"
-        first = await SqliteStore.open(path, failed=pytest.fail, kinds=(Box,))
+        first = await SqliteStore.open(path, monotonic=time.monotonic, failed=pytest.fail, kinds=(Box,))
         with pytest.raises(Unavailable, match="Another Alto"):
-            await SqliteStore.open(path, failed=pytest.fail, kinds=(Box,))
+            await SqliteStore.open(path, monotonic=time.monotonic, failed=pytest.fail, kinds=(Box,))
         await first.close()
-        second = await SqliteStore.open(path, failed=pytest.fail, kinds=(Box,))
+        second = await SqliteStore.open(path, monotonic=time.monotonic, failed=pytest.fail, kinds=(Box,))
         await second.close()
 
     asyncio.run(main())

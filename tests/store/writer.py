@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
 from alto.store.sqlite import SqliteStore
@@ -19,7 +20,7 @@ async def write(store: SqliteStore, start: int) -> None:
 
 
 async def main(path: Path) -> None:
-    store = await SqliteStore.open(path, failed=lambda error: os._exit(3), kinds=(Thing,))
+    store = await SqliteStore.open(path, monotonic=time.monotonic, failed=lambda error: os._exit(3), kinds=(Thing,))
     await asyncio.gather(*(write(store, start) for start in range(0, WRITES, 10)))
     await store.close()
 
