@@ -213,7 +213,9 @@ async def up(world: World, options: Options) -> int:
         else:
             places = LocalPlaces(state=options.state, cache=options.cache)
             world.files.make_dirs(places.host, mode=0o711)
-            drivers = local_drivers(world, places, cloud_id=identity.cloud_id, pool=options.pool, nat=options.nat)
+            drivers = local_drivers(
+                world, places, cloud_id=identity.cloud_id, host_id=identity.host_id, pool=options.pool, nat=options.nat
+            )
             agents = [
                 local_agent(
                     world,
@@ -329,7 +331,9 @@ async def down(options: Options) -> None:
     await _stop_server(world, options.state)
     places = LocalPlaces(state=options.state, cache=options.cache)
     if world.files.exists(places.host):
-        drivers = local_drivers(world, places, cloud_id=identity.cloud_id, pool=options.pool, nat=options.nat)
+        drivers = local_drivers(
+            world, places, cloud_id=identity.cloud_id, host_id=identity.host_id, pool=options.pool, nat=options.nat
+        )
         await drivers.balancer.remove_all()
         for id in sorted(await drivers.compute.observe()):
             if options.keep_data:

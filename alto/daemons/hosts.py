@@ -38,9 +38,11 @@ class LocalPlaces(msgspec.Struct, frozen=True, kw_only=True):
         return self.state / "host"
 
 
-def local_drivers(world: World, places: LocalPlaces, *, cloud_id: str, pool: str, nat: bool) -> Drivers:
+def local_drivers(world: World, places: LocalPlaces, *, cloud_id: str, host_id: str, pool: str, nat: bool) -> Drivers:
     """QEMU, namespaces and HAProxy on this machine. Needs root."""
-    network = VpcNetworks(world, places.host / "network", cloud_id=cloud_id, rules=firewall, pool=pool, nat=nat)
+    network = VpcNetworks(
+        world, places.host / "network", cloud_id=cloud_id, host_id=host_id, rules=firewall, pool=pool, nat=nat
+    )
     images = LocalImages(world, places.cache)
     return Drivers(
         compute=QemuCompute(world, places.host / "machines", trial=partial(images.fetch, "tiny")),

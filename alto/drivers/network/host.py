@@ -38,6 +38,7 @@ class HostUplink:
         state_dir: Path,
         *,
         short: str,
+        devices: str,
         pool: IPv4Network,
         nat: bool,
         published_before: Callable[[], Public],
@@ -46,7 +47,7 @@ class HostUplink:
         self._nft = nft
         self._path = state_dir / "uplink.json"
         self._table = f"alto_{short}"
-        self._devices = f"al{short}*"
+        self._devices = f"{devices}*"
         self._pool = pool
         self._nat = nat
         self._way_out: str | None = None  # the device of this machine's default route, while guests may use it

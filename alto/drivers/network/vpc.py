@@ -11,6 +11,7 @@ Invariant: a tap has its rules before its link is up, and for as long as it exis
 """
 
 import asyncio
+import hashlib
 import re
 import socket
 import sys
@@ -69,6 +70,7 @@ class VpcNetworks:
         state_dir: Path,
         *,
         cloud_id: str,
+        host_id: str,
         rules: Rules,
         pool: str = DEFAULT_POOL,
         nat: bool = True,
@@ -77,8 +79,10 @@ class VpcNetworks:
         self._state_dir = state_dir
         self._rules = rules
         self._pool = IPv4Network(pool)
-        # Short, as names of devices are; the last digits, as ids begin alike.
-        self._short = _letters(cloud_id, 6)
+        # Names carry the cloud's last digits, as ids begin alike, and the host's: one cloud may have two hosts on one machine.
+        cloud = _letters(cloud_id, 6)
+        self._short = f"{cloud}{_mark(host_id, 4)}"
+        self._devices = f"a{cloud}{_mark(host_id, 2)}"
         self._nft = Nft(world)
         self._records = NetworkRecords(world, state_dir / "vpcs")
         self._host = HostUplink(
@@ -86,6 +90,7 @@ class VpcNetworks:
             self._nft,
             state_dir,
             short=self._short,
+            devices=self._devices,
             pool=self._pool,
             nat=nat,
             published_before=self._published_before,
@@ -106,7 +111,7 @@ class VpcNetworks:
 
     def _device_of(self, vpc_id: str) -> str:
         """This machine's end of a VPC's uplink; the kernel takes 15 characters."""
-        return f"al{self._short}{_letters(vpc_id, 7)}"
+        return f"{self._devices}{_mark(vpc_id, 6)}"
 
     # The interface.
 
@@ -492,6 +497,16 @@ class VpcNetworks:
 
 def _letters(id: str, count: int) -> str:
     return re.sub("[^a-z0-9]", "", id.lower())[-count:]
+
+
+def _mark(id: str, count: int) -> str:
+    """`count` letters and digits that follow from all of an id: 31 bits in six of them, where its hex digits have 24."""
+    number = int.from_bytes(hashlib.blake2s(id.encode()).digest())
+    letters = ""
+    for _ in range(count):
+        number, digit = divmod(number, 36)
+        letters += "0123456789abcdefghijklmnopqrstuvwxyz"[digit]
+    return letters
 
 
 def _check_plan(plan: NetworkPlan) -> None:

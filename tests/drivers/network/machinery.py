@@ -19,9 +19,12 @@ T = TypeVar("T")
 
 
 class Cloud:
-    def __init__(self, folder: Path, *, cloud_id: str = "", pool: str = "127.64.0.0/16", nat: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, cloud_id: str = "", host_id: str = "h-1", pool: str = "127.64.0.0/16", nat: bool = False
+    ) -> None:
         self.folder = folder
         self.cloud_id = cloud_id or f"t{os.getpid() % 100000}"
+        self.host_id = host_id
         self.pool = pool
         self.nat = nat
         self.guests: dict[str, Guest] = {}
@@ -31,7 +34,13 @@ class Cloud:
     def new_driver(self) -> VpcNetworks:
         """As a control plane that was started again has one."""
         self.driver = VpcNetworks(
-            real_world(), self.folder, cloud_id=self.cloud_id, rules=firewall, pool=self.pool, nat=self.nat
+            real_world(),
+            self.folder,
+            cloud_id=self.cloud_id,
+            host_id=self.host_id,
+            rules=firewall,
+            pool=self.pool,
+            nat=self.nat,
         )
         return self.driver
 
@@ -61,7 +70,7 @@ class Cloud:
         return guest
 
     def netns(self, vpc_id: str = "vpc-1") -> str:
-        return f"alto-{self.cloud_id}-{vpc_id}"
+        return self.driver.netns_of(vpc_id)
 
     def processes(self) -> list[str]:
         """Command lines of what the driver left running."""

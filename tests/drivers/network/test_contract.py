@@ -34,7 +34,7 @@ def new_driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Makes
     with site(f"nwt-host-{os.getpid()}"):
 
         def make() -> NetworkDriver:
-            return VpcNetworks(real_world(), tmp_path / "net", cloud_id=short, rules=firewall, nat=False)
+            return VpcNetworks(real_world(), tmp_path / "net", cloud_id=short, host_id="h-1", rules=firewall, nat=False)
 
         try:
             yield make

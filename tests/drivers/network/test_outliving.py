@@ -34,7 +34,7 @@ from alto.plan import firewall
 from tests.drivers.network.samples import *
 
 async def main():
-    driver = VpcNetworks(real_world(), Path(sys.argv[1]), cloud_id=sys.argv[2], rules=firewall, nat=False)
+    driver = VpcNetworks(real_world(), Path(sys.argv[1]), cloud_id=sys.argv[2], host_id="h-1", rules=firewall, nat=False)
     web = group("sg-web", allow("tcp", 80, cidr="0.0.0.0/0"))
     await driver.ensure_network(plan(DEFAULT, web), [])
     one = port(1, "sg-web", public_ip="127.64.0.5")

@@ -39,7 +39,9 @@ class OneDeleteFails(RealProcesses):
 def test_a_removal_that_failed_is_finished_by_the_next(cloud: Cloud, after_all: bool) -> None:
     processes = OneDeleteFails(after_all=after_all)
     world = dataclasses.replace(real_world(), processes=processes)
-    cloud.driver = VpcNetworks(world, cloud.folder, cloud_id=cloud.cloud_id, rules=firewall, pool=cloud.pool, nat=False)
+    cloud.driver = VpcNetworks(
+        world, cloud.folder, cloud_id=cloud.cloud_id, host_id=cloud.host_id, rules=firewall, pool=cloud.pool, nat=False
+    )
     cloud.ensure(plan(DEFAULT))
     cloud.guest(1)
     ((port_id,),) = cloud.do(lambda driver: driver.observe()).values()
