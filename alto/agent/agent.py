@@ -8,7 +8,6 @@ Not here: what a step does to the kernel or to QEMU (drivers), and why it is wis
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -17,14 +16,14 @@ import structlog
 from msgspec.structs import replace
 
 from alto.agent.manifests import Manifest, Manifests, newer
+from alto.agent.networks import Networks, close
 from alto.drivers.balancer.driver import BalancerDriver
 from alto.drivers.compute.driver import ComputeDriver, ImageDriver
 from alto.drivers.network.driver import NetworkDriver
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, BalancerReport
-from alto.model.errors import AltoError, DriverFault, Impossible
+from alto.model.errors import AltoError, Impossible
 from alto.model.instances import Machine, Phase, Power, Report, Seen, StateReason, Wish
-from alto.model.network_plans import NetworkPlan, Port
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, ServerLink, SessionLost
 from alto.plan.instances import Action, next_action, report_of
 
@@ -40,8 +39,6 @@ GATHER_FIRST_S, GATHER_S = 0.005, 0.02
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 15.0
 STOP_GRACE_S = 30.0  # how long a guest may take to power itself off, as EC2 gives it some time too
-NETWORK_CHECK_S = 30.0  # how often a VPC is ensured without any change; the real driver takes 12 ms when all is well
-NETWORK_IDLE_S = 30.0  # a VPC without machines here is taken down after so long
 ASKS_MAX = 32  # questions of the server answered side by side
 ASK_S = 30.0  # nobody waits longer for an answer
 STARTS_MAX = 8  # machines that boot side by side; more only slows all of them down
@@ -87,20 +84,13 @@ class Agent:
         self._tasks: asyncio.TaskGroup | None = None
         # What the server wishes, beside the manifests.
         self._session: str | None = None
-        self._networks: dict[str, NetworkPlan] = {}
-        self._networks_changed = asyncio.Event()
+        self._networks = Networks(world, drivers.network, drivers.compute)
         self._balancers: dict[str, BalancerPlan] = {}
         self._balancers_changed = asyncio.Event()
         # What is true on this host, as far as we know.
         self._seen: dict[str, Seen] = {}
         self._doubtful: set[str] = set()  # a step failed: it may have happened, so look before the next
         self._failed: dict[str, StateReason] = {}
-        self._plugged: dict[str, Port] = {}
-        self._described: dict[str, Machine] = {}
-        self._ensured: dict[str, NetworkPlan] = {}
-        self._ensured_at: dict[str, float] = {}
-        self._vpcs: set[str] = set()  # VPCs of which something may be on this host
-        self._idle_since: dict[str, float] = {}
         self._reached: dict[str, int] = {}  # the incarnation in which a guest answered
         self._unheard: set[str] = set()  # machines that run and whose guests have yet to answer
         self._probe_now = asyncio.Event()
@@ -109,13 +99,12 @@ class Agent:
         self._workers: set[str] = set()
         self._again: set[str] = set()
         self._starts = asyncio.Semaphore(STARTS_MAX)
-        self._vpc_locks: dict[str, asyncio.Lock] = {}
         self._asked: set[str] = set()  # questions of the server that are being answered
         # What the server has yet to hear.
         self._news = asyncio.Event()
         self._reports = 0
         self._unsent: dict[str, Report] = {}
-        self._said: dict[str, tuple[int, int, Phase, bool]] = {}
+        self._said: dict[str, tuple[int, int, Phase, bool, tuple[str, ...], tuple[str, ...]]] = {}
         self._balancer_reports: dict[str, BalancerReport] = {}
         self._balancers_said: dict[str, tuple[str | None, BalancerReport]] = {}
         self.status = AgentStatus()
@@ -141,8 +130,7 @@ class Agent:
         pause_s = RETRY_FIRST_S
         while True:
             try:
-                # Networks without a port are in no manifest: one that an agent left behind would stay for ever.
-                self._vpcs.update(await self._drivers.network.observe())
+                await self._networks.look()
                 return await self._look()
             except AltoError as error:
                 self.status.last_error = f"first look: {error}"
@@ -191,10 +179,9 @@ class Agent:
                 self._answer(session, news.asks)
 
     def _take(self, news: Assignments) -> None:
-        for plan in news.networks:
-            self._networks[plan.vpc_id] = plan
+        self._networks.take(news.networks)
         if news.full or news.networks:
-            self._adopt_ports()
+            self._networks.adopt(self._running())
         for machine in news.machines:
             self._assign(machine)
         for id, epoch in news.tombstones:
@@ -209,8 +196,6 @@ class Agent:
         if news.full:
             wanted = {plan.id for plan in news.balancers}
             self._balancers = {id: plan for id, plan in self._balancers.items() if id in wanted}
-        if news.networks:
-            self._networks_changed.set()
         if news.full or news.balancers or news.gone_balancers:
             self._balancers_changed.set()
 
@@ -254,14 +239,9 @@ class Agent:
             },
         )
 
-    def _adopt_ports(self) -> None:
-        """Machines found running hold their ports: remember those once their network's plan is known again."""
-        for manifest in self._manifests.all():
-            machine = manifest.machine
-            seen = self._seen.get(machine.id)
-            running = seen is not None and seen.power is Power.ON
-            if running and machine.nic.interface_id not in self._plugged and machine.nic.vpc_id in self._networks:
-                self._plugged[machine.nic.interface_id] = self._port_of(machine)
+    def _running(self) -> list[Machine]:
+        on = {id for id, seen in self._seen.items() if seen.power is Power.ON}
+        return [manifest.machine for manifest in self._manifests.all() if manifest.machine.id in on]
 
     def _assign(self, machine: Machine) -> None:
         known = self._manifests.find(machine.id)
@@ -312,7 +292,7 @@ class Agent:
         await self._world.clock.sleep(GATHER_S)
 
     def _say(self, report: Report) -> None:
-        word = (report.epoch, report.incarnation, report.phase, report.guest_reached)
+        word = (report.epoch, report.incarnation, report.phase, report.guest_reached, report.attached, report.detached)
         if self._said.get(report.instance_id) == word:
             return
         self._said[report.instance_id] = word
@@ -370,10 +350,10 @@ class Agent:
             case Action.STOP:
                 await self._drivers.compute.stop(id, grace_s=STOP_GRACE_S)
                 self._seen[id] = Seen(power=Power.OFF, incarnation=seen.incarnation if seen else machine.incarnation)
-                await self._unplug(machine)
+                await self._networks.unplug(machine)
             case Action.DESTROY:
                 await self._drivers.compute.destroy(id)
-                await self._unplug(machine)
+                await self._networks.unplug(machine)
                 self._seen.pop(id, None)
             case Action.REPORT | Action.NOTHING:
                 return await self._settle(manifest, seen)
@@ -384,7 +364,7 @@ class Agent:
         running = seen is not None and seen.power is Power.ON
         if machine.wish is Wish.TERMINATED:
             # A start that was cut off may have left a port without a machine.
-            await self._unplug(machine)
+            await self._networks.unplug(machine)
             self._say(report_of(machine, seen, at=self._world.clock.now()))
             self._manifests.remove(machine.id)
             self._failed.pop(machine.id, None)
@@ -395,9 +375,9 @@ class Agent:
             self._manifests.put(replace(manifest, reboots_done=machine.reboots))
             return False
         if running:
-            await self._describe(machine)
-        elif machine.nic.interface_id in self._plugged:
-            await self._unplug(machine)
+            await self._networks.follow(machine)
+        elif self._networks.holds(machine):
+            await self._networks.unplug(machine)
         if machine.id not in self._again:
             reached = self._reached.get(machine.id) == machine.incarnation
             if running and not reached:
@@ -409,120 +389,23 @@ class Agent:
         return True
 
     async def _start(self, machine: Machine) -> None:
-        vpc_id = machine.nic.vpc_id
         async with self._starts:
             try:
                 boot = await self._drivers.images.fetch(machine.image_source)
-                port = self._port_of(machine)
-                async with self._vpc(vpc_id):
-                    await self._ensure_network(vpc_id)
-                    tap = await self._drivers.network.plug(port, machine)
-                    self._plugged[port.id] = port
-                    self._described[machine.id] = _as_described(machine)
+                taps = await self._networks.plug(machine)
                 try:
-                    await self._drivers.compute.start(machine, boot, [tap])
+                    await self._drivers.compute.start(machine, boot, taps)
                 finally:
-                    if tap.fd >= 0:
-                        os.close(tap.fd)
+                    close(taps)
             except Impossible as error:
                 # No use trying again: this incarnation is over, and says why.
                 log.error("machine cannot start", instance=machine.id, error=str(error), cause=str(error.__cause__ or ""))
-                await self._unplug(machine)
+                await self._networks.unplug(machine)
                 self._failed[machine.id] = StateReason(code="Server.InternalError", message=f"Server.InternalError: {error}")
                 self._seen[machine.id] = Seen(power=Power.OFF, incarnation=machine.incarnation, crashed=True)
                 return
         self._failed.pop(machine.id, None)
         self._seen[machine.id] = Seen(power=Power.ON, incarnation=machine.incarnation)
-
-    # Networks.
-
-    def _port_of(self, machine: Machine) -> Port:
-        plan = self._networks.get(machine.nic.vpc_id)
-        subnet = next((one for one in plan.subnets if one.id == machine.nic.subnet_id), None) if plan else None
-        if subnet is None:
-            raise DriverFault(f"The network of {machine.id} is not known on this host yet")
-        return Port(
-            id=machine.nic.interface_id,
-            instance_id=machine.id,
-            vpc_id=machine.nic.vpc_id,
-            subnet_id=machine.nic.subnet_id,
-            subnet_cidr=subnet.cidr,
-            mac=machine.nic.mac,
-            private_ip=machine.nic.private_ip,
-            public_ip=machine.nic.public_ip,
-            secondary=machine.nic.secondary,
-            hostname=machine.hostname,
-            group_ids=machine.nic.group_ids,
-            source_dest_check=machine.nic.source_dest_check,
-            device_index=machine.nic.device_index,
-        )
-
-    def _vpc(self, vpc_id: str) -> asyncio.Lock:
-        """Changes to one VPC come one after another."""
-        return self._vpc_locks.setdefault(vpc_id, asyncio.Lock())
-
-    async def _ensure_network(self, vpc_id: str) -> None:
-        """When the plan changed, and now and then: what serves a VPC may have died. The caller holds its lock."""
-        plan = self._networks[vpc_id]
-        if self._is_stale(vpc_id):
-            ports = [port for _, port in sorted(self._plugged.items()) if port.vpc_id == vpc_id]
-            self._vpcs.add(vpc_id)
-            await self._drivers.network.ensure_network(plan, ports)
-            self._ensured[vpc_id] = plan
-            self._ensured_at[vpc_id] = self._world.clock.monotonic()
-
-    def _is_stale(self, vpc_id: str) -> bool:
-        if self._ensured.get(vpc_id) != self._networks[vpc_id]:
-            return True
-        return self._world.clock.monotonic() - self._ensured_at[vpc_id] >= NETWORK_CHECK_S
-
-    async def _refresh_networks(self) -> None:
-        """Rules of VPCs that changed, or that were found at the start."""
-        for vpc_id in sorted({port.vpc_id for port in self._plugged.values()}):
-            if vpc_id in self._networks and self._is_stale(vpc_id):
-                async with self._vpc(vpc_id):
-                    await self._ensure_network(vpc_id)
-
-    async def _remove_idle_networks(self) -> None:
-        now = self._world.clock.monotonic()
-        used = self._used_vpcs()
-        for vpc_id in sorted(self._vpcs):
-            if vpc_id in used or self._vpc(vpc_id).locked():
-                self._idle_since.pop(vpc_id, None)
-            elif now - self._idle_since.setdefault(vpc_id, now) >= NETWORK_IDLE_S:
-                async with self._vpc(vpc_id):
-                    # Ports that nobody here knows may be those of a machine in quarantine.
-                    if vpc_id in self._used_vpcs() or (await self._drivers.network.observe()).get(vpc_id):
-                        continue
-                    self._ensured.pop(vpc_id, None)
-                    await self._drivers.network.remove_network(vpc_id)
-                    self._vpcs.discard(vpc_id)
-                    self._idle_since.pop(vpc_id, None)
-
-    def _used_vpcs(self) -> set[str]:
-        """Those with a port, and those of machines found running whose port nobody has told us of yet."""
-        running = {id for id, seen in self._seen.items() if seen.power is Power.ON}
-        found = {one.machine.nic.vpc_id for one in self._manifests.all() if one.machine.id in running}
-        return found | {port.vpc_id for port in self._plugged.values()}
-
-    async def _describe(self, machine: Machine) -> None:
-        """Metadata, groups and public address of a running machine follow its record."""
-        described = _as_described(machine)
-        if self._described.get(machine.id) == described:
-            return
-        port = self._port_of(machine)
-        async with self._vpc(port.vpc_id):
-            await self._ensure_network(port.vpc_id)
-            await self._drivers.network.describe(port, machine)
-            self._plugged[port.id] = port
-            self._described[machine.id] = described
-
-    async def _unplug(self, machine: Machine) -> None:
-        port_id, vpc_id = machine.nic.interface_id, machine.nic.vpc_id
-        async with self._vpc(vpc_id):
-            await self._drivers.network.unplug(port_id, vpc_id)
-            self._plugged.pop(port_id, None)
-            self._described.pop(machine.id, None)
 
     # What the host says by itself.
 
@@ -561,16 +444,16 @@ class Agent:
     async def _sweep_loop(self) -> None:
         await self._drivers.compute.wait_change(timeout_s=SWEEP_S)
         await self._look()
-        await self._refresh_networks()
-        await self._remove_idle_networks()
+        await self._networks.refresh()
+        await self._networks.remove_idle(nic.vpc_id for machine in self._running() for nic in machine.nics)
 
     async def _network_loop(self) -> None:
-        await self._networks_changed.wait()
-        self._networks_changed.clear()
+        await self._networks.changed.wait()
+        self._networks.changed.clear()
         try:
-            await self._refresh_networks()
+            await self._networks.refresh()
         except AltoError:
-            self._networks_changed.set()
+            self._networks.changed.set()
             raise
 
     async def _probe_loop(self) -> None:
@@ -585,7 +468,7 @@ class Agent:
             if manifest is None or seen is None or seen.power is not Power.ON:
                 self._unheard.discard(id)
                 continue
-            port = self._plugged.get(manifest.machine.nic.interface_id)
+            port = self._networks.port_of(manifest.machine)
             if id in self._workers or port is None or not await self._drivers.network.reach(port):
                 continue
             self._unheard.discard(id)
@@ -612,8 +495,3 @@ class Agent:
                 self._balancers_said[report.id] = (self._session, report)
                 self._balancer_reports[report.id] = report
                 self._news.set()
-
-
-def _as_described(machine: Machine) -> Machine:
-    """The part of a machine that its metadata and rules show."""
-    return replace(machine, wish=Wish.RUNNING, reboots=0)

@@ -206,4 +206,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     reason: StateReason | None = None
     guest_initiated: bool = False  # the guest powered itself off
     guest_reached: bool = False  # the guest answered on its network
+    # Attachments of interfaces: those that a running machine has now, and those that it had and will not have again.
+    attached: tuple[str, ...] = ()
+    detached: tuple[str, ...] = ()
     at: float

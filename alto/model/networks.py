@@ -65,7 +65,22 @@ class AddressPool(Record, frozen=True, kw_only=True):
     cidr: str
     size: int  # how many can be given out
     used: int = 0
+    secondary: int = 0  # so many of `used` are secondary addresses, which have claims of their own
     cursor: int = 0  # offset in `cidr` of the last one given
+
+
+class SecondaryAddress(Record, frozen=True, kw_only=True):
+    """A claim on a private address that is not an interface's primary one: `id` is "VPC/ADDRESS". Every claim in a subnet
+    also writes its AddressPool, so that of two at once one begins again."""
+
+    KIND: ClassVar[str] = "secondary_address"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("interface_id",),)
+
+    interface_id: str
+
+
+def secondary_id(vpc_id: str, private_ip: str) -> str:
+    return f"{vpc_id}/{private_ip}"
 
 
 class PublicAddress(Record, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import enum
 
 from msgspec.structs import replace
 
-from alto.model.instances import Instance, Machine, Phase, Power, Report, Seen, StateReason, Wish
+from alto.model.instances import Attach, Instance, Machine, Nic, Phase, Power, Report, Seen, StateReason, Wish
 
 
 class Action(enum.StrEnum):
@@ -43,7 +43,7 @@ def next_action(machine: Machine, seen: Seen | None) -> Action:
 
 
 def report_of(machine: Machine, seen: Seen | None, *, at: float, guest_reached: bool = False) -> Report:
-    """What to say once `next_action` has nothing more to do."""
+    """What to say once `next_action` has nothing more to do, and the machine's interfaces are as it says."""
     phase, reason, guest = Phase.RUNNING, None, False
     if machine.wish is Wish.TERMINATED:
         phase = Phase.TERMINATED
@@ -60,6 +60,8 @@ def report_of(machine: Machine, seen: Seen | None, *, at: float, guest_reached: 
         reason=reason,
         guest_initiated=guest,
         guest_reached=guest_reached and phase is Phase.RUNNING,
+        attached=tuple(nic.attachment_id for nic in machine.nics if nic.attach is Attach.ATTACHING),
+        detached=tuple(nic.attachment_id for nic in machine.nics if nic.attach is Attach.DETACHING),
         at=at,
     )
 
@@ -69,14 +71,13 @@ def accept(instance: Instance, report: Report) -> Instance | None:
     if report.epoch != instance.epoch:
         return None
     if (report.incarnation, report.phase) <= (instance.incarnation, instance.phase):
-        if (
-            report.guest_reached
-            and report.phase is Phase.RUNNING
-            and instance.guest_reached_at is None
-            and (report.incarnation, report.phase) == (instance.incarnation, instance.phase)
-        ):
-            return replace(instance, guest_reached_at=report.at)
-        return None
+        if report.phase is not Phase.RUNNING or (report.incarnation, report.phase) != (instance.incarnation, instance.phase):
+            return None
+        reached = report.at if report.guest_reached and instance.guest_reached_at is None else instance.guest_reached_at
+        nics = with_attachments(instance.nics, report)
+        if reached == instance.guest_reached_at and nics is instance.nics:
+            return None
+        return replace(instance, guest_reached_at=reached, nics=nics)
     if report.incarnation > instance.incarnation:
         return None  # nobody started that one: a report from the future is a fault, not news
     if report.phase is Phase.TERMINATED:
@@ -89,10 +90,37 @@ def accept(instance: Instance, report: Report) -> Instance | None:
             terminate = report.guest_initiated and instance.shutdown_behaviour == "terminate"
             wish = Wish.TERMINATED if terminate else Wish.STOPPED
         reason = instance.reason if instance.wish is Wish.STOPPED and instance.reason else report.reason
-        return replace(instance, phase=Phase.STOPPED, wish=wish, reason=reason, ended_at=report.at)
+        # Nothing is plugged any more: what was to come comes with the next start, what was to go is gone.
+        nics = settled(instance.nics)
+        return replace(instance, phase=Phase.STOPPED, wish=wish, reason=reason, ended_at=report.at, nics=nics)
     return replace(
-        instance, phase=report.phase, reason=report.reason, guest_reached_at=report.at if report.guest_reached else None
+        instance,
+        phase=report.phase,
+        reason=report.reason,
+        guest_reached_at=report.at if report.guest_reached else None,
+        nics=with_attachments(instance.nics, report),
     )
+
+
+def with_attachments(nics: tuple[Nic, ...], report: Report) -> tuple[Nic, ...]:
+    """`nics` after what a host said of them; the same object when it is no news. An attachment's id is used once, so that
+    late words do no harm: what was detached never comes back under it."""
+    if not report.attached and not report.detached:
+        return nics
+    kept = []
+    for nic in nics:
+        if nic.attach is Attach.DETACHING and nic.attachment_id in report.detached:
+            continue
+        arrived = nic.attach is Attach.ATTACHING and nic.attachment_id in report.attached
+        kept.append(replace(nic, attach=Attach.ATTACHED) if arrived else nic)
+    return nics if tuple(kept) == nics else tuple(kept)
+
+
+def settled(nics: tuple[Nic, ...]) -> tuple[Nic, ...]:
+    """`nics` of a machine that is off."""
+    if all(nic.attach is Attach.ATTACHED for nic in nics):
+        return nics
+    return tuple(replace(nic, attach=Attach.ATTACHED) for nic in nics if nic.attach is not Attach.DETACHING)
 
 
 def holds_capacity(instance: Instance) -> bool:

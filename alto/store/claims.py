@@ -6,9 +6,10 @@ keys of the records are the last line: a claim that would pass them fails the wh
 
 from msgspec.structs import replace
 
+from alto.model.addresses import Address
 from alto.model.hosts import Host
-from alto.model.instances import Instance
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Volume
+from alto.model.instances import Attach, Instance
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Volume, secondary_id
 from alto.store.store import Tx
 
 PUBLIC_POOL = "public"
@@ -43,20 +44,73 @@ def take_room_back(tx: Tx, instance: Instance) -> None:
 
 
 def release_all(tx: Tx, instance: Instance) -> None:
-    """A terminated instance keeps nothing but its own row: interface, addresses and root volume go (the volume stays,
-    detached, when it was not to be deleted). Room on the host is separate: it went when the machine stopped."""
-    interface = tx.find(NetworkInterface, instance.nic.interface_id)
-    if interface is not None and interface.instance_id == instance.id:
-        tx.delete(NetworkInterface, interface.id)
-        _count_back(tx, interface.subnet_id)
-    if instance.nic.public_ip is not None:
-        release_public(tx, instance.nic.public_ip, instance.id)
+    """A terminated instance keeps nothing but its own row: interfaces, addresses and root volume go (interfaces and volume
+    stay, detached, when they were not to be deleted). Room on the host is separate: it went when the machine stopped."""
+    for nic in instance.nics:
+        interface = tx.find(NetworkInterface, nic.interface_id)
+        if interface is None or interface.instance_id != instance.id:
+            continue
+        if nic.delete_on_termination and nic.attach is not Attach.DETACHING:
+            delete_interface(tx, without_automatic(tx, interface))
+        else:
+            detach(tx, interface)
     volume = tx.find(Volume, instance.root.volume_id)
     if volume is not None and volume.instance_id == instance.id:
         if volume.delete_on_termination:
             tx.delete(Volume, volume.id)
         else:
             tx.put(replace(volume, instance_id=None, device=None, attached_at=None))
+
+
+def let_interfaces_go(tx: Tx, before: Instance, after: Instance) -> None:
+    """Interfaces that a host let go of are free for others: what `before` had and `after` has not."""
+    kept = {nic.interface_id for nic in after.nics}
+    for nic in before.nics:
+        if nic.interface_id not in kept:
+            interface = tx.find(NetworkInterface, nic.interface_id)
+            if interface is not None and interface.attachment_id == nic.attachment_id:
+                detach(tx, interface)
+
+
+def detach(tx: Tx, interface: NetworkInterface) -> None:
+    """No instance has it any more. Elastic addresses that lead to it stay so."""
+    interface = without_automatic(tx, interface)
+    if has_elastic(interface):
+        for address in tx.where(Address, interface_id=interface.id):
+            tx.put(replace(address, instance_id=None))
+    tx.put(
+        replace(interface, instance_id=None, attachment_id=None, attached_at=None, device_index=0, delete_on_termination=False)
+    )
+
+
+def has_elastic(interface: NetworkInterface) -> bool:
+    return interface.elastic or any(one.elastic for one in interface.secondary)
+
+
+def without_automatic(tx: Tx, interface: NetworkInterface) -> NetworkInterface:
+    """An automatic public address goes with the instance; an elastic one stays its owner's. Not written yet."""
+    if interface.public_ip is None or interface.elastic or interface.instance_id is None:
+        return interface
+    release_public(tx, interface.public_ip, interface.instance_id)
+    return replace(interface, public_ip=None)
+
+
+def delete_interface(tx: Tx, interface: NetworkInterface) -> None:
+    """With its claims on private addresses; elastic addresses that led to it lead nowhere, and stay."""
+    for one in interface.secondary:
+        tx.delete(SecondaryAddress, secondary_id(interface.vpc_id, one.private_ip))
+    if has_elastic(interface):
+        for address in tx.where(Address, interface_id=interface.id):
+            tx.put(unassociated(address))
+    tx.delete(NetworkInterface, interface.id)
+    pool = tx.find(AddressPool, interface.subnet_id)
+    if pool is not None:
+        count = len(interface.secondary)
+        tx.put(replace(pool, used=pool.used - 1 - count, secondary=pool.secondary - count))
+
+
+def unassociated(address: Address) -> Address:
+    return replace(address, association_id=None, interface_id=None, private_ip=None, instance_id=None)
 
 
 def release_public(tx: Tx, address: str, owner_id: str) -> None:

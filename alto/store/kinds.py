@@ -8,7 +8,16 @@ from alto.model.hosts import Host
 from alto.model.images import Image, KeyPair
 from alto.model.instances import Instance
 from alto.model.launch_templates import LaunchTemplate, LaunchTemplateVersion
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecurityGroup, Subnet, Volume, Vpc
+from alto.model.networks import (
+    AddressPool,
+    NetworkInterface,
+    PublicAddress,
+    SecondaryAddress,
+    SecurityGroup,
+    Subnet,
+    Volume,
+    Vpc,
+)
 from alto.model.records import Record
 from alto.model.routing import DhcpOptions, InternetGateway, NatGateway, RouteTable, VpcPeering
 from alto.store.leases import Lease
@@ -36,6 +45,7 @@ KINDS: tuple[type[Record], ...] = (
     PrefixList,
     PublicAddress,
     RouteTable,
+    SecondaryAddress,
     SecurityGroup,
     Subnet,
     Volume,

@@ -22,7 +22,7 @@ from alto.model.networks import SecurityGroup, Subnet, Vpc
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, SessionLost
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
-from alto.store.claims import release_all, take_room_back
+from alto.store.claims import let_interfaces_go, release_all, take_room_back
 from alto.store.store import Reader, Store, Tx
 
 log = structlog.get_logger()
@@ -387,6 +387,8 @@ def _take_reports(tx: Tx, host_id: str, reports: Reports, now: float) -> None:
             take_room_back(tx, instance)
         if news.phase is Phase.TERMINATED:
             release_all(tx, news)
+        elif len(news.nics) < len(instance.nics):
+            let_interfaces_go(tx, instance, news)
         tx.put(news)
     by_id: Mapping[str, LoadBalancer] = (
         {one.id: one for one in tx.where(LoadBalancer, host_id=host_id)} if reports.balancers else {}

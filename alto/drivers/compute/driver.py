@@ -53,6 +53,9 @@ class ComputeDriver(Protocol):
         """A running machine loses the interface; the guest has let go of it when this returns. Raises: DriverFault, when
         it has not yet (one that boots does not hear): ask again."""
 
+    async def interfaces(self, id: str) -> frozenset[str]:
+        """Which network interfaces a running machine has now, asked of itself; none when it is off."""
+
     async def stop(self, id: str, *, grace_s: float) -> None:
         """Ask the guest to power off; after `grace_s` seconds, pull the plug. The disk stays."""
 

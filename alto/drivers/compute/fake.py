@@ -168,6 +168,11 @@ class FakeCompute:
             self.machines.machines[id] = replace(found, interfaces=left)
         await self.knobs.after(self._world, "detach_interface", fault)
 
+    async def interfaces(self, id: str) -> frozenset[str]:
+        await self.knobs.before(self._world, "interfaces")
+        found = self._running(id)
+        return frozenset(found.interfaces) if found is not None else frozenset()
+
     def _running(self, id: str) -> FakeMachine | None:
         found = self.machines.machines.get(id)
         return found if found is not None and found.seen.power is Power.ON else None

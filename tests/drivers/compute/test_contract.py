@@ -211,9 +211,11 @@ def test_interfaces_come_and_go(rig: Rig) -> None:
         for _ in range(2):
             await driver.detach_interface(ID, second.interface_id)
         assert await rig.interfaces(ID) == [first.mac, third.mac]
+        assert await driver.interfaces(ID) == {first.interface_id, third.interface_id}
         await driver.attach_interface(ID, second)
         await until_seen(first, second, third)
         await driver.stop(ID, grace_s=60)
+        assert await driver.interfaces(ID) == frozenset()
         await driver.detach_interface(ID, second.interface_id)
         await driver.destroy(ID)
         await driver.close()

@@ -108,6 +108,11 @@ class QemuCompute:
                 if qemu is not None:
                     await hotplug.remove_interface(qemu, interface_id)
 
+    async def interfaces(self, id: str) -> frozenset[str]:
+        with self._faults():
+            async with self._running(id) as qemu:
+                return await hotplug.interfaces(qemu) if qemu is not None else frozenset()
+
     async def stop(self, id: str, *, grace_s: float) -> None:
         with self._faults():
             here = await self._find(id)

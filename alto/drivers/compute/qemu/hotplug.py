@@ -35,6 +35,10 @@ async def remove_interface(qemu: Monitor, interface_id: str) -> None:
     await _unless_absent(qemu, "netdev_del", netdev_of(interface_id))
 
 
+async def interfaces(qemu: Monitor) -> frozenset[str]:
+    return frozenset(device for device in await _devices(qemu) if device.startswith("eni-"))
+
+
 async def _devices(qemu: Monitor) -> frozenset[str]:
     """Ids of the devices that have one."""
     answer = await qemu.execute("qom-list", {"path": "/machine/peripheral"})

@@ -1,0 +1,222 @@
+"""The VPCs of a host and the ports of its machines in them: plugged, described and unplugged as the machines' records say.
+
+A running machine's further interfaces come and go with its record (`follow`); its first one is there from start to end. What
+an agent that died left half attached is known by asking the machine itself, once, before anything else is done to it.
+
+Not here: when a machine starts or ends (agent.py), what a port is in the kernel (drivers/network), in QEMU (drivers/compute).
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from alto.drivers.compute.driver import ComputeDriver, Tap
+from alto.drivers.network.driver import NetworkDriver
+from alto.kit.world import World
+from alto.model.errors import DriverFault
+from alto.model.instances import Attach, Machine, Nic, Wish
+from alto.model.network_plans import NetworkPlan, Port
+from alto.plan.addresses import hostname
+
+NETWORK_CHECK_S = 30.0  # how often a VPC is ensured without any change; the real driver takes 12 ms when all is well
+NETWORK_IDLE_S = 30.0  # a VPC without machines here is taken down after so long
+
+
+class Networks:
+    """`changed` is set when the server said something new of a VPC."""
+
+    def __init__(self, world: World, network: NetworkDriver, compute: ComputeDriver) -> None:
+        self._world = world
+        self._network = network
+        self._compute = compute
+        self.changed = asyncio.Event()
+        self._plans: dict[str, NetworkPlan] = {}
+        self._plugged: dict[str, Port] = {}
+        self._described: dict[str, Machine] = {}
+        self._unsure: set[str] = set()  # machines of which we do not know what interfaces they have
+        self._ensured: dict[str, NetworkPlan] = {}
+        self._ensured_at: dict[str, float] = {}
+        self._vpcs: set[str] = set()  # VPCs of which something may be on this host
+        self._idle_since: dict[str, float] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def look(self) -> None:
+        """Networks without a port are in no manifest: one that an agent left behind would stay for ever."""
+        self._vpcs.update(await self._network.observe())
+
+    def take(self, plans: Iterable[NetworkPlan]) -> None:
+        for plan in plans:
+            self._plans[plan.vpc_id] = plan
+            self.changed.set()
+
+    def adopt(self, running: Iterable[Machine]) -> None:
+        """Machines found running hold their ports: remember those once their network's plan is known again."""
+        for machine in running:
+            for nic in _wanted(machine):
+                if nic.interface_id not in self._plugged and nic.vpc_id in self._plans:
+                    self._plugged[nic.interface_id] = self._port_of(machine, nic)
+                    self._unsure.add(machine.id)
+
+    def port_of(self, machine: Machine) -> Port | None:
+        """Its primary one, when it is plugged."""
+        return self._plugged.get(machine.nic.interface_id)
+
+    def holds(self, machine: Machine) -> bool:
+        return any(port.instance_id == machine.id for port in self._plugged.values())
+
+    # Machines.
+
+    async def plug(self, machine: Machine) -> list[Tap]:
+        """All ports of a machine that is to start, the primary one first. The caller closes the taps."""
+        taps: list[Tap] = []
+        try:
+            for nic in _wanted(machine):
+                taps.append(await self._plug(machine, nic))
+        except BaseException:
+            close(taps)
+            raise
+        self._unsure.discard(machine.id)
+        self._described[machine.id] = _as_described(machine)
+        return taps
+
+    async def follow(self, machine: Machine) -> None:
+        """Interfaces, metadata, groups and public addresses of a running machine are as its record says."""
+        described = _as_described(machine)
+        if self._described.get(machine.id) == described and machine.id not in self._unsure:
+            return
+        wanted = _wanted(machine)
+        ids = {nic.interface_id for nic in wanted}
+        here = {port.id for port in self._plugged.values() if port.instance_id == machine.id}
+        gone = (here | {nic.interface_id for nic in machine.nics}) - ids
+        if machine.id in self._unsure:
+            has = await self._compute.interfaces(machine.id)
+            gone |= has - ids
+            # What the machine does not have is taken away whole, and begun anew.
+            gone |= {nic.interface_id for nic in wanted[1:] if nic.interface_id not in has}
+        if gone or not ids <= here:
+            self._unsure.add(machine.id)
+        for id in sorted(gone):
+            await self._compute.detach_interface(machine.id, id)
+            await self._unplug(id, machine.nic.vpc_id)
+        for nic in wanted:
+            port = self._port_of(machine, nic)
+            if nic.interface_id in self._plugged:
+                async with self.vpc(port.vpc_id):
+                    await self._ensure(port.vpc_id)
+                    await self._network.describe(port, machine)
+                    self._plugged[port.id] = port
+            else:
+                tap = await self._plug(machine, nic)
+                try:
+                    await self._compute.attach_interface(machine.id, tap)
+                finally:
+                    close([tap])
+        self._unsure.discard(machine.id)
+        self._described[machine.id] = described
+
+    async def unplug(self, machine: Machine) -> None:
+        """Nothing of it is left in any network."""
+        plugged = {port.id for port in self._plugged.values() if port.instance_id == machine.id}
+        for id in sorted(plugged | {nic.interface_id for nic in machine.nics}):
+            await self._unplug(id, machine.nic.vpc_id)
+        self._described.pop(machine.id, None)
+        self._unsure.discard(machine.id)
+
+    async def _plug(self, machine: Machine, nic: Nic) -> Tap:
+        port = self._port_of(machine, nic)
+        async with self.vpc(port.vpc_id):
+            await self._ensure(port.vpc_id)
+            tap = await self._network.plug(port, machine)
+            self._plugged[port.id] = port
+        return tap
+
+    async def _unplug(self, port_id: str, vpc_id: str) -> None:
+        async with self.vpc(vpc_id):
+            await self._network.unplug(port_id, vpc_id)
+            self._plugged.pop(port_id, None)
+
+    def _port_of(self, machine: Machine, nic: Nic) -> Port:
+        plan = self._plans.get(nic.vpc_id)
+        subnet = next((one for one in plan.subnets if one.id == nic.subnet_id), None) if plan else None
+        if subnet is None:
+            raise DriverFault(f"The network of {machine.id} is not known on this host yet")
+        return Port(
+            id=nic.interface_id,
+            instance_id=machine.id,
+            vpc_id=nic.vpc_id,
+            subnet_id=nic.subnet_id,
+            subnet_cidr=subnet.cidr,
+            mac=nic.mac,
+            private_ip=nic.private_ip,
+            public_ip=nic.public_ip,
+            secondary=nic.secondary,
+            hostname=machine.hostname if nic.device_index == 0 else hostname(nic.private_ip, machine.region),
+            group_ids=nic.group_ids,
+            source_dest_check=nic.source_dest_check,
+            device_index=nic.device_index,
+        )
+
+    # VPCs.
+
+    def vpc(self, vpc_id: str) -> asyncio.Lock:
+        """Changes to one VPC come one after another."""
+        return self._locks.setdefault(vpc_id, asyncio.Lock())
+
+    async def refresh(self) -> None:
+        """Rules of VPCs that changed, or that were found at the start."""
+        for vpc_id in sorted({port.vpc_id for port in self._plugged.values()}):
+            if vpc_id in self._plans and self._is_stale(vpc_id):
+                async with self.vpc(vpc_id):
+                    await self._ensure(vpc_id)
+
+    async def remove_idle(self, used: Iterable[str]) -> None:
+        """`used`: VPCs of machines found running, whose ports nobody may have told us of yet."""
+        kept = set(used)
+        now = self._world.clock.monotonic()
+        for vpc_id in sorted(self._vpcs):
+            if vpc_id in kept or self._has_ports(vpc_id) or self.vpc(vpc_id).locked():
+                self._idle_since.pop(vpc_id, None)
+            elif now - self._idle_since.setdefault(vpc_id, now) >= NETWORK_IDLE_S:
+                async with self.vpc(vpc_id):
+                    # Ports that nobody here knows may be those of a machine in quarantine.
+                    if self._has_ports(vpc_id) or (await self._network.observe()).get(vpc_id):
+                        continue
+                    self._ensured.pop(vpc_id, None)
+                    await self._network.remove_network(vpc_id)
+                    self._vpcs.discard(vpc_id)
+                    self._idle_since.pop(vpc_id, None)
+
+    def _has_ports(self, vpc_id: str) -> bool:
+        return any(port.vpc_id == vpc_id for port in self._plugged.values())
+
+    async def _ensure(self, vpc_id: str) -> None:
+        """When the plan changed, and now and then: what serves a VPC may have died. The caller holds its lock."""
+        plan = self._plans[vpc_id]
+        if self._is_stale(vpc_id):
+            ports = [port for _, port in sorted(self._plugged.items()) if port.vpc_id == vpc_id]
+            self._vpcs.add(vpc_id)
+            await self._network.ensure_network(plan, ports)
+            self._ensured[vpc_id] = plan
+            self._ensured_at[vpc_id] = self._world.clock.monotonic()
+
+    def _is_stale(self, vpc_id: str) -> bool:
+        if self._ensured.get(vpc_id) != self._plans[vpc_id]:
+            return True
+        return self._world.clock.monotonic() - self._ensured_at[vpc_id] >= NETWORK_CHECK_S
+
+
+def close(taps: Sequence[Tap]) -> None:
+    for tap in taps:
+        if tap.fd >= 0:
+            os.close(tap.fd)
+
+
+def _wanted(machine: Machine) -> tuple[Nic, ...]:
+    return tuple(nic for nic in machine.nics if nic.attach is not Attach.DETACHING)
+
+
+def _as_described(machine: Machine) -> Machine:
+    """The part of a machine that its metadata and rules show."""
+    return replace(machine, wish=Wish.RUNNING, reboots=0)
