@@ -44,9 +44,10 @@ BUSY_TIMEOUT_MS = 5_000
 CACHE_KIB = 16_384
 
 # A commit that takes less is done on the event loop when it is the only one: to wake a thread and be woken by it costs some
-# 0.15 ms of processor time. A slow one is remembered, a tenth of it forgotten with each quicker one.
-QUICK_COMMIT_S = 0.0005
-FORGETTING = 0.9
+# 0.15 ms of processor time. A disk is slow when so many of its commits, counted up and down again by quick ones, were: now
+# and then one empties the log into the file, and tells nothing.
+QUICK_COMMIT_S = 0.001
+SLOW_COMMITS, SLOW_COMMITS_MAX = 3, 10
 
 # After these nobody knows what is on the disk; only a restart, which reads it again, does.
 _FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
@@ -112,7 +113,7 @@ class SqliteStore:
         self._by_name = {kind.KIND: rows for kind, rows in self._kinds.items()}
         self._failed = failed
         self._pause = pause
-        self._commit_s = QUICK_COMMIT_S  # what a commit takes at most, by experience; the first is the thread's
+        self._slow_commits = SLOW_COMMITS  # nothing is known yet
         # In the order they began, so that a replay wakes them alike.
         self._watches: dict[ChangeSet, None] = {}
         self._waiting: deque[_Job] = deque()
@@ -251,7 +252,7 @@ class SqliteStore:
             jobs = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
             if self._run(jobs):
                 assert self._committer is not None
-                if len(jobs) == 1 and self._commit_s < QUICK_COMMIT_S:
+                if len(jobs) == 1 and self._slow_commits < SLOW_COMMITS:
                     self._timed(jobs, *self._committer.now())
                 else:
                     self._committer.later(lambda error, took_s, jobs=jobs: self._group_done(jobs, error, took_s))  # type: ignore[misc]
@@ -264,7 +265,8 @@ class SqliteStore:
         self._next_group()
 
     def _timed(self, jobs: list[_Job], error: BaseException | None, took_s: float) -> None:
-        self._commit_s = max(took_s, self._commit_s * FORGETTING)
+        change = 1 if took_s > QUICK_COMMIT_S else -1
+        self._slow_commits = min(max(self._slow_commits + change, 0), SLOW_COMMITS_MAX)
         self._committed(jobs, error)
 
     def _run(self, jobs: list[_Job]) -> bool:
