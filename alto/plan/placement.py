@@ -3,7 +3,7 @@
 The emptiest host first (by free share of memory, then of processors), so that load spreads; ties go to the lowest id.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -83,8 +83,8 @@ def take(demand: Demand, room: Room) -> None:
     room.memory_mib_free -= demand.memory_mib
 
 
-def fits_at_least(demand: Demand, count: int, rooms: Sequence[Room]) -> bool:
-    """Whether `count` such instances fit beside each other now; looks no further than it must."""
+def fits_at_least(demand: Demand, count: int, rooms: Iterable[Room]) -> bool:
+    """Whether `count` such instances fit beside each other now; asks for no more rooms than it must."""
     left = count
     for room in rooms:
         if room.lacks(demand) is None:

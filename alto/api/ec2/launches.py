@@ -433,9 +433,11 @@ def _count_that_fits(
     if count < least:
         raise Refused("InsufficientFreeAddressesInSubnet", f"Not enough free addresses in subnet {subnet.id}: {least} wanted")
     demand = Demand(instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib)
-    rooms = [room_of(host) for host in reader.where(Host)]
-    if fits_at_least(demand, count, rooms):
+    hosts = reader.where(Host)
+    # Mostly the first host will do, so the others are not looked at.
+    if fits_at_least(demand, count, map(room_of, hosts)):
         return count
+    rooms = [room_of(host) for host in hosts]
     if not fits_at_least(demand, least, rooms):
         raise NoCapacity(f"{why_nowhere(demand, rooms)}. Try fewer or smaller instances, or add a host.")
     while not fits_at_least(demand, count, rooms):
