@@ -2,7 +2,6 @@
 `plan/routes.py` and the network driver. Whole for the VPC it names; a host needs no other rows to make it true.
 """
 
-from collections.abc import Mapping
 from ipaddress import IPv4Network
 
 import msgspec
@@ -116,16 +115,61 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
         return f"tap{self.id[-12:]}"
 
 
-class Firewall(msgspec.Struct, frozen=True, kw_only=True):
-    """What a VPC's namespace on one host lets through, as nftables names it: data of `plan/firewall.py`.
+class NetworkChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a NetworkPlan's rules is different from now on: as long as what changed, whatever else the plan has.
 
-    `sets`: name -> addresses. `chains`: name -> rules. `verdicts`: map -> tap -> chain. `arp`: who may say which address.
-
-    `refused` are sentences about rules and ports that let nothing through because they make no sense.
+    `groups`, `acls`, `subnets`, `prefix_lists` and `members` are whole for what they name; `gone_*` are no more. `joined` and
+    `left` are addresses of groups in `members` that stay.
     """
 
-    sets: Mapping[str, frozenset[str]]
-    chains: Mapping[str, tuple[str, ...]]
-    verdicts: Mapping[str, Mapping[str, str]]
-    arp: Mapping[str, str]
-    refused: Mapping[str, tuple[str, ...]]
+    vpc_id: str
+    groups: tuple[SecurityGroup, ...] = ()
+    gone_groups: tuple[str, ...] = ()
+    members: dict[str, tuple[str, ...]] = {}
+    gone_members: tuple[str, ...] = ()
+    joined: dict[str, tuple[str, ...]] = {}
+    left: dict[str, tuple[str, ...]] = {}
+    prefix_lists: dict[str, tuple[str, ...]] = {}
+    gone_prefix_lists: tuple[str, ...] = ()
+    acls: tuple[AclPlan, ...] = ()
+    gone_acls: tuple[str, ...] = ()
+    subnets: tuple[SubnetPlan, ...] = ()
+
+
+class Firewall(msgspec.Struct, kw_only=True):
+    """What a VPC's namespace on one host lets through: data of `plan/firewall.py`, which alone changes it, in place.
+
+    First what it was made of, by id, then what nftables has of it: `declared`: name of a set or map -> its type; `elements`:
+    name -> element -> what a map says of it, or how many reasons a set has for it; `chains`: name -> rules. `refused` are
+    sentences about rules, ports and subnets that let nothing through because they make no sense, by id.
+    """
+
+    groups: dict[str, SecurityGroup] = {}
+    members: dict[str, frozenset[str]] = {}
+    prefix_lists: dict[str, tuple[str, ...]] = {}
+    acls: dict[str, AclPlan] = {}
+    subnets: dict[str, SubnetPlan] = {}
+    ports: dict[str, Port] = {}
+    own: tuple[str, ...] = ()  # the host's own addresses in the VPC: where its connections come from, then its resolver
+    joined: dict[str, set[str]] = {}  # group id -> ports in it
+    referrers: dict[str, set[str]] = {}  # id of a group or prefix list -> groups whose rules name it
+    declared: dict[str, str] = {}
+    elements: dict[str, dict[str, str | int]] = {}
+    chains: dict[str, tuple[str, ...]] = {}
+    refused: dict[str, tuple[str, ...]] = {}
+
+
+class FirewallPatch(msgspec.Struct, kw_only=True):
+    """What is different in a Firewall, by the same names; None is no more."""
+
+    groups: dict[str, SecurityGroup | None] = {}
+    members: dict[str, frozenset[str] | None] = {}
+    prefix_lists: dict[str, tuple[str, ...] | None] = {}
+    acls: dict[str, AclPlan | None] = {}
+    subnets: dict[str, SubnetPlan | None] = {}
+    ports: dict[str, Port | None] = {}
+    own: tuple[str, ...] | None = None
+    declared: dict[str, str | None] = {}
+    elements: dict[str, dict[str, str | int | None]] = {}
+    chains: dict[str, tuple[str, ...] | None] = {}
+    refused: dict[str, tuple[str, ...] | None] = {}

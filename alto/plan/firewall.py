@@ -1,13 +1,20 @@
 """What one VPC's namespace on one host lets through, as nftables text. Same input, same text: no I/O, no clock.
 
-A `Firewall` is data (sets, verdict maps, chains). `compiled` makes it of a plan and its ports, `with_port` and `without_port`
-change one port of it; `ruleset` writes all of it as one transaction that replaces the table, `change` only what differs between
-two. Each text is one `nft -f` transaction, so no packet ever meets half a rule set. Connections that are already established
-go on across both (as in EC2, a revoked rule does not cut them; removing a port does, and that is the driver's work).
+A `Firewall` remembers what it was made of and what nftables has of it. `plugged`, `unplugged`, `amended` and `replanned` say
+what a port, a change of the VPC or a whole new plan makes different, as a `FirewallPatch`; `statements` writes that as one
+`nft -f` transaction, and `take` remembers it once the kernel has it. So a change costs what it changes: one rule of one group
+costs that group's rules, whatever else the VPC has (only `replanned` compares everything). `ruleset` writes all of it, in the
+place of whatever the tables held. No packet ever meets half a rule set. Connections that are already established go on across
+all of it, as EC2's tracked ones do: a revoked rule does not cut them, removing a port does, and that is the driver's work.
 
-The order in which a guest's packet meets it: anti-spoofing (its own MAC, address and DHCP identity, IPv4 only, before any
-state is looked at), then the egress rules of the sender's groups, then the ingress rules of the receiver's. What no rule
-names is dropped. A rule that cannot be expressed lets nothing through, is named in `Firewall.refused`, and harms no other.
+The order in which a packet meets it: anti-spoofing (a guest's own MAC, addresses and DHCP identity, IPv4 only, before any
+state is looked at); the network ACLs of the subnets that it leaves and enters, without regard to any state; then the egress
+rules of the sender's groups, then the ingress rules of the receiver's. What no rule names is dropped. A rule that cannot be
+expressed lets nothing through, is named in `Firewall.refused`, and harms no other. A port whose source is not checked
+(`source_dest_check`) may send other addresses than its own, from its own MAC, but not the host's.
+
+A network ACL stands at its subnet's border: between two ports of one subnet it is not asked, nor for DHCP, metadata and the
+VPC's resolver (as in EC2). What comes through a NAT gateway meets the ACL of the guest's own subnet here.
 
 Connections that do not come from a guest have one of two fixed addresses, and rules mean them literally:
 * MACHINE_ADDRESS (169.254.169.252): everything that came to a public address, from this machine or through it. A rule with
@@ -16,164 +23,130 @@ Connections that do not come from a guest have one of two fixed addresses, and r
   namespace, that is balancers and health checks. So a rule for the VPC's own range lets them in, as in EC2.
 docs/adr/0004-public-addresses-by-kernel-nat.md says why.
 
-Deliberately not here: address translation (drivers/network/uplink.py), which has tables of its own.
-Invariant: every name of ours begins with `alto_` or `c_` (nft has many keywords), and text from tenants never gets in: ids are
-matched against a pattern, addresses and numbers are parsed and written anew.
+Deliberately not here: address translation (drivers/network/uplink.py), which has tables of its own; what a rule matches
+(matches.py), what each chain has (chains.py); why a flow is refused, in words (trace.py).
+Invariant: every name of ours begins with `alto_` or `c_` (nft has many keywords), and text from tenants never gets in.
 """
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-import msgspec
-
-from alto.model.network_plans import Firewall, NetworkPlan, Port
-from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE, Permission, SecurityGroup
+from alto.model.network_plans import AclPlan, Firewall, FirewallPatch, NetworkChange, NetworkPlan, Port, SubnetPlan
+from alto.model.networks import SecurityGroup
+from alto.plan.chains import (
+    ACL_IN,
+    ACL_OUT,
+    ADDRESSES,
+    ARP,
+    ARP_BASE,
+    BASE,
+    FROM,
+    HOST,
+    IN,
+    MAPS,
+    OUT,
+    OWN,
+    RANGES,
+    STATIC,
+    acl_chain,
+    acl_rules,
+    addresses_of,
+    arp_of,
+    group_chain,
+    own_packets,
+    port_chains,
+    problem_of,
+    subnet_chain,
+)
+from alto.plan.matches import addresses, is_id, members_of, permission_match, ranges, ranges_of
 
 T = TypeVar("T")
 
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_PORTS = {"tcp": "tcp", "6": "tcp", "udp": "udp", "17": "udp"}
-_ICMP = {"icmp", "1"}
-_IPV6_ONLY = {"icmpv6", "58"}
-
-_MAPS = ("alto_from", "alto_out", "alto_in")  # tap -> what a packet from it, leaving its guest, going to its guest, must pass
-
-# Hook and priority, then the rules. c_from sees a guest's packet before connection tracking does.
-_BASE: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "c_from": (
-        "type filter hook prerouting priority -300; policy accept;",
-        (
-            'iifname "tap*" meta nfproto != ipv4 counter drop',
-            "iifname vmap @alto_from",
-            'iifname "tap*" counter drop',
-        ),
-    ),
-    "c_egress": (
-        "type filter hook forward priority -10; policy drop;",
-        (
-            "ct state invalid counter drop",
-            "ct state established,related accept",
-            "iifname vmap @alto_out",
-            f'iifname "{UPLINK_DEVICE}" accept',
-        ),
-    ),
-    "c_ingress": (
-        "type filter hook forward priority 0; policy drop;",
-        (
-            "ct state established,related accept",
-            "oifname vmap @alto_in",
-            f'oifname "{UPLINK_DEVICE}" accept',
-        ),
-    ),
-    "c_input": (
-        "type filter hook input priority 0; policy drop;",
-        (
-            'iifname "lo" accept',
-            "ct state established,related accept",
-            'iifname "tap*" udp dport { 53, 67 } accept',
-            'iifname "tap*" tcp dport 53 accept',
-            f'iifname "tap*" ip daddr {METADATA_ADDRESS} tcp dport 80 accept',
-            'iifname "tap*" icmp type echo-request accept',
-            "counter drop",
-        ),
-    ),
-    "c_output": (
-        "type filter hook output priority 0; policy accept;",
-        (
-            "ct state established,related accept",
-            # DHCP answers go to guests that have no address yet, so no state knows them.
-            "udp sport 67 udp dport 68 accept",
-            "oifname vmap @alto_in",
-            'oifname "tap*" counter drop',
-        ),
-    ),
-}
-_ARP_BASE = (
-    # Sender 0.0.0.0 is a guest that asks whether its address is taken (RFC 5227).
-    "iifname . arp saddr ether . arp saddr ip @alto_arp accept",
-    'iifname "tap*" arp saddr ip 0.0.0.0 accept',
-    'iifname "tap*" counter drop',
-)
-
-
 def compiled(plan: NetworkPlan, ports: Iterable[Port]) -> Firewall:
-    chains: dict[str, tuple[str, ...]] = {}
-    refused: dict[str, tuple[str, ...]] = {}
-    groups = {group.id: group for group in plan.groups if _ID.fullmatch(group.id)}
-    sets = {_set(id): frozenset(_addresses(plan.members.get(id, ()))) for id in groups}
-    for id, group in groups.items():
-        complaints: list[str] = []
-        for egress in (False, True):
-            chains[_group_chain(id, egress)] = tuple(_rules(group, egress, groups, complaints))
-        if complaints:
-            refused[id] = tuple(complaints)
-    firewall = Firewall(sets=sets, chains=chains, verdicts={name: {} for name in _MAPS}, arp={}, refused=refused)
-    return _with_ports(firewall, ports)
+    firewall = Firewall(declared=dict(STATIC), elements={name: {} for name in STATIC})
+    take(firewall, replanned(firewall, plan, ports))
+    return firewall
 
 
-def with_port(firewall: Firewall, port: Port) -> Firewall:
-    """Also for a port that is in it already, with other groups. The groups come from the plan that `firewall` was made of."""
-    return _with_ports(without_port(firewall, port.id, port.device), [port])
+def replanned(firewall: Firewall, plan: NetworkPlan, ports: Iterable[Port]) -> FirewallPatch:
+    """Exactly `plan` and `ports`, whatever there was."""
+    draft = _Draft(firewall)
+    draft.own((plan.host_address, plan.resolver_address))
+    _whole(firewall.groups, {one.id: one for one in plan.groups if is_id(one.id)}, draft.group)
+    _whole(firewall.members, _members(plan.members), draft.members)
+    _whole(firewall.prefix_lists, {id: cidrs for id, cidrs in plan.prefix_lists.items() if is_id(id)}, draft.prefix_list)
+    _whole(firewall.acls, {one.id: one for one in plan.acls if is_id(one.id)}, draft.acl)
+    _whole(firewall.subnets, {one.id: one for one in plan.subnets}, draft.subnet)
+    _whole(firewall.ports, {one.id: one for one in ports}, draft.port)
+    return draft.finished()
 
 
-def _with_ports(firewall: Firewall, ports: Iterable[Port]) -> Firewall:
-    joined: dict[str, set[str]] = {}
-    chains = dict(firewall.chains)
-    verdicts = {name: dict(taps) for name, taps in firewall.verdicts.items()}
-    arp = dict(firewall.arp)
-    refused = dict(firewall.refused)
-    for port in ports:
-        problem = _problem(port)
-        if problem:
-            refused[port.id] = (problem,)
-            continue
-        tap = port.device
-        known = [id for id in port.group_ids if _ID.fullmatch(id) and _set(id) in firewall.sets]
-        for id in known:
-            joined.setdefault(_set(id), set()).add(port.private_ip)
-        for name in _MAPS:
-            verdicts[name][tap] = f"c_{name.removeprefix('alto_')}_{tap}"
-        chains[verdicts["alto_from"][tap]] = _own_packets(port.mac, port.private_ip)
-        chains[verdicts["alto_out"][tap]] = (*(f"jump {_group_chain(id, True)}" for id in known), "counter drop")
-        chains[verdicts["alto_in"][tap]] = (*(f"jump {_group_chain(id, False)}" for id in known), "counter drop")
-        arp[tap] = f'"{tap}" . {port.mac} . {port.private_ip}'
-        unknown = [id for id in port.group_ids if id not in known]
-        if unknown:
-            refused[port.id] = tuple(f"{port.id}: group {id!r} is not in this VPC" for id in unknown)
-    sets = {**firewall.sets, **{name: firewall.sets[name] | new for name, new in joined.items()}}
-    return Firewall(sets=sets, chains=chains, verdicts=verdicts, arp=arp, refused=refused)
+def amended(firewall: Firewall, change: NetworkChange) -> FirewallPatch:
+    draft = _Draft(firewall)
+    for group in change.groups:
+        if is_id(group.id):
+            draft.group(group.id, group)
+    for id in change.gone_groups:
+        draft.group(id, None)
+    for id, elsewhere in _members(change.members).items():
+        draft.members(id, elsewhere)
+    for id in change.joined.keys() | change.left.keys():
+        known = firewall.members.get(id)
+        if known is not None:
+            draft.members(id, (known - set(change.left.get(id, ()))) | set(addresses(change.joined.get(id, ()))))
+    for id in change.gone_members:
+        draft.members(id, None)
+    for id, cidrs in change.prefix_lists.items():
+        if is_id(id):
+            draft.prefix_list(id, cidrs)
+    for id in change.gone_prefix_lists:
+        draft.prefix_list(id, None)
+    for acl in change.acls:
+        if is_id(acl.id):
+            draft.acl(acl.id, acl)
+    for id in change.gone_acls:
+        draft.acl(id, None)
+    for subnet in change.subnets:
+        draft.subnet(subnet.id, subnet)
+    return draft.finished()
 
 
-def _own_packets(mac: str, ip: str) -> tuple[str, ...]:
-    # Bytes 28..33 of a DHCP message name the client; a guest that named another could have its address declined.
-    own_dhcp = f"udp dport 67 @th,288,48 0x{mac.replace(':', '')} accept"
-    return (
-        f"ether saddr != {mac} counter drop",
-        f"ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 {own_dhcp}",
-        f"ip saddr != {ip} counter drop",
-        own_dhcp,
-        "udp dport 67 counter drop",
-        "accept",
-    )
+def plugged(firewall: Firewall, port: Port) -> FirewallPatch:
+    """Also for a port that is in it already, with other groups or addresses."""
+    draft = _Draft(firewall)
+    draft.port(port.id, port)
+    return draft.finished()
 
 
-def without_port(firewall: Firewall, port_id: str, device: str) -> Firewall:
-    if device not in firewall.arp:
-        if port_id not in firewall.refused:
-            return firewall
-        return msgspec.structs.replace(firewall, refused=_without(firewall.refused, {port_id}))
-    ip = firewall.arp[device].rsplit(" ", 1)[1]
-    return Firewall(
-        sets={name: members - {ip} if ip in members else members for name, members in firewall.sets.items()},
-        chains=_without(firewall.chains, {f"c_{name.removeprefix('alto_')}_{device}" for name in _MAPS}),
-        verdicts={name: _without(taps, {device}) for name, taps in firewall.verdicts.items()},
-        arp=_without(firewall.arp, {device}),
-        refused=_without(firewall.refused, {port_id}),
-    )
+def unplugged(firewall: Firewall, port_id: str) -> FirewallPatch:
+    draft = _Draft(firewall)
+    draft.port(port_id, None)
+    return draft.finished()
+
+
+def take(firewall: Firewall, patch: FirewallPatch) -> None:
+    """Remember that it is so. In place, so that this too costs what changed."""
+    for id, port in patch.ports.items():
+        _index(firewall.joined, id, _groups_of(firewall.ports.get(id)), _groups_of(port))
+    for id, group in patch.groups.items():
+        _index(firewall.referrers, id, _named_by(firewall.groups.get(id)), _named_by(group))
+    _patch(firewall.groups, patch.groups)
+    _patch(firewall.members, patch.members)
+    _patch(firewall.prefix_lists, patch.prefix_lists)
+    _patch(firewall.acls, patch.acls)
+    _patch(firewall.subnets, patch.subnets)
+    _patch(firewall.ports, patch.ports)
+    _patch(firewall.declared, patch.declared)
+    _patch(firewall.chains, patch.chains)
+    _patch(firewall.refused, patch.refused)
+    if patch.own is not None:
+        firewall.own = patch.own
+    for name, elements in patch.elements.items():
+        _patch(firewall.elements.setdefault(name, {}), elements)
+    for name, declaration in patch.declared.items():
+        if declaration is None:
+            firewall.elements.pop(name, None)
 
 
 def ruleset(firewall: Firewall) -> str:
@@ -182,135 +155,355 @@ def ruleset(firewall: Firewall) -> str:
     for table in ("inet alto", "arp alto"):
         # `delete` alone would fail where there is none yet.
         lines += [f"add table {table}", f"delete table {table}", f"add table {table}"]
-    lines += [f"add map inet alto {name} {{ type ifname : verdict; }}" for name in _MAPS]
-    lines += [f"add chain inet alto {name} {{ {hook} }}" for name, (hook, _) in _BASE.items()]
-    lines += ["add set arp alto alto_arp { type ifname . ether_addr . ipv4_addr; }"]
+    lines += [_declaration(name, declaration) for name, declaration in STATIC.items()]
+    lines += [f"add chain inet alto {name} {{ {hook} }}" for name, (hook, _) in BASE.items()]
     lines += ["add chain arp alto c_arp { type filter hook input priority 0; policy accept; }"]
-    lines += [f"add rule arp alto c_arp {rule}" for rule in _ARP_BASE]
-    empty = Firewall(sets={}, chains={}, verdicts={name: {} for name in _MAPS}, arp={}, refused={})
-    lines += _change(empty, firewall)
-    lines += [f"add rule inet alto {name} {rule}" for name, (_, rules) in _BASE.items() for rule in rules]
+    lines += [f"add rule arp alto c_arp {rule}" for rule in ARP_BASE]
+    everything = FirewallPatch(
+        declared={name: type for name, type in firewall.declared.items() if name not in STATIC},
+        elements={name: dict(elements) for name, elements in firewall.elements.items()},
+        chains=dict(firewall.chains),
+    )
+    lines += _statements(Firewall(declared=dict(STATIC)), everything)
+    lines += [f"add rule inet alto {name} {rule}" for name, (_, rules) in BASE.items() for rule in rules]
     return "\n".join(lines) + "\n"
 
 
-def change(old: Firewall, new: Firewall) -> str:
-    """From `old` to `new` in one transaction as long as what changed; empty when nothing did."""
-    lines = list(_change(old, new))
+def statements(firewall: Firewall, patch: FirewallPatch) -> str:
+    """From what is to what `patch` says, in one transaction as long as the patch; empty when nothing differs."""
+    lines = list(_statements(firewall, patch))
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def _change(old: Firewall, new: Firewall) -> Iterator[str]:
+def _statements(firewall: Firewall, patch: FirewallPatch) -> Iterator[str]:
     # Names first, then what refers to them; what goes is emptied first and deleted last.
-    yield from (f"add set inet alto {name} {{ type ipv4_addr; }}" for name in new.sets if name not in old.sets)
-    yield from (f"add chain inet alto {name}" for name in new.chains if name not in old.chains)
-    for name in _MAPS:
-        before, after = old.verdicts[name], new.verdicts[name]
-        yield from _elements("delete", "inet", name, (f'"{tap}"' for tap in before if tap not in after))
-    for name, rules in old.chains.items():
-        if new.chains.get(name) != rules:
-            yield f"flush chain inet alto {name}"
-    for name, rules in new.chains.items():
-        if old.chains.get(name) != rules:
-            yield from (f"add rule inet alto {name} {rule}" for rule in rules)
-    for name, members in new.sets.items():
-        had = old.sets.get(name, frozenset())
-        if had is not members:
-            yield from _elements("delete", "inet", name, sorted(had - members))
-            yield from _elements("add", "inet", name, sorted(members - had))
-    yield from _elements("delete", "arp", "alto_arp", (old.arp[tap] for tap in old.arp if new.arp.get(tap) != old.arp[tap]))
-    yield from _elements("add", "arp", "alto_arp", (new.arp[tap] for tap in new.arp if old.arp.get(tap) != new.arp[tap]))
-    for name in _MAPS:
-        before, after = old.verdicts[name], new.verdicts[name]
-        added = (f'"{tap}" : goto {chain}' for tap, chain in after.items() if tap not in before)
-        yield from _elements("add", "inet", name, added)
-    yield from (f"delete chain inet alto {name}" for name in old.chains if name not in new.chains)
-    yield from (f"delete set inet alto {name}" for name in old.sets if name not in new.sets)
+    new = {name: type for name, type in patch.declared.items() if type is not None and name not in firewall.declared}
+    gone = [name for name, type in patch.declared.items() if type is None and name in firewall.declared]
+    yield from (_declaration(name, type) for name, type in new.items())
+    chains = {name: rules for name, rules in patch.chains.items() if firewall.chains.get(name) != rules}
+    yield from (
+        f"add chain inet alto {name}" for name, rules in chains.items() if rules is not None and name not in firewall.chains
+    )
+    changed = {}
+    for name, elements in patch.elements.items():
+        if name not in gone:
+            had = firewall.elements.get(name, {})
+            changed[name] = (
+                [key for key, value in elements.items() if key in had and _element(key, had[key]) != _element(key, value)],
+                [
+                    _element(key, v)
+                    for key, v in elements.items()
+                    if v is not None and _element(key, had.get(key)) != _element(key, v)
+                ],
+            )
+    for name in sorted(changed, key=_verdicts_last):
+        yield from _elements("delete", name, changed[name][0])
+    yield from (f"flush chain inet alto {name}" for name in chains if name in firewall.chains)
+    for name, rules in chains.items():
+        yield from (f"add rule inet alto {name} {rule}" for rule in rules or ())
+    for name in sorted(changed, key=_verdicts_last):
+        yield from _elements("add", name, changed[name][1])
+    yield from (f"delete chain inet alto {name}" for name, rules in chains.items() if rules is None and name in firewall.chains)
+    yield from (f"delete set inet alto {name}" for name in gone)
 
 
-def _elements(verb: str, family: str, name: str, elements: Iterable[str]) -> Iterator[str]:
-    text = ", ".join(elements)
+def _verdicts_last(name: str) -> tuple[bool, str]:
+    return name in MAPS, name
+
+
+def _declaration(name: str, type: str) -> str:
+    return f"add {'map' if name in MAPS else 'set'} {'arp' if name == ARP else 'inet'} alto {name} {{ {type} }}"
+
+
+def _element(key: str, value: str | int | None) -> str | None:
+    """As it is added; a set's element is the same for whatever number of reasons."""
+    return f"{key} : {value}" if isinstance(value, str) else None if value is None else key
+
+
+def _elements(verb: str, name: str, elements: Iterable[str | None]) -> Iterator[str]:
+    text = ", ".join(one for one in elements if one)
     if text:
-        yield f"{verb} element {family} alto {name} {{ {text} }}"
+        yield f"{verb} element {'arp' if name == ARP else 'inet'} alto {name} {{ {text} }}"
 
 
-def _rules(group: SecurityGroup, egress: bool, groups: Mapping[str, SecurityGroup], complaints: list[str]) -> Iterator[str]:
-    for permission in group.permissions:
-        if permission.egress is not egress or permission.protocol.lower() in _IPV6_ONLY:
-            continue
-        try:
-            peer = _peer(permission, groups)
-            traffic = _traffic(permission)
-        except ValueError as error:
-            complaints.append(f"{group.id}: a rule lets nothing through, because {error}")
-            continue
-        if peer is not None:
-            yield " ".join(word for word in (peer, traffic, "accept") if word)
+class _Draft:
+    """Collects what becomes different: first of what a firewall is made of, then, in `finished`, of what follows from it."""
+
+    def __init__(self, firewall: Firewall) -> None:
+        self._old = firewall
+        self._new = FirewallPatch()
+        # What is to be made anew, by id.
+        self._groups: set[str] = set()
+        self._ports: set[str] = set()
+        self._subnets: set[str] = set()
+
+    # What it is made of.
+
+    def own(self, own: tuple[str, ...]) -> None:
+        if own != self._old.own:
+            self._new.own = own
+            for name, before, after in ((HOST, self._old.own[:1], own[:1]), (OWN, self._old.own, own)):
+                self._new.elements[name] = {**dict.fromkeys(before), **dict.fromkeys(after, 1)}
+
+    def group(self, id: str, group: SecurityGroup | None) -> None:
+        if _differs(self._old.groups.get(id), group):
+            self._new.groups[id] = group
+            self._groups.add(id)
+
+    def members(self, id: str, elsewhere: frozenset[str] | None) -> None:
+        if _differs(self._old.members.get(id), elsewhere):
+            self._new.members[id] = elsewhere
+
+    def prefix_list(self, id: str, cidrs: tuple[str, ...] | None) -> None:
+        if _differs(self._old.prefix_lists.get(id), cidrs):
+            self._new.prefix_lists[id] = cidrs
+
+    def acl(self, id: str, acl: AclPlan | None) -> None:
+        if _differs(self._old.acls.get(id), acl):
+            self._new.acls[id] = acl
+
+    def subnet(self, id: str, subnet: SubnetPlan | None) -> None:
+        old = self._old.subnets.get(id)
+        if _differs(old, subnet):
+            self._new.subnets[id] = subnet
+            self._subnets.add(id)
+
+    def port(self, id: str, port: Port | None) -> None:
+        if _differs(self._old.ports.get(id), port):
+            self._new.ports[id] = port
+            self._ports.add(id)
+
+    # What follows.
+
+    def finished(self) -> FirewallPatch:
+        self._make_members()
+        self._make_ranges()
+        for id in sorted(self._groups):
+            self._make_group(id)
+        for id, acl in self._new.acls.items():
+            self._make_acl(id, acl)
+            if (id in self._old.acls) != (acl is not None):
+                self._subnets |= {one.id for one in self._all(self._old.subnets, self._new.subnets) if one.acl_id == id}
+        for id in sorted(self._subnets):
+            self._make_subnet(id)
+        for id in sorted(self._ports):
+            self._make_port(id)
+        return self._new
+
+    def _make_members(self) -> None:
+        """The sets of groups' addresses: those that come or go, and what changes in the others."""
+        fresh = set()
+        for id in sorted(self._new.groups.keys() | self._new.members.keys()):
+            name = members_of(id)
+            if (id in self._old.groups) != (self._get(self._old.groups, self._new.groups, id) is not None):
+                self._ports |= self._joined(id)  # they may not jump to its rules before it is there
+            had, has = name in self._old.declared, self._has_members(id)
+            if has and not had:
+                fresh.add(id)
+                self._declare(name, ADDRESSES)
+                elements = self._new.elements.setdefault(name, {})
+                elsewhere = self._get(self._old.members, self._new.members, id) or ()
+                here = [self._get(self._old.ports, self._new.ports, port) for port in self._joined(id)]
+                for address in [*elsewhere, *(address for port in here if port for address in addresses_of(port))]:
+                    elements[address] = int(elements.get(address) or 0) + 1
+            elif had and not has:
+                self._declare(name, None)
+            if had != has:
+                self._groups |= self._referrers(id)
+        for id, after in self._new.members.items():
+            self._recount(id, self._old.members.get(id, frozenset()), after or frozenset(), fresh)
+        for id, port in self._new.ports.items():
+            old = self._old.ports.get(id)
+            for group_id in _groups_of(old) | _groups_of(port):
+                before = addresses_of(old) if group_id in _groups_of(old) else []
+                now = addresses_of(port) if group_id in _groups_of(port) else []
+                self._recount(group_id, before, now, fresh)
+
+    def _recount(self, group_id: str, before: Iterable[str], after: Iterable[str], fresh: set[str]) -> None:
+        name = members_of(group_id)
+        if group_id in fresh or not self._is_declared(name):
+            return
+        counts = self._new.elements.setdefault(name, {})
+        old = self._old.elements.get(name, {})
+        for addresses_, step in ((before, -1), (after, 1)):
+            for address in addresses_:
+                count = int((counts[address] if address in counts else old.get(address)) or 0) + step
+                counts[address] = count if count > 0 else None
+
+    def _make_ranges(self) -> None:
+        for id, cidrs in self._new.prefix_lists.items():
+            name, had = ranges_of(id), id in self._old.prefix_lists
+            if had != (cidrs is not None):
+                self._declare(name, RANGES if cidrs is not None else None)
+                self._groups |= self._referrers(id)
+            if cidrs is not None:
+                before = self._old.elements.get(name, {})
+                self._new.elements[name] = {**dict.fromkeys(before), **dict.fromkeys(ranges(cidrs), 1)}
+
+    def _make_group(self, id: str) -> None:
+        group = self._get(self._old.groups, self._new.groups, id)
+        complaints: list[str] = []
+        for egress in (False, True):
+            rules = tuple(self._rules(group, egress, complaints)) if group is not None else None
+            self._new.chains[group_chain(id, egress)] = rules
+        self._refuse(id, complaints)
+
+    def _rules(self, group: SecurityGroup, egress: bool, complaints: list[str]) -> Iterator[str]:
+        for permission in group.permissions:
+            if permission.egress is egress:
+                try:
+                    match = permission_match(permission, self._is_declared)
+                except ValueError as error:
+                    complaints.append(f"{group.id}: a rule lets nothing through, because {error}")
+                    continue
+                if match is not None:
+                    yield f"{match} accept".lstrip()
+
+    def _make_acl(self, id: str, acl: AclPlan | None) -> None:
+        complaints: list[str] = []
+        for egress in (False, True):
+            rules = tuple(acl_rules(acl, egress, complaints)) if acl is not None else None
+            self._new.chains[acl_chain(id, egress)] = rules
+        self._refuse(id, complaints)
+
+    def _make_subnet(self, id: str) -> None:
+        old, subnet = self._old.subnets.get(id), self._get(self._old.subnets, self._new.subnets, id)
+        if _is_guarded(old) != _is_guarded(subnet):
+            self._ports |= {port.id for port in self._all(self._old.ports, self._new.ports) if port.subnet_id == id}
+        if not is_id(id):
+            return
+        complaints = []
+        for egress in (False, True):
+            rules: tuple[str, ...] | None = None
+            if subnet is not None and _is_guarded(subnet):
+                cidrs = ranges([subnet.cidr])
+                rules = tuple(f"ip {'daddr' if egress else 'saddr'} {cidr} return" for cidr in cidrs)
+                if self._get(self._old.acls, self._new.acls, subnet.acl_id) is not None:
+                    rules = (*rules, f"goto {acl_chain(subnet.acl_id, egress)}")
+                else:
+                    complaints = [f"{id}: nothing leaves or enters, because there is no network ACL {subnet.acl_id!r}"]
+                    rules = (*rules, "counter drop")
+            if rules is not None or subnet_chain(id, egress) in self._old.chains:
+                self._new.chains[subnet_chain(id, egress)] = rules
+        self._refuse(id, complaints)
+
+    def _make_port(self, id: str) -> None:
+        old, port = self._old.ports.get(id), self._get(self._old.ports, self._new.ports, id)
+        elements: dict[str, dict[str, str | int | None]] = {name: {} for name in (*MAPS, ARP)}
+        if old is not None and problem_of(old) is None:
+            for name in MAPS:
+                if f'"{old.device}"' in self._old.elements.get(name, {}):
+                    elements[name][f'"{old.device}"'] = None
+            elements[ARP].update(dict.fromkeys(arp_of(old)))
+            self._new.chains.update(dict.fromkeys(port_chains(old.device).values()))
+        complaints: list[str] = []
+        if port is not None:
+            problem = problem_of(port)
+            if problem is not None:
+                complaints.append(problem)
+            else:
+                self._add_port(port, elements, complaints)
+        for name, changed in elements.items():
+            if changed:
+                self._new.elements.setdefault(name, {}).update(changed)
+        self._refuse(id, complaints)
+
+    def _add_port(self, port: Port, elements: dict[str, dict[str, str | int | None]], complaints: list[str]) -> None:
+        known = []
+        for id in dict.fromkeys(port.group_ids):
+            if self._get(self._old.groups, self._new.groups, id) is not None:
+                known.append(id)
+            else:
+                complaints.append(f"{port.id}: group {id!r} is not in this VPC")
+        names = port_chains(port.device)
+        self._new.chains[names[FROM]] = own_packets(port)
+        for name, egress in ((OUT, True), (IN, False)):
+            self._new.chains[names[name]] = (*(f"jump {group_chain(id, egress)}" for id in known), "counter drop")
+        tap = f'"{port.device}"'
+        for name, chain in names.items():
+            elements[name][tap] = f"goto {chain}"
+        if _is_guarded(self._get(self._old.subnets, self._new.subnets, port.subnet_id)):
+            elements[ACL_OUT][tap] = f"jump {subnet_chain(port.subnet_id, True)}"
+            elements[ACL_IN][tap] = f"jump {subnet_chain(port.subnet_id, False)}"
+        elements[ARP].update(dict.fromkeys(arp_of(port), 1))
+
+    # As it will be.
+
+    def _get(self, old: Mapping[str, T], new: Mapping[str, T | None], id: str) -> T | None:
+        return new[id] if id in new else old.get(id)
+
+    def _all(self, old: Mapping[str, T], new: Mapping[str, T | None]) -> Iterator[T]:
+        yield from (one for id, one in old.items() if id not in new)
+        yield from (one for one in new.values() if one is not None)
+
+    def _has_members(self, id: str) -> bool:
+        facts: tuple[tuple[Mapping[str, object], Mapping[str, object]], ...] = (
+            (self._old.groups, self._new.groups),
+            (self._old.members, self._new.members),
+        )
+        return any(self._get(old, new, id) is not None for old, new in facts)
+
+    def _is_declared(self, name: str) -> bool:
+        return self._get(self._old.declared, self._new.declared, name) is not None
+
+    def _declare(self, name: str, type: str | None) -> None:
+        self._new.declared[name] = type
+
+    def _joined(self, group_id: str) -> set[str]:
+        kept = {id for id in self._old.joined.get(group_id, ()) if id not in self._new.ports}
+        return kept | {id for id, port in self._new.ports.items() if group_id in _groups_of(port)}
+
+    def _referrers(self, name: str) -> set[str]:
+        kept = {id for id in self._old.referrers.get(name, ()) if id not in self._new.groups}
+        return kept | {id for id, group in self._new.groups.items() if name in _named_by(group)}
+
+    def _refuse(self, id: str, complaints: list[str]) -> None:
+        if complaints or id in self._old.refused:
+            self._new.refused[id] = tuple(complaints) or None
 
 
-def _peer(permission: Permission, groups: Mapping[str, SecurityGroup]) -> str | None:
-    """The address part of a rule; "" for everybody, None for nobody that speaks IPv4."""
-    side = "daddr" if permission.egress else "saddr"
-    if permission.group_id is not None:
-        if permission.group_id not in groups:
-            raise ValueError(f"the group {permission.group_id!r} is not in this VPC")
-        return f"ip {side} @{_set(permission.group_id)}"
-    if permission.cidr is not None:
-        network = IPv4Network(permission.cidr, strict=False)
-        return f"ip {side} {network}" if network.prefixlen else ""
-    return None
+def _groups_of(port: Port | None) -> set[str]:
+    return set(port.group_ids) if port is not None else set()
 
 
-def _traffic(permission: Permission) -> str:
-    """The protocol part of a rule; "" for all traffic."""
-    protocol, low, high = permission.protocol.lower(), permission.from_port, permission.to_port
-    if protocol == "-1":
-        return ""
-    if protocol in _PORTS:
-        name = _PORTS[protocol]
-        if (low, high) in ((-1, -1), (0, 65535)):
-            return f"meta l4proto {name}"
-        if not 0 <= low <= high <= 65535:
-            raise ValueError(f"{low} to {high} is no range of ports")
-        return f"{name} dport {low}" if low == high else f"{name} dport {low}-{high}"
-    if protocol in _ICMP:
-        if not (-1 <= low <= 255 and -1 <= high <= 255):
-            raise ValueError(f"{low} and {high} are no ICMP type and code")
-        if low == -1:
-            return "meta l4proto icmp"
-        return f"icmp type {low}" if high == -1 else f"icmp type {low} icmp code {high}"
-    if protocol.isascii() and protocol.isdigit() and int(protocol) <= 255:
-        return f"meta l4proto {int(protocol)}"
-    raise ValueError(f"{permission.protocol!r} is no protocol")
+def _named_by(group: SecurityGroup | None) -> set[str]:
+    if group is None:
+        return set()
+    return {id for one in group.permissions for id in (one.group_id, one.prefix_list_id) if id is not None}
 
 
-def _problem(port: Port) -> str | None:
-    """Why this port cannot have rules, in which case it has no traffic either."""
-    if not _ID.fullmatch(port.id) or not _ID.fullmatch(port.device):
-        return f"{port.id!r} is no id of a port"
-    if not _MAC.fullmatch(port.mac):
-        return f"{port.id}: {port.mac!r} is no MAC address in lower case"
-    if not list(_addresses([port.private_ip])):
-        return f"{port.id}: {port.private_ip!r} is no IPv4 address"
-    return None
+def _is_guarded(subnet: SubnetPlan | None) -> bool:
+    return subnet is not None and bool(subnet.acl_id) and is_id(subnet.id)
 
 
-def _addresses(texts: Iterable[str]) -> Iterator[str]:
-    for text in texts:
-        try:
-            address = str(IPv4Address(text))
-        except ValueError:
-            continue
-        if address == text:
-            yield address
+def _members(members: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
+    return {id: frozenset(addresses(texts)) for id, texts in members.items() if is_id(id)}
 
 
-def _set(group_id: str) -> str:
-    return f"alto_of_{group_id.replace('-', '_')}"
+def _differs(old: object, new: object) -> bool:
+    return old is not new and old != new
 
 
-def _group_chain(group_id: str, egress: bool) -> str:
-    return f"c_{'to' if egress else 'by'}_{group_id.replace('-', '_')}"
+def _whole(old: Mapping[str, T], new: Mapping[str, T], put: Callable[[str, T | None], None]) -> None:
+    for id in old:
+        if id not in new:
+            put(id, None)
+    for id, one in new.items():
+        put(id, one)
 
 
-def _without(entries: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
-    return {name: value for name, value in entries.items() if name not in names}
+def _patch(values: dict[str, T], news: Mapping[str, T | None]) -> None:
+    for key, value in news.items():
+        if value is None:
+            values.pop(key, None)
+        else:
+            values[key] = value
+
+
+def _index(index: dict[str, set[str]], id: str, before: set[str], after: set[str]) -> None:
+    for key in before - after:
+        index[key].discard(id)
+        if not index[key]:
+            del index[key]
+    for key in after - before:
+        index.setdefault(key, set()).add(id)

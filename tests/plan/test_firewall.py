@@ -4,13 +4,15 @@ Method: compile plans, among them hostile ones, and read the text. What the rule
 tests/drivers/network/test_rules.py.
 """
 
+import copy
 import re
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alto.plan.firewall import change, compiled, ruleset, with_port, without_port
+from alto.model.network_plans import Firewall, NetworkPlan, Port
+from alto.plan.firewall import compiled, plugged, replanned, ruleset, statements, take, unplugged
 from tests.drivers.network.samples import ALL_OUT, DEFAULT, allow, group, plan, port
 
 # One statement of nft: plain words, no quotes but around devices, and nothing that could begin another statement.
@@ -39,6 +41,25 @@ def rules(text: str, chain: str) -> list[str]:
         for line in text.splitlines()
         if f" {chain} " in line and "rule" in line
     ]
+
+
+def with_port(firewall: Firewall, new: Port) -> tuple[str, Firewall]:
+    """The transaction, and what it leads to; `firewall` stays as it is."""
+    patch = plugged(firewall, new)
+    after = copy.deepcopy(firewall)
+    take(after, patch)
+    return statements(firewall, patch), after
+
+
+def without_port(firewall: Firewall, port_id: str) -> tuple[str, Firewall]:
+    patch = unplugged(firewall, port_id)
+    after = copy.deepcopy(firewall)
+    take(after, patch)
+    return statements(firewall, patch), after
+
+
+def change(firewall: Firewall, network: NetworkPlan, ports: list[Port]) -> str:
+    return statements(firewall, replanned(firewall, network, ports))
 
 
 def by(*permissions_: msgspec.Struct) -> list[str]:
@@ -82,7 +103,7 @@ def test_a_rule_without_meaning_lets_nothing_through_and_harms_no_other() -> Non
 
 def test_a_port_that_makes_no_sense_has_no_traffic_and_harms_no_other() -> None:
     firewall = compiled(plan(), [port(1), port(2, mac="02:00; accept"), port(3, private_ip="10.77.0.13 accept")])
-    assert set(firewall.verdicts["alto_from"]) == {port(1).device}
+    assert set(firewall.elements["alto_from"]) == {f'"{port(1).device}"'}
     assert set(firewall.refused) == {port(2).id, port(3).id}
 
 
@@ -99,27 +120,28 @@ def test_a_guest_is_only_itself_before_anything_else_is_asked() -> None:
 def test_members_are_the_ports_here_and_the_addresses_elsewhere() -> None:
     away = plan(DEFAULT, group("sg-1"), members={"sg-default": ("10.77.0.99", "nonsense", "::1"), "sg-absent": ("10.77.0.98",)})
     firewall = compiled(away, [port(1), port(2, "sg-1", "sg-default"), port(3, "sg-1", "sg-absent")])
-    assert firewall.sets["alto_of_sg_default"] == {"10.77.0.99", "10.77.0.11", "10.77.0.12"}
-    assert firewall.sets["alto_of_sg_1"] == {"10.77.0.12", "10.77.0.13"}
-    assert set(firewall.sets) == {"alto_of_sg_default", "alto_of_sg_1"}
+    assert set(firewall.elements["alto_of_sg_default"]) == {"10.77.0.99", "10.77.0.11", "10.77.0.12"}
+    assert set(firewall.elements["alto_of_sg_1"]) == {"10.77.0.12", "10.77.0.13"}
+    # A group of a peer's is known by its members alone.
+    assert set(firewall.elements["alto_of_sg_absent"]) == {"10.77.0.98", "10.77.0.13"}
 
 
 def test_a_change_is_as_long_as_what_changed() -> None:
     few = compiled(plan(), [port(number) for number in range(1, 3)])
     many = compiled(plan(), [port(number) for number in range(1, 200)])
     new = port(240)
-    assert len(change(many, with_port(many, new))) == len(change(few, with_port(few, new)))
-    assert len(change(with_port(many, new), many)) == len(change(with_port(few, new), few))
-    assert change(many, many) == ""
+    assert len(with_port(many, new)[0]) == len(with_port(few, new)[0])
+    assert len(without_port(many, port(1).id)[0]) == len(without_port(few, port(1).id)[0])
+    assert change(many, plan(), [port(number) for number in range(1, 200)]) == ""
 
 
 def test_what_comes_and_goes_leaves_nothing() -> None:
     firewall = compiled(plan(), [port(1)])
-    assert without_port(with_port(firewall, port(2)), port(2).id, port(2).device) == firewall
-    assert with_port(firewall, port(1)) == firewall
+    assert without_port(with_port(firewall, port(2))[1], port(2).id)[1] == firewall
+    assert with_port(firewall, port(1)) == ("", firewall)
     # A nonsensical port is forgotten too.
     bad = port(3, mac="")
-    assert without_port(with_port(firewall, bad), bad.id, bad.device) == firewall
+    assert without_port(with_port(firewall, bad)[1], bad.id)[1] == firewall
 
 
 @given(ids=st.lists(texts, max_size=3), wishes=st.lists(permissions, max_size=6), odd=st.tuples(texts, texts, texts))
@@ -128,7 +150,7 @@ def test_no_text_of_a_tenant_gets_into_the_rules(ids: list[str], wishes: list[ob
     ports = [port(1), port(2, *ids, id=odd[0]), port(3, mac=odd[1]), port(4, private_ip=odd[2])]
     firewall = compiled(plan(*groups), ports)
     smaller = compiled(plan(DEFAULT), ports[:1])
-    for text in (ruleset(firewall), change(smaller, firewall), change(firewall, smaller)):
+    for text in (ruleset(firewall), change(smaller, plan(*groups), ports), change(firewall, plan(DEFAULT), ports[:1])):
         for line in text.splitlines():
             assert STATEMENT.fullmatch(line), line
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from alto.drivers.compute.driver import Tap
 from alto.model.instances import Machine
-from alto.model.network_plans import Firewall, NetworkPlan, Port
+from alto.model.network_plans import Firewall, FirewallPatch, NetworkChange, NetworkPlan, Port
 
 
 class NetworkDriver(Protocol):
@@ -17,6 +17,10 @@ class NetworkDriver(Protocol):
 
     async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
         """The VPC's namespace, DHCP, DNS, metadata and rules are there, for exactly `ports`; rules swapped at once."""
+
+    async def change_network(self, plan: NetworkPlan, change: NetworkChange) -> None:
+        """An ensured VPC has `plan` from now on, which differs by `change` alone: rules are swapped at once, at a cost of
+        what is different."""
 
     async def plug(self, port: Port, machine: Machine) -> Tap:
         """A tap with address, DHCP entry, metadata and rules (rules before link up). The caller closes `Tap.fd`, after it
@@ -49,10 +53,16 @@ class Rules(Protocol):
 
     def compiled(self, plan: NetworkPlan, ports: Iterable[Port]) -> Firewall: ...
 
-    def with_port(self, firewall: Firewall, port: Port) -> Firewall: ...
+    def replanned(self, firewall: Firewall, plan: NetworkPlan, ports: Iterable[Port]) -> FirewallPatch: ...
 
-    def without_port(self, firewall: Firewall, port_id: str, device: str) -> Firewall: ...
+    def amended(self, firewall: Firewall, change: NetworkChange) -> FirewallPatch: ...
+
+    def plugged(self, firewall: Firewall, port: Port) -> FirewallPatch: ...
+
+    def unplugged(self, firewall: Firewall, port_id: str) -> FirewallPatch: ...
 
     def ruleset(self, firewall: Firewall) -> str: ...
 
-    def change(self, old: Firewall, new: Firewall) -> str: ...
+    def statements(self, firewall: Firewall, patch: FirewallPatch) -> str: ...
+
+    def take(self, firewall: Firewall, patch: FirewallPatch) -> None: ...

@@ -15,7 +15,7 @@ from alto.drivers.compute.fake import Knobs
 from alto.kit.world import World
 from alto.model.errors import DriverFault
 from alto.model.instances import Machine
-from alto.model.network_plans import NetworkPlan, Port
+from alto.model.network_plans import NetworkChange, NetworkPlan, Port
 
 
 class FakePort(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +72,13 @@ class FakeNetwork:
             self._networks.vpcs[plan.vpc_id] = new
 
         await self._call("ensure_network", effect)
+
+    async def change_network(self, plan: NetworkPlan, change: NetworkChange) -> None:
+        def effect() -> None:
+            old = self._vpc(plan.vpc_id)
+            self._networks.vpcs[plan.vpc_id] = msgspec.structs.replace(old, plan=plan)
+
+        await self._call("change_network", effect)
 
     async def plug(self, port: Port, machine: Machine) -> Tap:
         def effect() -> None:

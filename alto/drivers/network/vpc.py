@@ -15,7 +15,7 @@ import hashlib
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -35,7 +35,7 @@ from alto.drivers.network.records import NetworkRecord, NetworkRecords, PortReco
 from alto.kit.world import NETNS_DIR, World
 from alto.model.errors import DriverFault
 from alto.model.instances import Machine
-from alto.model.network_plans import Firewall, NetworkPlan, Port
+from alto.model.network_plans import Firewall, FirewallPatch, NetworkChange, NetworkPlan, Port
 from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE
 
 log = structlog.get_logger()
@@ -124,6 +124,15 @@ class VpcNetworks:
             else:
                 await self._update(vpc, plan, ports)
 
+    async def change_network(self, plan: NetworkPlan, change: NetworkChange) -> None:
+        async with self._working_on(plan.vpc_id):
+            vpc = self._get(plan.vpc_id)
+            renamed = bool(change.gone_groups) or any(one.id not in vpc.firewall.groups for one in change.groups)
+            await self._filter(vpc, self._rules.amended(vpc.firewall, change))
+            vpc.plan = plan
+            if renamed:
+                self._record(plan, vpc.netns, vpc.device)
+
     async def plug(self, port: Port, machine: Machine) -> Tap:
         async with self._working_on(port.vpc_id), AsyncExitStack() as undo:
             vpc = self._get(port.vpc_id)
@@ -133,7 +142,7 @@ class VpcNetworks:
                 raise DriverFault(f"The port {port.id} is still held by another process")
             undo.push_async_callback(self._unplug, vpc, port)
             self._put(vpc, port, machine)
-            await self._filter(vpc, self._rules.with_port(vpc.firewall, port))
+            await self._filter(vpc, self._rules.plugged(vpc.firewall, port))
             await vpc.dns.put(vpc.plan, port)
             fd = self._world.net.open_tap(port.device, netns=vpc.netns)
             undo.callback(_close, fd)
@@ -154,7 +163,7 @@ class VpcNetworks:
                 raise DriverFault(f"The port {port.id} cannot change its address while it is plugged")
             self._check_port(vpc, port)
             self._put(vpc, port, machine)
-            await self._translate(vpc, self._rules.with_port(vpc.firewall, port))
+            await self._translate(vpc, self._rules.plugged(vpc.firewall, port))
             await vpc.dns.put(vpc.plan, port)
 
     async def reach(self, port: Port) -> bool:
@@ -226,9 +235,9 @@ class VpcNetworks:
         vpc = _Vpc(plan=plan, netns=netns, device=device, firewall=self._rules.compiled(plan, ()), dns=dns)
         before = {record.port.id: record for record in self._records.ports(plan.vpc_id)}
         self._take_ports(vpc, before, ports)
-        firewall = self._rules.compiled(plan, ports)
-        await self._nft.apply(netns, self._rules.ruleset(firewall))
-        self._filtered(vpc, firewall)
+        vpc.firewall = self._rules.compiled(plan, ports)
+        await self._nft.apply(netns, self._rules.ruleset(vpc.firewall))
+        self._complain(vpc, vpc.firewall.refused)
         inward = self._inward(vpc)
         await self._nft.apply(netns, uplink.vpc_ruleset(inward))
         vpc.inward = inward
@@ -254,12 +263,12 @@ class VpcNetworks:
         vpc.plan = plan
         self._take_ports(vpc, dict(vpc.ports), ports)
         await self._host.connect(vpc.netns, vpc.device)
-        await self._translate(vpc, self._rules.compiled(plan, ports))
+        await self._translate(vpc, self._rules.replanned(vpc.firewall, plan, ports))
         await vpc.dns.ensure(plan, ports, names_outside=self._host.has_way_out)
         await self._serve_metadata(vpc.netns)
 
     def _record(self, plan: NetworkPlan, netns: str, device: str) -> None:
-        record = NetworkRecord(netns=netns, device=device, plan=plan, names_outside=self._host.has_way_out)
+        record = NetworkRecord(netns=netns, device=device, plan=_recorded(plan), names_outside=self._host.has_way_out)
         if self._records.network(plan.vpc_id) != record:
             self._records.put_network(record)
             self._edge.signal(SIGHUP)
@@ -367,29 +376,32 @@ class VpcNetworks:
                 # A tap goes with the last who holds it: its machine may have ended in this moment.
                 if port.device in self._links(vpc.netns):
                     raise
-        firewall = self._rules.without_port(vpc.firewall, port.id, port.device)
-        await self._translate(vpc, firewall, ended=[port.private_ip])
+        ended = [port.private_ip, *(one.private_ip for one in port.secondary)]
+        await self._translate(vpc, self._rules.unplugged(vpc.firewall, port.id), ended=ended)
         self._records.remove_port(port)
 
-    async def _filter(self, vpc: _Vpc, firewall: Firewall) -> None:
-        await self._nft.apply(vpc.netns, self._rules.change(vpc.firewall, firewall))
-        self._filtered(vpc, firewall)
+    async def _filter(self, vpc: _Vpc, patch: FirewallPatch) -> None:
+        await self._nft.apply(vpc.netns, self._rules.statements(vpc.firewall, patch))
+        self._filtered(vpc, patch)
 
-    def _filtered(self, vpc: _Vpc, firewall: Firewall) -> None:
-        for id, sentences in firewall.refused.items():
-            if vpc.firewall.refused.get(id) != sentences:
+    def _filtered(self, vpc: _Vpc, patch: FirewallPatch) -> None:
+        self._complain(vpc, {id: why for id, why in patch.refused.items() if vpc.firewall.refused.get(id) != why})
+        self._rules.take(vpc.firewall, patch)
+
+    def _complain(self, vpc: _Vpc, refused: Mapping[str, tuple[str, ...] | None]) -> None:
+        for sentences in refused.values():
+            if sentences:
                 log.warning("rules refused", vpc=vpc.plan.vpc_id, why=sentences)
-        vpc.firewall = firewall
 
-    async def _translate(self, vpc: _Vpc, firewall: Firewall | None = None, *, ended: Sequence[str] = ()) -> None:
+    async def _translate(self, vpc: _Vpc, patch: FirewallPatch | None = None, *, ended: Sequence[str] = ()) -> None:
         """Public addresses as the ports have them now, and new rules in the same transaction if there are any: the kernel
         takes 10 ms for each that removes something. What an address carried for its last owner is cut, and all that the
         addresses `ended` had: each look at the kernel's table of connections takes 9 ms."""
         inward = self._inward(vpc)
-        rules = self._rules.change(vpc.firewall, firewall) if firewall is not None else ""
+        rules = self._rules.statements(vpc.firewall, patch) if patch is not None else ""
         await self._nft.apply(vpc.netns, rules + uplink.vpc_change(vpc.inward, inward))
-        if firewall is not None:
-            self._filtered(vpc, firewall)
+        if patch is not None:
+            self._filtered(vpc, patch)
         cut = [outside for outside, private in vpc.inward.items() if inward.get(outside) != private]
         vpc.inward = inward
         await self._host.publish(vpc.plan.vpc_id, vpc.device, self._public(vpc))
@@ -507,6 +519,12 @@ def _mark(id: str, count: int) -> str:
         number, digit = divmod(number, 36)
         letters += "0123456789abcdefghijklmnopqrstuvwxyz"[digit]
     return letters
+
+
+def _recorded(plan: NetworkPlan) -> NetworkPlan:
+    """What the metadata service shows of a plan. Rules would make the file long, and be written with each change of one."""
+    groups = tuple(msgspec.structs.replace(group, permissions=(), tags={}, version=0) for group in plan.groups)
+    return msgspec.structs.replace(plan, groups=groups, members={}, prefix_lists={}, acls=(), neighbours=())
 
 
 def _check_plan(plan: NetworkPlan) -> None:

@@ -17,16 +17,19 @@ def allow(
     *,
     cidr: str | None = None,
     group: str | None = None,
+    list: str | None = None,
     egress: bool = False,
+    id: str = "sgr-1",
 ) -> Permission:
     return Permission(
-        id="sgr-1",
+        id=id,
         egress=egress,
         protocol=protocol,
         from_port=from_port,
         to_port=from_port if to_port is None else to_port,
         cidr=cidr,
         group_id=group,
+        prefix_list_id=list,
     )
 
 

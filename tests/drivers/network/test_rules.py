@@ -16,6 +16,8 @@ import pytest
 
 from alto.drivers.network.vpc import TAP_MAC
 from alto.kit.world import inside_netns
+from alto.model.acls import AclEntry
+from alto.model.network_plans import AclPlan, NetworkPlan, Port, PortAddress, SubnetPlan
 from alto.plan import firewall
 from tests.drivers.network.guests import ask_udp, hello, open_socket, pings, reaches, run, site, tcp_server, udp_echo
 from tests.drivers.network.machinery import Cloud
@@ -225,32 +227,71 @@ def test_changes_in_any_order_end_where_a_fresh_rule_set_is(namespaces: None) ->
     chance = random.Random(4711)
     names = ["sg-default", "sg-a", "sg-b", "sg-c"]
 
-    def some() -> firewall.Firewall:
+    def some() -> tuple[NetworkPlan, list[Port]]:
         groups = [
             group(name, *_some_permissions(chance, names)) for name in names if name == "sg-default" or chance.random() < 0.7
         ]
-        ports = [port(number, *chance.sample(names, 2)) for number in range(1, 6) if chance.random() < 0.7]
-        members = {"sg-a": tuple(f"10.77.1.{chance.randrange(9)}" for _ in range(3))}
-        return firewall.compiled(plan(*groups, members=members), ports)
+        ports = [
+            port(
+                number,
+                *chance.sample(names, 2),
+                subnet_id="subnet-vpc-1",
+                secondary=tuple(PortAddress(private_ip=f"10.77.0.{100 + number + n}") for n in range(chance.randrange(3))),
+                source_dest_check=chance.random() < 0.7,
+            )
+            for number in range(1, 6)
+            if chance.random() < 0.7
+        ]
+        members = {name: tuple(f"10.77.1.{chance.randrange(9)}" for _ in range(3)) for name in ("sg-a", "sg-peer")}
+        lists = {
+            name: tuple(
+                f"10.{chance.randrange(4)}.{chance.randrange(4)}.0/{chance.choice([14, 15, 16, 22, 24])}" for _ in "12345"
+            )
+            for name in ("pl-1", "pl-2")
+            if chance.random() < 0.7
+        }
+        acls = tuple(
+            AclPlan(
+                id=name,
+                entries=tuple(
+                    AclEntry(
+                        number=n, egress=chance.random() < 0.5, allow=chance.random() < 0.5, protocol="6", cidr="10.0.0.0/8"
+                    )
+                    for n in chance.sample(range(100), 3)
+                ),
+            )
+            for name in ("acl-1", "acl-2")
+            if chance.random() < 0.7
+        )
+        subnet = SubnetPlan(
+            id="subnet-vpc-1", cidr="10.77.0.0/24", zone="us-east-1a", acl_id=chance.choice(["", "acl-1", "acl-2"])
+        )
+        return plan(*groups, members=members, prefix_lists=lists, acls=acls, subnets=(subnet,)), ports
 
     def listed(text: str) -> list[str]:
         run("nft", "-f", "-", stdin=text.encode())
         return sorted(run("nft", "-s", "list", "ruleset").replace(",", "").split())
 
     with site(f"nwt-rules-{os.getpid()}"):
-        current = some()
+        network, ports = some()
+        current = firewall.compiled(network, ports)
         listed(firewall.ruleset(current))
-        for _ in range(25):
-            following = some()
-            with_changes = listed(firewall.change(current, following))
-            assert with_changes == listed(firewall.ruleset(following))
-            current = following
+        for _ in range(60):
+            network, ports = some()
+            patch = firewall.replanned(current, network, ports)
+            with_changes = listed(firewall.statements(current, patch))
+            firewall.take(current, patch)
+            fresh = firewall.compiled(network, ports)
+            assert current == fresh
+            assert with_changes == listed(firewall.ruleset(fresh))
 
 
 def _some_permissions(chance: random.Random, names: list[str]) -> list:  # type: ignore[type-arg]
     made = []
     for _ in range(chance.randrange(4)):
         low = chance.randrange(1000)
-        source = {"cidr": "10.0.0.0/8"} if chance.random() < 0.5 else {"group": chance.choice(names)}
+        source = chance.choice(
+            [{"cidr": "10.0.0.0/8"}, {"group": chance.choice([*names, "sg-peer"])}, {"list": "pl-1"}, {"list": "pl-2"}]
+        )
         made.append(allow(chance.choice(["tcp", "udp", "icmp", "-1", "gre"]), low % 256, low % 256 + 5, **source))
     return made
