@@ -1,21 +1,34 @@
-"""Goal: `docs/reference/ec2.md` says exactly which operations and parameters there are. Method: it is generated from the
-operations' own tables and request structs, and this test compares. To write it again: `python -m tests.test_reference`.
+"""Goal: `docs/reference` says exactly which operations, parameters, filters and errors there are, and which of Amazon's
+operations there are not. Method: its pages are generated from the operations' own tables, request structs and code, and this
+test compares. To write them again: `python -m tests.test_reference`.
 """
 
 from pathlib import Path
+
+import pytest
 
 from alto.api.ec2.instances import GetConsoleOutputRequest
 from alto.api.ec2.operations import OPERATIONS as EC2
 from alto.api.sts.operations import OPERATIONS as STS
 from alto.api.wire.requests import Honoured, honoured
+from tests.api.cloud import MODEL
+from tests.api.test_documented import LEFT_OUT, documented
+from tests.operation_facts import GENERAL, errors_of
 
-PAGE = Path(__file__).parents[1] / "docs" / "reference" / "ec2.md"
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
 HEAD = """# EC2 and STS operations
 
 Generated from the code; do not edit. Each operation takes the parameters listed, as boto3 spells them, and `DryRun`. Any other
 parameter of Amazon's is refused as `UnsupportedOperation` and never ignored, and so is any other operation. `Filters` are all
-that Amazon documents for the operation.
+that Amazon documents for the operation. Their names, and every operation's errors, are in coverage.md.
+"""
+
+COVERAGE = f"""# Coverage of EC2's operations
+
+Generated from the code; do not edit. Parameters are in ec2.md. Errors are the operation's own: any operation may also answer
+{", ".join(f"`{code}`" for code in sorted(GENERAL))}, `UnknownParameter`, `DryRunOperation`, and those of
+authentication (`AuthFailure`, `SignatureDoesNotMatch`, `InvalidClientTokenId`, `RequestExpired`...).
 """
 
 
@@ -37,10 +50,38 @@ def page() -> str:
     return "\n".join(lines)
 
 
-def test_the_reference_is_what_the_code_offers() -> None:
-    assert PAGE.read_text() == page(), "python -m tests.test_reference"
+def coverage() -> str:
+    filters: dict[str, list[str]] = {}
+    for operation, name in documented():
+        if name not in LEFT_OUT.get(operation, set()):
+            filters.setdefault(operation, []).append(name)
+    lines = [COVERAGE, "| Operation | Filters | Errors |", "|---|---|---|"]
+    for name in sorted(EC2):
+        offered = "all documented: " + ", ".join(sorted(filters[name])) if name in filters else "-"
+        lines.append(f"| {name} | {offered} | {', '.join(sorted(errors_of(EC2[name]))) or '-'} |")
+    missing = [name for name in MODEL.operation_names if name not in EC2]
+    lines += ["", "## Not offered", ""]
+    lines += [f"{len(missing)} of Amazon's {len(MODEL.operation_names)} operations answer `UnsupportedOperation`:", ""]
+    lines += [", ".join(missing) + ".", ""]
+    return "\n".join(lines)
+
+
+PAGES = {"ec2.md": page, "coverage.md": coverage}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_reference_is_what_the_code_offers(name: str) -> None:
+    assert (REFERENCE / name).read_text() == PAGES[name](), "python -m tests.test_reference"
+
+
+def test_errors_are_found_where_an_operation_gets_them() -> None:
+    """By reading what it calls, also in other modules and rooms; and nothing of what it does not."""
+    run = errors_of(EC2["RunInstances"])
+    assert {"InvalidAMIID.NotFound", "InvalidKeyPair.NotFound", "InsufficientInstanceCapacity"} <= run
+    assert "InvalidVolume.NotFound" not in errors_of(EC2["DescribeRegions"])
 
 
 if __name__ == "__main__":
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page())
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for name, make in PAGES.items():
+        (REFERENCE / name).write_text(make())
