@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase, Wish
+from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.records import Record
-from alto.plan.placement import Demand, Placed, Unplaced, place, room_of, take
+from alto.plan.placement import Demand, Neighbours, Placed, Unplaced, place, room_of, take
 from alto.store.store import Reader, Store, Tx
 
 # One transaction places so many, so that it stays short under a burst.
@@ -47,13 +48,26 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
     hosts = {host.id: host for host in tx.where(Host)}
     rooms = {host.id: room_of(host) for host in hosts.values()}
     touched: dict[str, list[Instance]] = {}
+    neighbours: dict[str, Neighbours] = {}
     for instance in waiting:
         if instance.wish is not Wish.RUNNING:
             continue
         demand = Demand(instance_type=instance.instance_type, vcpus=instance.vcpus, memory_mib=instance.memory_mib)
+        member: PlacementMember | None = None
+        if instance.placement is not None:
+            demand = replace(demand, host_id=instance.placement.host_id)
+            member = tx.find(PlacementMember, instance.id)
+            if member is not None:
+                group = neighbours.get(member.group_id) or _neighbours(tx, member.group_id)
+                neighbours[member.group_id] = group
+                demand = replace(demand, group=group, partition=member.partition)
         match place(demand, list(rooms.values())):
-            case Placed(host_id):
-                take(demand, rooms[host_id])
+            case Placed(host_id, partition):
+                take(demand, rooms[host_id], partition)
+                wish = instance.placement
+                if member is not None and wish is not None:
+                    tx.put(replace(member, host_id=host_id, partition=partition))
+                    wish = replace(wish, partition=partition)
                 touched.setdefault(host_id, []).append(instance)
                 tx.put(
                     replace(
@@ -61,6 +75,7 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
                         host_id=host_id,
                         epoch=instance.epoch + 1,
                         phase=Phase.PLACED,
+                        placement=wish,
                         waiting_because=None,
                     )
                 )
@@ -78,6 +93,10 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
             )
         )
     return waiting[-1].id if len(waiting) == BATCH else None
+
+
+def _neighbours(reader: Reader, group_id: str) -> Neighbours:
+    return Neighbours(reader.get(PlacementGroup, group_id), reader.where(PlacementMember, group_id=group_id))
 
 
 def stranded(reader: Reader) -> list[Instance]:

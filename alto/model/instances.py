@@ -82,6 +82,15 @@ class RootVolume(msgspec.Struct, frozen=True, kw_only=True):
     delete_on_termination: bool = True
 
 
+class PlacementWish(msgspec.Struct, frozen=True, kw_only=True):
+    """Where among hosts somebody wants an instance; most instances have none."""
+
+    group_id: str | None = None  # a PlacementGroup
+    group_name: str | None = None
+    partition: int | None = None  # of the group; control.scheduler chooses when nobody asked
+    host_id: str | None = None  # this host and no other
+
+
 class Instance(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "instance"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (
@@ -123,6 +132,7 @@ class Instance(Record, frozen=True, kw_only=True):
     ebs_optimized: bool = False
     credit_specification: str = "standard"
     group_name: str | None = None  # the AutoScalingGroup it belongs to
+    placement: PlacementWish | None = None
     reboots: int = 0  # how many were asked for; the agent does each once
     tags: Tags = {}
 

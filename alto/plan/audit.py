@@ -18,6 +18,7 @@ from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
 
 PUBLIC_POOL_ID = "public"
 
@@ -52,6 +53,8 @@ class Rule(enum.StrEnum):
     RUNNING_UNSEEN = "running-unseen"
     PORT_LEAKED = "port-leaked"
     PORT_MISSING = "port-missing"
+    PLACE_LEAKED = "place-leaked"
+    PLACE_BROKEN = "place-broken"
     WISH_OPEN = "wish-open"
     WISH_UNEXPLAINED = "wish-unexplained"
     GROUP_SIZE = "group-size"
@@ -84,6 +87,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     addresses: Sequence[PublicAddress] = ()
     balancers: Sequence[LoadBalancer] = ()
     groups: Sequence[AutoScalingGroup] = ()
+    placement_groups: Sequence[PlacementGroup] = ()
+    places: Sequence[PlacementMember] = ()
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +120,7 @@ def audit(state: State, seen: Sequence[HostSeen] = ()) -> list[Violation]:
         *_tokens(state),
         *_machines(seen, instances, {host.id for host in state.hosts}),
         *_ports(seen, instances),
+        *_places(state, instances),
         *_wishes(state),
         *_groups(state),
         *_balancers(state, instances, seen),
@@ -261,6 +267,41 @@ def _volumes(state: State, instances: Mapping[str, Instance]) -> Iterable[Violat
                     sentence=f"Instance {instance.id} has no root volume: {instance.root.volume_id} is "
                     f"{'gone' if root is None else 'not attached to it'}",
                 )
+
+
+def _places(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:
+    """Of placement groups: who has a place lives and is where the place says, and no two stand where they must not."""
+    strategies = {group.id: group.strategy for group in state.placement_groups}
+    hosts: dict[str, dict[str, list[PlacementMember]]] = {}
+    for place in state.places:
+        owner = instances.get(place.id)
+        if owner is None or owner.phase is Phase.TERMINATED or owner.host_id != place.host_id:
+            yield Violation(
+                rule=Rule.PLACE_LEAKED,
+                subject=place.id,
+                sentence=f"The place of {place.id} in {place.group_id} is on {place.host_id}; the instance is "
+                f"{'unknown' if owner is None else 'terminated' if owner.phase is Phase.TERMINATED else f'on {owner.host_id}'}",
+            )
+        elif place.host_id is not None:
+            hosts.setdefault(place.group_id, {}).setdefault(place.host_id, []).append(place)
+    for group_id, found in hosts.items():
+        wrong: list[str] = []
+        match strategies.get(group_id):
+            case Strategy.SPREAD:
+                wrong = [host for host, members in found.items() if len(members) > 1]
+            case Strategy.CLUSTER:
+                wrong = sorted(found) if len(found) > 1 else []
+            case Strategy.PARTITION:
+                wrong = [host for host, members in found.items() if len({one.partition for one in members}) > 1]
+            case None:
+                wrong = sorted(found)
+        if wrong:
+            yield Violation(
+                rule=Rule.PLACE_BROKEN,
+                subject=group_id,
+                sentence=f"Members of the placement group {group_id} ({strategies.get(group_id, 'which is gone')}) are on "
+                f"{', '.join(sorted(wrong))} against its strategy",
+            )
 
 
 def _pools(state: State) -> Iterable[Violation]:

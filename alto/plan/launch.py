@@ -10,7 +10,7 @@ from ipaddress import IPv4Network
 
 import msgspec
 
-from alto.model.instances import Instance, MetadataOptions, Nic, RootVolume
+from alto.model.instances import Instance, MetadataOptions, Nic, PlacementWish, RootVolume
 from alto.model.networks import DEFAULT_VOLUME_TYPE, AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
 from alto.model.records import Tags
 from alto.plan.addresses import address_at, hostname, mac, next_offset
@@ -51,6 +51,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     ebs_optimized: bool = False
     credit_specification: str = "standard"
     group_name: str | None = None
+    placement: PlacementWish | None = None
     instance_tags: Tags = {}
     volume_tags: Tags = {}
     interface_tags: Tags = {}
@@ -133,6 +134,7 @@ def plan_launch(
                 ebs_optimized=order.ebs_optimized,
                 credit_specification=order.credit_specification,
                 group_name=order.group_name,
+                placement=order.placement,
                 tags=order.instance_tags,
             )
         )

@@ -1,19 +1,60 @@
 """Choose a host. Same input, same answer: no clock, no chance, no I/O, no store.
 
-The emptiest host first (by free share of memory, then of processors), so that load spreads; ties go to the lowest id.
+The emptiest host first (by free share of memory, then of processors), so that load spreads; ties go to the lowest id. Of a
+partition group's partitions the one with the fewest members that a host can take.
 """
 
+import copy
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from alto.model.hosts import Host, HostState
+from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
+
+
+class Neighbours:
+    """Where a placement group's members are. Not frozen: `join` adds while a batch is placed."""
+
+    def __init__(self, group: PlacementGroup, members: Iterable[PlacementMember]) -> None:
+        self._group = group
+        self._partitions: dict[str, set[int]] = {}  # host id -> partitions of its members; 0 where there are none
+        self._sizes = dict.fromkeys(range(1, group.partitions + 1), 0)
+        for member in members:
+            if member.host_id is not None:
+                self.join(member.host_id, member.partition)
+
+    def join(self, host_id: str, partition: int | None) -> None:
+        self._partitions.setdefault(host_id, set()).add(partition or 0)
+        if partition is not None:
+            self._sizes[partition] += 1
+
+    def partitions(self) -> list[int | None]:
+        """Those to try for a member that asks for none, best first."""
+        if self._group.strategy is not Strategy.PARTITION:
+            return [None]
+        return [*sorted(self._sizes, key=lambda number: (self._sizes[number], number))]
+
+    def refuses(self, host_id: str, partition: int | None) -> str | None:
+        """Why a member does not go to this host."""
+        here = self._partitions.get(host_id)
+        match self._group.strategy:
+            case Strategy.SPREAD if here is not None:
+                return f"with another member of the spread placement group {self._group.name}"
+            case Strategy.CLUSTER if self._partitions and here is None:
+                return f"away from the other members of the cluster placement group {self._group.name}"
+            case Strategy.PARTITION if here is not None and here != {partition}:
+                return f"with another partition of the placement group {self._group.name}"
+        return None
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     instance_type: str
     vcpus: int
     memory_mib: int
+    host_id: str | None = None  # this one and no other
+    group: Neighbours | None = None
+    partition: int | None = None  # of the group
 
 
 class Room(msgspec.Struct, kw_only=True):
@@ -31,6 +72,12 @@ class Room(msgspec.Struct, kw_only=True):
         """Why `demand` does not go here, as the tenant will read it; None when it fits."""
         if self.refuses:
             return self.refuses
+        if demand.host_id is not None and demand.host_id != self.host_id:
+            return "other than the one asked for"
+        if demand.group is not None:
+            apart = demand.group.refuses(self.host_id, demand.partition)
+            if apart is not None:
+                return apart
         if demand.memory_mib > self.memory_mib_free:
             return "short of memory"
         if demand.vcpus > self.vcpus_free:
@@ -57,6 +104,7 @@ def room_of(host: Host) -> Room:
 
 class Placed(msgspec.Struct, frozen=True):
     host_id: str
+    partition: int | None = None
 
 
 class Unplaced(msgspec.Struct, frozen=True):
@@ -65,6 +113,17 @@ class Unplaced(msgspec.Struct, frozen=True):
 
 def place(demand: Demand, rooms: Sequence[Room]) -> Placed | Unplaced:
     """The host for one instance, or the sentence that says why there is none. Does not count down: see `take`."""
+    if demand.group is not None and demand.partition is None:
+        answer: Placed | Unplaced = Unplaced("")
+        for partition in demand.group.partitions():
+            answer = _best(msgspec.structs.replace(demand, partition=partition), rooms)
+            if isinstance(answer, Placed):
+                break
+        return answer
+    return _best(demand, rooms)
+
+
+def _best(demand: Demand, rooms: Sequence[Room]) -> Placed | Unplaced:
     best: Room | None = None
     best_score = (-1.0, -1.0)
     for room in rooms:
@@ -75,16 +134,20 @@ def place(demand: Demand, rooms: Sequence[Room]) -> Placed | Unplaced:
             best, best_score = room, score
     if best is None:
         return Unplaced(why_nowhere(demand, rooms))
-    return Placed(best.host_id)
+    return Placed(best.host_id, demand.partition)
 
 
-def take(demand: Demand, room: Room) -> None:
+def take(demand: Demand, room: Room, partition: int | None = None) -> None:
     room.vcpus_free -= demand.vcpus
     room.memory_mib_free -= demand.memory_mib
+    if demand.group is not None:
+        demand.group.join(room.host_id, partition)
 
 
 def fits_at_least(demand: Demand, count: int, rooms: Iterable[Room]) -> bool:
     """Whether `count` such instances fit beside each other now; asks for no more rooms than it must."""
+    if demand.group is not None:
+        return fitting(demand, count, list(rooms)) == count
     left = count
     for room in rooms:
         if room.lacks(demand) is None:
@@ -93,6 +156,19 @@ def fits_at_least(demand: Demand, count: int, rooms: Iterable[Room]) -> bool:
             if left <= 0:
                 return True
     return left <= 0
+
+
+def fitting(demand: Demand, count: int, rooms: Sequence[Room]) -> int:
+    """How many of `count` members of a placement group can be placed one after the other; `rooms` stay as they are."""
+    left = {room.host_id: copy.copy(room) for room in rooms}
+    mine = msgspec.structs.replace(demand, group=copy.deepcopy(demand.group))
+    for done in range(count):
+        match place(mine, list(left.values())):
+            case Placed(host_id, partition):
+                take(mine, left[host_id], partition)
+            case Unplaced():
+                return done
+    return count
 
 
 def why_nowhere(demand: Demand, rooms: Sequence[Room]) -> str:

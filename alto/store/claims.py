@@ -10,6 +10,7 @@ from alto.model.addresses import Address
 from alto.model.hosts import Host
 from alto.model.instances import Attach, Instance
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Volume, secondary_id
+from alto.model.placement_groups import PlacementMember
 from alto.store.store import Tx
 
 PUBLIC_POOL = "public"
@@ -54,6 +55,8 @@ def release_all(tx: Tx, instance: Instance) -> None:
             delete_interface(tx, without_automatic(tx, interface))
         else:
             detach(tx, interface)
+    if instance.placement is not None and instance.placement.group_id is not None:
+        tx.delete(PlacementMember, instance.id)
     volume = tx.find(Volume, instance.root.volume_id)
     if volume is not None and volume.instance_id == instance.id:
         if volume.delete_on_termination:

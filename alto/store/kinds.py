@@ -18,6 +18,7 @@ from alto.model.networks import (
     Volume,
     Vpc,
 )
+from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.records import Record
 from alto.model.routing import DhcpOptions, InternetGateway, NatGateway, RouteTable, VpcPeering
 from alto.store.leases import Lease
@@ -43,6 +44,8 @@ KINDS: tuple[type[Record], ...] = (
     NetworkAcl,
     NetworkInterface,
     PrefixList,
+    PlacementGroup,
+    PlacementMember,
     PublicAddress,
     RouteTable,
     SecondaryAddress,

@@ -37,6 +37,7 @@ ABSENT = {
     "volume": "vol-00000000000000000",
     "key": "key-00000000000000000",
     "template": "lt-00000000000000000",
+    "placement group": "pg-00000000000000000",
 }
 
 
@@ -100,6 +101,7 @@ ROWS: dict[tuple[str, str], Row] = {
         lambda id, own: {"NetworkInterfaceId": id, "Attribute": "description"},
     ),
     ("DescribeNetworkInterfaces", "NetworkInterfaceIds"): ("interface", lambda id, own: {"NetworkInterfaceIds": [id]}),
+    ("DescribePlacementGroups", "GroupIds"): ("placement group", lambda id, own: {"GroupIds": [id]}),
     ("DescribeSecurityGroupRules", "SecurityGroupRuleIds"): ("rule", lambda id, own: {"SecurityGroupRuleIds": [id]}),
     ("DescribeSecurityGroups", "GroupIds"): ("group", lambda id, own: {"GroupIds": [id]}),
     ("DescribeSubnets", "SubnetIds"): ("subnet", lambda id, own: {"SubnetIds": [id]}),
@@ -190,6 +192,10 @@ ROWS: dict[tuple[str, str], Row] = {
             "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": id}],
         },
     ),
+    ("RunInstances", "Placement.GroupId"): (
+        "placement group",
+        lambda id, own: {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1, "Placement": {"GroupId": id}},
+    ),
     ("RunInstances", "SecurityGroupIds"): (
         "group",
         lambda id, own: {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1, "SecurityGroupIds": [id]},
@@ -229,6 +235,7 @@ ROWS: dict[tuple[str, str], Row] = {
 
 # Ids of nothing that an account owns.
 NOT_OWNED = {
+    "Placement.HostId",
     "ZoneIds",
     "SourceSecurityGroupOwnerId",
     "UserIds",
@@ -308,6 +315,7 @@ class Owner:
             "interface": instance["NetworkInterfaces"][0]["NetworkInterfaceId"],
             "volume": instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"],
             "key": key,
+            "placement group": tenant("CreatePlacementGroup", GroupName="p")["PlacementGroup"]["GroupId"],
             "template": template["LaunchTemplate"]["LaunchTemplateId"],
         }
 

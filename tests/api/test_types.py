@@ -20,7 +20,7 @@ def test_one_type_has_what_terraform_reads(tenant: Tenant) -> None:
     assert found["Hypervisor"] == "nitro"
     assert found["InstanceStorageSupported"] is False
     assert found["NetworkInfo"]["MaximumNetworkInterfaces"] == 2
-    assert found["PlacementGroupInfo"]["SupportedStrategies"] == []
+    assert found["PlacementGroupInfo"]["SupportedStrategies"] == ["cluster", "spread", "partition"]
 
 
 def test_unknown_types_are_named(tenant: Tenant) -> None:

@@ -13,6 +13,7 @@ from alto.model.balancers import AutoScalingGroup, LaunchSpec, LoadBalancer, Tar
 from alto.model.hosts import Capabilities, Host, HostState
 from alto.model.instances import Instance, Nic, Phase, RootVolume, Wish
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
 from alto.model.records import Record
 from alto.plan.audit import Found, HostSeen, Rule, State, Violation, audit, audit_change, outlasting
 
@@ -130,6 +131,13 @@ HEALTHY = State(
     balancers=(BALANCER,),
     groups=(GROUP,),
 )
+
+SPREAD = PlacementGroup(id="pg-1", **PLACE, name="p", strategy=Strategy.SPREAD, created_at=0)
+
+
+def place(number: int, host_id: str | None = None) -> PlacementMember:
+    return PlacementMember(id=f"i-{number}", group_id="pg-1", spread_of="pg-1", host_id=host_id or f"h-{number}")
+
 
 SEEN = (
     HostSeen(
@@ -261,6 +269,19 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
         instances("i-1", phase=Phase.PENDING, host_id=None, waiting_because="no host fits"),
         {Rule.WISH_UNEXPLAINED, Rule.HOST_COUNTERS, Rule.BALANCER_TARGET},
     ),
+    ("place of nobody", replace(HEALTHY, placement_groups=(SPREAD,), places=(place(7),)), {Rule.PLACE_LEAKED}),
+    ("place elsewhere", replace(HEALTHY, placement_groups=(SPREAD,), places=(place(1, "h-2"),)), {Rule.PLACE_LEAKED}),
+    (
+        "two on one host",
+        replace(instances("i-2", host_id="h-1"), placement_groups=(SPREAD,), places=(place(1), place(2, "h-1"))),
+        {Rule.PLACE_BROKEN, Rule.HOST_COUNTERS},
+    ),
+    (
+        "a cluster on two hosts",
+        replace(HEALTHY, placement_groups=(replace(SPREAD, strategy=Strategy.CLUSTER),), places=(place(1), place(2))),
+        {Rule.PLACE_BROKEN},
+    ),
+    ("places of a group that is gone", replace(HEALTHY, places=(place(1),)), {Rule.PLACE_BROKEN}),
     ("a member too few", replace(HEALTHY, groups=(replace(GROUP, desired=3),)), {Rule.GROUP_SIZE}),
     ("a member too many", replace(HEALTHY, groups=(replace(GROUP, desired=1, waiting_because="x"),)), {Rule.GROUP_SIZE}),
     ("group that should go", replace(HEALTHY, groups=(replace(GROUP, deleting=True),)), {Rule.GROUP_SIZE}),

@@ -4,7 +4,8 @@ Method: hypothesis over pools of hosts; the expected sums are counted here."""
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alto.plan.placement import Demand, Placed, Room, Unplaced, fits_at_least, place, take
+from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
+from alto.plan.placement import Demand, Neighbours, Placed, Room, Unplaced, fits_at_least, fitting, place, take
 
 demands = st.builds(
     Demand,
@@ -81,3 +82,62 @@ def test_a_refusal_counts_what_hosts_lack() -> None:
         "no host fits t3.medium (2 vCPUs, 4096 MiB): 2 hosts short of memory, 1 host draining, 1 host short of processors"
     )
     assert place(demand, []) == Unplaced("no host fits t3.medium (2 vCPUs, 4096 MiB): this cloud has no host yet")
+
+
+def group(strategy: Strategy, partitions: int = 0) -> PlacementGroup:
+    return PlacementGroup(
+        id="pg-1", account="1", region="r", name="g", strategy=strategy, partitions=partitions, created_at=0.0
+    )
+
+
+@given(pools, st.sampled_from(Strategy), st.integers(1, 3), st.lists(st.sampled_from([None, 1, 2, 3]), max_size=12))
+def test_no_two_stand_where_their_group_forbids(
+    rooms: list[Room], strategy: Strategy, partitions: int, asked: list[int | None]
+) -> None:
+    own = group(strategy, partitions if strategy is Strategy.PARTITION else 0)
+    by_id = {one.host_id: one for one in rooms}
+    neighbours = Neighbours(own, [])
+    standing: list[tuple[str, int | None]] = []
+    for wish in asked:
+        partition = wish if strategy is Strategy.PARTITION and wish is not None and wish <= partitions else None
+        demand = Demand(instance_type="t", vcpus=1, memory_mib=64, group=neighbours, partition=partition)
+        match place(demand, rooms):
+            case Placed(host_id, given_partition):
+                assert partition in (None, given_partition)
+                take(demand, by_id[host_id], given_partition)
+                standing.append((host_id, given_partition))
+            case Unplaced(why):
+                assert why.startswith("no host fits t")
+    hosts = [host_id for host_id, _ in standing]
+    match strategy:
+        case Strategy.SPREAD:
+            assert len(hosts) == len(set(hosts))
+        case Strategy.CLUSTER:
+            assert len(set(hosts)) <= 1
+        case Strategy.PARTITION:
+            assert all(number is not None and 1 <= number <= partitions for _, number in standing)
+            assert len({*standing}) == len({*hosts}), "no host has two partitions"
+
+
+@given(pools, st.sampled_from([Strategy.SPREAD, Strategy.CLUSTER]), st.integers(1, 12))
+def test_asking_how_many_fit_takes_nothing(rooms: list[Room], strategy: Strategy, count: int) -> None:
+    neighbours = Neighbours(group(strategy), [])
+    demand = Demand(instance_type="t", vcpus=1, memory_mib=64, group=neighbours)
+    open_rooms = [one for one in rooms if one.refuses is None and one.vcpus_free >= 1 and one.memory_mib_free >= 64]
+    if strategy is Strategy.CLUSTER:
+        # It begins at the emptiest host, as any launch, and stays there.
+        most = max((min(one.vcpus_free, one.memory_mib_free // 64) for one in open_rooms), default=0)
+        assert fitting(demand, count, rooms) <= most
+    else:
+        assert fitting(demand, count, rooms) == min(count, len(open_rooms))
+    assert all(neighbours.refuses(one.host_id, None) is None for one in rooms)
+
+
+def test_members_that_wait_stand_nowhere_yet() -> None:
+    waiting = PlacementMember(id="i-1", group_id="pg-1", spread_of="pg-1")
+    there = PlacementMember(id="i-2", group_id="pg-1", spread_of="pg-1", host_id="h-2")
+    demand = Demand(instance_type="t", vcpus=1, memory_mib=64, group=Neighbours(group(Strategy.SPREAD), [waiting, there]))
+    assert place(demand, [room(1, 4, 1000), room(2, 4, 3000)]) == Placed("h-1")
+    assert place(demand, [room(2, 4, 3000)]) == Unplaced(
+        "no host fits t (1 vCPUs, 64 MiB): 1 host with another member of the spread placement group g"
+    )

@@ -19,6 +19,7 @@ from alto.api.ec2.tags import OPERATIONS as TAGS
 from alto.api.wire.xml import plain
 from alto.kit.world import World
 from alto.model.images import Image
+from alto.model.placement_groups import PlacementGroup, Strategy
 from alto.store.store import Store, Tx
 from tests.sim.hosts import MISSING_IMAGE
 
@@ -38,6 +39,18 @@ def found(world: World) -> Callable[[Tx], str]:
     def body(tx: Tx) -> str:
         account, _ = create_account(tx, ids, "sim", now)
         ensure_region(tx, region, account.id, REGION, SETTINGS.zones(REGION), SETTINGS.public_pool)
+        for name, strategy in (("apart", Strategy.SPREAD), ("together", Strategy.CLUSTER), ("parts", Strategy.PARTITION)):
+            tx.put(
+                PlacementGroup(
+                    id=f"pg-{name}",
+                    account=account.id,
+                    region=REGION,
+                    name=name,
+                    strategy=strategy,
+                    partitions=2 if strategy is Strategy.PARTITION else 0,
+                    created_at=now,
+                )
+            )
         for id, source in ((IMAGE, "tiny"), (BROKEN_IMAGE, MISSING_IMAGE)):
             tx.put(
                 Image(

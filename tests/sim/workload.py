@@ -29,6 +29,7 @@ class Client:
         self._cloud = cloud
         self._name = f"client{number}"
         self._chance = random.Random(f"{self._name} {cloud.seed}")
+        self._places = random.Random(f"{self._name} places {cloud.seed}")
         self._link = cloud.link(self._name)
         self._actions = actions
         self._pace_s = pace_s
@@ -115,6 +116,8 @@ class Client:
             "ClientToken": f"{self._name}-{self._tokens}",
             "InstanceInitiatedShutdownBehavior": self._chance.choice(("stop", "terminate")),
         }
+        if self._places.random() < 0.3:
+            parameters["Placement"] = {"GroupName": self._places.choice(("apart", "together", "parts"))}
         first = await self._ask("RunInstances", parameters)
         self._remember(first, image)
         if self._chance.random() < 0.3:

@@ -23,6 +23,7 @@ from alto.model.errors import DriverFault, Refused
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.sessions import Inventory
 from alto.plan.audit import Found, HostSeen, Since, State, Violation, audit, outlasting
 from alto.plan.instances import state_name
@@ -179,6 +180,8 @@ def read_state(reader: Reader) -> State:
         addresses=reader.where(PublicAddress),
         balancers=reader.where(LoadBalancer),
         groups=reader.where(AutoScalingGroup),
+        placement_groups=reader.where(PlacementGroup),
+        places=reader.where(PlacementMember),
     )
 
 

@@ -46,6 +46,7 @@ _NOT_FOUND: dict[str, _Missing] = {
     "snapshot": _Missing("InvalidSnapshot.NotFound", "The snapshot '{id}' does not exist."),
     "network_interface": _Missing("InvalidNetworkInterfaceID.NotFound", "The networkInterface ID '{id}' does not exist"),
     "public_address": _Missing("InvalidAddress.NotFound", "Address '{id}' not found."),
+    "placement_group": _Missing("InvalidPlacementGroup.Unknown", "The Placement Group '{id}' is unknown."),
     "launch_template": _Missing(
         "InvalidLaunchTemplateId.NotFound", "The specified launch template, with template ID {id}, does not exist."
     ),

@@ -35,6 +35,7 @@ _SPELLINGS: dict[str, _Spelling] = {
     "network_interface": _Spelling("eni-", "InvalidNetworkInterfaceId.Malformed"),
     "volume": _Spelling("vol-", "InvalidVolumeID.Malformed"),
     "launch_template": _Spelling("lt-", "InvalidLaunchTemplateId.Malformed"),
+    "placement_group": _Spelling("pg-", "InvalidPlacementGroupId.Malformed"),
     "snapshot": _Spelling("snap-", "InvalidSnapshotID.Malformed"),
 }
 

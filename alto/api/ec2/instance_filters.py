@@ -16,7 +16,7 @@ from alto.plan.instances import STATE_CODES, state_name
 from alto.store.store import Reader
 
 _OWN: Filters[Instance] = {
-    "affinity": lambda i: "default",
+    "affinity": lambda i: "host" if i.placement and i.placement.host_id else "default",
     "architecture": lambda i: "x86_64",
     "availability-zone": lambda i: i.zone,
     "availability-zone-id": lambda i: zone_id(i.zone),
@@ -35,6 +35,7 @@ _OWN: Filters[Instance] = {
     "enclave-options.enabled": lambda i: False,
     "group-id": lambda i: i.nic.group_ids,
     "hibernation-options.configured": lambda i: False,
+    "host-id": lambda i: i.placement.host_id if i.placement else None,
     "hypervisor": lambda i: "xen",
     "image-id": lambda i: i.image_id,
     "instance-id": lambda i: i.id,
@@ -90,6 +91,8 @@ _OWN: Filters[Instance] = {
     "network-interface.vpc-id": lambda i: i.nic.vpc_id,
     "operator.managed": lambda i: False,
     "owner-id": lambda i: i.account,
+    "placement-group-name": lambda i: i.placement.group_name if i.placement else None,
+    "placement-partition-number": lambda i: i.placement.partition if i.placement else None,
     "platform-details": lambda i: "Linux/UNIX",
     "private-dns-name": lambda i: i.hostname,
     "private-dns-name-options.enable-resource-name-dns-a-record": lambda i: False,
@@ -115,7 +118,6 @@ _OWN: Filters[Instance] = {
             "capacity-reservation-id",
             "capacity-reservation-specification.capacity-reservation-target.capacity-reservation-id",
             "capacity-reservation-specification.capacity-reservation-target.capacity-reservation-resource-group-arn",
-            "host-id",
             "iam-instance-profile.arn",
             "iam-instance-profile.id",
             "iam-instance-profile.name",
@@ -142,8 +144,6 @@ _OWN: Filters[Instance] = {
             "network-performance-options.bandwidth-weighting",
             "operator.principal",
             "outpost-arn",
-            "placement-group-name",
-            "placement-partition-number",
             "platform",
             "product-code",
             "product-code.type",

@@ -17,6 +17,7 @@ from alto.api.ec2.regions import zone_id
 from alto.api.wire.xml import Cached
 from alto.model.errors import Refused
 from alto.model.instance_types import CATALOGUE, InstanceType, close_names
+from alto.model.placement_groups import Strategy
 
 NAMES_MAX = 100
 
@@ -71,7 +72,7 @@ def _shape(type: InstanceType) -> dict[str, object]:
             "EncryptionInTransitSupported": False,
             "EnaSrdSupported": False,
         },
-        "PlacementGroupInfo": {"SupportedStrategies": []},
+        "PlacementGroupInfo": {"SupportedStrategies": [str(strategy) for strategy in Strategy]},
         "HibernationSupported": False,
         "BurstablePerformanceSupported": type.burstable,
         "DedicatedHostsSupported": False,

@@ -15,6 +15,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.ids import find_image, is_own, owned
 from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
+from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, find_wanted
 from alto.api.ec2.shapes import show_reservation
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
@@ -42,11 +43,6 @@ from alto.store.store import Reader, Tx
 
 COUNT_MAX = 1000  # one call's bound, so that one transaction stays short
 ROOT_GIB_MAX = 64 * 1024
-
-
-class Placement(msgspec.Struct, frozen=True, rename="pascal"):
-    availability_zone: str | None = None
-    tenancy: str | None = None
 
 
 class Monitoring(msgspec.Struct, frozen=True, rename="pascal"):
@@ -160,6 +156,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     shutdown_behaviour = request.instance_initiated_shutdown_behavior or "stop"
     check_shutdown_behaviour(shutdown_behaviour)
     _check_offered(request)
+    check_placement(request.placement)
     check_token(request.client_token)
     if request.image_id is None:
         raise Refused("MissingParameter", "The request must contain the parameter ImageId")
@@ -179,7 +176,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         subnet = _find_subnet(tx, call, request, interface, least)
         group_ids = _find_groups(tx, call, request, interface, subnet.vpc_id)
         pools = tx.get(AddressPool, subnet.id), tx.get(AddressPool, PUBLIC_POOL)
-        count = _count_that_fits(tx, type, subnet, pools, least, most)
+        wanted = find_wanted(tx, call, request.placement)
+        count = _count_that_fits(tx, type, subnet, pools, wanted, least, most)
         root_gib, root_type = _root(request.block_device_mappings, image)
         public = interface.associate_public_ip_address
         order = Order(
@@ -212,6 +210,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             ebs_optimized=bool(request.ebs_optimized),
             credit_specification=credits,
             group_name=group_name,
+            placement=wanted.wish if wanted else None,
             instance_tags=tags["instance"] | own_tags,
             volume_tags=tags["volume"],
             interface_tags=tags["network-interface"],
@@ -225,7 +224,14 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             lambda address: tx.find(PublicAddress, address) is not None,
         )
         instances = [tx.put(one) for one in planned.instances]
-        for record in (*planned.interfaces, *planned.volumes, *planned.addresses, *planned.pools):
+        members = [wanted.member(one) for one in instances] if wanted is not None else []
+        for record in (
+            *(one for one in members if one is not None),
+            *planned.interfaces,
+            *planned.volumes,
+            *planned.addresses,
+            *planned.pools,
+        ):
             tx.put(record)
         remember_result(tx, call, request.client_token, reservation_id, now)
         return show_reservation(tx, instances)
@@ -236,7 +242,6 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
 def _check_offered(request: RunInstancesRequest) -> None:
     dns = request.private_dns_name_options
     wishes = (
-        (request.placement.tenancy not in (None, "default"), "another tenancy than default"),
         (request.hibernation_options.configured, "hibernation"),
         (request.enclave_options.enabled, "enclaves"),
         (request.maintenance_options.auto_recovery not in (None, "default", "disabled"), "this AutoRecovery"),
@@ -426,13 +431,21 @@ def _root(mappings: Sequence[BlockDeviceMapping], image: Image) -> tuple[int, st
 
 
 def _count_that_fits(
-    reader: Reader, type: InstanceType, subnet: Subnet, pools: Sequence[AddressPool], least: int, most: int
+    reader: Reader,
+    type: InstanceType,
+    subnet: Subnet,
+    pools: Sequence[AddressPool],
+    wanted: Wanted | None,
+    least: int,
+    most: int,
 ) -> int:
     """How many of `least`..`most` can be launched. Raises: NoCapacity with what is lacking."""
     count = min(most, *(pool.size - pool.used for pool in pools))
     if count < least:
         raise Refused("InsufficientFreeAddressesInSubnet", f"Not enough free addresses in subnet {subnet.id}: {least} wanted")
     demand = Demand(instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib)
+    if wanted is not None:
+        demand = wanted.demand(reader, demand)
     hosts = reader.where(Host)
     # Mostly the first host will do, so the others are not looked at.
     if fits_at_least(demand, count, map(room_of, hosts)):

@@ -61,7 +61,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "ProductCodes": [],
         "InstanceType": instance.instance_type,
         "LaunchTime": instance.launched_at,
-        "Placement": {"AvailabilityZone": instance.zone, "GroupName": "", "Tenancy": "default"},
+        "Placement": _placement(instance),
         "Monitoring": {"State": "enabled" if instance.monitoring else "disabled"},
         "Architecture": image.architecture if image else type.architecture,
         "RootDeviceType": "ebs",
@@ -146,6 +146,21 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         interface["Association"] = address["Association"] = association
     shape["NetworkInterfaces"] = [interface]
     return shape
+
+
+def _placement(instance: Instance) -> dict[str, Any]:
+    shape = {"AvailabilityZone": instance.zone, "GroupName": "", "Tenancy": "default"}
+    wish = instance.placement
+    if wish is None:
+        return shape
+    return {
+        **shape,
+        "GroupName": wish.group_name or "",
+        "GroupId": wish.group_id,
+        "PartitionNumber": wish.partition,
+        "HostId": wish.host_id,
+        "Affinity": "host" if wish.host_id else None,
+    }
 
 
 def public_dns(region: str, public_ip: str | None) -> str:

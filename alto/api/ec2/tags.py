@@ -19,6 +19,7 @@ from alto.model.images import Image, KeyPair
 from alto.model.instances import Instance
 from alto.model.launch_templates import LaunchTemplate
 from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Volume, Vpc
+from alto.model.placement_groups import PlacementGroup
 from alto.model.records import Tags
 from alto.store.store import Reader, Tx
 
@@ -29,7 +30,9 @@ VALUE_MAX = 256
 RESOURCES_MAX = 1000
 RESERVED = "aws:"
 
-Taggable = Instance | Image | KeyPair | Vpc | Subnet | SecurityGroup | NetworkInterface | Volume | LaunchTemplate
+Taggable = (
+    Instance | Image | KeyPair | Vpc | Subnet | SecurityGroup | NetworkInterface | Volume | LaunchTemplate | PlacementGroup
+)
 
 # Resource type as `TagSpecifications` and DescribeTags name it, by the prefix of the id.
 _KINDS: Mapping[str, tuple[str, type[Taggable]]] = {
@@ -42,6 +45,7 @@ _KINDS: Mapping[str, tuple[str, type[Taggable]]] = {
     "eni": ("network-interface", NetworkInterface),
     "vol": ("volume", Volume),
     "lt": ("launch-template", LaunchTemplate),
+    "pg": ("placement-group", PlacementGroup),
 }
 _RULE_PREFIX, _RULE_TYPE = "sgr", "security-group-rule"
 
