@@ -84,7 +84,7 @@ class Agent:
         self._tasks: asyncio.TaskGroup | None = None
         # What the server wishes, beside the manifests.
         self._session: str | None = None
-        self._networks = Networks(world, drivers.network, drivers.compute)
+        self._networks = Networks(world, drivers.network, drivers.compute, machine_of=self._machine_of)
         self._balancers: dict[str, BalancerPlan] = {}
         self._balancers_changed = asyncio.Event()
         # What is true on this host, as far as we know.
@@ -238,6 +238,10 @@ class Agent:
                 report.id: tuple(one.instance_id for one in report.health if one.state == "healthy") for report in balancers
             },
         )
+
+    def _machine_of(self, id: str) -> Machine | None:
+        manifest = self._manifests.find(id)
+        return manifest.machine if manifest is not None else None
 
     def _running(self) -> list[Machine]:
         on = {id for id, seen in self._seen.items() if seen.power is Power.ON}

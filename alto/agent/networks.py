@@ -8,7 +8,7 @@ Not here: when a machine starts or ends (agent.py), what a port is in the kernel
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -25,15 +25,24 @@ NETWORK_IDLE_S = 30.0  # a VPC without machines here is taken down after so long
 
 
 class Networks:
-    """`changed` is set when the server said something new of a VPC."""
+    """`changed` is set when the server said something new of a VPC. `machine_of`: what the server last said of a machine."""
 
-    def __init__(self, world: World, network: NetworkDriver, compute: ComputeDriver) -> None:
+    def __init__(
+        self,
+        world: World,
+        network: NetworkDriver,
+        compute: ComputeDriver,
+        *,
+        machine_of: Callable[[str], Machine | None],
+    ) -> None:
         self._world = world
         self._network = network
         self._compute = compute
+        self._machine_of = machine_of
         self.changed = asyncio.Event()
         self._plans: dict[str, NetworkPlan] = {}
         self._plugged: dict[str, Port] = {}
+        self._holders: dict[str, str] = {}  # public address -> the port that has it here
         self._described: dict[str, Machine] = {}
         self._unsure: set[str] = set()  # machines of which we do not know what interfaces they have
         self._ensured: dict[str, NetworkPlan] = {}
@@ -56,7 +65,7 @@ class Networks:
         for machine in running:
             for nic in _wanted(machine):
                 if nic.interface_id not in self._plugged and nic.vpc_id in self._plans:
-                    self._plugged[nic.interface_id] = self._port_of(machine, nic)
+                    self._hold(self._port_of(machine, nic))
                     self._unsure.add(machine.id)
 
     def port_of(self, machine: Machine) -> Port | None:
@@ -103,10 +112,8 @@ class Networks:
         for nic in wanted:
             port = self._port_of(machine, nic)
             if nic.interface_id in self._plugged:
-                async with self.vpc(port.vpc_id):
-                    await self._ensure(port.vpc_id)
-                    await self._network.describe(port, machine)
-                    self._plugged[port.id] = port
+                await self._make_way(port)
+                await self._describe(port, machine)
             else:
                 tap = await self._plug(machine, nic)
                 try:
@@ -126,16 +133,46 @@ class Networks:
 
     async def _plug(self, machine: Machine, nic: Nic) -> Tap:
         port = self._port_of(machine, nic)
+        await self._make_way(port)
         async with self.vpc(port.vpc_id):
             await self._ensure(port.vpc_id)
             tap = await self._network.plug(port, machine)
-            self._plugged[port.id] = port
+            self._hold(port)
         return tap
+
+    async def _describe(self, port: Port, machine: Machine) -> None:
+        async with self.vpc(port.vpc_id):
+            await self._ensure(port.vpc_id)
+            await self._network.describe(port, machine)
+            self._hold(port)
+
+    async def _make_way(self, port: Port) -> None:
+        """A public address that went over to `port` leaves the port that had it first, by that one's own record: the driver
+        lets none be on two, and to find out by its refusal would cost the address half a second."""
+        for address in port.public:
+            holder = self._plugged.get(self._holders.get(address, port.id))
+            machine = self._machine_of(holder.instance_id) if holder is not None and holder.id != port.id else None
+            if machine is None or holder is None:
+                continue
+            for nic in _wanted(machine):
+                if nic.interface_id == holder.id:
+                    await self._describe(self._port_of(machine, nic), machine)
+
+    def _hold(self, port: Port) -> None:
+        self._let_go(port.id)
+        self._plugged[port.id] = port
+        self._holders.update(dict.fromkeys(port.public, port.id))
+
+    def _let_go(self, port_id: str) -> None:
+        port = self._plugged.pop(port_id, None)
+        for address in port.public if port is not None else ():
+            if self._holders.get(address) == port_id:
+                del self._holders[address]
 
     async def _unplug(self, port_id: str, vpc_id: str) -> None:
         async with self.vpc(vpc_id):
             await self._network.unplug(port_id, vpc_id)
-            self._plugged.pop(port_id, None)
+            self._let_go(port_id)
 
     def _port_of(self, machine: Machine, nic: Nic) -> Port:
         plan = self._plans.get(nic.vpc_id)

@@ -110,6 +110,16 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     device_index: int = 0
 
     @property
+    def addresses(self) -> tuple[PortAddress, ...]:
+        """All of them, the primary one first."""
+        return (PortAddress(private_ip=self.private_ip, public_ip=self.public_ip), *self.secondary)
+
+    @property
+    def public(self) -> dict[str, str]:
+        """Public address -> the private one that it leads to."""
+        return {one.public_ip: one.private_ip for one in self.addresses if one.public_ip is not None}
+
+    @property
     def device(self) -> str:
         """The name of its tap inside the VPC's namespace. The kernel takes 15 characters; 12 of an id are enough there."""
         return f"tap{self.id[-12:]}"

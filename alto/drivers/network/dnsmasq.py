@@ -143,9 +143,10 @@ def check(port: Port) -> None:
         raise DriverFault(f"{port.hostname!r} is no name of a host")
     if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", port.mac):
         raise DriverFault(f"{port.mac!r} is no MAC address")
-    try:
-        inside = IPv4Address(port.private_ip) in IPv4Network(port.subnet_cidr)
-    except ValueError as error:
-        raise DriverFault(f"{port.private_ip!r} in {port.subnet_cidr!r} is no address of a port") from error
-    if not inside or str(IPv4Address(port.private_ip)) != port.private_ip:
-        raise DriverFault(f"{port.private_ip!r} is no address of {port.subnet_cidr}")
+    for one in port.addresses:
+        try:
+            inside = IPv4Address(one.private_ip) in IPv4Network(port.subnet_cidr)
+        except ValueError as error:
+            raise DriverFault(f"{one.private_ip!r} in {port.subnet_cidr!r} is no address of a port") from error
+        if not inside or str(IPv4Address(one.private_ip)) != one.private_ip:
+            raise DriverFault(f"{one.private_ip!r} is no address of {port.subnet_cidr}")

@@ -32,18 +32,24 @@ class FakeVpc(msgspec.Struct, frozen=True, kw_only=True):
 
     def put(self, new: FakePort) -> None:
         port = new.port
-        for key in (port.private_ip, port.mac):
+        for key in _keys(port):
             owner = self.owners.get(key, port.id)
             if owner != port.id:
                 raise DriverFault(f"{port.private_ip} ({port.mac}) in {self.plan.vpc_id} still belongs to {owner}")
         self.take(port.id)
         self.ports[port.id] = new
-        self.owners[port.private_ip] = self.owners[port.mac] = port.id
+        self.owners.update(dict.fromkeys(_keys(port), port.id))
 
     def take(self, port_id: str) -> None:
         gone = self.ports.pop(port_id, None)
         if gone is not None:
-            del self.owners[gone.port.private_ip], self.owners[gone.port.mac]
+            for key in _keys(gone.port):
+                del self.owners[key]
+
+
+def _keys(port: Port) -> list[str]:
+    """What only one port of a VPC may have."""
+    return [port.mac, *(one.private_ip for one in port.addresses), *port.public]
 
 
 class FakeNetworks:

@@ -163,7 +163,13 @@ class VpcNetworks:
                 raise DriverFault(f"The port {port.id} cannot change its address while it is plugged")
             self._check_port(vpc, port)
             self._put(vpc, port, machine)
-            await self._translate(vpc, self._rules.plugged(vpc.firewall, port))
+            kept = {one.private_ip for one in port.secondary}
+            left = [one.private_ip for one in known.port.secondary if one.private_ip not in kept]
+            # Rules before the way for what comes, and after the way's end for what goes.
+            await self._ip(vpc.netns, [f"route flush {address}/32" for address in left])
+            await self._translate(vpc, self._rules.plugged(vpc.firewall, port), ended=left)
+            if port.secondary != known.port.secondary:
+                await self._ip(vpc.netns, self._link_up(vpc, port))
             await vpc.dns.put(vpc.plan, port)
 
     async def reach(self, port: Port) -> bool:
@@ -356,8 +362,8 @@ class VpcNetworks:
             f"link set {tap} address {TAP_MAC}",
             f"address replace {gateway}/{subnet.prefixlen} dev {tap} noprefixroute",
             f"link set {tap} up",
-            f"neigh replace {port.private_ip} lladdr {port.mac} dev {tap} nud permanent",
-            f"route replace {port.private_ip}/32 dev {tap} src {vpc.plan.host_address}",
+            *(f"neigh replace {one.private_ip} lladdr {port.mac} dev {tap} nud permanent" for one in port.addresses),
+            *(f"route replace {one.private_ip}/32 dev {tap} src {vpc.plan.host_address}" for one in port.addresses),
         ]
 
     def _put(self, vpc: _Vpc, port: Port, machine: Machine) -> None:
@@ -376,7 +382,7 @@ class VpcNetworks:
                 # A tap goes with the last who holds it: its machine may have ended in this moment.
                 if port.device in self._links(vpc.netns):
                     raise
-        ended = [port.private_ip, *(one.private_ip for one in port.secondary)]
+        ended = [one.private_ip for one in port.addresses]
         await self._translate(vpc, self._rules.unplugged(vpc.firewall, port.id), ended=ended)
         self._records.remove_port(port)
 
@@ -408,21 +414,22 @@ class VpcNetworks:
         await conntrack.forget(self._world, vpc.netns, [*cut, *ended])
 
     def _public(self, vpc: _Vpc) -> dict[str, str]:
-        addresses = [record.port.public_ip for record in vpc.ports.values() if record.port.public_ip]
+        addresses = [address for record in vpc.ports.values() for address in record.port.public]
         return {address: uplink.alias(address, self._pool) for address in addresses}
 
     def _published_before(self) -> dict[str, dict[str, str]]:
         """Public addresses of all ports on the disk; what a predecessor left there leads on until its VPC is ensured."""
         found: dict[str, dict[str, str]] = {}
         for vpc_id in self._records.vpc_ids():
-            addresses = {record.port.public_ip for record in self._records.ports(vpc_id) if record.port.public_ip}
+            addresses = {address for record in self._records.ports(vpc_id) for address in record.port.public}
             ours = {address for address in addresses if uplink.is_ours(address, self._pool)}
             found[vpc_id] = {address: uplink.alias(address, self._pool) for address in sorted(ours)}
         return found
 
     def _inward(self, vpc: _Vpc) -> dict[str, str]:
         ports = [record.port for record in vpc.ports.values()]
-        return {uplink.alias(port.public_ip, self._pool): port.private_ip for port in ports if port.public_ip}
+        public = {address: private for port in ports for address, private in port.public.items()}
+        return {uplink.alias(address, self._pool): private for address, private in public.items()}
 
     def _get(self, vpc_id: str) -> _Vpc:
         vpc = self._vpcs.get(vpc_id)
@@ -432,16 +439,19 @@ class VpcNetworks:
 
     def _check_port(self, vpc: _Vpc, port: Port) -> None:
         dnsmasq.check(port)
-        if port.public_ip:
-            uplink.alias(port.public_ip, self._pool)
+        for address in port.public:
+            uplink.alias(address, self._pool)
+        private = {one.private_ip for one in port.addresses}
         for record in vpc.ports.values():
             other = record.port
             if other.id == port.id:
                 continue
-            if other.private_ip == port.private_ip or other.mac == port.mac or other.device == port.device:
-                raise DriverFault(f"{port.private_ip} ({port.mac}) in {port.vpc_id} still belongs to {other.id}")
-            if port.public_ip is not None and other.public_ip == port.public_ip:
-                raise DriverFault(f"{port.public_ip} still belongs to {other.id}")
+            shared = private & {one.private_ip for one in other.addresses}
+            if shared or other.mac == port.mac or other.device == port.device:
+                taken = ", ".join(sorted(shared)) or port.private_ip
+                raise DriverFault(f"{taken} ({port.mac}) in {port.vpc_id} still belongs to {other.id}")
+            for address in port.public.keys() & other.public.keys():
+                raise DriverFault(f"{address} still belongs to {other.id}")
 
     # The metadata service.
 

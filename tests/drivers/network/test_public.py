@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from alto.model.errors import DriverFault
+from alto.model.networks import PortAddress
 from tests.drivers.network.guests import (
     Guest,
     ask_udp,
@@ -154,6 +155,32 @@ def test_an_address_moves_with_all_that_it_carried_cut(cloud: Cloud, guest: Gues
         flow.send(b"x")
         with pytest.raises((TimeoutError, ConnectionRefusedError)):
             flow.recv(100)
+
+
+def test_each_private_address_of_a_port_has_its_own_public_one(cloud: Cloud, guest: Guest) -> None:
+    """Goal: second addresses come and go on a plugged port, tap untouched; each public one leads to its own private one.
+    Method: a server on each private address that says which it is, while an old connection to the first goes on."""
+    second = PortAddress(private_ip="10.77.0.50", public_ip="127.64.0.50")
+    run("ip", "-n", guest.netns, "address", "add", f"{second.private_ip}/32", "dev", "eth0")
+    more = port(1, "sg-open", public_ip=PUBLIC, secondary=(second,))
+    moved = port(1, "sg-open", secondary=(PortAddress(private_ip=second.private_ip, public_ip=PUBLIC),))
+    with (
+        tcp_server(guest.netns, 80, _named("first"), address="10.77.0.11"),
+        tcp_server(guest.netns, 80, _named("second"), address=second.private_ip),
+    ):
+        assert reaches("127.64.0.50", 80) == "refused"
+        cloud.do(lambda driver: driver.describe(more, machine(1, of=more)))
+        assert [say(PUBLIC, 80), say("127.64.0.50", 80)] == ["first", "second"]
+        cloud.do(lambda driver: driver.describe(moved, machine(1, of=moved)))
+        assert say(PUBLIC, 80) == "second"
+        assert reaches("127.64.0.50", 80) == "refused"
+        taken = port(2, "sg-open", private_ip=second.private_ip)
+        with pytest.raises(DriverFault, match="still belongs to"):
+            cloud.do(lambda driver: driver.plug(taken, machine(2, of=taken)))
+        bare = port(1, "sg-open")
+        cloud.do(lambda driver: driver.describe(bare, machine(1, of=bare)))
+        assert reaches(PUBLIC, 80) == "refused"
+        assert second.private_ip not in run("ip", "-n", cloud.netns(), "route")
 
 
 def test_rules_take_the_fixed_addresses_literally(cloud: Cloud) -> None:
