@@ -21,6 +21,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     regions: tuple[str, ...]  # the first is the default one
     public_pool: str = "127.64.0.0/16"
     simulated: bool = False
+    old_signatures: bool = True  # signature version 2 is taken
 
     def zones(self, region: str) -> tuple[str, ...]:
         return tuple(region + letter for letter in "abc")

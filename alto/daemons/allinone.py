@@ -72,6 +72,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     underlay: str
     simulate: int
     nat: bool
+    old_signatures: bool
     prepare: bool
     down: bool
     keep_data: bool
@@ -107,6 +108,11 @@ def parse(argv: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--nat", action=argparse.BooleanOptionalAction, default=True, help="let guests out where this machine has a way"
     )
+    parser.add_argument(
+        "--old-signatures",
+        action=argparse.BooleanOptionalAction,
+        help="take signature version 2 (HMAC-SHA256), as libcloud signs by default; as a rule only when listening on loopback",
+    )
     parser.add_argument("--prepare", action="store_true", help="only build the images that a cloud begins with")
     parser.add_argument("--down", action="store_true", help="take this cloud away")
     parser.add_argument("--keep-data", action="store_true", help="with --down: keep records and disks")
@@ -127,6 +133,7 @@ def parse(argv: Sequence[str] | None) -> Options:
         underlay=given.underlay,
         simulate=given.simulate,
         nat=given.nat,
+        old_signatures=_is_loopback(host) if given.old_signatures is None else given.old_signatures,
         prepare=given.prepare,
         down=given.down,
         keep_data=given.keep_data,
@@ -140,6 +147,13 @@ def _is_endpoint(text: str) -> bool:
     except ValueError:
         return False
     return port.isdigit() and 0 < int(port) < 65536
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _default_cache() -> Path:
@@ -204,6 +218,7 @@ async def up(world: World, options: Options) -> int:
             regions=(options.region, *(one for one in REGIONS if one != options.region)),
             public_pool=options.pool,
             simulated=options.simulate > 0,
+            old_signatures=options.old_signatures,
         )
         operator = await first_start(world, store, settings)
         server = Server(world, store, settings, Models(world.files, options.state / "wire"))

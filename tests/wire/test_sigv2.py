@@ -51,7 +51,7 @@ def old(parameters: Mapping[str, str], *, method: str = "GET", at: float = NOW, 
 
 
 def authenticate(request: HttpRequest) -> Principal:
-    return prove(claim_of(request), request, now=NOW, key_of=SECRETS.get)
+    return prove(claim_of(request, old=True), request, now=NOW, key_of=SECRETS.get)
 
 
 def refusal(request: HttpRequest) -> str:
@@ -105,6 +105,13 @@ def test_refused() -> None:
     assert refusal(old({**ACTION, "UserData": "A" * 300_000}, method="POST")) == "IncompleteSignature"
     twice = old(ACTION)
     assert refusal(replace(twice, query=twice.query + "&Action=TerminateInstances")) == "IncompleteSignature"
+
+
+def test_a_cloud_that_takes_no_old_signatures_says_how_to_be_believed() -> None:
+    with pytest.raises(Refused, match="sign with version 4, or start Alto with --old-signatures") as refused:
+        claim_of(old(ACTION), old=False)
+    assert refused.value.aws_code == "IncompleteSignature"
+    assert claim_of(old(ACTION), old=True).scope.service == "ec2"
 
 
 def test_over_the_gateway(models: Models) -> None:

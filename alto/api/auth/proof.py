@@ -3,15 +3,20 @@
 from collections.abc import Callable
 
 from alto.api.auth.sigv2 import OldClaim, is_old, read_old_claim, verify_old
-from alto.api.auth.sigv4 import Claim, Key, Principal, is_signed, read_claim, verify
+from alto.api.auth.sigv4 import Claim, Key, Principal, incomplete, is_signed, read_claim, verify
 from alto.api.wire.http import HttpRequest
 
 AnyClaim = Claim | OldClaim
 
 
-def claim_of(request: HttpRequest) -> AnyClaim:
-    """What the request says of itself, not yet believed. Raises: Refused (anonymous, incomplete)."""
+def claim_of(request: HttpRequest, *, old: bool) -> AnyClaim:
+    """What the request says of itself, not yet believed; `old`: signature version 2 is taken.
+
+    Raises: Refused (anonymous, incomplete, too old).
+    """
     if not is_signed(request) and is_old(request):
+        if not old:
+            raise incomplete("Signature version 2 is not taken here: sign with version 4, or start Alto with --old-signatures")
         return read_old_claim(request)
     return read_claim(request)
 

@@ -177,7 +177,7 @@ class Gateway:
         try:
             if not local and (request.query or request.body):
                 name = _asked_service(request)
-            claim = claim_of(request)
+            claim = claim_of(request, old=self._settings.old_signatures)
             if not local and claim.scope.service != LOCAL_SERVICE:
                 name = claim.scope.service
             principal = prove(claim, request, now=self._world.clock.now(), key_of=self._key)

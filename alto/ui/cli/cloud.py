@@ -22,8 +22,21 @@ DEFAULT_LISTEN = "127.0.0.1:8773"
 @click.option("--pool", metavar="CIDR", help="Public addresses come from here (default: 127.64.0.0/16).")
 @click.option("--no-nat", is_flag=True, help="Instances reach nothing outside this machine.")
 @click.option("--region", metavar="NAME", help="The region this cloud calls itself (default: us-east-1).")
+@click.option(
+    "--old-signatures/--no-old-signatures",
+    default=None,
+    help="Take signature version 2, as old clients sign (default: when listening on loopback).",
+)
 @click.option("--foreground", is_flag=True, help="Stay in this terminal; Ctrl-C ends the control plane, instances run on.")
-def up(simulate: int | None, listen: str, pool: str | None, no_nat: bool, region: str | None, foreground: bool) -> None:
+def up(
+    simulate: int | None,
+    listen: str,
+    pool: str | None,
+    no_nat: bool,
+    region: str | None,
+    old_signatures: bool | None,
+    foreground: bool,
+) -> None:
     """Start the cloud on this machine; idempotent."""
     state = options.state()
     running = read_cloud(state)
@@ -44,6 +57,8 @@ def up(simulate: int | None, listen: str, pool: str | None, no_nat: bool, region
             arguments += [name, str(value)]
     if no_nat:
         arguments.append("--no-nat")
+    if old_signatures is not None:
+        arguments.append("--old-signatures" if old_signatures else "--no-old-signatures")
     if foreground:
         os.execv(sys.executable, daemon.command(state, *arguments))
     cloud, seconds = daemon.start(state, arguments, quiet=options.quiet())
