@@ -1,41 +1,39 @@
-"""New accounts and what EC2 gives each of them in a region: the default VPC, its subnets and its default security group.
+"""New accounts and what EC2 gives each of them in a region: a set of DHCP options, and the default VPC with all its parts.
 
 Everything that chance decides is drawn before the transaction and handed in, because a transaction's body may run twice.
-Invariant: an account has at most one default VPC in a region (the UNIQUE key `default_of`), and either all that belongs to
-it is there or nothing.
+What those parts are is said in `plan/vpcs.py`. Invariant: an account has at most one default VPC in a region (the UNIQUE
+key `default_of`), and either all that belongs to it is there or nothing.
 """
 
 import base64
 from ipaddress import IPv4Network
 
 import msgspec
+from msgspec.structs import replace
 
 from alto.api.call import Call
 from alto.kit.world import Chance
-from alto.model.accounts import AccessKey, Account
-from alto.model.networks import AddressPool, Permission, SecurityGroup, Subnet, Vpc
+from alto.model.accounts import AccessKey, Account, AccountRegion
+from alto.model.networks import AddressPool, Vpc
+from alto.model.routing import InternetGateway
 from alto.plan.addresses import assignable
+from alto.plan.vpcs import (
+    DEFAULT_RANGE,
+    DEFAULT_VPC_IDS,
+    ID_DIGITS,
+    SUBNET_IDS,
+    Ids,
+    amazon_dhcp,
+    default_subnets,
+    vpc_parts,
+    with_internet,
+)
 from alto.store.claims import PUBLIC_POOL
 from alto.store.store import Reader, Tx
-
-ID_DIGITS = 17
-
-# "Default VPC components" in the VPC user guide: one /16, a /20 in each zone.
-DEFAULT_VPC = IPv4Network("172.31.0.0/16")
-SUBNET_PREFIX = 20
 
 ACCOUNT_DIGITS = 12
 KEY_BYTES = 10  # 16 characters of base32 behind "AKIA"
 SECRET_BYTES = 30  # 40 characters of base64
-
-
-class RegionIds(msgspec.Struct, frozen=True, kw_only=True):
-    """The ids of one region's beginnings; unused when the region has begun already."""
-
-    vpc: str
-    subnets: tuple[str, ...]
-    group: str
-    rules: tuple[str, str]
 
 
 class AccountIds(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,13 +47,14 @@ def draw_id(chance: Chance, prefix: str) -> str:
     return f"{prefix}-{chance.hex(ID_DIGITS)}"
 
 
-def draw_region(chance: Chance, zones: int = 3) -> RegionIds:
-    return RegionIds(
-        vpc=draw_id(chance, "vpc"),
-        subnets=tuple(draw_id(chance, "subnet") for _ in range(zones)),
-        group=draw_id(chance, "sg"),
-        rules=(draw_id(chance, "sgr"), draw_id(chance, "sgr")),
-    )
+def draw_ids(chance: Chance, count: int) -> str:
+    """Digits for `count` ids (`plan/vpcs.py`, Ids)."""
+    return chance.hex(ID_DIGITS * count)
+
+
+def draw_region(chance: Chance, zones: int = 3) -> str:
+    """Digits for all that `ensure_region` makes; unused when the region has begun already."""
+    return draw_ids(chance, 1 + DEFAULT_VPC_IDS + zones * SUBNET_IDS)
 
 
 def draw_account(chance: Chance) -> AccountIds:
@@ -80,39 +79,50 @@ def create_account(tx: Tx, ids: AccountIds, name: str, now: float, *, operator: 
 
 
 def default_vpc(reader: Reader, account: str, region: str) -> Vpc | None:
-    """None until `ensure_region` ran for them."""
-    found = reader.where(Vpc, default_of=default_key(account, region), limit=1)
+    """None until `ensure_region` ran for them, and when its owner deleted it."""
+    found = reader.where(Vpc, default_of=region_key(account, region), limit=1)
     return found[0] if found else None
 
 
-def default_key(account: str, region: str) -> str:
+def region_key(account: str, region: str) -> str:
     return f"{account}/{region}"
 
 
-def ensure_region(tx: Tx, ids: RegionIds, account: str, region: str, zones: tuple[str, ...], public_pool: str) -> Vpc:
-    """The account's default VPC in `region`, made with all that EC2 puts into it when it is not there. Idempotent."""
+def ensure_region(tx: Tx, digits: str, account: str, region: str, zones: tuple[str, ...], public_pool: str) -> None:
+    """What EC2 gives an account in `region` to begin with: a set of DHCP options and the default VPC. Once: what the owner
+    deleted of it stays deleted."""
     ensure_public_pool(tx, public_pool)
-    found = default_vpc(tx, account, region)
-    if found is not None:
-        return found
+    if tx.find(AccountRegion, region_key(account, region)) is not None:
+        return
+    ids = Ids(digits)
+    options = tx.put(amazon_dhcp(ids("dopt"), account, region))
+    tx.put(AccountRegion(id=region_key(account, region), dhcp_options_id=options.id))
+    if default_vpc(tx, account, region) is None:
+        make_default_vpc(tx, ids, account, region, zones, options.id)
+
+
+def make_default_vpc(tx: Tx, ids: Ids, account: str, region: str, zones: tuple[str, ...], dhcp_options_id: str) -> Vpc:
+    """The account's default VPC with all that EC2 puts into it. Raises: AlreadyExists: there is one."""
     vpc = tx.put(
-        Vpc(id=ids.vpc, account=account, region=region, cidr=str(DEFAULT_VPC), default_of=default_key(account, region))
-    )
-    for id, zone, network in zip(ids.subnets, zones, DEFAULT_VPC.subnets(new_prefix=SUBNET_PREFIX), strict=False):
-        tx.put(
-            Subnet(
-                id=id,
-                account=account,
-                region=region,
-                vpc_id=vpc.id,
-                cidr=str(network),
-                zone=zone,
-                default_for_zone=True,
-                map_public_ip=True,
-            )
+        Vpc(
+            id=ids("vpc"),
+            account=account,
+            region=region,
+            cidr=str(DEFAULT_RANGE),
+            default_of=region_key(account, region),
+            dhcp_options_id=dhcp_options_id,
         )
-        tx.put(AddressPool(id=id, cidr=str(network), size=assignable(network)))
-    tx.put(default_group(ids.group, ids.rules, account, region, vpc.id))
+    )
+    gateway = tx.put(InternetGateway(id=ids("igw"), account=account, region=region, vpc_id=vpc.id))
+    parts = vpc_parts(vpc, ids)
+    tx.put(with_internet(parts.main, gateway))
+    tx.put(parts.group)
+    associations = []
+    for made in default_subnets(vpc, zones, ids):
+        tx.put(made.subnet)
+        tx.put(made.pool)
+        associations.append(made.association)
+    tx.put(replace(parts.acl, associations=tuple(associations)))
     return vpc
 
 
@@ -126,10 +136,11 @@ class RegionKeeper:
         key = (call.account, call.region)
         if key in self._begun:
             return
-        if call.store.read(lambda reader: default_vpc(reader, *key)) is None:
-            ids, settings = draw_region(call.world.chance), call.settings
+        if call.store.read(lambda reader: reader.find(AccountRegion, region_key(*key))) is None:
+            settings = call.settings
             zones = settings.zones(call.region)
-            await call.store.write(lambda tx: ensure_region(tx, ids, *key, zones, settings.public_pool))
+            digits = draw_region(call.world.chance, len(zones))
+            await call.store.write(lambda tx: ensure_region(tx, digits, *key, zones, settings.public_pool))
         self._begun.add(key)
 
 
@@ -137,18 +148,3 @@ def ensure_public_pool(tx: Tx, cidr: str) -> None:
     """The pool that public addresses come from; one for the whole cloud. Idempotent."""
     if tx.find(AddressPool, PUBLIC_POOL) is None:
         tx.put(AddressPool(id=PUBLIC_POOL, cidr=cidr, size=assignable(IPv4Network(cidr))))
-
-
-def default_group(id: str, rules: tuple[str, str], account: str, region: str, vpc_id: str) -> SecurityGroup:
-    """In: everything from members of the group itself. Out: everything (VPC user guide, "Default security groups")."""
-    inside = Permission(id=rules[0], egress=False, protocol="-1", from_port=-1, to_port=-1, group_id=id)
-    outside = Permission(id=rules[1], egress=True, protocol="-1", from_port=-1, to_port=-1, cidr="0.0.0.0/0")
-    return SecurityGroup(
-        id=id,
-        account=account,
-        region=region,
-        vpc_id=vpc_id,
-        name="default",
-        description="default VPC security group",
-        permissions=(inside, outside),
-    )

@@ -39,3 +39,14 @@ class ClientToken(Record, frozen=True, kw_only=True):
     digest: str  # of the other parameters: the same token with others is IdempotentParameterMismatch
     result_id: str  # the reservation or other id that was made
     expires_at: float
+
+
+class AccountRegion(Record, frozen=True, kw_only=True):
+    """That an account has begun in a region, and so was given what each begins with. `id` is "account/region".
+
+    It stays when the default VPC is deleted: what somebody threw away does not come back by itself.
+    """
+
+    KIND: ClassVar[str] = "account_region"
+
+    dhcp_options_id: str  # the set that new VPCs have

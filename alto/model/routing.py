@@ -1,4 +1,5 @@
-"""Ways through and out of a VPC as EC2 has them: RouteTable, InternetGateway, NatGateway, VpcPeering, and DhcpOptions.
+"""Ways through and out of a VPC as EC2 has them: RouteTable, InternetGateway, EgressOnlyInternetGateway, NatGateway,
+VpcPeering, and DhcpOptions.
 
 What a host is told of them is in `network_plans.py`.
 """
@@ -55,15 +56,24 @@ class RouteTable(Record, frozen=True, kw_only=True):
 
 
 class InternetGateway(Record, frozen=True, kw_only=True):
-    """`egress_only` ones are EC2's EgressOnlyInternetGateway: IPv6, outwards."""
-
     KIND: ClassVar[str] = "internet_gateway"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("vpc_id",))
 
     account: str
     region: str
     vpc_id: str | None = None  # None: not attached
-    egress_only: bool = False
+    tags: Tags = {}
+
+
+class EgressOnlyInternetGateway(Record, frozen=True, kw_only=True):
+    """IPv6, outwards. Belongs to its VPC for life."""
+
+    KIND: ClassVar[str] = "egress_only_internet_gateway"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("vpc_id",))
+
+    account: str
+    region: str
+    vpc_id: str
     tags: Tags = {}
 
 
@@ -129,6 +139,7 @@ class VpcPeering(Record, frozen=True, kw_only=True):
     dns_from_requester: bool = False
     dns_from_accepter: bool = False
     tags: Tags = {}
+    accepter_tags: Tags = {}  # each of two accounts has its own
 
 
 class DhcpOptions(Record, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Every kind of record that a store holds. A kind that is not here has no table; `tests/store` compares with the model."""
 
-from alto.model.accounts import AccessKey, Account, ClientToken
+from alto.model.accounts import AccessKey, Account, AccountRegion, ClientToken
 from alto.model.acls import NetworkAcl, PrefixList
 from alto.model.addresses import Address
 from alto.model.balancers import AutoScalingGroup, LoadBalancer
@@ -20,17 +20,19 @@ from alto.model.networks import (
 )
 from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.records import Record
-from alto.model.routing import DhcpOptions, InternetGateway, NatGateway, RouteTable, VpcPeering
+from alto.model.routing import DhcpOptions, EgressOnlyInternetGateway, InternetGateway, NatGateway, RouteTable, VpcPeering
 from alto.store.leases import Lease
 
 KINDS: tuple[type[Record], ...] = (
     AccessKey,
     Account,
+    AccountRegion,
     Address,
     AddressPool,
     AutoScalingGroup,
     ClientToken,
     DhcpOptions,
+    EgressOnlyInternetGateway,
     Host,
     Image,
     Instance,

@@ -178,3 +178,9 @@ class Tenant:
         with pytest.raises(Answered) as refusal:
             self(operation, **parameters)
         return refusal.value.code
+
+    def refusal(self, operation: str, **parameters: Any) -> str:
+        """The refusal that must come, as "CODE: sentence"."""
+        with pytest.raises(Answered) as refusal:
+            self(operation, **parameters)
+        return str(refusal.value)

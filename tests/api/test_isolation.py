@@ -14,6 +14,7 @@ from alto.api.ec2.operations import OPERATIONS
 from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
 from alto.model.images import Image
+from tests.api import isolation_networks
 from tests.api.cloud import NEEDED, NOW, Answered, Cloud, Tenant
 from tests.api.living import LivingCloud
 from tests.api.test_regions import host
@@ -38,7 +39,9 @@ ABSENT = {
     "key": "key-00000000000000000",
     "template": "lt-00000000000000000",
     "placement group": "pg-00000000000000000",
+    **isolation_networks.ABSENT,
 }
+ABSENT_WITHOUT_TAGS = {**isolation_networks.ABSENT_WITHOUT_TAGS}
 
 
 def sourced(id: str) -> list[Parameters]:
@@ -231,11 +234,13 @@ ROWS: dict[tuple[str, str], Row] = {
         "rule",
         lambda id, own: {"GroupId": own, "SecurityGroupRuleDescriptions": described(id)},
     ),
+    **isolation_networks.ROWS,
 }
 
 # Ids of nothing that an account owns.
 NOT_OWNED = {
     "Placement.HostId",
+    "AvailabilityZoneId",
     "ZoneIds",
     "SourceSecurityGroupOwnerId",
     "UserIds",
@@ -317,7 +322,10 @@ class Owner:
             "key": key,
             "placement group": tenant("CreatePlacementGroup", GroupName="p")["PlacementGroup"]["GroupId"],
             "template": template["LaunchTemplate"]["LaunchTemplateId"],
+            **isolation_networks.made_by(tenant),
         }
+        self.untagged = isolation_networks.untagged_by(tenant)
+        self.unlisted = isolation_networks.put_for(cloud, tenant)
 
 
 LISTINGS = [
@@ -349,6 +357,10 @@ def filled(tenant: Tenant, operation: str, place: str, id: str) -> Parameters:
     if parameters.get("InstanceId") == "OWN":
         reservations = tenant("DescribeInstances")["Reservations"]
         parameters["InstanceId"] = reservations[0]["Instances"][0]["InstanceId"]
+    if isolation_networks.OWN in str(parameters):
+        own_ids = isolation_networks.owned_by(tenant)
+        known = {isolation_networks.OWN + kind: own_id for kind, own_id in own_ids.items()}
+        parameters = isolation_networks.substituted(parameters, known)
     if place.endswith("ReferencedGroupId"):
         (own,) = (
             rule["SecurityGroupRuleId"]
@@ -386,7 +398,8 @@ def test_anothers_id_is_answered_like_an_absent_one(world: World, operation: str
     before = everything(owner.tenant)
     kinds = [kind for kind in ABSENT if kind != "egress rule"] if place == "Resources" else [ROWS[operation, place][0]]
     for kind in kinds:
-        absent, foreign = ABSENT[kind], owner.ids[kind]
+        absent = ABSENT.get(kind) or ABSENT_WITHOUT_TAGS[kind]
+        foreign = (owner.ids | owner.untagged | owner.unlisted)[kind]
         of_absent = answer(asking, operation, filled(asking, operation, place, absent), absent)
         of_foreign = answer(asking, operation, filled(asking, operation, place, foreign), foreign)
         assert of_foreign == of_absent
@@ -397,11 +410,12 @@ def test_listings_are_apart(cloud: Cloud, tenant: Tenant, stranger: Tenant) -> N
     owner = Owner(cloud, tenant)  # a cloud of its own: this one is changed
     tenant("CreateTags", Resources=list(owner.ids.values()), Tags=TAGS)
     seen = str(everything(tenant))
-    for kind, id in owner.ids.items():
+    ids = owner.ids | owner.untagged
+    for kind, id in ids.items():
         assert id in seen, kind
     for asking in (stranger, tenant.in_region("eu-central-1")):
         seen = str(everything(asking))
-        for kind, id in owner.ids.items():
+        for kind, id in ids.items():
             assert id not in seen, kind
 
 

@@ -1,7 +1,7 @@
 """Goal: each account begins in each region with the default VPC that Amazon's documentation describes, and sees no other.
 Method: whole operations over a store in memory; numbers from "Default VPCs" in the VPC user guide."""
 
-from alto.api.accounts import draw_region, ensure_region
+from alto.api.accounts import RegionKeeper, draw_region, ensure_region
 from tests.api.cloud import Cloud, Tenant
 
 
@@ -90,3 +90,116 @@ def test_new_keys_look_like_amazons(tenant: Tenant, stranger: Tenant) -> None:
     assert len(tenant.key.id) == 20
     assert len(tenant.key.secret) == 40
     assert tenant.key.secret.isalnum()
+
+
+def test_the_default_vpc_reaches_the_internet(tenant: Tenant) -> None:
+    (vpc,) = tenant("DescribeVpcs")["Vpcs"]
+    (gateway,) = tenant("DescribeInternetGateways")["InternetGateways"]
+    (table,) = tenant("DescribeRouteTables")["RouteTables"]
+    assert gateway["Attachments"] == [{"VpcId": vpc["VpcId"], "State": "available"}]
+    assert {route["DestinationCidrBlock"]: route["GatewayId"] for route in table["Routes"]} == {
+        "172.31.0.0/16": "local",
+        "0.0.0.0/0": gateway["InternetGatewayId"],
+    }
+    assert vpc["DhcpOptionsId"].startswith("dopt-")
+
+
+def test_a_new_vpc(tenant: Tenant) -> None:
+    made = tenant("CreateVpc", CidrBlock="10.0.0.5/16")["Vpc"]
+    assert made["State"] == "pending"
+    (vpc,) = tenant("DescribeVpcs", VpcIds=[made["VpcId"]])["Vpcs"]
+    assert vpc == {**made, "State": "available"}
+    assert (vpc["CidrBlock"], vpc["IsDefault"], vpc["InstanceTenancy"]) == ("10.0.0.0/16", False, "default")
+    # "VPC attributes": names are resolved in each VPC, and given in the default one only.
+    assert attribute(tenant, vpc["VpcId"], "enableDnsSupport") is True
+    assert attribute(tenant, vpc["VpcId"], "enableDnsHostnames") is False
+    assert attribute(tenant, vpc["VpcId"], "enableNetworkAddressUsageMetrics") is False
+    inside = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
+    (group,) = tenant("DescribeSecurityGroups", Filters=inside)["SecurityGroups"]
+    assert (group["GroupName"], group["Description"]) == ("default", "default VPC security group")
+    assert tenant("DescribeSubnets", Filters=inside)["Subnets"] == []
+    assert len(tenant("DescribeRouteTables", Filters=inside)["RouteTables"]) == 1
+
+
+def attribute(tenant: Tenant, vpc: str, name: str) -> bool:
+    member = name[0].upper() + name[1:]
+    value: bool = tenant("DescribeVpcAttribute", VpcId=vpc, Attribute=name)[member]["Value"]
+    return value
+
+
+def test_attributes_change_one_at_a_time(tenant: Tenant) -> None:
+    vpc = tenant("CreateVpc", CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    for name in ("enableDnsHostnames", "enableNetworkAddressUsageMetrics", "enableDnsSupport"):
+        value = not attribute(tenant, vpc, name)
+        tenant("ModifyVpcAttribute", VpcId=vpc, **{name[0].upper() + name[1:]: {"Value": value}})
+        assert attribute(tenant, vpc, name) is value
+    both = {"EnableDnsSupport": {"Value": True}, "EnableDnsHostnames": {"Value": True}}
+    assert tenant.refused("ModifyVpcAttribute", VpcId=vpc, **both) == "InvalidParameterCombination"
+
+
+def test_refused_ranges(tenant: Tenant) -> None:
+    assert tenant.refusal("CreateVpc", CidrBlock="10.0.0.0/29") == "InvalidVpc.Range: The CIDR '10.0.0.0/29' is invalid."
+    malformed = "Value (1000.1.0.0/20) for parameter cidrBlock is invalid. This is not a valid CIDR block."
+    assert tenant.refusal("CreateVpc", CidrBlock="1000.1.0.0/20") == f"InvalidParameterValue: {malformed}"
+    assert tenant.refused("CreateVpc") == "MissingParameter"
+    assert len(tenant("DescribeVpcs")["Vpcs"]) == 1
+
+
+def test_a_vpc_in_use_stays(tenant: Tenant) -> None:
+    vpc = tenant("CreateVpc", CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    inside = [{"Name": "vpc-id", "Values": [vpc]}]
+    subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
+    words = f"DependencyViolation: The vpc '{vpc}' has dependencies and cannot be deleted."
+    assert tenant.refusal("DeleteVpc", VpcId=vpc) == words
+    tenant("DeleteSubnet", SubnetId=subnet)
+    for create, member, delete in (
+        ("CreateRouteTable", "RouteTable", "DeleteRouteTable"),
+        ("CreateEgressOnlyInternetGateway", "EgressOnlyInternetGateway", "DeleteEgressOnlyInternetGateway"),
+    ):
+        made = tenant(create, VpcId=vpc)[member]
+        assert tenant.refusal("DeleteVpc", VpcId=vpc) == words
+        tenant(delete, **{member + "Id": made[member + "Id"]})
+    group = tenant("CreateSecurityGroup", VpcId=vpc, GroupName="g", Description="d")["GroupId"]
+    assert tenant.refused("DeleteVpc", VpcId=vpc) == "DependencyViolation"
+    tenant("DeleteSecurityGroup", GroupId=group)
+    tenant("DeleteVpc", VpcId=vpc)
+    assert tenant.refused("DeleteVpc", VpcId=vpc) == "InvalidVpcID.NotFound"
+    assert tenant("DescribeRouteTables", Filters=inside)["RouteTables"] == []
+    assert tenant("DescribeSecurityGroups", Filters=inside)["SecurityGroups"] == []
+
+
+def test_a_deleted_default_vpc_stays_away_until_it_is_asked_for(tenant: Tenant) -> None:
+    (vpc,) = tenant("DescribeVpcs")["Vpcs"]
+    assert tenant.refused("CreateDefaultVpc") == "DefaultVpcAlreadyExists"
+    for subnet in tenant("DescribeSubnets")["Subnets"]:
+        tenant("DeleteSubnet", SubnetId=subnet["SubnetId"])
+    (gateway,) = tenant("DescribeInternetGateways")["InternetGateways"]
+    tenant("DetachInternetGateway", InternetGatewayId=gateway["InternetGatewayId"], VpcId=vpc["VpcId"])
+    tenant("DeleteVpc", VpcId=vpc["VpcId"])
+    # As at a restart: a keeper that remembers nothing sees the account's next call.
+    anew = RegionKeeper()
+    tenant.cloud.runner.run(anew.ready(tenant.cloud.gateway.call(account=tenant.account.id, region=tenant.region)))
+    assert tenant("DescribeVpcs")["Vpcs"] == []
+    assert tenant.refused("CreateDefaultSubnet", AvailabilityZone="us-east-1a") == "DefaultVpcDoesNotExist"
+    made = tenant("CreateDefaultVpc")["Vpc"]
+    assert (made["CidrBlock"], made["IsDefault"]) == ("172.31.0.0/16", True)
+    assert made["DhcpOptionsId"] == vpc["DhcpOptionsId"]
+    assert len(tenant("DescribeSubnets")["Subnets"]) == 3
+
+
+def test_tenancy(tenant: Tenant) -> None:
+    vpc = tenant("CreateVpc", CidrBlock="10.0.0.0/16", InstanceTenancy="dedicated")["Vpc"]
+    assert vpc["InstanceTenancy"] == "dedicated"
+    assert tenant.refused("CreateVpc", CidrBlock="10.0.0.0/16", InstanceTenancy="host") == "InvalidParameterValue"
+    refused = tenant.refused("ModifyVpcTenancy", VpcId=vpc["VpcId"], InstanceTenancy="dedicated")
+    assert refused == "InvalidParameterValue"
+    assert tenant("ModifyVpcTenancy", VpcId=vpc["VpcId"], InstanceTenancy="default")["ReturnValue"] is True
+    assert tenant("DescribeVpcs", VpcIds=[vpc["VpcId"]])["Vpcs"][0]["InstanceTenancy"] == "default"
+
+
+def test_nothing_is_linked_to_classic(tenant: Tenant) -> None:
+    (vpc,) = tenant("DescribeVpcs")["Vpcs"]
+    (link,) = tenant("DescribeVpcClassicLink")["Vpcs"]
+    assert (link["VpcId"], link["ClassicLinkEnabled"]) == (vpc["VpcId"], False)
+    (dns,) = tenant("DescribeVpcClassicLinkDnsSupport")["Vpcs"]
+    assert (dns["VpcId"], dns["ClassicLinkDnsSupported"]) == (vpc["VpcId"], False)

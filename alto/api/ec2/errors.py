@@ -42,6 +42,18 @@ _NOT_FOUND: dict[str, _Missing] = {
     "security_group_rule": _Missing("InvalidSecurityGroupRuleId.NotFound", "The security group rule ID '{id}' does not exist"),
     "vpc": _Missing("InvalidVpcID.NotFound", "The vpc ID '{id}' does not exist"),
     "subnet": _Missing("InvalidSubnetID.NotFound", "The subnet ID '{id}' does not exist"),
+    "route_table": _Missing("InvalidRouteTableID.NotFound", "The routeTable ID '{id}' does not exist"),
+    "route_table_association": _Missing("InvalidAssociationID.NotFound", "The association ID '{id}' does not exist"),
+    "internet_gateway": _Missing("InvalidInternetGatewayID.NotFound", "The internetGateway ID '{id}' does not exist"),
+    "egress_only_internet_gateway": _Missing(
+        "InvalidEgressOnlyInternetGatewayId.NotFound", "The egressOnlyInternetGateway ID '{id}' does not exist"
+    ),
+    "nat_gateway": _Missing("NatGatewayNotFound", "The Nat Gateway {id} was not found"),
+    "network_acl": _Missing("InvalidNetworkAclID.NotFound", "The networkAcl ID '{id}' does not exist"),
+    "network_acl_association": _Missing("InvalidAssociationID.NotFound", "The association ID '{id}' does not exist"),
+    "dhcp_options": _Missing("InvalidDhcpOptionID.NotFound", "The dhcpOption ID '{id}' does not exist"),
+    "prefix_list": _Missing("InvalidPrefixListID.NotFound", "The prefix list ID '{id}' does not exist"),
+    "vpc_peering": _Missing("InvalidVpcPeeringConnectionID.NotFound", "The vpcPeeringConnection ID '{id}' does not exist"),
     "volume": _Missing("InvalidVolume.NotFound", "The volume '{id}' does not exist."),
     "snapshot": _Missing("InvalidSnapshot.NotFound", "The snapshot '{id}' does not exist."),
     "network_interface": _Missing("InvalidNetworkInterfaceID.NotFound", "The networkInterface ID '{id}' does not exist"),

@@ -14,6 +14,7 @@ from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import find_image, is_id, is_own, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.wire.query import UNPRINTABLE
+from alto.model.acls import NetworkAcl, PrefixList
 from alto.model.errors import NotFound, Refused
 from alto.model.images import Image, KeyPair
 from alto.model.instances import Instance
@@ -21,6 +22,7 @@ from alto.model.launch_templates import LaunchTemplate
 from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Volume, Vpc
 from alto.model.placement_groups import PlacementGroup
 from alto.model.records import Tags
+from alto.model.routing import DhcpOptions, EgressOnlyInternetGateway, InternetGateway, RouteTable
 from alto.store.store import Reader, Tx
 
 # "Tag restrictions" in the EC2 user guide.
@@ -31,7 +33,22 @@ RESOURCES_MAX = 1000
 RESERVED = "aws:"
 
 Taggable = (
-    Instance | Image | KeyPair | Vpc | Subnet | SecurityGroup | NetworkInterface | Volume | LaunchTemplate | PlacementGroup
+    Instance
+    | Image
+    | KeyPair
+    | Vpc
+    | Subnet
+    | SecurityGroup
+    | NetworkInterface
+    | Volume
+    | LaunchTemplate
+    | PlacementGroup
+    | RouteTable
+    | InternetGateway
+    | EgressOnlyInternetGateway
+    | NetworkAcl
+    | DhcpOptions
+    | PrefixList
 )
 
 # Resource type as `TagSpecifications` and DescribeTags name it, by the prefix of the id.
@@ -46,18 +63,20 @@ _KINDS: Mapping[str, tuple[str, type[Taggable]]] = {
     "vol": ("volume", Volume),
     "lt": ("launch-template", LaunchTemplate),
     "pg": ("placement-group", PlacementGroup),
+    "rtb": ("route-table", RouteTable),
+    "igw": ("internet-gateway", InternetGateway),
+    "eigw": ("egress-only-internet-gateway", EgressOnlyInternetGateway),
+    "acl": ("network-acl", NetworkAcl),
+    "dopt": ("dhcp-options", DhcpOptions),
+    "pl": ("prefix-list", PrefixList),
 }
 _RULE_PREFIX, _RULE_TYPE = "sgr", "security-group-rule"
 
 # What EC2 can tag and Alto cannot make yet: such an id is well spelled and belongs to nobody.
 _ABSENT: Mapping[str, tuple[str, str]] = {
     "snap": ("InvalidSnapshot.NotFound", "The snapshot '{id}' does not exist."),
-    "igw": ("InvalidInternetGatewayID.NotFound", "The internetGateway ID '{id}' does not exist"),
-    "rtb": ("InvalidRouteTableID.NotFound", "The routeTable ID '{id}' does not exist"),
-    "acl": ("InvalidNetworkAclID.NotFound", "The networkAcl ID '{id}' does not exist"),
     "eipalloc": ("InvalidAllocationID.NotFound", "The allocation ID '{id}' does not exist"),
     "nat": ("InvalidNatGatewayID.NotFound", "The Nat Gateway '{id}' was not found"),
-    "dopt": ("InvalidDhcpOptionID.NotFound", "The dhcpOption ID '{id}' does not exist"),
 }
 
 

@@ -1,50 +1,77 @@
-"""VPCs and subnets, to be read: DescribeVpcs, DescribeVpcAttribute, DescribeSubnets.
+"""VPCs: create, describe, modify, delete, and the default one.
 
-Not here: how the default ones are made (`api/accounts.py`), and what a host makes of them (`plan/firewall.py`).
+Not here: further ranges (`vpc_ranges.py`), subnets (`subnets.py`), what a new VPC comes with (`plan/vpcs.py`), and what a
+host makes of it. Invariant: a VPC has exactly one main route table, default ACL and default group, which go with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
+from alto.api.accounts import default_vpc, draw_id, draw_ids, make_default_vpc, region_key
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned, page_of_own
 from alto.api.ec2.paging import check_page, listing
-from alto.api.ec2.regions import zone_id
-from alto.api.ec2.tags import shown
+from alto.api.ec2.tags import TagSpecification, shown, tags_for
+from alto.model.accounts import AccountRegion
+from alto.model.acls import NetworkAcl
 from alto.model.errors import Refused
-from alto.model.networks import AddressPool, Subnet, Vpc
-from alto.store.store import Reader
+from alto.model.networks import CidrAssociation, NetworkInterface, SecurityGroup, Subnet, Vpc
+from alto.model.records import Record
+from alto.model.routing import (
+    EgressOnlyInternetGateway,
+    InternetGateway,
+    NatGateway,
+    NatState,
+    PeeringState,
+    RouteTable,
+    VpcPeering,
+)
+from alto.plan.ranges import AMAZON_DIGITS, amazon_v6, vpc_range
+from alto.plan.vpcs import DEFAULT_VPC_IDS, SUBNET_IDS, VPC_IDS, Ids, vpc_parts
+from alto.store.store import Tx
 
-_AVAILABLE = "available"
-_ASSOCIATED = "associated"
-# What EC2 shows of a VPC that has no set of DHCP options of its own.
-_DHCP_OPTIONS = "default"
+AVAILABLE, PENDING = "available", "pending"
+ASSOCIATED, ASSOCIATING, DISASSOCIATING = "associated", "associating", "disassociating"
+# What EC2 shows of a VPC that has no set of DHCP options.
+NO_DHCP_OPTIONS = "default"
+AMAZONS_POOL = "Amazon"
+TENANCIES = ("default", "dedicated", "host")
 
 
-def _association(vpc: Vpc) -> str:
-    return "vpc-cidr-assoc-" + vpc.id.partition("-")[2]
+def primary_association(vpc: Vpc) -> CidrAssociation:
+    return CidrAssociation(id="vpc-cidr-assoc-" + vpc.id.partition("-")[2], cidr=vpc.cidr)
+
+
+def associations(vpc: Vpc) -> tuple[CidrAssociation, ...]:
+    """Of its IPv4 ranges, the primary one first."""
+    return (primary_association(vpc), *vpc.secondary)
+
+
+def _dhcp_options(vpc: Vpc) -> str:
+    return vpc.dhcp_options_id or NO_DHCP_OPTIONS
 
 
 _VPC_FILTERS: Filters[Vpc] = {
     "cidr": lambda vpc: vpc.cidr,
     "cidr-block": lambda vpc: vpc.cidr,
     "cidrBlock": lambda vpc: vpc.cidr,
-    "cidr-block-association.association-id": _association,
-    "cidr-block-association.cidr-block": lambda vpc: vpc.cidr,
-    "cidr-block-association.state": lambda vpc: _ASSOCIATED,
-    "dhcp-options-id": lambda vpc: _DHCP_OPTIONS,
-    "dhcpOptionsId": lambda vpc: _DHCP_OPTIONS,
-    "instance-tenancy": lambda vpc: "default",
-    "ipv6-cidr-block-association.association-id": lambda vpc: None,
-    "ipv6-cidr-block-association.ipv6-cidr-block": lambda vpc: None,
-    "ipv6-cidr-block-association.ipv6-pool": lambda vpc: None,
-    "ipv6-cidr-block-association.state": lambda vpc: None,
+    "cidr-block-association.association-id": lambda vpc: [each.id for each in associations(vpc)],
+    "cidr-block-association.cidr-block": lambda vpc: [each.cidr for each in associations(vpc)],
+    "cidr-block-association.state": lambda vpc: ASSOCIATED,
+    "dhcp-options-id": _dhcp_options,
+    "dhcpOptionsId": _dhcp_options,
+    "instance-tenancy": lambda vpc: vpc.tenancy,
+    "ipv6-cidr-block-association.association-id": lambda vpc: [each.id for each in vpc.ipv6],
+    "ipv6-cidr-block-association.ipv6-cidr-block": lambda vpc: [each.cidr for each in vpc.ipv6],
+    "ipv6-cidr-block-association.ipv6-pool": lambda vpc: AMAZONS_POOL if vpc.ipv6 else None,
+    "ipv6-cidr-block-association.state": lambda vpc: ASSOCIATED if vpc.ipv6 else None,
     "is-default": lambda vpc: vpc.default_of is not None,
     "isDefault": lambda vpc: vpc.default_of is not None,  # Terraform's data source spells it so
     "owner-id": lambda vpc: vpc.account,
-    "state": lambda vpc: _AVAILABLE,
+    "state": lambda vpc: AVAILABLE,
     "vpc-id": lambda vpc: vpc.id,
 }
 
@@ -62,27 +89,136 @@ async def describe_vpcs(call: Call, request: DescribeVpcsRequest) -> dict[str, o
     page = call.store.read(
         lambda reader: page_of_own(reader, call, Vpc, request.vpc_ids, matches, request.max_results, request.next_token)
     )
-    return listing("Vpcs", [_vpc(vpc) for vpc in page.items], page.next_token)
+    return listing("Vpcs", [_shown(vpc) for vpc in page.items], page.next_token)
 
 
-def _vpc(vpc: Vpc) -> dict[str, object]:
+def _shown(vpc: Vpc, state: str = AVAILABLE) -> dict[str, object]:
     return {
         "VpcId": vpc.id,
         "OwnerId": vpc.account,
-        "State": _AVAILABLE,
+        "State": state,
         "CidrBlock": vpc.cidr,
-        "CidrBlockAssociationSet": [
-            {
-                "AssociationId": _association(vpc),
-                "CidrBlock": vpc.cidr,
-                "CidrBlockState": {"State": _ASSOCIATED},
-            }
+        "CidrBlockAssociationSet": [shown_association(each) for each in associations(vpc)],
+        "Ipv6CidrBlockAssociationSet": [
+            shown_association_v6(vpc, each, ASSOCIATED if state == AVAILABLE else ASSOCIATING) for each in vpc.ipv6
         ],
-        "DhcpOptionsId": _DHCP_OPTIONS,
-        "InstanceTenancy": "default",
+        "DhcpOptionsId": _dhcp_options(vpc),
+        "InstanceTenancy": vpc.tenancy,
         "IsDefault": vpc.default_of is not None,
         "Tags": shown(vpc.tags),
     }
+
+
+def shown_association(each: CidrAssociation, state: str = ASSOCIATED) -> dict[str, object]:
+    return {"AssociationId": each.id, "CidrBlock": each.cidr, "CidrBlockState": {"State": state}}
+
+
+def shown_association_v6(vpc: Vpc, each: CidrAssociation, state: str = ASSOCIATED) -> dict[str, object]:
+    return {
+        "AssociationId": each.id,
+        "Ipv6CidrBlock": each.cidr,
+        "Ipv6CidrBlockState": {"State": state},
+        "NetworkBorderGroup": vpc.region,
+        "Ipv6Pool": AMAZONS_POOL,
+        "Ipv6AddressAttribute": "public",
+        "IpSource": "amazon",
+    }
+
+
+class CreateVpcRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    cidr_block: str | None = None
+    instance_tenancy: str = "default"
+    amazon_provided_ipv6_cidr_block: bool = False
+    ipv6_cidr_block_network_border_group: str | None = None
+    tag_specifications: tuple[TagSpecification, ...] = ()
+
+
+async def create_vpc(call: Call, request: CreateVpcRequest) -> dict[str, object]:
+    if request.cidr_block is None:
+        raise Refused("MissingParameter", "Either 'cidrBlock' or 'ipv4IpamPoolId' should be provided.")
+    network = vpc_range(request.cidr_block)
+    _check_tenancy(request.instance_tenancy)
+    check_border_group(call, request.ipv6_cidr_block_network_border_group)
+    tags = tags_for(request.tag_specifications, "vpc")["vpc"]
+    digits = draw_ids(call.world.chance, VPC_IDS)
+    provided: tuple[CidrAssociation, ...] = ()
+    if request.amazon_provided_ipv6_cidr_block:
+        provided = (draw_amazon_v6(call),)
+
+    def body(tx: Tx) -> Vpc:
+        ids = Ids(digits)
+        vpc = tx.put(
+            Vpc(
+                id=ids("vpc"),
+                account=call.account,
+                region=call.region,
+                cidr=str(network),
+                ipv6=provided,
+                tenancy=request.instance_tenancy,
+                dhcp_options_id=tx.get(AccountRegion, region_key(call.account, call.region)).dhcp_options_id,
+                dns_hostnames=False,
+                tags=tags,
+            )
+        )
+        parts = vpc_parts(vpc, ids)
+        for part in (parts.main, parts.acl, parts.group):
+            tx.put(part)
+        return vpc
+
+    return {"Vpc": _shown(await call.store.write(body), PENDING)}
+
+
+def draw_amazon_v6(call: Call) -> CidrAssociation:
+    chance = call.world.chance
+    return CidrAssociation(id=draw_id(chance, "vpc-cidr-assoc"), cidr=str(amazon_v6(chance.hex(AMAZON_DIGITS))))
+
+
+def check_border_group(call: Call, name: str | None) -> None:
+    if name is not None and name != call.region:
+        raise Refused("InvalidParameterValue", f"Invalid value '{name[:80]}' for NetworkBorderGroup: it is {call.region} here")
+
+
+def _check_tenancy(tenancy: str) -> None:
+    if tenancy not in TENANCIES:
+        raise Refused(
+            "InvalidParameterValue",
+            f"Value ({tenancy[:80]}) for parameter instanceTenancy is invalid. Valid values: {', '.join(TENANCIES)}",
+        )
+    if tenancy == "host":
+        raise Refused("InvalidParameterValue", "The tenancy of a VPC is 'default' or 'dedicated'; 'host' is an instance's")
+
+
+class VpcIdRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    vpc_id: str
+
+
+async def delete_vpc(call: Call, request: VpcIdRequest) -> dict[str, object]:
+    def body(tx: Tx) -> None:
+        vpc = owned(tx, call, Vpc, request.vpc_id)
+        tables = tx.where(RouteTable, vpc_id=vpc.id)
+        acls = tx.where(NetworkAcl, vpc_id=vpc.id)
+        groups = tx.where(SecurityGroup, vpc_id=vpc.id)
+        peerings = [*tx.where(VpcPeering, vpc_id=vpc.id), *tx.where(VpcPeering, accepter_vpc_id=vpc.id)]
+        if (
+            # One of each is its own and goes with it.
+            max(len(tables), len(acls), len(groups)) > 1
+            or any(tx.where(kind, vpc_id=vpc.id, limit=1) for kind in _INSIDE)
+            or any(one.state is not NatState.DELETED for one in tx.where(NatGateway, vpc_id=vpc.id))
+            or any(one.state is PeeringState.ACTIVE for one in peerings)
+        ):
+            raise Refused("DependencyViolation", f"The vpc '{vpc.id}' has dependencies and cannot be deleted.")
+        for peering in peerings:
+            if peering.state is PeeringState.PENDING:
+                tx.put(replace(peering, state=PeeringState.DELETED, ended_at=now))
+        for own in (*tables, *acls, *groups, vpc):
+            tx.delete(type(own), own.id)
+
+    now = call.world.clock.now()
+    await call.store.write(body)
+    return {}
+
+
+_INSIDE: tuple[type[Record], ...] = (Subnet, NetworkInterface, InternetGateway, EgressOnlyInternetGateway)
 
 
 class DescribeVpcAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -90,11 +226,11 @@ class DescribeVpcAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
     vpc_id: str | None = None
 
 
-# The answer's member and its value: DNS serves every VPC, and the usage metrics are not counted yet.
-_ATTRIBUTES: Mapping[str, tuple[str, bool]] = {
-    "enableDnsSupport": ("EnableDnsSupport", True),
-    "enableDnsHostnames": ("EnableDnsHostnames", True),
-    "enableNetworkAddressUsageMetrics": ("EnableNetworkAddressUsageMetrics", False),
+# The answer's member and its value. Usage metrics are remembered for tools that compare; they come with CloudWatch.
+_ATTRIBUTES: Mapping[str, tuple[str, Callable[[Vpc], bool]]] = {
+    "enableDnsSupport": ("EnableDnsSupport", lambda vpc: vpc.dns_support),
+    "enableDnsHostnames": ("EnableDnsHostnames", lambda vpc: vpc.dns_hostnames),
+    "enableNetworkAddressUsageMetrics": ("EnableNetworkAddressUsageMetrics", lambda vpc: vpc.usage_metrics),
 }
 
 
@@ -110,118 +246,126 @@ async def describe_vpc_attribute(call: Call, request: DescribeVpcAttributeReques
     vpc_id = request.vpc_id
     vpc = call.store.read(lambda reader: owned(reader, call, Vpc, vpc_id))
     member, value = _ATTRIBUTES[request.attribute]
-    return {"VpcId": vpc.id, member: {"Value": value}}
+    return {"VpcId": vpc.id, member: {"Value": value(vpc)}}
 
 
-class _Seen(msgspec.Struct, frozen=True):
-    """A subnet with what is counted apart from it."""
-
-    subnet: Subnet
-    addresses_free: int
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        return self.subnet.tags
+class BooleanValue(msgspec.Struct, frozen=True, rename="pascal"):
+    value: bool | None = None
 
 
-_SUBNET_FILTERS: Filters[_Seen] = {
-    "availability-zone": lambda seen: seen.subnet.zone,
-    "availabilityZone": lambda seen: seen.subnet.zone,
-    "availability-zone-id": lambda seen: zone_id(seen.subnet.zone),
-    "availabilityZoneId": lambda seen: zone_id(seen.subnet.zone),
-    "available-ip-address-count": lambda seen: seen.addresses_free,
-    "cidr": lambda seen: seen.subnet.cidr,
-    "cidr-block": lambda seen: seen.subnet.cidr,
-    "cidrBlock": lambda seen: seen.subnet.cidr,
-    "customer-owned-ipv4-pool": lambda seen: None,
-    "default-for-az": lambda seen: seen.subnet.default_for_zone,
-    "defaultForAz": lambda seen: seen.subnet.default_for_zone,
-    "enable-dns64": lambda seen: False,
-    "enable-lni-at-device-index": lambda seen: None,
-    "ipv6-cidr-block-association.association-id": lambda seen: None,
-    "ipv6-cidr-block-association.ipv6-cidr-block": lambda seen: None,
-    "ipv6-cidr-block-association.state": lambda seen: None,
-    "ipv6-native": lambda seen: False,
-    "map-customer-owned-ip-on-launch": lambda seen: False,
-    "map-public-ip-on-launch": lambda seen: seen.subnet.map_public_ip,
-    "mapPublicIpOnLaunch": lambda seen: seen.subnet.map_public_ip,
-    "outpost-arn": lambda seen: None,
-    "owner-id": lambda seen: seen.subnet.account,
-    "private-dns-name-options-on-launch.enable-resource-name-dns-a-record": lambda seen: False,
-    "private-dns-name-options-on-launch.enable-resource-name-dns-aaaa-record": lambda seen: False,
-    "private-dns-name-options-on-launch.hostname-type": lambda seen: "ip-name",
-    "state": lambda seen: _AVAILABLE,
-    "subnet-arn": lambda seen: _arn(seen.subnet),
-    "subnet-id": lambda seen: seen.subnet.id,
-    "vpc-id": lambda seen: seen.subnet.vpc_id,
-}
+class ModifyVpcAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    vpc_id: str
+    enable_dns_support: BooleanValue = BooleanValue()
+    enable_dns_hostnames: BooleanValue = BooleanValue()
+    enable_network_address_usage_metrics: BooleanValue = BooleanValue()
 
 
-class DescribeSubnetsRequest(msgspec.Struct, frozen=True, rename="pascal"):
+async def modify_vpc_attribute(call: Call, request: ModifyVpcAttributeRequest) -> dict[str, object]:
+    changes = {
+        name: each.value
+        for name, each in (
+            ("dns_support", request.enable_dns_support),
+            ("dns_hostnames", request.enable_dns_hostnames),
+            ("usage_metrics", request.enable_network_address_usage_metrics),
+        )
+        if each.value is not None
+    }
+    if len(changes) != 1:
+        raise Refused(
+            "InvalidParameterCombination" if changes else "MissingParameter",
+            "The request must contain exactly one of enableDnsSupport, enableDnsHostnames and enableNetworkAddressUsageMetrics",
+        )
+
+    def body(tx: Tx) -> None:
+        vpc = owned(tx, call, Vpc, request.vpc_id)
+        if changes.get("dns_hostnames") and not vpc.dns_support:
+            raise Refused("InvalidParameterCombination", "DNS hostnames need DNS support: enable enableDnsSupport first")
+        tx.put(replace(vpc, **changes))
+
+    await call.store.write(body)
+    return {}
+
+
+class ModifyVpcTenancyRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    vpc_id: str
+    instance_tenancy: str
+
+
+async def modify_vpc_tenancy(call: Call, request: ModifyVpcTenancyRequest) -> dict[str, object]:
+    if request.instance_tenancy != "default":
+        raise Refused(
+            "InvalidParameterValue",
+            f"Value ({request.instance_tenancy[:80]}) for parameter instanceTenancy is invalid. "
+            "The tenancy of a VPC can only be changed to 'default'",
+        )
+
+    def body(tx: Tx) -> None:
+        tx.put(replace(owned(tx, call, Vpc, request.vpc_id), tenancy="default"))
+
+    await call.store.write(body)
+    return {"ReturnValue": True}
+
+
+class CreateDefaultVpcRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    pass
+
+
+async def create_default_vpc(call: Call, request: CreateDefaultVpcRequest) -> dict[str, object]:
+    zones = call.settings.zones(call.region)
+    digits = draw_ids(call.world.chance, DEFAULT_VPC_IDS + SUBNET_IDS * len(zones))
+
+    def body(tx: Tx) -> Vpc:
+        if default_vpc(tx, call.account, call.region) is not None:
+            raise Refused("DefaultVpcAlreadyExists", "A Default VPC already exists for this account in this region.")
+        options = tx.get(AccountRegion, region_key(call.account, call.region)).dhcp_options_id
+        return make_default_vpc(tx, Ids(digits), call.account, call.region, zones, options)
+
+    return {"Vpc": _shown(await call.store.write(body), PENDING)}
+
+
+# EC2-Classic is gone, and a VPC's link to it with it: nothing was ever linked here.
+_CLASSIC_FILTERS: Filters[Vpc] = {"is-classic-link-enabled": lambda vpc: False}
+
+
+class DescribeVpcClassicLinkRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    vpc_ids: tuple[str, ...] = ()
     filters: tuple[Filter, ...] = ()
-    subnet_ids: tuple[str, ...] = ()
+
+
+async def describe_vpc_classic_link(call: Call, request: DescribeVpcClassicLinkRequest) -> dict[str, object]:
+    matches = matcher(request.filters, _CLASSIC_FILTERS)
+    page = call.store.read(lambda reader: page_of_own(reader, call, Vpc, request.vpc_ids, matches, None, None))
+    return {"Vpcs": [{"VpcId": vpc.id, "ClassicLinkEnabled": False, "Tags": shown(vpc.tags)} for vpc in page.items]}
+
+
+class DescribeVpcClassicLinkDnsSupportRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    vpc_ids: tuple[str, ...] = ()
     max_results: int | None = None
     next_token: str | None = None
 
 
-async def describe_subnets(call: Call, request: DescribeSubnetsRequest) -> dict[str, object]:
-    check_page(request.max_results, request.subnet_ids, ids_parameter="subnetSet")
-    matches = matcher(request.filters, _SUBNET_FILTERS)
-
-    def body(reader: Reader) -> dict[str, object]:
-        page = page_of_own(
-            reader,
-            call,
-            Subnet,
-            request.subnet_ids,
-            lambda subnet: matches(_seen(reader, subnet)),
-            request.max_results,
-            request.next_token,
+async def describe_vpc_classic_link_dns_support(
+    call: Call, request: DescribeVpcClassicLinkDnsSupportRequest
+) -> dict[str, object]:
+    check_page(request.max_results, request.vpc_ids, ids_parameter="vpcIds")
+    page = call.store.read(
+        lambda reader: page_of_own(
+            reader, call, Vpc, request.vpc_ids, lambda vpc: True, request.max_results, request.next_token
         )
-        return listing("Subnets", [_subnet(_seen(reader, subnet)) for subnet in page.items], page.next_token)
-
-    return call.store.read(body)
-
-
-def _seen(reader: Reader, subnet: Subnet) -> _Seen:
-    pool = reader.find(AddressPool, subnet.id)
-    return _Seen(subnet, pool.size - pool.used if pool is not None else 0)
-
-
-def _arn(subnet: Subnet) -> str:
-    return f"arn:aws:ec2:{subnet.region}:{subnet.account}:subnet/{subnet.id}"
-
-
-def _subnet(seen: _Seen) -> dict[str, object]:
-    subnet = seen.subnet
-    return {
-        "SubnetId": subnet.id,
-        "SubnetArn": _arn(subnet),
-        "OwnerId": subnet.account,
-        "VpcId": subnet.vpc_id,
-        "State": _AVAILABLE,
-        "CidrBlock": subnet.cidr,
-        "Ipv6CidrBlockAssociationSet": [],
-        "AvailableIpAddressCount": seen.addresses_free,
-        "AvailabilityZone": subnet.zone,
-        "AvailabilityZoneId": zone_id(subnet.zone),
-        "DefaultForAz": subnet.default_for_zone,
-        "MapPublicIpOnLaunch": subnet.map_public_ip,
-        "MapCustomerOwnedIpOnLaunch": False,
-        "AssignIpv6AddressOnCreation": False,
-        "EnableDns64": False,
-        "Ipv6Native": False,
-        "PrivateDnsNameOptionsOnLaunch": {
-            "HostnameType": "ip-name",
-            "EnableResourceNameDnsARecord": False,
-            "EnableResourceNameDnsAAAARecord": False,
-        },
-        "Tags": shown(subnet.tags),
-    }
+    )
+    return listing("Vpcs", [{"VpcId": vpc.id, "ClassicLinkDnsSupported": False} for vpc in page.items], page.next_token)
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "DescribeSubnets": Operation(DescribeSubnetsRequest, describe_subnets),
+    "CreateDefaultVpc": Operation(CreateDefaultVpcRequest, create_default_vpc),
+    "CreateVpc": Operation(CreateVpcRequest, create_vpc),
+    "DeleteVpc": Operation(VpcIdRequest, delete_vpc),
     "DescribeVpcAttribute": Operation(DescribeVpcAttributeRequest, describe_vpc_attribute),
+    "DescribeVpcClassicLink": Operation(DescribeVpcClassicLinkRequest, describe_vpc_classic_link),
+    "DescribeVpcClassicLinkDnsSupport": Operation(
+        DescribeVpcClassicLinkDnsSupportRequest, describe_vpc_classic_link_dns_support
+    ),
     "DescribeVpcs": Operation(DescribeVpcsRequest, describe_vpcs),
+    "ModifyVpcAttribute": Operation(ModifyVpcAttributeRequest, modify_vpc_attribute),
+    "ModifyVpcTenancy": Operation(ModifyVpcTenancyRequest, modify_vpc_tenancy),
 }

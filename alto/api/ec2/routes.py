@@ -1,0 +1,305 @@
+"""The routes of a route table: create, replace, delete, and how they are shown.
+
+A route keeps its target's id when the target goes, and is a black hole then, as at EC2. Not here: the tables
+(`route_tables.py`), and what a kernel makes of a route (`plan/routes.py`).
+Invariant: a table has at most one route for a destination, and the local ones of its VPC's ranges.
+"""
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from alto.api.call import Call, Operation
+from alto.api.ec2.ids import check_id, owned
+from alto.model.acls import PrefixList
+from alto.model.errors import NotFound, Refused
+from alto.model.instances import Instance
+from alto.model.networks import NetworkInterface
+from alto.model.routing import (
+    EgressOnlyInternetGateway,
+    InternetGateway,
+    NatGateway,
+    NatState,
+    PeeringState,
+    Route,
+    RouteTable,
+    Target,
+    VpcPeering,
+)
+from alto.plan.ranges import checked_v4, checked_v6, parse_v4, parse_v6
+from alto.store.store import Reader, Tx
+
+ROUTES_MAX = 500  # "Amazon VPC quotas": in a table, IPv4 and IPv6 together here
+
+# The answer's member by target.
+_MEMBERS: Mapping[Target, str] = {
+    Target.LOCAL: "GatewayId",
+    Target.INTERNET: "GatewayId",
+    Target.EGRESS_ONLY: "EgressOnlyInternetGatewayId",
+    Target.NAT: "NatGatewayId",
+    Target.INTERFACE: "NetworkInterfaceId",
+    Target.PEERING: "VpcPeeringConnectionId",
+}
+
+
+def shown_route(reader: Reader, table: RouteTable, route: Route) -> dict[str, object]:
+    shown: dict[str, object] = {
+        _destination_member(route.destination): route.destination,
+        _MEMBERS[route.target]: route.target_id,
+        "Origin": route.origin,
+        "State": "active" if is_active(reader, table, route) else "blackhole",
+    }
+    if route.target is Target.INTERFACE:
+        interface = reader.find(NetworkInterface, route.target_id)
+        if interface is not None and interface.instance_id is not None:
+            shown |= {"InstanceId": interface.instance_id, "InstanceOwnerId": interface.account}
+    return shown
+
+
+def _destination_member(destination: str) -> str:
+    if destination.startswith("pl-"):
+        return "DestinationPrefixListId"
+    return "DestinationIpv6CidrBlock" if ":" in destination else "DestinationCidrBlock"
+
+
+def is_active(reader: Reader, table: RouteTable, route: Route) -> bool:
+    """Whether packets for it have somewhere to go."""
+    match route.target:
+        case Target.LOCAL:
+            return True
+        case Target.INTERNET:
+            gateway = reader.find(InternetGateway, route.target_id)
+            return gateway is not None and gateway.vpc_id == table.vpc_id
+        case Target.EGRESS_ONLY:
+            return reader.find(EgressOnlyInternetGateway, route.target_id) is not None
+        case Target.NAT:
+            nat = reader.find(NatGateway, route.target_id)
+            return nat is not None and nat.state in (NatState.PENDING, NatState.AVAILABLE)
+        case Target.INTERFACE:
+            interface = reader.find(NetworkInterface, route.target_id)
+            return interface is not None and interface.instance_id is not None
+        case Target.PEERING:
+            peering = reader.find(VpcPeering, route.target_id)
+            return peering is not None and peering.state is PeeringState.ACTIVE
+
+
+class RouteRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    route_table_id: str
+    destination_cidr_block: str | None = None
+    destination_ipv6_cidr_block: str | None = None
+    destination_prefix_list_id: str | None = None
+    gateway_id: str | None = None
+    nat_gateway_id: str | None = None
+    network_interface_id: str | None = None
+    instance_id: str | None = None
+    vpc_peering_connection_id: str | None = None
+    egress_only_internet_gateway_id: str | None = None
+
+
+class ReplaceRouteRequest(RouteRequest, frozen=True, rename="pascal"):
+    local_target: bool | None = None
+
+
+class DeleteRouteRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    route_table_id: str
+    destination_cidr_block: str | None = None
+    destination_ipv6_cidr_block: str | None = None
+    destination_prefix_list_id: str | None = None
+
+
+class _Destination(NamedTuple):
+    text: str
+    parameter: str  # as EC2's sentences name it
+
+
+def _destination(reader: Reader, call: Call, request: RouteRequest | DeleteRouteRequest) -> _Destination:
+    given = [
+        (request.destination_cidr_block, "destination-cidr-block"),
+        (request.destination_ipv6_cidr_block, "destination-ipv6-cidr-block"),
+        (request.destination_prefix_list_id, "destination-prefix-list-id"),
+    ]
+    if sum(text is not None for text, _ in given) != 1:
+        raise Refused(
+            "InvalidParameterCombination" if any(text is not None for text, _ in given) else "MissingParameter",
+            "The request must contain exactly one of destinationCidrBlock, destinationIpv6CidrBlock, destinationPrefixListId",
+        )
+    if request.destination_cidr_block is not None:
+        return _Destination(str(checked_v4(request.destination_cidr_block, "destinationCidrBlock")), given[0][1])
+    if request.destination_ipv6_cidr_block is not None:
+        return _Destination(str(checked_v6(request.destination_ipv6_cidr_block, "destinationIpv6CidrBlock")), given[1][1])
+    return _Destination(owned(reader, call, PrefixList, request.destination_prefix_list_id or "").id, given[2][1])
+
+
+def _target(reader: Reader, call: Call, request: RouteRequest, table: RouteTable) -> tuple[Target, str, str | None]:
+    """(target, its id, the instance that was named). Raises: Refused, NotFound."""
+    given = {
+        "gatewayId": request.gateway_id,
+        "natGatewayId": request.nat_gateway_id,
+        "networkInterfaceId": request.network_interface_id,
+        "instanceId": request.instance_id,
+        "vpcPeeringConnectionId": request.vpc_peering_connection_id,
+        "egressOnlyInternetGatewayId": request.egress_only_internet_gateway_id,
+    }
+    named = {name: id for name, id in given.items() if id is not None}
+    if len(named) != 1:
+        raise Refused(
+            "InvalidParameterCombination" if named else "MissingParameter",
+            f"The request must contain exactly one of {', '.join(given)}",
+        )
+    ((parameter, id),) = named.items()
+    v6 = request.destination_ipv6_cidr_block is not None
+    match parameter:
+        case "gatewayId":
+            gateway = owned(reader, call, InternetGateway, id)
+            _same_network(table, gateway.vpc_id, "network gateway", id)
+            return Target.INTERNET, id, None
+        case "natGatewayId":
+            nat = owned(reader, call, NatGateway, id)
+            if nat.state not in (NatState.PENDING, NatState.AVAILABLE):
+                raise Refused("InvalidNatGatewayID.NotFound", f"The natGateway ID '{id}' does not exist")
+            _same_network(table, nat.vpc_id, "NAT gateway", id)
+            if v6:
+                raise Refused("InvalidParameterValue", "A NAT gateway takes no IPv6 traffic")
+            return Target.NAT, id, None
+        case "networkInterfaceId":
+            interface = owned(reader, call, NetworkInterface, id)
+            _same_network(table, interface.vpc_id, "interface", id)
+            return Target.INTERFACE, id, None
+        case "instanceId":
+            owned(reader, call, Instance, id)
+            interfaces = reader.where(NetworkInterface, instance_id=id)
+            if len(interfaces) != 1:
+                raise Refused(
+                    "InvalidInstanceID",
+                    f"There are multiple interfaces attached to instance '{id}'. Please specify an interface ID for the "
+                    "operation instead."
+                    if interfaces
+                    else f"The instance '{id}' has no interface",
+                )
+            _same_network(table, interfaces[0].vpc_id, "interface", interfaces[0].id)
+            return Target.INTERFACE, interfaces[0].id, id
+        case "vpcPeeringConnectionId":
+            peering = peering_of(reader, call, id)
+            if table.vpc_id not in (peering.vpc_id, peering.accepter_vpc_id):
+                raise Refused(
+                    "InvalidParameterValue", f"route table {table.id} and peering connection {id} belong to different networks"
+                )
+            if peering.state is not PeeringState.ACTIVE:
+                raise Refused("InvalidParameterValue", f"The vpcPeeringConnection {id} is not active")
+            return Target.PEERING, id, None
+    egress_only = owned(reader, call, EgressOnlyInternetGateway, id)
+    _same_network(table, egress_only.vpc_id, "egress-only internet gateway", id)
+    if not v6:
+        raise Refused("InvalidParameterValue", "An egress-only internet gateway takes IPv6 traffic only")
+    return Target.EGRESS_ONLY, id, None
+
+
+def _same_network(table: RouteTable, vpc_id: str | None, what: str, id: str) -> None:
+    if vpc_id != table.vpc_id:
+        raise Refused("InvalidParameterValue", f"route table {table.id} and {what} {id} belong to different networks")
+
+
+def peering_of(reader: Reader, call: Call, id: str) -> VpcPeering:
+    """A connection that the caller asked for or was asked for. Raises: Refused (Malformed), NotFound."""
+    check_id(VpcPeering.KIND, id)
+    found = reader.find(VpcPeering, id)
+    if found is not None and (call.account, call.region) in (
+        (found.account, found.region),
+        (found.accepter_account, found.accepter_region),
+    ):
+        return found
+    raise NotFound(VpcPeering.KIND, id)
+
+
+async def create_route(call: Call, request: RouteRequest) -> dict[str, object]:
+    def body(tx: Tx) -> None:
+        table = owned(tx, call, RouteTable, request.route_table_id)
+        destination = _destination(tx, call, request)
+        target, id, instance_id = _target(tx, call, request, table)
+        if _find(table, destination.text) is not None:
+            raise Refused("RouteAlreadyExists", f"The route identified by {destination.text} already exists.")
+        _check_local(table.routes, destination.text, target)
+        if len(table.routes) >= ROUTES_MAX:
+            raise Refused("RouteLimitExceeded", f"The maximum number of routes of a route table is {ROUTES_MAX}.")
+        new = Route(destination=destination.text, target=target, target_id=id, instance_id=instance_id)
+        tx.put(replace(table, routes=(*table.routes, new)))
+
+    await call.store.write(body)
+    return {"Return": True}
+
+
+def _find(table: RouteTable, destination: str) -> Route | None:
+    return next((each for each in table.routes if each.destination == destination), None)
+
+
+def _check_local(routes: Sequence[Route], destination: str, target: Target) -> None:
+    """What is more special than a local route can only go through an interface ("Route tables": middleboxes)."""
+    for each in routes:
+        if each.target is Target.LOCAL and _within(destination, each.destination) and target is not Target.INTERFACE:
+            raise Refused(
+                "InvalidParameterValue",
+                f"The destination CIDR block {destination} is equal to or more specific than one of this VPC's CIDR blocks. "
+                "This route can target only an interface or an instance.",
+            )
+
+
+def _within(inner: str, outer: str) -> bool:
+    one, other = _network(inner), _network(outer)
+    if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
+        return one.subnet_of(other)
+    return isinstance(one, IPv6Network) and isinstance(other, IPv6Network) and one.subnet_of(other)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    return parse_v4(text) or parse_v6(text)
+
+
+async def replace_route(call: Call, request: ReplaceRouteRequest) -> dict[str, object]:
+    if request.local_target:
+        raise Refused("UnsupportedOperation", "Local routes stay local here: LocalTarget is not supported")
+
+    def body(tx: Tx) -> None:
+        table = owned(tx, call, RouteTable, request.route_table_id)
+        destination = _destination(tx, call, request)
+        target, id, instance_id = _target(tx, call, request, table)
+        found = _find(table, destination.text)
+        if found is None:
+            raise Refused(
+                "InvalidParameterValue",
+                f"There is no route defined for '{destination.text}' in the route table. Use CreateRoute instead.",
+            )
+        if found.target is Target.LOCAL:
+            raise Refused("InvalidParameterValue", f"cannot replace local route {found.destination} in route table {table.id}")
+        new = Route(destination=destination.text, target=target, target_id=id, instance_id=instance_id)
+        tx.put(replace(table, routes=tuple(new if each is found else each for each in table.routes)))
+
+    await call.store.write(body)
+    return {}
+
+
+async def delete_route(call: Call, request: DeleteRouteRequest) -> dict[str, object]:
+    def body(tx: Tx) -> None:
+        table = owned(tx, call, RouteTable, request.route_table_id)
+        destination = _destination(tx, call, request)
+        found = _find(table, destination.text)
+        if found is None:
+            raise Refused(
+                "InvalidRoute.NotFound",
+                f"no route with {destination.parameter} {destination.text} in route table {table.id}",
+            )
+        if found.target is Target.LOCAL:
+            raise Refused("InvalidParameterValue", f"cannot remove local route {found.destination} in route table {table.id}")
+        tx.put(replace(table, routes=tuple(each for each in table.routes if each is not found)))
+
+    await call.store.write(body)
+    return {}
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "CreateRoute": Operation(RouteRequest, create_route),
+    "DeleteRoute": Operation(DeleteRouteRequest, delete_route),
+    "ReplaceRoute": Operation(ReplaceRouteRequest, replace_route),
+}

@@ -1,0 +1,154 @@
+"""The places of ids in the operations on networks, for `test_isolation.py`, and one of each thing that they name."""
+
+from collections.abc import Callable
+from typing import Any
+
+from alto.model.acls import PrefixList
+from alto.model.routing import NatGateway, VpcPeering
+from tests.api.cloud import NOW, Cloud, Tenant
+
+Parameters = dict[str, Any]
+Row = tuple[str, Callable[[str, str], Parameters]]
+
+ID = "<id>"  # stands where the asked-for id goes
+OWN = "<own>"  # "<own>vpc": the asking account's own
+
+ABSENT = {
+    "table": "rtb-00000000000000000",
+    "gateway": "igw-00000000000000000",
+    "egress-only gateway": "eigw-00000000000000000",
+}
+# What has an id and takes no tags.
+ABSENT_WITHOUT_TAGS = {
+    "table association": "rtbassoc-00000000000000000",
+    "nat": "nat-00000000000000000",
+    "peering": "pcx-00000000000000000",
+    "prefix list": "pl-00000000000000000",
+}
+
+
+def row(kind: str, **parameters: Any) -> Row:
+    return kind, lambda id, own: dict(substituted(parameters, {ID: id}))
+
+
+def substituted(value: Any, known: dict[str, str]) -> Any:
+    """`value` with texts exchanged, however deep."""
+    match value:
+        case dict():
+            return {name: substituted(each, known) for name, each in value.items()}
+        case list():
+            return [substituted(each, known) for each in value]
+        case str():
+            return known.get(value, value)
+    return value
+
+
+ROWS: dict[tuple[str, str], Row] = {
+    ("AssociateRouteTable", "GatewayId"): row("gateway", RouteTableId=OWN + "table", GatewayId=ID),
+    ("AssociateRouteTable", "RouteTableId"): row("table", RouteTableId=ID, SubnetId=OWN + "subnet"),
+    ("AssociateRouteTable", "SubnetId"): row("subnet", RouteTableId=OWN + "table", SubnetId=ID),
+    ("AttachInternetGateway", "InternetGatewayId"): row("gateway", InternetGatewayId=ID, VpcId=OWN + "vpc"),
+    ("AttachInternetGateway", "VpcId"): row("vpc", InternetGatewayId=OWN + "gateway", VpcId=ID),
+    ("CreateEgressOnlyInternetGateway", "VpcId"): row("vpc", VpcId=ID),
+    ("CreateRouteTable", "VpcId"): row("vpc", VpcId=ID),
+    ("CreateSubnet", "VpcId"): row("vpc", VpcId=ID, CidrBlock="172.31.240.0/24"),
+    ("DeleteEgressOnlyInternetGateway", "EgressOnlyInternetGatewayId"): row(
+        "egress-only gateway", EgressOnlyInternetGatewayId=ID
+    ),
+    ("DeleteInternetGateway", "InternetGatewayId"): row("gateway", InternetGatewayId=ID),
+    ("DeleteRouteTable", "RouteTableId"): row("table", RouteTableId=ID),
+    ("DeleteSubnet", "SubnetId"): row("subnet", SubnetId=ID),
+    ("DeleteVpc", "VpcId"): row("vpc", VpcId=ID),
+    ("DescribeEgressOnlyInternetGateways", "EgressOnlyInternetGatewayIds"): row(
+        "egress-only gateway", EgressOnlyInternetGatewayIds=[ID]
+    ),
+    ("DescribeInternetGateways", "InternetGatewayIds"): row("gateway", InternetGatewayIds=[ID]),
+    ("DescribeRouteTables", "RouteTableIds"): row("table", RouteTableIds=[ID]),
+    ("DescribeVpcClassicLink", "VpcIds"): row("vpc", VpcIds=[ID]),
+    ("DescribeVpcClassicLinkDnsSupport", "VpcIds"): row("vpc", VpcIds=[ID]),
+    ("DetachInternetGateway", "InternetGatewayId"): row("gateway", InternetGatewayId=ID, VpcId=OWN + "vpc"),
+    ("DetachInternetGateway", "VpcId"): row("vpc", InternetGatewayId=OWN + "gateway", VpcId=ID),
+    ("DisassociateRouteTable", "AssociationId"): row("table association", AssociationId=ID),
+    ("ModifySubnetAttribute", "SubnetId"): row("subnet", SubnetId=ID, MapPublicIpOnLaunch={"Value": False}),
+    ("ModifyVpcAttribute", "VpcId"): row("vpc", VpcId=ID, EnableDnsSupport={"Value": False}),
+    ("ModifyVpcTenancy", "VpcId"): row("vpc", VpcId=ID, InstanceTenancy="default"),
+    ("ReplaceRouteTableAssociation", "AssociationId"): row("table association", AssociationId=ID, RouteTableId=OWN + "table"),
+    ("ReplaceRouteTableAssociation", "RouteTableId"): row("table", AssociationId=OWN + "table association", RouteTableId=ID),
+}
+
+_TARGETS = {
+    "EgressOnlyInternetGatewayId": "egress-only gateway",
+    "GatewayId": "gateway",
+    "InstanceId": "instance",
+    "NatGatewayId": "nat",
+    "NetworkInterfaceId": "interface",
+    "VpcPeeringConnectionId": "peering",
+}
+for _operation, _destination in (("CreateRoute", "192.0.2.0/24"), ("ReplaceRoute", "0.0.0.0/0")):
+    _to = {"DestinationCidrBlock": _destination}
+    ROWS[_operation, "RouteTableId"] = row("table", RouteTableId=ID, GatewayId=OWN + "gateway", **_to)
+    for _parameter, _kind in _TARGETS.items():
+        ROWS[_operation, _parameter] = row(_kind, RouteTableId=OWN + "table", **_to, **{_parameter: ID})
+    ROWS[_operation, "DestinationPrefixListId"] = row(
+        "prefix list", RouteTableId=OWN + "table", GatewayId=OWN + "gateway", DestinationPrefixListId=ID
+    )
+ROWS["DeleteRoute", "DestinationPrefixListId"] = row("prefix list", RouteTableId=OWN + "table", DestinationPrefixListId=ID)
+ROWS["DeleteRoute", "RouteTableId"] = row("table", RouteTableId=ID, DestinationCidrBlock="0.0.0.0/0")
+
+
+def made_by(tenant: Tenant) -> dict[str, str]:
+    """One of each of what only these operations make, and the ids of what its default VPC has of them."""
+    own = owned_by(tenant)
+    egress_only = tenant("CreateEgressOnlyInternetGateway", VpcId=own["vpc"])["EgressOnlyInternetGateway"]
+    return {
+        "table": own["table"],
+        "gateway": own["gateway"],
+        "egress-only gateway": egress_only["EgressOnlyInternetGatewayId"],
+    }
+
+
+def untagged_by(tenant: Tenant) -> dict[str, str]:
+    own = owned_by(tenant)
+    return {"table association": own["table association"]}
+
+
+def put_for(cloud: Cloud, tenant: Tenant) -> dict[str, str]:
+    """What no operation makes yet, as rows."""
+    own = owned_by(tenant)
+    mine = {"account": tenant.account.id, "region": tenant.region}
+    cloud.put(
+        PrefixList(id="pl-11111111111111111", name="list", max_entries=1, **mine),
+        NatGateway(
+            id="nat-11111111111111111",
+            vpc_id=own["vpc"],
+            subnet_id=own["subnet"],
+            interface_id="eni-11111111111111111",
+            private_ip="172.31.0.200",
+            created_at=NOW,
+            **mine,
+        ),
+        VpcPeering(
+            id="pcx-11111111111111111",
+            vpc_id=own["vpc"],
+            accepter_account=tenant.account.id,
+            accepter_region=tenant.region,
+            accepter_vpc_id=own["vpc"],
+            expires_at=NOW,
+            **mine,
+        ),
+    )
+    return {"nat": "nat-11111111111111111", "peering": "pcx-11111111111111111", "prefix list": "pl-11111111111111111"}
+
+
+def owned_by(tenant: Tenant) -> dict[str, str]:
+    """What the asking account has in its default VPC, by kind."""
+    (table,) = tenant("DescribeRouteTables")["RouteTables"]
+    (gateway,) = tenant("DescribeInternetGateways")["InternetGateways"]
+    (instance,) = tenant("DescribeInstances")["Reservations"][0]["Instances"]
+    return {
+        "vpc": table["VpcId"],
+        "subnet": instance["SubnetId"],
+        "table": table["RouteTableId"],
+        "table association": table["Associations"][0]["RouteTableAssociationId"],
+        "gateway": gateway["InternetGatewayId"],
+    }

@@ -1,0 +1,165 @@
+"""Goal: route tables and their routes behave as the API reference and "Configure route tables" say. Method: whole operations
+over a store in memory."""
+
+from typing import Any
+
+import pytest
+
+from alto.model.networks import NetworkInterface
+from tests.api.cloud import Cloud, Tenant
+
+
+@pytest.fixture
+def vpc(tenant: Tenant) -> str:
+    id: str = tenant("CreateVpc", CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    return id
+
+
+def table_of(tenant: Tenant, vpc: str) -> str:
+    id: str = tenant("CreateRouteTable", VpcId=vpc)["RouteTable"]["RouteTableId"]
+    return id
+
+
+def shown(tenant: Tenant, id: str) -> dict[str, Any]:
+    (table,) = tenant("DescribeRouteTables", RouteTableIds=[id])["RouteTables"]
+    return dict(table)
+
+
+def main_of(tenant: Tenant, vpc: str) -> dict[str, Any]:
+    wanted = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "association.main", "Values": ["true"]}]
+    (table,) = tenant("DescribeRouteTables", Filters=wanted)["RouteTables"]
+    return dict(table)
+
+
+def gateway_of(tenant: Tenant, vpc: str) -> str:
+    id: str = tenant("CreateInternetGateway")["InternetGateway"]["InternetGatewayId"]
+    tenant("AttachInternetGateway", InternetGatewayId=id, VpcId=vpc)
+    return id
+
+
+def test_a_vpc_has_a_main_table_with_its_local_route(tenant: Tenant, vpc: str) -> None:
+    main = main_of(tenant, vpc)
+    assert main["Routes"] == [
+        {"DestinationCidrBlock": "10.0.0.0/16", "GatewayId": "local", "Origin": "CreateRouteTable", "State": "active"}
+    ]
+    (association,) = main["Associations"]
+    assert association["Main"] is True
+    assert "SubnetId" not in association
+    assert tenant.refused("DeleteRouteTable", RouteTableId=main["RouteTableId"]) == "DependencyViolation"
+    gone = tenant.refused("DisassociateRouteTable", AssociationId=association["RouteTableAssociationId"])
+    assert gone == "InvalidParameterValue"
+
+
+def test_a_route_to_the_internet(tenant: Tenant, vpc: str) -> None:
+    table, gateway = table_of(tenant, vpc), gateway_of(tenant, vpc)
+    to = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0"}
+    assert tenant("CreateRoute", **to, GatewayId=gateway) == {"Return": True}
+    assert shown(tenant, table)["Routes"][1:] == [
+        {"DestinationCidrBlock": "0.0.0.0/0", "GatewayId": gateway, "Origin": "CreateRoute", "State": "active"}
+    ]
+    again = tenant.refusal("CreateRoute", **to, GatewayId=gateway)
+    assert again == "RouteAlreadyExists: The route identified by 0.0.0.0/0 already exists."
+    # A detached gateway leaves a black hole, which the way back mends.
+    tenant("DetachInternetGateway", InternetGatewayId=gateway, VpcId=vpc)
+    assert [each["State"] for each in shown(tenant, table)["Routes"]] == ["active", "blackhole"]
+    holes = tenant("DescribeRouteTables", Filters=[{"Name": "route.state", "Values": ["blackhole"]}])["RouteTables"]
+    assert [each["RouteTableId"] for each in holes] == [table]
+    tenant("AttachInternetGateway", InternetGatewayId=gateway, VpcId=vpc)
+    assert [each["State"] for each in shown(tenant, table)["Routes"]] == ["active", "active"]
+    tenant("DeleteRoute", **to)
+    gone = tenant.refusal("DeleteRoute", **to)
+    assert gone == f"InvalidRoute.NotFound: no route with destination-cidr-block 0.0.0.0/0 in route table {table}"
+
+
+def test_what_a_route_may_not_be(tenant: Tenant, vpc: str) -> None:
+    table, gateway = table_of(tenant, vpc), gateway_of(tenant, vpc)
+    elsewhere = gateway_of(tenant, tenant("CreateVpc", CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"])
+
+    def refusal(operation: str, **parameters: Any) -> str:
+        return tenant.refused(operation, RouteTableId=table, **parameters)
+
+    assert refusal("CreateRoute", DestinationCidrBlock="1016.1.1.1/16", GatewayId=gateway) == "InvalidParameterValue"
+    assert refusal("CreateRoute", DestinationCidrBlock="0.0.0.0/0", GatewayId=elsewhere) == "InvalidParameterValue"
+    assert refusal("CreateRoute", DestinationCidrBlock="0.0.0.0/0") == "MissingParameter"
+    assert refusal("CreateRoute", GatewayId=gateway) == "MissingParameter"
+    # Within the VPC itself packets go to an interface at most.
+    assert refusal("CreateRoute", DestinationCidrBlock="10.0.1.0/24", GatewayId=gateway) == "InvalidParameterValue"
+    assert refusal("CreateRoute", DestinationCidrBlock="10.0.0.0/16", GatewayId=gateway) == "RouteAlreadyExists"
+    assert refusal("ReplaceRoute", DestinationCidrBlock="8.0.0.0/8", GatewayId=gateway) == "InvalidParameterValue"
+    assert refusal("DeleteRoute", DestinationCidrBlock="10.0.0.0/16") == "InvalidParameterValue"
+    v6 = {"DestinationIpv6CidrBlock": "::/0", "DestinationCidrBlock": "0.0.0.0/0", "GatewayId": gateway}
+    assert refusal("CreateRoute", **v6) == "InvalidParameterCombination"
+    assert len(shown(tenant, table)["Routes"]) == 1
+
+
+def test_a_route_is_replaced_and_goes_through_an_interface(cloud: Cloud, tenant: Tenant, vpc: str) -> None:
+    table, gateway = table_of(tenant, vpc), gateway_of(tenant, vpc)
+    subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]
+    interface = NetworkInterface(
+        id="eni-11111111111111111",
+        account=tenant.account.id,
+        region=tenant.region,
+        vpc_id=vpc,
+        subnet_id=subnet["SubnetId"],
+        zone=subnet["AvailabilityZone"],
+        mac="02:00:00:00:00:01",
+        private_ip="10.0.1.9",
+        instance_id="i-11111111111111111",
+    )
+    cloud.put(interface)
+    tenant("CreateRoute", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    tenant("ReplaceRoute", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NetworkInterfaceId=interface.id)
+    (route,) = shown(tenant, table)["Routes"][1:]
+    assert route == {
+        "DestinationCidrBlock": "0.0.0.0/0",
+        "NetworkInterfaceId": interface.id,
+        "InstanceId": "i-11111111111111111",
+        "InstanceOwnerId": tenant.account.id,
+        "Origin": "CreateRoute",
+        "State": "active",
+    }
+
+
+def test_associations(tenant: Tenant, vpc: str) -> None:
+    one, other = table_of(tenant, vpc), table_of(tenant, vpc)
+    subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+    made = tenant("AssociateRouteTable", RouteTableId=one, SubnetId=subnet)
+    assert made["AssociationState"] == {"State": "associated"}
+    again = tenant("AssociateRouteTable", RouteTableId=one, SubnetId=subnet)
+    assert again["AssociationId"] == made["AssociationId"]
+    assert tenant.refused("AssociateRouteTable", RouteTableId=other, SubnetId=subnet) == "Resource.AlreadyAssociated"
+    assert tenant.refused("DeleteRouteTable", RouteTableId=one) == "DependencyViolation"
+    moved = tenant("ReplaceRouteTableAssociation", AssociationId=made["AssociationId"], RouteTableId=other)
+    assert shown(tenant, one)["Associations"] == []
+    (association,) = shown(tenant, other)["Associations"]
+    assert association["RouteTableAssociationId"] == moved["NewAssociationId"] != made["AssociationId"]
+    assert (association["SubnetId"], association["Main"]) == (subnet, False)
+    found = tenant("DescribeRouteTables", Filters=[{"Name": "association.subnet-id", "Values": [subnet]}])["RouteTables"]
+    assert [each["RouteTableId"] for each in found] == [other]
+    tenant("DisassociateRouteTable", AssociationId=moved["NewAssociationId"])
+    assert tenant.refused("DisassociateRouteTable", AssociationId=moved["NewAssociationId"]) == "InvalidAssociationID.NotFound"
+    tenant("DeleteRouteTable", RouteTableId=one)
+    assert tenant.refused("DeleteRouteTable", RouteTableId=one) == "InvalidRouteTableID.NotFound"
+
+
+def test_another_table_becomes_the_main_one(tenant: Tenant, vpc: str) -> None:
+    old, new = main_of(tenant, vpc), table_of(tenant, vpc)
+    association = old["Associations"][0]["RouteTableAssociationId"]
+    tenant("ReplaceRouteTableAssociation", AssociationId=association, RouteTableId=new)
+    assert main_of(tenant, vpc)["RouteTableId"] == new
+    tenant("DeleteRouteTable", RouteTableId=old["RouteTableId"])
+
+
+def test_tables_and_subnets_of_two_vpcs_do_not_mix(tenant: Tenant, vpc: str) -> None:
+    other = tenant("CreateVpc", CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    subnet = tenant("CreateSubnet", VpcId=other, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+    assert tenant.refused("AssociateRouteTable", RouteTableId=table_of(tenant, vpc), SubnetId=subnet) == "InvalidParameterValue"
+
+
+def test_a_token_makes_one_table(tenant: Tenant, vpc: str) -> None:
+    once = tenant("CreateRouteTable", VpcId=vpc, ClientToken="t")["RouteTable"]
+    twice = tenant("CreateRouteTable", VpcId=vpc, ClientToken="t")["RouteTable"]
+    assert once == twice
+    tags = [{"ResourceType": "route-table", "Tags": [{"Key": "a", "Value": "1"}]}]
+    other = tenant.refused("CreateRouteTable", VpcId=vpc, ClientToken="t", TagSpecifications=tags)
+    assert other == "IdempotentParameterMismatch"
