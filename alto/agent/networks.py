@@ -19,6 +19,7 @@ from alto.model.errors import DriverFault
 from alto.model.instances import Attach, Machine, Nic, Wish
 from alto.model.network_plans import NetworkPlan, Port
 from alto.plan.addresses import hostname
+from alto.plan.network_changes import difference
 
 NETWORK_CHECK_S = 30.0  # how often a VPC is ensured without any change; the real driver takes 12 ms when all is well
 NETWORK_IDLE_S = 30.0  # a VPC without machines here is taken down after so long
@@ -230,8 +231,14 @@ class Networks:
 
     async def _ensure(self, vpc_id: str) -> None:
         """When the plan changed, and now and then: what serves a VPC may have died. The caller holds its lock."""
-        plan = self._plans[vpc_id]
-        if self._is_stale(vpc_id):
+        plan, ensured = self._plans[vpc_id], self._ensured.get(vpc_id)
+        change = difference(ensured, plan) if ensured is not None and ensured is not plan else None
+        if change is not None and not self._is_due(vpc_id):
+            # Not remembered until it is done: what half happened is ensured whole.
+            del self._ensured[vpc_id]
+            await self._network.change_network(plan, change)
+            self._ensured[vpc_id] = plan
+        elif self._is_stale(vpc_id):
             ports = [port for _, port in sorted(self._plugged.items()) if port.vpc_id == vpc_id]
             self._vpcs.add(vpc_id)
             await self._network.ensure_network(plan, ports)
@@ -239,8 +246,10 @@ class Networks:
             self._ensured_at[vpc_id] = self._world.clock.monotonic()
 
     def _is_stale(self, vpc_id: str) -> bool:
-        if self._ensured.get(vpc_id) != self._plans[vpc_id]:
-            return True
+        ensured, plan = self._ensured.get(vpc_id), self._plans[vpc_id]
+        return ensured is None or (ensured is not plan and ensured != plan) or self._is_due(vpc_id)
+
+    def _is_due(self, vpc_id: str) -> bool:
         return self._world.clock.monotonic() - self._ensured_at[vpc_id] >= NETWORK_CHECK_S
 
 

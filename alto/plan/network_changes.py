@@ -1,0 +1,82 @@
+"""A VPC's plan changes: what differs between two, and what a plan is after a change. Pure.
+
+`difference` is for whoever has two whole plans; who knows what changed makes the NetworkChange at its own cost.
+Invariant: `changed(old, difference(old, new))` equals `new`, but for the order of what a plan lists.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import msgspec
+
+from alto.model.network_plans import NetworkChange, NetworkPlan
+
+T = TypeVar("T")
+
+
+def difference(old: NetworkPlan, new: NetworkPlan) -> NetworkChange | None:
+    """None when a NetworkChange cannot say it: something else than rules differs."""
+    if _without_rules(old) != _without_rules(new):
+        return None
+    groups, gone_groups = _listed(old.groups, new.groups, lambda one: one.id)
+    acls, gone_acls = _listed(old.acls, new.acls, lambda one: one.id)
+    subnets, _ = _listed(old.subnets, new.subnets, lambda one: one.id)
+    stays = old.members.keys() & new.members.keys()
+    joined = {id: _less(new.members[id], old.members[id]) for id in stays}
+    left = {id: _less(old.members[id], new.members[id]) for id in stays}
+    return NetworkChange(
+        vpc_id=new.vpc_id,
+        groups=groups,
+        gone_groups=gone_groups,
+        members={id: addresses for id, addresses in new.members.items() if id not in stays},
+        gone_members=tuple(id for id in old.members if id not in stays),
+        joined={id: addresses for id, addresses in joined.items() if addresses},
+        left={id: addresses for id, addresses in left.items() if addresses},
+        prefix_lists={id: cidrs for id, cidrs in new.prefix_lists.items() if old.prefix_lists.get(id) != cidrs},
+        gone_prefix_lists=tuple(id for id in old.prefix_lists if id not in new.prefix_lists),
+        acls=acls,
+        gone_acls=gone_acls,
+        subnets=subnets,
+    )
+
+
+def changed(plan: NetworkPlan, change: NetworkChange) -> NetworkPlan:
+    members = {id: addresses for id, addresses in plan.members.items() if id not in change.gone_members}
+    members.update(change.members)
+    for id in change.joined.keys() | change.left.keys():
+        kept = _less(members.get(id, ()), change.left.get(id, ()))
+        members[id] = (*kept, *_less(change.joined.get(id, ()), kept))
+    lists = {id: cidrs for id, cidrs in plan.prefix_lists.items() if id not in change.gone_prefix_lists}
+    return msgspec.structs.replace(
+        plan,
+        groups=_merged(plan.groups, change.groups, change.gone_groups, lambda one: one.id),
+        acls=_merged(plan.acls, change.acls, change.gone_acls, lambda one: one.id),
+        subnets=_merged(plan.subnets, change.subnets, (), lambda one: one.id),
+        members=members,
+        prefix_lists={**lists, **change.prefix_lists},
+    )
+
+
+def _without_rules(plan: NetworkPlan) -> NetworkPlan:
+    subnets = tuple(msgspec.structs.replace(one, acl_id="") for one in plan.subnets)
+    return msgspec.structs.replace(plan, groups=(), members={}, prefix_lists={}, acls=(), subnets=subnets)
+
+
+def _listed(old: Iterable[T], new: Iterable[T], id_of: Callable[[T], str]) -> tuple[tuple[T, ...], tuple[str, ...]]:
+    """What is new or different, and the ids of what is gone."""
+    before, after = {id_of(one): one for one in old}, {id_of(one): one for one in new}
+    news = tuple(one for id, one in after.items() if before.get(id) != one)
+    return news, tuple(id for id in before if id not in after)
+
+
+def _merged(old: Iterable[T], news: Iterable[T], gone: Iterable[str], id_of: Callable[[T], str]) -> tuple[T, ...]:
+    merged = {id_of(one): one for one in old}
+    for id in gone:
+        merged.pop(id, None)
+    merged.update((id_of(one), one) for one in news)
+    return tuple(merged.values())
+
+
+def _less(some: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    without = set(others)
+    return tuple(one for one in some if one not in without)

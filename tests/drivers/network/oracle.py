@@ -1,0 +1,120 @@
+"""What EC2's documentation says of a packet, written from that alone: the expected value of tests that send real ones.
+
+Sources: "Control traffic to your AWS resources using security groups" (stateful; only allows; any rule of any group of the
+interface; a group as source means the private addresses of its interfaces; both ends' groups are asked) and "Control subnet
+traffic with network access control lists" (stateless; in order of number, the first that matches decides; else denied; asked
+when traffic enters or leaves the subnet, never within it), both in the VPC user guide. A small language of its own, so that
+nothing here is shared with the code under test.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+ANY = -1
+
+
+@dataclass
+class Rule:
+    """`peer`: ("cidr", range), ("group", id) or ("list", id). `low` and `high`: ports, or ICMP type and code; ANY for all."""
+
+    egress: bool
+    protocol: int
+    low: int
+    high: int
+    peer: tuple[str, str]
+
+
+@dataclass
+class Entry:
+    number: int
+    egress: bool
+    allow: bool
+    protocol: int
+    low: int
+    high: int
+    cidr: str
+
+
+@dataclass
+class Interface:
+    id: str
+    subnet: str
+    mac: str
+    addresses: list[str]
+    groups: list[str]
+    checked: bool = True
+
+
+@dataclass
+class Network:
+    subnets: dict[str, str]  # id -> range
+    acl_of: dict[str, str]  # subnet -> ACL
+    acls: dict[str, list[Entry]] = field(default_factory=dict)
+    groups: dict[str, list[Rule]] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+    interfaces: dict[str, Interface] = field(default_factory=dict)
+    elsewhere: dict[str, list[str]] = field(default_factory=dict)  # group -> addresses of its interfaces on other hosts
+
+    def owner(self, address: str) -> Interface | None:
+        return next((one for one in self.interfaces.values() if address in one.addresses), None)
+
+    def passes_groups(self, interface: Interface, egress: bool, peer: str, protocol: int, port: int) -> bool:
+        return any(
+            rule.egress is egress and self._is_peer(rule.peer, peer) and covers(rule, protocol, port)
+            for id in interface.groups
+            for rule in self.groups.get(id, [])
+        )
+
+    def passes_acl(self, subnet: str, egress: bool, peer: str, protocol: int, port: int) -> bool:
+        if inside(peer, self.subnets[subnet]):
+            return True
+        for entry in sorted(self.acls[self.acl_of[subnet]], key=lambda one: one.number):
+            if entry.egress is egress and inside(peer, entry.cidr) and covers(entry, protocol, port):
+                return entry.allow
+        return False
+
+    def _is_peer(self, named: tuple[str, str], address: str) -> bool:
+        kind, what = named
+        if kind == "cidr":
+            return inside(address, what)
+        if kind == "list":
+            return any(inside(address, one) for one in self.lists.get(what, []))
+        owner = self.owner(address)
+        return (owner is not None and what in owner.groups) or address in self.elsewhere.get(what, [])
+
+    def arrives(self, source: str, destination: str, protocol: int, port: int) -> bool:
+        """The first packet of a flow. `port`: the destination's, or an ICMP type (its code is 0). An address that no
+        interface has is the world's."""
+        sender, receiver = self.owner(source), self.owner(destination)
+        if sender is not None and not (
+            self.passes_groups(sender, True, destination, protocol, port)
+            and self.passes_acl(sender.subnet, True, destination, protocol, port)
+        ):
+            return False
+        return receiver is None or (
+            self.passes_acl(receiver.subnet, False, source, protocol, port)
+            and self.passes_groups(receiver, False, source, protocol, port)
+        )
+
+    def answers(self, source: str, destination: str, protocol: int, port: int) -> bool:
+        """The answer to a packet that arrived: groups remember it, ACLs do not. `source`: the answer's."""
+        sender, receiver = self.owner(source), self.owner(destination)
+        return (sender is None or self.passes_acl(sender.subnet, True, destination, protocol, port)) and (
+            receiver is None or self.passes_acl(receiver.subnet, False, source, protocol, port)
+        )
+
+
+def covers(rule: Rule | Entry, protocol: int, port: int) -> bool:
+    if rule.protocol == ANY:
+        return True
+    if rule.protocol != protocol:
+        return False
+    if protocol in (6, 17):
+        return rule.low == ANY or rule.low <= port <= rule.high
+    if protocol == 1:
+        return rule.low in (ANY, port) and rule.high in (ANY, 0)
+    return True
+
+
+def inside(address: str, cidr: str) -> bool:
+    return ip_address(address) in ip_network(cidr, strict=False)

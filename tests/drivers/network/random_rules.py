@@ -1,0 +1,202 @@
+"""Random networks for the packet oracle, the flows to try in them, and the same networks in the words of the product.
+
+A seed makes a network on the same eight interfaces, so that ports are plugged once and only rules are swapped.
+"""
+
+import random
+
+from alto.model.acls import AclEntry
+from alto.model.network_plans import AclPlan, NetworkPlan, Port, PortAddress, RoutePlan, SubnetPlan
+from alto.model.networks import Permission, SecurityGroup
+from alto.model.routing import Target
+from tests.drivers.network.oracle import ANY, Entry, Interface, Network, Rule
+from tests.drivers.network.wires import ECHO, ICMP, TCP, TIMESTAMP, UDP, Packet
+
+MACHINE = "169.254.169.252"  # who a guest sees when a connection came to its public address (ADR 4)
+WORLD = "203.0.113.7"
+SUBNETS = {"subnet-0": "10.77.0.0/24", "subnet-1": "10.77.1.0/24", "subnet-2": "10.77.2.0/24"}
+PUBLIC = {"10.77.0.11": "127.64.0.5", "10.77.1.15": "127.64.0.6"}  # private -> public
+GROUPS = [f"sg-{letter}" for letter in "abcdef"]
+LISTS = ["pl-a", "pl-b"]
+ESP = 50
+SERVICES = [22, 80, 443, 8080]
+RANGES = [(80, 80), (22, 22), (22, 80), (80, 443), (0, 65535), (ANY, ANY), (443, 8080)]
+EPHEMERAL = 20000  # and above: a flow's own port
+CIDRS = [
+    "0.0.0.0/0",
+    "0.0.0.0/0",
+    "10.77.0.0/16",
+    "10.77.0.0/24",
+    "10.77.1.0/24",
+    "10.77.0.8/29",
+    "10.77.1.12/30",
+    "10.77.0.11/32",
+    "10.77.2.16/32",
+    "203.0.113.0/24",
+    "169.254.169.252/32",
+]
+
+
+def interfaces() -> dict[str, Interface]:
+    """Two have a second address, one a third; no groups yet."""
+    made = {}
+    for number in range(8):
+        subnet = f"subnet-{number % 3}"
+        addresses = [f"10.77.{number % 3}.{11 + number}"]
+        addresses += [f"10.77.{number % 3}.{100 + number * 2 + extra}" for extra in range({2: 1, 5: 2}.get(number, 0))]
+        id = f"eni-{number:017x}"
+        made[id] = Interface(id, subnet, f"02:00:0a:4d:00:{11 + number:02x}", addresses, [])
+    return made
+
+
+def network(seed: int) -> Network:
+    chance = random.Random(seed)
+    made = Network(subnets=SUBNETS, acl_of={subnet: f"acl-{chance.randrange(3)}" for subnet in SUBNETS})
+    made.lists = {id: [chance.choice(CIDRS[2:]) for _ in range(chance.randrange(4))] for id in LISTS}
+    made.acls = {f"acl-{number}": _entries(chance) for number in range(3)}
+    made.groups = {id: _rules(chance) for id in GROUPS}
+    made.interfaces = interfaces()
+    for one in made.interfaces.values():
+        one.groups = chance.sample(GROUPS, chance.choice([1, 1, 2, 3]))
+    return made
+
+
+def _rules(chance: random.Random) -> list[Rule]:
+    everything_out = Rule(True, ANY, ANY, ANY, ("cidr", "0.0.0.0/0"))
+    rules = [everything_out] if chance.random() < 0.5 else [_rule(chance, True) for _ in range(chance.randrange(1, 5))]
+    return rules + [_rule(chance, False) for _ in range(chance.randrange(1, 6))]
+
+
+def _rule(chance: random.Random, egress: bool) -> Rule:
+    kind = chance.choice(["cidr", "cidr", "group", "list"])
+    peer = chance.choice({"cidr": CIDRS, "group": GROUPS, "list": LISTS}[kind])
+    return Rule(egress, *_traffic(chance), (kind, peer))
+
+
+def _traffic(chance: random.Random) -> tuple[int, int, int]:
+    protocol = chance.choice([TCP, TCP, TCP, UDP, UDP, ICMP, ESP, ANY])
+    if protocol in (TCP, UDP):
+        return protocol, *chance.choice(RANGES)
+    if protocol == ICMP:
+        return protocol, *chance.choice([(ANY, ANY), (ECHO, ANY), (ECHO, 0), (TIMESTAMP, ANY), (ECHO, 1)])
+    return protocol, ANY, ANY
+
+
+def _entries(chance: random.Random) -> list[Entry]:
+    made = []
+    for egress in (False, True):
+        count = 0 if chance.random() < 0.4 else chance.randrange(1, 6)
+        for number in chance.sample(range(1, 90), count):
+            protocol, low, high = _traffic(chance)
+            if protocol in (TCP, UDP) and chance.random() < 0.3:
+                low, high = 1024, 65535
+            made.append(Entry(number, egress, chance.random() < 0.5, protocol, low, high, chance.choice(CIDRS)))
+        if count == 0 or chance.random() < 0.6:
+            made.append(Entry(100, egress, True, ANY, ANY, ANY, "0.0.0.0/0"))
+    chance.shuffle(made)
+    return made
+
+
+def flows(of: Network, seed: int, count: int) -> list[Packet]:
+    """Between interfaces, from the world to public addresses, and from those to the world. Each has a number of its own."""
+    chance = random.Random(seed + 1_000_000)
+    addresses = [address for one in of.interfaces.values() for address in one.addresses]
+    made = []
+    for number in range(count):
+        source, destination = chance.sample(addresses, 2)
+        while of.owner(source) is of.owner(destination):
+            source, destination = chance.sample(addresses, 2)
+        where = chance.random()
+        if where < 0.1:
+            source, destination = MACHINE, chance.choice(list(PUBLIC))
+        elif where < 0.2:
+            source, destination = chance.choice(list(PUBLIC)), WORLD
+        protocol = chance.choice([TCP, TCP, UDP, UDP, ICMP, ESP])
+        if protocol == ESP and (where < 0.2 or any({one.source, one.destination} == {source, destination} for one in made)):
+            protocol = TCP  # it has no ports: two of its flows, or one and its like the other way, would be one
+        if protocol in (TCP, UDP):
+            made.append(Packet(source, destination, protocol, EPHEMERAL + number, chance.choice(SERVICES)))
+        elif protocol == ICMP:
+            made.append(Packet(source, destination, ICMP, EPHEMERAL + number, chance.choice([ECHO, TIMESTAMP])))
+        else:
+            made.append(Packet(source, destination, ESP))
+    return made
+
+
+# The same in the product's words.
+
+
+def plan_of(of: Network) -> NetworkPlan:
+    way_out = RoutePlan(destination="0.0.0.0/0", target=Target.INTERNET, target_id="igw-1")
+    return NetworkPlan(
+        vpc_id="vpc-1",
+        region="us-east-1",
+        cidr="10.77.0.0/16",
+        subnets=tuple(
+            SubnetPlan(id=id, cidr=cidr, zone="us-east-1a", routes=(way_out,), acl_id=of.acl_of[id])
+            for id, cidr in of.subnets.items()
+        ),
+        groups=tuple(
+            SecurityGroup(
+                id=id,
+                account="000000000000",
+                region="us-east-1",
+                vpc_id="vpc-1",
+                name=id,
+                description="",
+                permissions=tuple(_permission(id, number, rule) for number, rule in enumerate(rules)),
+            )
+            for id, rules in of.groups.items()
+        ),
+        prefix_lists={id: tuple(ranges) for id, ranges in of.lists.items()},
+        acls=tuple(AclPlan(id=id, entries=tuple(map(_entry, entries))) for id, entries in of.acls.items()),
+    )
+
+
+def port_of(one: Interface) -> Port:
+    last = one.id[-2:]
+    address = one.addresses[0]
+    return Port(
+        id=one.id,
+        instance_id=f"i-{last}",
+        vpc_id="vpc-1",
+        subnet_id=one.subnet,
+        subnet_cidr=SUBNETS[one.subnet],
+        mac=one.mac,
+        private_ip=address,
+        public_ip=PUBLIC.get(address),
+        secondary=tuple(PortAddress(private_ip=other) for other in one.addresses[1:]),
+        hostname=f"ip-{last}.ec2.internal",
+        group_ids=tuple(one.groups),
+        source_dest_check=one.checked,
+    )
+
+
+def _permission(group_id: str, number: int, rule: Rule) -> Permission:
+    kind, peer = rule.peer
+    names = {TCP: "tcp", UDP: "udp", ICMP: "icmp"}
+    return Permission(
+        id=f"sgr-{group_id[3:]}{number}",
+        egress=rule.egress,
+        protocol=names.get(rule.protocol, str(rule.protocol)),
+        from_port=rule.low,
+        to_port=rule.high,
+        cidr=peer if kind == "cidr" else None,
+        group_id=peer if kind == "group" else None,
+        prefix_list_id=peer if kind == "list" else None,
+    )
+
+
+def _entry(entry: Entry) -> AclEntry:
+    ported, icmp = entry.protocol in (TCP, UDP) and entry.low != ANY, entry.protocol == ICMP
+    return AclEntry(
+        number=entry.number,
+        egress=entry.egress,
+        allow=entry.allow,
+        protocol=str(entry.protocol),
+        cidr=entry.cidr,
+        from_port=entry.low if ported else None,
+        to_port=entry.high if ported else None,
+        icmp_type=entry.low if icmp else None,
+        icmp_code=entry.high if icmp else None,
+    )
