@@ -333,6 +333,7 @@ ENTRIES = frozenset(
     {
         "alto.ui.cli.main",  # the console script
         "alto.daemons.allinone",  # python -m
+        "alto.daemons.agent",  # python -m
     }
 )
 

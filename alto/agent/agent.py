@@ -22,9 +22,9 @@ from alto.drivers.compute.driver import ComputeDriver, ImageDriver
 from alto.drivers.network.driver import NetworkDriver
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, BalancerReport
-from alto.model.errors import AltoError, Impossible
+from alto.model.errors import AltoError, Impossible, Refused
 from alto.model.instances import Machine, Phase, Power, Report, Seen, StateReason, Wish
-from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, ServerLink, SessionLost
+from alto.model.sessions import Ask, Assignments, Hello, Inventory, Origin, Reports, ServerLink, SessionLost
 from alto.plan.instances import Action, next_action, report_of
 
 log = structlog.get_logger()
@@ -38,6 +38,7 @@ PROBE_S = 1.0  # how often guests that have not answered yet are tried
 GATHER_FIRST_S, GATHER_S = 0.005, 0.02
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 15.0
+REFUSED_S = 60.0  # between two tries of a host that was told no
 STOP_GRACE_S = 30.0  # how long a guest may take to power itself off, as EC2 gives it some time too
 ASKS_MAX = 32  # questions of the server answered side by side
 ASK_S = 30.0  # nobody waits longer for an answer
@@ -72,6 +73,7 @@ class Agent:
         host_id: str,
         name: str,
         underlay: str = "",
+        origin: Origin = Origin(),  # noqa: B008 (frozen)
     ) -> None:
         self._world = world
         self._drivers = drivers
@@ -81,6 +83,7 @@ class Agent:
         self._host_id = host_id
         self._name = name
         self._underlay = underlay
+        self._origin = origin
         self._tasks: asyncio.TaskGroup | None = None
         # What the server wishes, beside the manifests.
         self._session: str | None = None
@@ -144,11 +147,20 @@ class Agent:
             try:
                 await loop()
                 pause_s = RETRY_FIRST_S
+            except Refused as refused:
+                # The server knows us and says no; asking again at once would change nothing.
+                self.status.last_error = str(refused)
+                log.error("the cloud refuses this host", error=str(refused), code=refused.aws_code)
+                await self._pause(REFUSED_S)
             except (AltoError, SessionLost, OSError, TimeoutError) as error:
                 self.status.last_error = f"{name}: {error}"
                 log.warning("agent loop failed", loop=name, error=str(error))
-                await self._world.clock.sleep(pause_s)
+                await self._pause(pause_s)
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+    async def _pause(self, most_s: float) -> None:
+        """Not all hosts of a cloud at the same moment."""
+        await self._world.clock.sleep(self._world.chance.uniform(most_s / 2, most_s))
 
     # The session: wishes in, reports out.
 
@@ -162,6 +174,7 @@ class Agent:
             name=self._name,
             capabilities=capabilities,
             underlay=self._underlay,
+            origin=self._origin,
             found=tuple(manifest.machine for manifest in self._manifests.all()),
         )
         session = await self._server.hello(hello)

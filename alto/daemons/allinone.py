@@ -6,7 +6,6 @@ Machines, networks and balancers are processes of their own: they outlive this o
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -18,14 +17,20 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from alto.agent.agent import Agent, Drivers
+from alto.api.alto.hosts import Way
 from alto.api.call import Settings
+from alto.api.hosts.authority import Authority
+from alto.api.hosts.door import HostsDoor
 from alto.api.wire.models import Models
-from alto.daemons.hosts import LocalPlaces, local_agent, local_drivers, simulated_agents
+from alto.daemons.hosts import LocalPlaces, local_agent, local_drivers, simulated_agents, take_away
+from alto.daemons.process import default_cache, is_endpoint, set_up_log, stop_process, write_process
 from alto.daemons.server import TINY_SOURCE, Operator, Server, first_start, serve_http
 from alto.drivers.image.images import LocalImages
-from alto.kit.world import Pid, World, real_world
+from alto.kit.world import World, real_world
 from alto.model.errors import AltoError
 from alto.store.sqlite import SqliteStore
+from alto.store.store import Store
 
 log = structlog.get_logger()
 
@@ -70,6 +75,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     pool: str
     underlay: str
+    listen_hosts: str | None
+    no_host: bool
     simulate: int
     nat: bool
     old_signatures: bool
@@ -80,7 +87,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
-    _set_up_log()
+    set_up_log()
     try:
         if options.down:
             asyncio.run(down(options))
@@ -104,6 +111,8 @@ def parse(argv: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--underlay", default="", metavar="IP:PORT", help="where other hosts of this cloud reach this one with VXLAN"
     )
+    parser.add_argument("--listen-hosts", metavar="ADDRESS:PORT", help="where other machines join as hosts, over TLS")
+    parser.add_argument("--no-host", action="store_true", help="this machine runs no instances itself")
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead of this machine")
     parser.add_argument(
         "--nat", action=argparse.BooleanOptionalAction, default=True, help="let guests out where this machine has a way"
@@ -120,17 +129,21 @@ def parse(argv: Sequence[str] | None) -> Options:
     host, _, port = given.listen.rpartition(":")
     if not port.isdigit():
         parser.error(f"--listen {given.listen}: it is ADDRESS:PORT")
-    if given.underlay and not _is_endpoint(given.underlay):
+    if given.listen_hosts and not is_endpoint(given.listen_hosts):
+        parser.error(f"--listen-hosts {given.listen_hosts}: it is ADDRESS:PORT, as 0.0.0.0:8774")
+    if given.underlay and not is_endpoint(given.underlay):
         parser.error(f"--underlay {given.underlay}: it is IP:PORT, as 192.0.2.7:4789")
     state = given.state.resolve()
     return Options(
         state=state,
-        cache=(given.cache or _default_cache()).resolve(),
+        cache=(given.cache or default_cache()).resolve(),
         listen=host.strip("[]"),
         port=int(port),
         region=given.region,
         pool=given.pool,
         underlay=given.underlay,
+        listen_hosts=given.listen_hosts,
+        no_host=given.no_host,
         simulate=given.simulate,
         nat=given.nat,
         old_signatures=_is_loopback(host) if given.old_signatures is None else given.old_signatures,
@@ -140,46 +153,11 @@ def parse(argv: Sequence[str] | None) -> Options:
     )
 
 
-def _is_endpoint(text: str) -> bool:
-    host, _, port = text.rpartition(":")
-    try:
-        ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return port.isdigit() and 0 < int(port) < 65536
-
-
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _default_cache() -> Path:
-    """What can be built again outlives clouds: ALTO_CACHE, else the place that the system has for such things."""
-    given = os.environ.get("ALTO_CACHE")
-    if given:
-        return Path(given)
-    if os.geteuid() == 0:
-        return Path("/var/cache/alto")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alto"
-
-
-def _set_up_log() -> None:
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 def _run(options: Options) -> int:
@@ -212,7 +190,7 @@ async def up(world: World, options: Options) -> int:
     store = await SqliteStore.open(database, monotonic=world.clock.monotonic, failed=store_failed)
     try:
         # Only now: who opened the store is the one server of this state, whatever else was started on it.
-        _write_process(world, options.state)
+        write_process(world, options.state)
         settings = Settings(
             cloud_id=identity.cloud_id,
             regions=(options.region, *(one for one in REGIONS if one != options.region)),
@@ -221,16 +199,17 @@ async def up(world: World, options: Options) -> int:
             old_signatures=options.old_signatures,
         )
         operator = await first_start(world, store, settings)
-        server = Server(world, store, settings, Models(world.files, options.state / "wire"))
+        door = _door(world, options, identity) if options.listen_hosts else None
+        models = Models(world.files, options.state / "wire")
+        server = Server(world, store, settings, models, Way(door.url, door.authority.fingerprint) if door else None)
+        agents: list[Agent] = []
+        drivers: Drivers | None = None
         if options.simulate:
             agents = list(simulated_agents(world, server.sessions, options.simulate, cloud_id=identity.cloud_id))
-            drivers = None
-        else:
+        elif not options.no_host:
             places = LocalPlaces(state=options.state, cache=options.cache)
             world.files.make_dirs(places.host, mode=0o711)
-            drivers = local_drivers(
-                world, places, cloud_id=identity.cloud_id, host_id=identity.host_id, pool=options.pool, nat=options.nat
-            )
+            drivers = _drivers(world, options, identity)
             agents = [
                 local_agent(
                     world,
@@ -239,10 +218,11 @@ async def up(world: World, options: Options) -> int:
                     server.sessions,
                     cloud_id=identity.cloud_id,
                     host_id=identity.host_id,
+                    name=os.uname().nodename,
                     underlay=options.underlay,
                 )
             ]
-        sock = _listen(options)
+        sock = _listen(options.listen, options.port, "The API", "--listen")
 
         answering = asyncio.Event()
 
@@ -263,7 +243,7 @@ async def up(world: World, options: Options) -> int:
                 log.error(
                     "a host does not join", problems=[one.status.last_error for one in agents if not one.status.connected]
                 )
-            _write_cloud(world, options, identity, operator, sock.getsockname()[1])
+            _write_cloud(world, options, identity, operator, sock.getsockname()[1], door.url if door else None)
             log.info("ready", endpoint=f"http://{options.listen}:{sock.getsockname()[1]}", hosts=len(agents))
 
         async with asyncio.TaskGroup() as tasks:
@@ -271,6 +251,7 @@ async def up(world: World, options: Options) -> int:
                 tasks.create_task(server.run(), name="server"),
                 tasks.create_task(serve_http(world, server.gateway, sock, answering.set), name="http"),
                 tasks.create_task(announce(), name="announce"),
+                *([tasks.create_task(_open_door(world, store, server, settings, door), name="door")] if door else []),
                 *(tasks.create_task(agent.run(), name="agent") for agent in agents),
             ]
             await stop.wait()
@@ -289,6 +270,20 @@ async def up(world: World, options: Options) -> int:
     return 0
 
 
+def _drivers(world: World, options: Options, identity: Identity) -> Drivers:
+    places = LocalPlaces(state=options.state, cache=options.cache)
+    images = LocalImages(world, options.cache)
+    return local_drivers(
+        world,
+        places,
+        images,
+        cloud_id=identity.cloud_id,
+        host_id=identity.host_id,
+        pool=options.pool,
+        nat=options.nat,
+    )
+
+
 def _identity(world: World, state: Path) -> Identity:
     path = state / "identity.json"
     if world.files.exists(path):
@@ -298,22 +293,67 @@ def _identity(world: World, state: Path) -> Identity:
     return identity
 
 
-def _listen(options: Options) -> socket.socket:
-    family = socket.AF_INET6 if ":" in options.listen else socket.AF_INET
+async def _open_door(world: World, store: Store, server: Server, settings: Settings, door: "_Door") -> None:
+    app = HostsDoor(
+        world,
+        store,
+        server.sessions,
+        door.authority,
+        server.gateway,
+        cloud_id=settings.cloud_id,
+        public_pool=settings.public_pool,
+    )
+    context = door.authority.context(door.names)
+    await serve_http(world, app, door.sock, lambda: log.info("hosts may join", url=door.url), tls=context)
+
+
+class _Door(msgspec.Struct, frozen=True, kw_only=True):
+    """The hosts' door, before anybody stands in it."""
+
+    sock: socket.socket
+    url: str
+    authority: Authority
+    names: tuple[str, ...]
+
+
+def _door(world: World, options: Options, identity: Identity) -> _Door:
+    address, _, port = (options.listen_hosts or "").rpartition(":")
+    address = address.strip("[]")
+    sock = _listen(address, int(port), "The hosts' door", "--listen-hosts")
+    shown = _own_address() if ip_address(address).is_unspecified else address
+    url = f"https://{f'[{shown}]' if ':' in shown else shown}:{sock.getsockname()[1]}"
+    # Hosts go by the cloud's own name; these are for EC2's clients, which go by addresses.
+    names = tuple(dict.fromkeys((shown, os.uname().nodename, "localhost", "127.0.0.1")))
+    authority = Authority(world, options.state / "authority", identity.cloud_id)
+    return _Door(sock=sock, url=url, authority=authority, names=names)
+
+
+def _own_address() -> str:
+    """This machine's, as others most likely reach it: from where it would send to the world. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return os.uname().nodename
+        address: str = probe.getsockname()[0]
+        return address
+
+
+def _listen(address: str, port: int, what: str, option: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((options.listen, options.port))
+        sock.bind((address, port))
     except OSError as error:
         raise AltoError(
-            f"The API cannot listen on {options.listen}:{options.port}: {error.strerror}. "
-            "Another cloud may be up; give another --listen."
+            f"{what} cannot listen on {address}:{port}: {error.strerror}. Another cloud may be up; give another {option}."
         ) from error
     sock.setblocking(False)
     return sock
 
 
-def _write_cloud(world: World, options: Options, identity: Identity, operator: Operator, port: int) -> None:
+def _write_cloud(world: World, options: Options, identity: Identity, operator: Operator, port: int, door: str | None) -> None:
     """What the command needs to find and to sign for this cloud; readable by its owner only."""
     host = f"[{options.listen}]" if ":" in options.listen else options.listen
     body = {
@@ -325,6 +365,7 @@ def _write_cloud(world: World, options: Options, identity: Identity, operator: O
         "cloud_id": identity.cloud_id,
         "pid": os.getpid(),
         "simulated": options.simulate > 0,
+        "hosts_door": door,
     }
     world.files.write(options.state / "cloud.json", msgspec.json.encode(body))
 
@@ -343,50 +384,18 @@ async def down(options: Options) -> None:
         log.info("there is no cloud here", state=str(options.state))
         return
     identity = _identity(world, options.state)
-    await _stop_server(world, options.state)
+    await stop_process(world, options.state, "cloud.json")
     places = LocalPlaces(state=options.state, cache=options.cache)
     if world.files.exists(places.host):
-        drivers = local_drivers(
-            world, places, cloud_id=identity.cloud_id, host_id=identity.host_id, pool=options.pool, nat=options.nat
-        )
-        await drivers.balancer.remove_all()
-        for id in sorted(await drivers.compute.observe()):
-            if options.keep_data:
-                await drivers.compute.stop(id, grace_s=0.0)
-            else:
-                await drivers.compute.destroy(id)
-        await drivers.network.remove_all()
-        await drivers.compute.close()
+        drivers = _drivers(world, options, identity)
+        await take_away(drivers, keep_data=options.keep_data)
     if not options.keep_data:
         for name in world.files.names(options.state):
             world.files.remove_tree(options.state / name)
     log.info("down", state=str(options.state))
 
 
-PROCESS = "server.json"
-STOP_TIMEOUT_S = 10.0
 JOIN_TIMEOUT_S = 180.0
-
-
-def _write_process(world: World, state: Path) -> None:
-    """Who serves this state, for `--down`: from the first moment on, which may be long before the cloud is ready."""
-    process = world.processes.find(os.getpid())
-    if process is not None:
-        world.files.write(state / PROCESS, msgspec.json.encode(process))
-
-
-async def _stop_server(world: World, state: Path) -> None:
-    try:
-        process = msgspec.json.decode(world.files.read(state / PROCESS), type=Pid)
-    except FileNotFoundError:
-        return
-    if world.processes.alive(process):
-        world.processes.signal(process, signal.SIGTERM)
-        if not await world.processes.wait_gone(process, timeout_s=STOP_TIMEOUT_S):
-            world.processes.signal(process, signal.SIGKILL)
-            await world.processes.wait_gone(process, timeout_s=STOP_TIMEOUT_S)
-    for name in (PROCESS, "cloud.json"):
-        world.files.remove(state / name)
 
 
 if __name__ == "__main__":

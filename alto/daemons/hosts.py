@@ -9,18 +9,21 @@ import msgspec
 
 from alto.agent.agent import Agent, Drivers
 from alto.agent.manifests import Manifests
+from alto.agent.origin import begin, fingerprint
 from alto.drivers.balancer.fake import FakeBalancer
 from alto.drivers.balancer.haproxy.balancer import HaproxyBalancer
+from alto.drivers.compute.driver import ImageDriver
 from alto.drivers.compute.fake import FakeCompute
 from alto.drivers.compute.qemu.compute import QemuCompute
 from alto.drivers.image.fake import FakeImages
-from alto.drivers.image.images import LocalImages
 from alto.drivers.network.fake import FakeNetwork
 from alto.drivers.network.vpc import VpcNetworks
 from alto.kit.memory_files import MemoryFiles
 from alto.kit.world import World
 from alto.model.sessions import ServerLink
 from alto.plan import firewall
+
+COMPUTE = "qemu"
 
 # A simulated host is a large server, so that a few of them hold thousands of instances.
 SIMULATED_VCPUS = 128
@@ -38,18 +41,42 @@ class LocalPlaces(msgspec.Struct, frozen=True, kw_only=True):
         return self.state / "host"
 
 
-def local_drivers(world: World, places: LocalPlaces, *, cloud_id: str, host_id: str, pool: str, nat: bool) -> Drivers:
+def local_drivers(
+    world: World, places: LocalPlaces, images: ImageDriver, *, cloud_id: str, host_id: str, pool: str, nat: bool
+) -> Drivers:
     """QEMU, namespaces and HAProxy on this machine. Needs root."""
     network = VpcNetworks(
         world, places.host / "network", cloud_id=cloud_id, host_id=host_id, rules=firewall, pool=pool, nat=nat
     )
-    images = LocalImages(world, places.cache)
     return Drivers(
         compute=QemuCompute(world, places.host / "machines", trial=partial(images.fetch, "tiny")),
         images=images,
         network=network,
         balancer=HaproxyBalancer(world, folder=places.host / "balancer", netns_of=network.netns_of),
     )
+
+
+async def take_away(drivers: Drivers, *, keep_data: bool) -> None:
+    """Nothing of this host is left: no process, no namespace, no rule; disks only when they are kept."""
+    await drivers.balancer.remove_all()
+    for id in sorted(await drivers.compute.observe()):
+        if keep_data:
+            await drivers.compute.stop(id, grace_s=0.0)
+        else:
+            await drivers.compute.destroy(id)
+    await drivers.network.remove_all()
+    await drivers.compute.close()
+
+
+def this_machine(world: World) -> str:
+    """One word for this machine, this boot of it, and this kind of host; a network namespace of its own is a machine."""
+    facts = [COMPUTE, str(os.stat("/proc/self/ns/net").st_ino)]
+    for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
+        try:
+            facts.append(world.files.read(Path(path)).decode().strip())
+        except FileNotFoundError:
+            facts.append("")
+    return fingerprint(*facts)
 
 
 def local_agent(
@@ -60,12 +87,25 @@ def local_agent(
     *,
     cloud_id: str,
     host_id: str,
+    name: str,
     underlay: str = "",
 ) -> Agent:
-    """`underlay`: where other hosts reach this one with VXLAN ("IP:PORT"); "" on a machine that is alone."""
+    """Counts as a start of this host. `underlay`: where other hosts reach it with VXLAN ("IP:PORT"); "" on a machine that is
+    alone."""
     manifests = Manifests(world.files, places.host / "manifests")
-    name = os.uname().nodename
-    return Agent(world, drivers, manifests, server, cloud_id=cloud_id, host_id=host_id, name=name, underlay=underlay)
+    folder = os.stat(places.state)
+    place = fingerprint(str(folder.st_dev), str(folder.st_ino))
+    return Agent(
+        world,
+        drivers,
+        manifests,
+        server,
+        cloud_id=cloud_id,
+        host_id=host_id,
+        name=name,
+        underlay=underlay,
+        origin=begin(world, places.host, machine=this_machine(world), place=place),
+    )
 
 
 def simulated_agents(world: World, server: ServerLink, count: int, *, cloud_id: str) -> Iterator[Agent]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,11 +12,13 @@ import structlog
 import uvicorn
 
 from alto.api.accounts import RegionKeeper, create_account, draw_account, draw_region, ensure_region
+from alto.api.alto.hosts import HostOperations, Way
 from alto.api.alto.routes import AltoApi
 from alto.api.call import Call, Settings
 from alto.api.ec2.instances import console_operations
 from alto.api.ec2.operations import OPERATIONS as EC2
 from alto.api.ec2.service_calls import GroupCalls
+from alto.api.hosts.door import App, CertifiedHttp
 from alto.api.hosts.session import HostSessions
 from alto.api.sts.operations import OPERATIONS as STS
 from alto.api.wire.edge import BoundedHttp
@@ -23,6 +26,7 @@ from alto.api.wire.gateway import Gateway
 from alto.api.wire.models import Models
 from alto.control.balancers import Balancers
 from alto.control.groups import Groups
+from alto.control.hosts import Hosts
 from alto.control.keeper import Keeper
 from alto.control.loop import LoopStatus, Reconciler, keep_reconciling
 from alto.control.scheduler import Scheduler
@@ -50,7 +54,8 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 class Server:
     """Everything of the control plane but the process. `sessions` is what agents talk to."""
 
-    def __init__(self, world: World, store: Store, settings: Settings, models: Models) -> None:
+    def __init__(self, world: World, store: Store, settings: Settings, models: Models, way: Way | None = None) -> None:
+        """`way`: how other machines come in as hosts; None when they cannot."""
         self._world = world
         self._store = store
         self.sessions = HostSessions(world, store, settings.cloud_id)
@@ -58,10 +63,16 @@ class Server:
             Scheduler(store),
             Groups(store, world.clock, GroupCalls(world, store, settings)),
             Balancers(store),
+            Hosts(store, world.clock),
             Keeper(store, world.clock),
         ]
         self._statuses = [LoopStatus(name=type(one).__name__) for one in self._reconcilers]
-        api = AltoApi(self.sessions, self._invoke, lambda: [msgspec.to_builtins(one) for one in self._statuses])
+        api = AltoApi(
+            self.sessions,
+            self._invoke,
+            lambda: [msgspec.to_builtins(one) for one in self._statuses],
+            HostOperations(self.sessions, way),
+        )
         self.gateway = Gateway(
             world,
             store,
@@ -121,11 +132,28 @@ class _Http(uvicorn.Server):
         yield
 
 
-async def serve_http(world: World, app: Gateway, sock: socket.socket, started: Callable[[], None]) -> None:
-    """Answer HTTP on `sock` until cancelled; `started` is called when it does."""
-    config = uvicorn.Config(
+class _Config(uvicorn.Config):
+    """With a TLS context of our own making."""
+
+    tls: ssl.SSLContext | None = None
+
+    def load(self) -> None:
+        super().load()
+        self.ssl = self.tls
+
+
+async def serve_http(
+    world: World,
+    app: App,
+    sock: socket.socket,
+    started: Callable[[], None],
+    *,
+    tls: ssl.SSLContext | None = None,
+) -> None:
+    """Answer HTTP on `sock` until cancelled, over TLS with `tls`; `started` is called when it does."""
+    config = _Config(
         app,
-        http=BoundedHttp,
+        http=CertifiedHttp if tls is not None else BoundedHttp,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -135,6 +163,7 @@ async def serve_http(world: World, app: Gateway, sock: socket.socket, started: C
         timeout_keep_alive=75,
         h11_max_incomplete_event_size=64 * 1024,
     )
+    config.tls = tls
     server = _Http(config)
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve(sockets=[sock]), name="http")

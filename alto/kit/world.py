@@ -20,7 +20,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    # For its types only: processes that speak no TLS spare its memory.
+    import ssl
 
 T = TypeVar("T")
 
@@ -153,6 +157,11 @@ class Net(Protocol):
         """Write kernel settings (paths below /proc/sys, with slashes); answers what each was before."""
 
     async def connect_unix(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
+
+    async def connect(
+        self, host: str, port: int, *, tls: "ssl.SSLContext", name: str
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """TCP with TLS to whoever can prove to be `name`. Raises: OSError, of which ssl.SSLError is one."""
 
     async def serve(
         self, sock: socket.socket, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -411,6 +420,11 @@ class RealNet:
 
     async def connect_unix(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_unix_connection(str(path))
+
+    async def connect(
+        self, host: str, port: int, *, tls: "ssl.SSLContext", name: str
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(host, port, ssl=tls, server_hostname=name)
 
     async def serve(
         self, sock: socket.socket, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -33,7 +33,8 @@ class Host(Record, frozen=True, kw_only=True):
     """
 
     KIND: ClassVar[str] = "host"
-    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("name",),)
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("leaving",),)
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("name",), ("key",))
     GUARDS: ClassVar[tuple[str, ...]] = ("vcpus_used <= vcpus", "memory_mib_used <= memory_mib", "vcpus_used >= 0")
 
     name: str
@@ -41,12 +42,16 @@ class Host(Record, frozen=True, kw_only=True):
     underlay: str = ""  # "IP:PORT" (UDP) of its end of the VPCs' VXLANs, as its agent says; "" when it has none
     state: HostState = HostState.READY
     draining: bool = False  # an operator writes: it keeps what it has and takes nothing new
+    leaving: bool = False  # an operator writes, once: it is forgotten as soon as nothing is on it, or it is silent
     vcpus: int
     memory_mib: int
     vcpus_used: int = 0
     memory_mib_used: int = 0
     instances: int = 0
     joined_at: float
+    key: str | None = None  # SHA-256 of its agent's public key; None for the agent within the server's own process
+    run: str = ""  # the agent's process that joined last, and which of its host's processes that was: see Origin
+    starts: int = 0
 
     @property
     def takes_instances(self) -> bool:

@@ -13,6 +13,15 @@ from alto.model.instances import Machine, Report
 from alto.model.network_plans import NetworkPlan
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Which process of which machine an agent is, so that nobody is two hosts, and no host two machines."""
+
+    machine: str = ""  # differs between machines, their boots, and kinds of host; "" where nothing is real
+    place: str = ""  # differs between copies of a state folder on one machine
+    run: str = ""  # this process
+    starts: int = 0  # how many processes this host has had, with this one; it is on its disk, so a copy goes on from the same
+
+
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """An agent's first word. `found` are the manifests on its disk: what runs there, whatever the store remembers."""
 
@@ -22,6 +31,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: Capabilities
     underlay: str = ""  # "IP:PORT" where other hosts reach this one with VXLAN; "" when they cannot
     found: tuple[Machine, ...] = ()
+    origin: Origin = Origin()
+    key: str | None = None  # whose certificate it came under; the door writes it, whatever the agent said
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +76,24 @@ class Reports(msgspec.Struct, frozen=True, kw_only=True):
     balancers: tuple[BalancerReport, ...] = ()
     quarantined: tuple[str, ...] = ()  # machines found here that nobody assigned
     at: float
+
+
+class AssignmentsCall(msgspec.Struct, frozen=True, kw_only=True):
+    """The calls of `ServerLink` that name a session, as they are sent."""
+
+    session: str
+    timeout_s: float
+
+
+class ReportCall(msgspec.Struct, frozen=True, kw_only=True):
+    session: str
+    reports: Reports
+
+
+class AnswerCall(msgspec.Struct, frozen=True, kw_only=True):
+    session: str
+    ask: str
+    data: bytes | None
 
 
 class SessionLost(Exception):

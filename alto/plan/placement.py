@@ -175,7 +175,7 @@ def why_nowhere(demand: Demand, rooms: Sequence[Room]) -> str:
     """One sentence that counts what each host lacked, most frequent first."""
     wanted = f"{demand.instance_type} ({demand.vcpus} vCPUs, {demand.memory_mib} MiB)"
     if not rooms:
-        return f"no host fits {wanted}: this cloud has no host yet"
+        return f"no host fits {wanted}: this cloud has no host yet; its operator adds one (alto host token create)"
     counts: dict[str, int] = {}
     for room in rooms:
         reason = room.lacks(demand) or "with room for fewer than were asked for"

@@ -7,6 +7,7 @@ from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.hosts import Host
 from alto.model.images import Image, KeyPair
 from alto.model.instances import Instance
+from alto.model.joining import FormerHost, JoinToken
 from alto.model.launch_templates import LaunchTemplate, LaunchTemplateVersion
 from alto.model.networks import (
     AddressPool,
@@ -33,10 +34,12 @@ KINDS: tuple[type[Record], ...] = (
     ClientToken,
     DhcpOptions,
     EgressOnlyInternetGateway,
+    FormerHost,
     Host,
     Image,
     Instance,
     InternetGateway,
+    JoinToken,
     KeyPair,
     LaunchTemplate,
     LaunchTemplateVersion,

@@ -22,9 +22,11 @@ from botocore.serialize import create_serializer
 from botocore.validate import ParamValidator
 
 from alto.api.accounts import RegionKeeper, create_account, draw_account
+from alto.api.alto.hosts import HostOperations, Way
 from alto.api.alto.routes import AltoApi
 from alto.api.call import Call, Settings
 from alto.api.ec2.operations import OPERATIONS
+from alto.api.hosts.session import HostSessions
 from alto.api.sts.operations import OPERATIONS as STS
 from alto.api.wire.gateway import Gateway
 from alto.api.wire.http import HttpRequest
@@ -88,7 +90,13 @@ class Cloud:
         self.settings = Settings(cloud_id="cloud-test", regions=REGIONS)
         self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
         services = {"ec2": OPERATIONS, "sts": STS}
-        self.local = AltoApi(NoHosts(), self._invoke, lambda: [{"name": "Scheduler", "last_error": "about i-1 of somebody"}])
+        self.sessions = HostSessions(self.world, self.store, self.settings.cloud_id)
+        self.local = AltoApi(
+            NoHosts(),
+            self._invoke,
+            lambda: [{"name": "Scheduler", "last_error": "about i-1 of somebody"}],
+            HostOperations(self.sessions, Way("https://door.test:8774", bytes(32))),
+        )
         self.gateway = Gateway(
             self.world, self.store, self.settings, models, services, extra=self.local, prepare=RegionKeeper().ready
         )

@@ -81,7 +81,9 @@ def test_a_refusal_counts_what_hosts_lack() -> None:
     assert place(demand, rooms) == Unplaced(
         "no host fits t3.medium (2 vCPUs, 4096 MiB): 2 hosts short of memory, 1 host draining, 1 host short of processors"
     )
-    assert place(demand, []) == Unplaced("no host fits t3.medium (2 vCPUs, 4096 MiB): this cloud has no host yet")
+    assert place(demand, []) == Unplaced(
+        "no host fits t3.medium (2 vCPUs, 4096 MiB): this cloud has no host yet; its operator adds one (alto host token create)"
+    )
 
 
 def group(strategy: Strategy, partitions: int = 0) -> PlacementGroup:

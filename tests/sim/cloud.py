@@ -16,6 +16,7 @@ from alto.api.ec2.service_calls import GroupCalls
 from alto.api.hosts.session import HostSessions
 from alto.control.balancers import Balancers
 from alto.control.groups import Groups
+from alto.control.hosts import Hosts
 from alto.control.keeper import Keeper
 from alto.control.loop import LoopStatus, Reconciler, keep_reconciling
 from alto.control.scheduler import Scheduler
@@ -62,6 +63,7 @@ class SimServer:
             Scheduler(self.store),
             Groups(self.store, self.world.clock, GroupCalls(self.world, self.store, SETTINGS)),
             Balancers(self.store),
+            Hosts(self.store, self.world.clock),
             Keeper(self.store, self.world.clock),
         )
 

@@ -189,6 +189,9 @@ class NoNet:
     async def connect_unix(self, path: Path) -> NoReturn:
         _refuse("socket")
 
+    async def connect(self, host: str, port: int, *, tls: object, name: str) -> NoReturn:
+        _refuse("socket")
+
     async def serve(self, sock: object, handler: Callable[..., Awaitable[None]]) -> NoReturn:
         _refuse("socket")
 

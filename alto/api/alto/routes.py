@@ -1,7 +1,8 @@
 """`/alto/v1`: what AWS has no word for, as JSON, signed like every other call (service name "alto").
 
-GET status, hosts, accounts, audit, services, services/NAME, instances/ID; POST accounts, services, services/NAME/scale,
-ec2/ACTION (EC2's own operations with boto3's parameter names, for the `alto` command); DELETE services/NAME.
+GET status, hosts (more of them: hosts.py), accounts, audit, services, services/NAME, instances/ID; POST accounts, services,
+services/NAME/scale, ec2/ACTION (EC2's own operations with boto3's parameter names, for the `alto` command); DELETE
+services/NAME.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import msgspec
 
 from alto.api.accounts import create_account, draw_account, draw_region, ensure_region
 from alto.api.alto import services
+from alto.api.alto.hosts import CreateToken, HostOperations, Remove, Rename, Replace, show_host
 from alto.api.call import Call
 from alto.api.ec2.ids import owned
 from alto.api.wire.gateway import LocalRequest
@@ -20,7 +22,7 @@ from alto.api.wire.query import STEPS_MAX, UNPRINTABLE
 from alto.model.accounts import Account
 from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.errors import DriverFault, Refused
-from alto.model.hosts import Host, HostState
+from alto.model.hosts import Host
 from alto.model.instances import Instance, Phase
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
 from alto.model.placement_groups import PlacementGroup, PlacementMember
@@ -49,8 +51,11 @@ Invoke = Callable[[Call, str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 class AltoApi:
     """Answers (HTTP status, JSON-able value); errors come out as AltoError."""
 
-    def __init__(self, hosts: Hosts, invoke: Invoke, loops: Callable[[], list[dict[str, Any]]]) -> None:
+    def __init__(
+        self, hosts: Hosts, invoke: Invoke, loops: Callable[[], list[dict[str, Any]]], host_operations: HostOperations
+    ) -> None:
         self._hosts = hosts
+        self._host_operations = host_operations
         self._invoke = invoke
         self._loops = loops
         self._since: Since = {}  # since when each violation has been seen, over calls of audit
@@ -61,7 +66,10 @@ class AltoApi:
             case ("GET", ["status"]):
                 return 200, self._status(call)
             case ("GET", ["hosts"]):
-                return 200, {"hosts": call.store.read(lambda reader: _show_hosts(reader, call))}
+                return 200, self._host_operations.list(call)
+            case (_, ["hosts", *_] | ["host-tokens", *_]):
+                _operators_only(call)
+                return await self._operate(call, request.method, request.path.strip("/").split("/"), body)
             case ("GET", ["accounts"]):
                 _operators_only(call)
                 return 200, {"accounts": call.store.read(_show_accounts)}
@@ -90,6 +98,28 @@ class AltoApi:
             "InvalidAction", f"There is no {request.method} {request.path}. See `alto --help` for what there is.", status=404
         )
 
+    async def _operate(self, call: Call, method: str, path: list[str], body: bytes) -> tuple[int, Any]:
+        """What operators do with hosts."""
+        hosts = self._host_operations
+        match (method, path):
+            case ("GET", ["hosts", ref]):
+                return 200, hosts.get(call, ref)
+            case ("POST", ["hosts", ref, "rename"]):
+                return 200, await hosts.rename(call, ref, _decode(body, Rename))
+            case ("POST", ["hosts", ref, "drain" | "undrain" as verb]):
+                return 200, await hosts.drain(call, ref, draining=verb == "drain")
+            case ("POST", ["hosts", ref, "remove"]):
+                return 202, await hosts.remove(call, ref, _decode(body, Remove))
+            case ("POST", ["hosts", ref, "replace"]):
+                return 201, await hosts.replace(call, ref, _decode(body, Replace))
+            case ("GET", ["host-tokens"]):
+                return 200, hosts.list_tokens(call)
+            case ("POST", ["host-tokens"]):
+                return 201, await hosts.create_token(call, _decode(body, CreateToken))
+            case ("DELETE", ["host-tokens", id]):
+                return 200, await hosts.revoke_token(call, id)
+        raise Refused("InvalidAction", f"There is no {method} {'/'.join(path)}", status=404)
+
     def _status(self, call: Call) -> dict[str, Any]:
         def read(reader: Reader) -> dict[str, Any]:
             instances = reader.where(Instance, account=call.account, region=call.region)
@@ -101,7 +131,6 @@ class AltoApi:
                 "simulated": call.settings.simulated,
                 "account": call.account,
                 "region": call.region,
-                "hosts": _show_hosts(reader, call),
                 "instances": states,
                 "waiting": [
                     {"instance_id": one.id, "because": one.waiting_because}
@@ -110,7 +139,8 @@ class AltoApi:
                 ],
             }
 
-        status = {**call.store.read(read), "services": services.list_services(call)["services"]}
+        hosts = self._host_operations.list(call)
+        status = {**call.store.read(read), **hosts, "services": services.list_services(call)["services"]}
         # What a loop last failed at may name anybody's instance.
         return {**status, "loops": self._loops()} if call.operator else status
 
@@ -189,34 +219,6 @@ def _show_violation(violation: Violation) -> dict[str, Any]:
     return {"rule": violation.rule, "subject": violation.subject, "sentence": violation.sentence}
 
 
-def _show_hosts(reader: Reader, call: Call) -> list[dict[str, Any]]:
-    return [_show_host(host, call) for host in reader.where(Host)]
-
-
-def _show_host(host: Host, call: Call) -> dict[str, Any]:
-    """Everybody may know of what kind a host is, so that nothing simulated passes for real. How the machine is called, and
-    how much of it others use, is the operator's to know."""
-    shown = {
-        "id": host.id,
-        "name": host.id,
-        "kind": "simulated" if host.capabilities.simulated else host.capabilities.kind,
-        "accelerator": host.capabilities.accelerator,
-        "state": "draining" if host.draining and host.state is HostState.READY else host.state,
-    }
-    if not call.operator:
-        return shown
-    return {
-        **shown,
-        "name": host.name,
-        "instances": host.instances,
-        "vcpus": host.vcpus,
-        "vcpus_used": host.vcpus_used,
-        "memory_mib": host.memory_mib,
-        "memory_mib_used": host.memory_mib_used,
-        "joined_at": host.joined_at,
-    }
-
-
 def _show_accounts(reader: Reader) -> list[dict[str, Any]]:
     return [
         {"account": one.id, "name": one.name, "operator": one.operator, "created_at": one.created_at}
@@ -235,7 +237,7 @@ def _show_instance(reader: Reader, call: Call, instance: Instance) -> dict[str, 
         "epoch": instance.epoch,
         "waiting_because": instance.waiting_because,
         "reason": instance.reason.message if instance.reason else None,
-        "host": _show_host(host, call) if host else None,
+        "host": show_host(host, call) if host else None,
         "group": instance.group_name,
         "guest_reached_at": instance.guest_reached_at,
         "private_ip": instance.nic.private_ip,

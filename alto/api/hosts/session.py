@@ -12,40 +12,46 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from alto.api.hosts.admission import welcome
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, LoadBalancer
 from alto.model.errors import DriverFault, Refused
-from alto.model.hosts import Capabilities, Host, HostState
+from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Machine, Phase
 from alto.model.network_plans import NetworkPlan, SubnetPlan
 from alto.model.networks import SecurityGroup, Subnet, Vpc
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, SessionLost
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
+from alto.plan.joining import Connected
 from alto.store.claims import let_interfaces_go, release_all, take_room_back
 from alto.store.store import Reader, Store, Tx
 
 log = structlog.get_logger()
 
+# An agent is connected when it was heard of so lately: longer than a question for assignments waits.
+ALIVE_S = 15.0
+# How long a removed host may take to clean up before it is asked what is left.
+FAREWELL_S = 20.0
 # An agent that has not been heard of for so long is shown as unreachable. What it runs is left alone.
 SILENT_S = 30.0
 # Everything is said again so often, in case a message or a wake-up was lost.
 RESYNC_S = 60.0
 # Between two rounds, so that under load one assignment carries many changes; one that comes alone goes out at once.
 GATHER_S = 0.02
-# Processors are given out many times over (most instances idle), memory half as often again (guests share and seldom fill
-# theirs); both as Nova does by default, with more processors because small hosts are the rule here.
-CPU_OVERCOMMIT = 32.0
-MEMORY_OVERCOMMIT = 1.5
 
 
 class _Session:
     """What one host was told. Volatile: a new one begins with everything."""
 
-    def __init__(self, id: str, host_id: str, now: float) -> None:
+    def __init__(self, id: str, hello: Hello, name: str, now: float, *, farewell: bool) -> None:
         self.id = id
-        self.host_id = host_id
-        self.heard_at = now
+        self.host_id = hello.host_id
+        self.name = name
+        self.key = hello.key
+        self.origin = hello.origin
+        self.farewell = farewell  # of a host that was removed: it hears what to take away, and nothing else
+        self.began_at = self.heard_at = now
         self.full_at: float | None = None
         self.sent_machines: dict[str, Machine] = {}
         self.sent_networks: dict[str, NetworkPlan] = {}
@@ -72,7 +78,7 @@ class HostSessions:
         self._answers: dict[str, tuple[str, asyncio.Future[bytes | None]]] = {}  # ask -> (host, its answer)
         # A host may still be on its way back after this server's start: it is silent only after its time.
         self._began = world.clock.monotonic()
-        self._watch = store.watch(Instance, SecurityGroup, LoadBalancer, Subnet, Vpc)
+        self._watch = store.watch(Host, Instance, SecurityGroup, LoadBalancer, Subnet, Vpc)
 
     async def run(self) -> None:
         """Route changes to the sessions they concern, and mark hosts that fell silent; for ever."""
@@ -91,7 +97,11 @@ class HostSessions:
         for kind, id in sorted(changed):
             if kind == Instance.KIND:
                 instance_ids.append(id)
+            elif kind == Host.KIND:
+                self._dismiss_if_gone(id)
             elif kind == "*":
+                for host_id in sorted(self._by_host):
+                    self._dismiss_if_gone(host_id)
                 for session in self._by_host.values():
                     session.full_at = None
                     session.wake.set()
@@ -137,22 +147,70 @@ class HostSessions:
 
     async def hello(self, hello: Hello) -> str:
         if hello.cloud_id != self._cloud_id:
-            raise Refused("AuthFailure", f"This host belongs to another cloud ({hello.cloud_id})", status=403)
+            raise Refused(
+                "WrongCloud",
+                f"This is cloud {self._cloud_id}, and the host belongs to {hello.cloud_id}. To move it: alto agent --down, "
+                "then join with a token of this cloud",
+                status=403,
+            )
         now = self._world.clock.now()
-        orphans = await self._store.write(lambda tx: _welcome(tx, hello, now))
-        session = _Session("s-" + self._world.chance.hex(16), hello.host_id, self._world.clock.monotonic())
-        session.orphans = orphans
-        old = self._by_host.get(hello.host_id)
-        if old is not None:
-            self._by_id.pop(old.id, None)
-            old.wake.set()
-        self._by_id[session.id] = self._by_host[hello.host_id] = session
-        log.info("host joined", host=hello.host_id, name=hello.name, found=len(hello.found))
+        taken = await self._store.write(lambda tx: welcome(tx, hello, self.connected(), now))
+        session = _Session(
+            "s-" + self._world.chance.hex(16),
+            hello,
+            taken.name,
+            self._world.clock.monotonic(),
+            farewell=taken.farewell,
+        )
+        session.orphans = taken.tombstones
+        self._by_id[session.id] = session
+        if not taken.farewell:
+            # A host that was replaced has its successor in this place.
+            old = self._by_host.get(hello.host_id)
+            if old is not None:
+                self._end(old)
+            self._by_host[hello.host_id] = session
+        log.info("host joined", host=hello.host_id, name=taken.name, found=len(hello.found), farewell=taken.farewell)
         return session.id
+
+    def connected(self) -> list[Connected]:
+        """Agents that were heard of just now."""
+        now = self._world.clock.monotonic()
+        return [
+            Connected(host_id=one.host_id, name=one.name, origin=one.origin)
+            for one in self._by_host.values()
+            if now - one.heard_at <= ALIVE_S
+        ]
+
+    def belongs(self, session: str, key: str | None) -> bool:
+        """Whether the agent with this key may speak in this session."""
+        found = self._by_id.get(session)
+        return found is not None and found.key == key
+
+    def silence(self, host_id: str) -> float | None:
+        """Seconds since the host was heard of; None when it was not since this server began."""
+        session = self._by_host.get(host_id)
+        return self._world.clock.monotonic() - session.heard_at if session is not None else None
+
+    def _dismiss_if_gone(self, host_id: str) -> None:
+        """A host was removed, or is another machine's now: whoever speaks for it must say hello again."""
+        session = self._by_host.get(host_id)
+        if session is None:
+            return
+        host = self._store.read(lambda reader: reader.find(Host, host_id))
+        if host is None or host.key != session.key:
+            del self._by_host[host_id]
+            self._end(session)
+
+    def _end(self, session: _Session) -> None:
+        self._by_id.pop(session.id, None)
+        session.wake.set()
 
     async def assignments(self, session: str, *, timeout_s: float) -> Assignments | None:
         mine = self._session(session)
         now = self._world.clock.monotonic()
+        if mine.farewell:
+            return await self._say_farewell(mine, timeout_s)
         full = mine.full_at is None or now - mine.full_at >= RESYNC_S
         if not full and not mine.wake.is_set():
             try:
@@ -172,8 +230,21 @@ class HostSessions:
             news = self._store.read(lambda reader: self._news(reader, mine))
         return replace(news, asks=asks) if asks else news
 
+    async def _say_farewell(self, session: _Session, timeout_s: float) -> Assignments | None:
+        if session.full_at is None:
+            session.full_at = self._world.clock.monotonic()
+            return Assignments(full=True, tombstones=tuple(sorted(session.orphans.items())))
+        await self._world.clock.sleep(timeout_s)
+        if self._world.clock.monotonic() - session.began_at > FAREWELL_S:
+            # The next hello shows what is left; when nothing is, it is told why.
+            self._end(session)
+            raise SessionLost(session.id)
+        return None
+
     async def report(self, session: str, reports: Reports) -> None:
         mine = self._session(session)
+        if mine.farewell:
+            return
         if reports.quarantined != mine.quarantined:
             mine.quarantined = reports.quarantined
             log.warning("machines that nobody assigned", host=mine.host_id, machines=reports.quarantined)
@@ -320,57 +391,6 @@ def balancer_plan(balancer: LoadBalancer) -> BalancerPlan:
         drain_s=balancer.drain_s,
         targets=balancer.targets,
     )
-
-
-def _welcome(tx: Tx, hello: Hello, now: float) -> dict[str, int]:
-    """Write the host's row; returns what the host has of instances that ended meanwhile (id -> epoch to remove up to)."""
-    vcpus, memory_mib = offered(hello.capabilities)
-    host = tx.find(Host, hello.host_id)
-    if host is None:
-        host = Host(
-            id=hello.host_id,
-            name=free_name(tx, hello.name),
-            capabilities=hello.capabilities,
-            underlay=hello.underlay,
-            vcpus=vcpus,
-            memory_mib=memory_mib,
-            joined_at=now,
-        )
-        tx.put(host)
-    else:
-        news = replace(
-            host,
-            state=HostState.READY,
-            capabilities=hello.capabilities,
-            underlay=hello.underlay,
-            # A host that shrank keeps what runs on it; it takes nothing new until there is room again.
-            vcpus=max(vcpus, host.vcpus_used),
-            memory_mib=max(memory_mib, host.memory_mib_used),
-        )
-        if news != host:
-            tx.put(news)
-    orphans: dict[str, int] = {}
-    for machine in hello.found:
-        instance = tx.find(Instance, machine.id)
-        # A machine that the store does not know is left alone: absence is no order to destroy.
-        if instance is not None and (instance.phase is Phase.TERMINATED or instance.host_id != hello.host_id):
-            orphans[machine.id] = instance.epoch
-    return orphans
-
-
-def free_name(reader: Reader, wanted: str) -> str:
-    """`wanted`, or with a number behind it: machines that were made from one image often have one name."""
-    taken = {host.name for host in reader.where(Host)}
-    number, name = 1, wanted
-    while name in taken:
-        number += 1
-        name = f"{wanted}-{number}"
-    return name
-
-
-def offered(capabilities: Capabilities) -> tuple[int, int]:
-    """(vCPUs, MiB) that may be given out on a host."""
-    return int(capabilities.vcpus * CPU_OVERCOMMIT), int(capabilities.memory_mib * MEMORY_OVERCOMMIT)
 
 
 def _take_reports(tx: Tx, host_id: str, reports: Reports, now: float) -> None:

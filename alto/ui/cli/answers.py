@@ -23,6 +23,47 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
 
 class Hosts(msgspec.Struct, frozen=True):
     hosts: list[HostView]
+    advice: str | None = None
+
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    instance_id: str
+    state: str
+
+
+class HostDetails(HostView, frozen=True, kw_only=True):
+    underlay: str = ""
+    key: str | None = None
+    heard_s_ago: float | None = None
+    runs: list[Placed] = []
+
+
+class Removal(msgspec.Struct, frozen=True, kw_only=True):
+    host_id: str
+    name: str
+    takes_away: list[str] = []
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    token: str
+    url: str
+    expires_at: float
+    command: str
+    lost: list[str] = []
+
+
+class TokenView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    state: str
+    name: str | None = None
+    replaces: str | None = None
+    expires_at: float
+    used_by: str | None = None
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    tokens: list[TokenView]
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +108,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     simulated: bool = False
     hosts: list[HostView] = []
+    advice: str | None = None
     instances: dict[str, int] = {}
     waiting: list[Waiting] = []
     services: list[Service] = []

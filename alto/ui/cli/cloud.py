@@ -19,6 +19,8 @@ DEFAULT_LISTEN = "127.0.0.1:8773"
 @click.command(cls=options.Command)
 @click.option("--simulate", metavar="N", type=click.IntRange(1, 1000), help="N simulated hosts: no root, no QEMU, same API.")
 @click.option("--listen", metavar="ADDRESS:PORT", default=DEFAULT_LISTEN, show_default=True, help="Where the API listens.")
+@click.option("--listen-hosts", metavar="ADDRESS:PORT", help="Where other machines join as hosts, over TLS (see `alto host`).")
+@click.option("--no-host", is_flag=True, help="This machine runs no instances itself.")
 @click.option("--pool", metavar="CIDR", help="Public addresses come from here (default: 127.64.0.0/16).")
 @click.option("--no-nat", is_flag=True, help="Instances reach nothing outside this machine.")
 @click.option("--region", metavar="NAME", help="The region this cloud calls itself (default: us-east-1).")
@@ -31,6 +33,8 @@ DEFAULT_LISTEN = "127.0.0.1:8773"
 def up(
     simulate: int | None,
     listen: str,
+    listen_hosts: str | None,
+    no_host: bool,
     pool: str | None,
     no_nat: bool,
     region: str | None,
@@ -41,10 +45,17 @@ def up(
     state = options.state()
     running = read_cloud(state)
     if running is not None and daemon.answers(running):
+        if listen_hosts and not running.hosts_door:
+            raise Failure(
+                "the cloud is up, and without a door for hosts",
+                why="it opens one only when it starts",
+                hint=f"kill {running.pid} (instances run on), then the same command again",
+                exit=Exit.CONFLICT,
+            )
         say(f"already up: {running.endpoint} (state in {state})")
         _show_cloud(running)
         return
-    if simulate is None and os.geteuid() != 0:
+    if simulate is None and not no_host and os.geteuid() != 0:
         raise Failure(
             "real instances need root",
             why="network namespaces, taps and packet rules are root's to make",
@@ -52,9 +63,16 @@ def up(
             exit=Exit.DENIED,
         )
     arguments = ["--listen", listen]
-    for name, value in (("--simulate", simulate), ("--pool", pool), ("--region", region)):
+    for name, value in (
+        ("--simulate", simulate),
+        ("--listen-hosts", listen_hosts),
+        ("--pool", pool),
+        ("--region", region),
+    ):
         if value is not None:
             arguments += [name, str(value)]
+    if no_host:
+        arguments.append("--no-host")
     if no_nat:
         arguments.append("--no-nat")
     if old_signatures is not None:
@@ -64,6 +82,10 @@ def up(
     cloud, seconds = daemon.start(state, arguments, quiet=options.quiet())
     say(f"up in {seconds:.1f} s: {cloud.endpoint} (state in {state})")
     _show_cloud(cloud)
+    if cloud.hosts_door:
+        say(f"other machines may join at {cloud.hosts_door}: alto host token create")
+    elif no_host:
+        say("it has no host, and no door for one: start it with --listen-hosts too")
     say('next: eval "$(alto env)" && aws ec2 describe-images    or    alto instance run --wait')
 
 
@@ -133,6 +155,8 @@ def status() -> None:
         rows.append(["instance", one.instance_id, "pending", "", one.because])
     if not options.output():
         say(f"cloud {seen.cloud_id}, account {seen.account}, region {seen.region}")
+    if seen.advice:
+        say(seen.advice)
     show(
         rows,
         ["WHAT", "NAME", "STATE", "KIND", "MESSAGE"],

@@ -26,6 +26,7 @@ class Cloud(NamedTuple):
     account: str = ""
     cloud_id: str = ""
     pid: int = 0
+    hosts_door: str | None = None
     state: Path | None = None
 
 

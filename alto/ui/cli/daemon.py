@@ -4,6 +4,7 @@ The command line knows nothing of daemons but how to call one: `python -m alto.d
 writes `cloud.json` when it is ready; with `--down` it takes away what the cloud made.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -11,21 +12,24 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from alto.ui.cli.client import Client, Unreachable
 from alto.ui.cli.context import Cloud, read_cloud
 from alto.ui.cli.failures import Exit, Failure
 from alto.ui.cli.waiting import wait_until
 
-MODULE = "alto.daemons.allinone"
+CLOUD, AGENT = "alto.daemons.allinone", "alto.daemons.agent"
+T = TypeVar("T")
+
 READY_S = 120.0  # a first start also unpacks the image on a slow disk
 DOWN_S = 180.0
 LOG_LINES = 12
 _FIELD = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|(\S*))')
 
 
-def command(state: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", MODULE, "--state", str(state), *arguments]
+def command(state: Path, *arguments: str, module: str = CLOUD) -> list[str]:
+    return [sys.executable, "-m", module, "--state", str(state), *arguments]
 
 
 def answers(cloud: Cloud) -> bool:
@@ -43,6 +47,47 @@ def answers(cloud: Cloud) -> bool:
 
 def start(state: Path, arguments: Sequence[str], *, quiet: bool = False, timeout_s: float = READY_S) -> tuple[Cloud, float]:
     """Start the daemon, detached; returns when it answers, with the seconds it took. Raises: Failure."""
+
+    def ready(pid: int) -> tuple[Cloud | None, str]:
+        cloud = read_cloud(state)
+        if cloud is None or cloud.pid != pid:
+            return None, ""
+        return (cloud, "") if answers(cloud) else (None, "its answer")
+
+    return _start(state, CLOUD, arguments, ready, quiet=quiet, timeout_s=timeout_s, what="the cloud")
+
+
+def start_agent(state: Path, arguments: Sequence[str], *, quiet: bool = False) -> tuple[dict[str, Any], float]:
+    """Start this machine's agent, detached; returns when its cloud has taken it. Raises: Failure."""
+
+    def ready(pid: int) -> tuple[dict[str, Any] | None, str]:
+        found = ready_agent(state)
+        return (found if found is not None and found["pid"] == pid else None), ""
+
+    return _start(state, AGENT, arguments, ready, quiet=quiet, timeout_s=READY_S, what="the agent")
+
+
+def ready_agent(state: Path) -> dict[str, Any] | None:
+    """What a running agent wrote when its cloud took it; None when none runs."""
+    try:
+        found: dict[str, Any] = json.loads((state / "agent.json").read_bytes())
+        os.kill(found["pid"], 0)
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError, ValueError, KeyError):
+        return None
+    return found
+
+
+def _start(
+    state: Path,
+    module: str,
+    arguments: Sequence[str],
+    ready: Callable[[int], tuple[T | None, str]],
+    *,
+    quiet: bool,
+    timeout_s: float,
+    what: str,
+) -> tuple[T, float]:
+    """`ready`, given the daemon's number, answers what it found, or what is still waited for."""
     state.mkdir(mode=0o711, parents=True, exist_ok=True)
     log = state / "alto.log"
     began = time.monotonic()
@@ -50,7 +95,7 @@ def start(state: Path, arguments: Sequence[str], *, quiet: bool = False, timeout
         before = output.tell()  # what earlier starts said is no reason to wait now
         # In a session of its own: closing the terminal, or Ctrl-C in it, is not for the cloud.
         process = subprocess.Popen(
-            command(state, *arguments),
+            command(state, *arguments, module=module),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -58,31 +103,31 @@ def start(state: Path, arguments: Sequence[str], *, quiet: bool = False, timeout
             cwd="/",
             env=environment(),
         )
+    found: list[T] = []
 
     def not_ready() -> str | None:
         if process.poll() is not None:
             raise Failure(
-                f"the cloud ended while it started (exit code {process.returncode})",
+                f"{what} ended while it started (exit code {process.returncode})",
                 why="\n  ".join(readable(last_lines(log, since=before))) or "it said nothing",
                 hint=f"alto doctor    or    less {log}",
             )
-        cloud = read_cloud(state)
-        if cloud is None or cloud.pid != process.pid:
-            return last_word(log, since=before) or "its first word"
-        return None if answers(cloud) else "its answer"
+        answer, waits_for = ready(process.pid)
+        if answer is not None:
+            found.append(answer)
+            return None
+        return waits_for or last_word(log, since=before) or "its first word"
 
-    wait_until(not_ready, what="starting the cloud", timeout_s=timeout_s, poll_s=0.05, quiet=quiet, hint=f"less {log}")
-    cloud = read_cloud(state)
-    assert cloud is not None
-    return cloud, time.monotonic() - began
+    wait_until(not_ready, what=f"starting {what}", timeout_s=timeout_s, poll_s=0.05, quiet=quiet, hint=f"less {log}")
+    return found[0], time.monotonic() - began
 
 
-def stop(state: Path, *, keep_data: bool, say: Callable[[str], None]) -> None:
-    """Take away what the cloud made, by its own daemon. Raises: Failure."""
+def stop(state: Path, *, keep_data: bool, say: Callable[[str], None], module: str = CLOUD) -> None:
+    """Take away what the daemon made, by itself. Raises: Failure."""
     arguments = ["--down", *(["--keep-data"] if keep_data else [])]
     try:
         done = subprocess.run(
-            command(state, *arguments),
+            command(state, *arguments, module=module),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=DOWN_S,

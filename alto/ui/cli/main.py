@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "audit": ("cloud", "audit", "Check everything that must always be true"),
     "demo": ("demo.command", "demo", "The whole story in a few minutes, each step checked"),
     "account": ("accounts", "account", "Accounts and their keys"),
+    "agent": ("agent", "agent", "Make this machine a host of a cloud elsewhere"),
     "host": ("hosts", "host", "Where instances run"),
     "instance": ("instances", "instance", "Virtual machines"),
     "service": ("services", "service", "Instances behind a load balancer"),

@@ -37,6 +37,7 @@ class Group(click.Group):
     """Commands of one noun."""
 
     command_class = Command
+    group_class = type  # a group within is one like this
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands:
@@ -50,6 +51,12 @@ def _meta(name: str) -> Any:
 
 def state() -> Path:
     return state_folder(_meta("state"), os.environ)
+
+
+def own_state(default: Path) -> Path:
+    """`--state`, or `default`: for what is apart from this machine's cloud."""
+    chosen = _meta("state")
+    return Path(chosen).absolute() if chosen else default
 
 
 def cloud() -> Cloud:

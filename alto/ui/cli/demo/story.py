@@ -189,7 +189,7 @@ class Story:
         pid = self._cloud.pid
         self._chapter_is("The control plane dies", f"kill -9 {pid}")
         running = self._machines()
-        (process,) = [one for one in processes(daemon.MODULE) if one.pid == pid]
+        (process,) = [one for one in processes(daemon.CLOUD) if one.pid == pid]
         since = self._event("kill -9 of the control plane")
         kill(process)
         self._say(f"   for {DEAD_S:.0f} s there is no control plane; requests go on, for nothing that serves is its child")
