@@ -4,7 +4,7 @@ A mutant replaces one function of the product for as long as its block lasts. Ea
 written it; none is a crash. `tests/sim/test_mutants.py` shows at which seed each is found.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from alto.agent import agent
 from alto.agent.agent import Agent
 from alto.agent.manifests import Manifest, Manifests
+from alto.agent.networks import Networks
 from alto.api.ec2 import instances as instances_api
-from alto.api.ec2 import launches
+from alto.api.ec2 import tokens
 from alto.api.ec2.service_calls import GroupCalls
 from alto.api.hosts import session
 from alto.api.hosts.session import HostSessions
@@ -87,7 +88,7 @@ def check_then_act(stack: ExitStack) -> None:
 
 def no_idempotency(stack: ExitStack) -> None:
     """The client token is written down under a name that no second request looks for."""
-    _put(stack, launches, "_token_id", lambda call, token: call.request_id)
+    _put(stack, tokens, "_id", lambda call, token: call.request_id)
 
 
 def split_transaction(stack: ExitStack) -> None:
@@ -312,7 +313,7 @@ def networks_forgotten(stack: ExitStack) -> None:
 
     async def blind(self: Agent) -> None:
         await first_look(self)
-        self._vpcs.clear()
+        self._networks._vpcs.clear()
 
     _put(stack, Agent, "_first_look", blind)
 
@@ -320,14 +321,14 @@ def networks_forgotten(stack: ExitStack) -> None:
 def idle_network_removed(stack: ExitStack) -> None:
     """A network is idle when no port was plugged into it in this agent's life, whatever runs there."""
 
-    async def remove_idle(self: Agent) -> None:
-        used = {port.vpc_id for port in self._plugged.values()}
-        for vpc_id in sorted(self._vpcs - used):
-            await self._drivers.network.remove_network(vpc_id)
+    async def remove_idle(self: Networks, used: Iterable[str]) -> None:
+        with_ports = {port.vpc_id for port in self._plugged.values()}
+        for vpc_id in sorted(self._vpcs - with_ports):
+            await self._network.remove_network(vpc_id)
             self._ensured.pop(vpc_id, None)
             self._vpcs.discard(vpc_id)
 
-    _put(stack, Agent, "_remove_idle_networks", remove_idle)
+    _put(stack, Networks, "remove_idle", remove_idle)
 
 
 MUTANTS: tuple[Plant, ...] = (
