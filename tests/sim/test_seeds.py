@@ -37,6 +37,7 @@ def _failures(seeds: range | list[int]) -> list[str]:
     return [f"seed {one.seed}: {one.failure}" for one in outcomes if one.failure]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_seeds_keep_every_invariant_and_settle(first: int) -> None:
     assert _failures(range(first, min(first + CHUNK, SEEDS))) == []
