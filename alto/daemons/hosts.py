@@ -21,7 +21,7 @@ from alto.drivers.network.vpc import VpcNetworks
 from alto.kit.memory_files import MemoryFiles
 from alto.kit.world import World
 from alto.model.sessions import ServerLink
-from alto.plan import firewall
+from alto.plan import firewall, routes
 
 COMPUTE = "qemu"
 
@@ -46,7 +46,7 @@ def local_drivers(
 ) -> Drivers:
     """QEMU, namespaces and HAProxy on this machine. Needs root."""
     network = VpcNetworks(
-        world, places.host / "network", cloud_id=cloud_id, host_id=host_id, rules=firewall, pool=pool, nat=nat
+        world, places.host / "network", cloud_id=cloud_id, host_id=host_id, rules=firewall, routes=routes, pool=pool, nat=nat
     )
     return Drivers(
         compute=QemuCompute(world, places.host / "machines", trial=partial(images.fetch, "tiny")),

@@ -2,6 +2,8 @@
 `plan/routes.py` and the network driver. Whole for the VPC it names; a host needs no other rows to make it true.
 """
 
+import hashlib
+from collections.abc import Mapping
 from ipaddress import IPv4Network
 
 import msgspec
@@ -10,6 +12,8 @@ from alto.model.acls import AclEntry
 from alto.model.networks import PortAddress as PortAddress
 from alto.model.networks import SecurityGroup, host_address
 from alto.model.routing import Target
+
+NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE = "nat", "pcx", "vx0"  # names, or their beginnings, inside a VPC's namespace
 
 
 class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,9 +27,12 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubnetPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Subnets with one route table have equal `routes`, and say which table it is."""
+
     id: str
     cidr: str
     zone: str
+    route_table_id: str = ""
     routes: tuple[RoutePlan, ...] = ()  # without the local ones
     acl_id: str = ""
     cidr_v6: str | None = None
@@ -37,10 +44,18 @@ class AclPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NatPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A NAT gateway works on one host: on this one, or on the one behind `underlay`."""
+
     id: str
     subnet_id: str
     private_ip: str
     public_ip: str | None
+    underlay: str = ""
+
+    @property
+    def device(self) -> str:
+        """The VPC's end of the way to it."""
+        return f"{NAT_DEVICE}{self.id[-12:]}"
 
 
 class PeerPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,9 +65,14 @@ class PeerPlan(msgspec.Struct, frozen=True, kw_only=True):
     vpc_id: str
     cidrs: tuple[str, ...]
 
+    @property
+    def device(self) -> str:
+        """This VPC's end of the way to the other."""
+        return f"{PEER_DEVICE}{self.id[-12:]}"
+
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
-    """An interface of the VPC (or of a peer of it) on another host, behind that host's underlay endpoint ("IP:PORT")."""
+    """An interface of the VPC on another host, behind that host's underlay endpoint ("IP:PORT")."""
 
     interface_id: str
     vpc_id: str
@@ -60,6 +80,8 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str
     group_ids: tuple[str, ...]
     underlay: str
+    source_dest_check: bool = True
+    public: tuple[PortAddress, ...] = ()  # its addresses that have a public one
 
 
 class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +101,9 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     neighbours: tuple[Neighbour, ...] = ()
     members: dict[str, tuple[str, ...]] = {}  # group id -> private addresses on other hosts
     vni: int = 0  # of the VXLAN that joins its hosts; 0: there is one host
+    underlay: str = ""  # this host's own end of it
+    hosts: tuple[str, ...] = ()  # the other hosts that have something of this VPC: their ends
+    standing: bool = False  # to be there although no port of it is on this host
     dhcp: dict[str, tuple[str, ...]] = {}  # EC2's DHCP options; empty: Amazon's own
     dns_support: bool = True
     dns_hostnames: bool = True
@@ -90,6 +115,10 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def resolver_address(self) -> str:
         return str(IPv4Network(self.cidr)[2])
+
+    @property
+    def ranges(self) -> tuple[str, ...]:
+        return (self.cidr, *self.secondary_cidrs)
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,3 +212,28 @@ class FirewallPatch(msgspec.Struct, kw_only=True):
     elements: dict[str, dict[str, str | int | None]] = {}
     chains: dict[str, tuple[str, ...] | None] = {}
     refused: dict[str, tuple[str, ...] | None] = {}
+
+
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where packets go in a VPC's namespace on one host: data of `plan/routes.py`.
+
+    A table's number is also the mark of packets that use it. `routes`: (table, destination, metric) -> what `ip route` says.
+    """
+
+    routes: Mapping[tuple[int, str, int], str]
+    tables: frozenset[int]  # that marked packets use
+    marks: Mapping[str, int]  # device -> table for what comes from there
+    subnets: Mapping[str, int]  # range -> table, for what comes through the tunnel from there
+    ranges: frozenset[str]  # the VPC's own
+    peers: frozenset[tuple[str, str]]  # (device, range that may come from there)
+    far: Mapping[str, str]  # address of the VPC on another host -> that host's MAC in the tunnel
+    strangers: frozenset[str]  # MACs of hosts from which also other sources than the VPC's may come
+    hosts: Mapping[str, str]  # MAC -> underlay endpoint
+    returns: Mapping[str, int]  # MAC -> table that leads back to that host
+    machine: frozenset[str]  # addresses that every host has for itself in this VPC
+    source: str  # what this host itself speaks from
+
+
+def tunnel_mac(underlay: str) -> str:
+    """What a host is called inside the tunnels of all VPCs; follows from where it is reached."""
+    return "02:" + hashlib.blake2s(underlay.encode(), digest_size=5).digest().hex(":")

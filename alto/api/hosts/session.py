@@ -13,13 +13,13 @@ import structlog
 from msgspec.structs import replace
 
 from alto.api.hosts.admission import welcome
+from alto.api.hosts.networks import KINDS, read_plan
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, LoadBalancer
 from alto.model.errors import DriverFault, Refused
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Machine, Phase
-from alto.model.network_plans import NetworkPlan, SubnetPlan
-from alto.model.networks import SecurityGroup, Subnet, Vpc
+from alto.model.network_plans import NetworkPlan
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, SessionLost
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
@@ -78,7 +78,7 @@ class HostSessions:
         self._answers: dict[str, tuple[str, asyncio.Future[bytes | None]]] = {}  # ask -> (host, its answer)
         # A host may still be on its way back after this server's start: it is silent only after its time.
         self._began = world.clock.monotonic()
-        self._watch = store.watch(Host, Instance, SecurityGroup, LoadBalancer, Subnet, Vpc)
+        self._watch = store.watch(Host, Instance, LoadBalancer, *KINDS)
 
     async def run(self) -> None:
         """Route changes to the sessions they concern, and mark hosts that fell silent; for ever."""
@@ -355,18 +355,9 @@ class HostSessions:
         wanted = {machine.nic.vpc_id for machine in session.sent_machines.values()}
         news = []
         for vpc_id in sorted(wanted):
-            vpc = reader.find(Vpc, vpc_id)
-            if vpc is None:
+            plan = read_plan(reader, vpc_id)
+            if plan is None:
                 continue
-            plan = NetworkPlan(
-                vpc_id=vpc_id,
-                region=vpc.region,
-                cidr=vpc.cidr,
-                subnets=tuple(
-                    SubnetPlan(id=one.id, cidr=one.cidr, zone=one.zone) for one in reader.where(Subnet, vpc_id=vpc_id)
-                ),
-                groups=tuple(reader.where(SecurityGroup, vpc_id=vpc_id)),
-            )
             if session.sent_networks.get(vpc_id) != plan:
                 session.sent_networks[vpc_id] = plan
                 news.append(plan)

@@ -116,10 +116,6 @@ class HostUplink:
                 f"neigh replace {MACHINE_ADDRESS} lladdr {uplink.HOST_MAC} dev {UPLINK_DEVICE} nud permanent",
                 f"route replace {MACHINE_ADDRESS}/32 dev {UPLINK_DEVICE}",
             ]
-            if self._way_out:
-                inside.append(f"route replace default via {MACHINE_ADDRESS} dev {UPLINK_DEVICE}")
-            else:
-                inside.append("route replace unreachable default")
             await self._ip(netns, inside)
 
     async def publish(self, vpc_id: str, device: str, public: dict[str, str]) -> None:

@@ -18,6 +18,8 @@ tables and devices that carry the cloud's name; no table of others is touched.
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 
+import msgspec
+
 from alto.model.errors import DriverFault
 from alto.model.networks import MACHINE_ADDRESS, UPLINK_DEVICE
 
@@ -95,8 +97,19 @@ def public_change(table: str, old: Mapping[str, str], new: Mapping[str, str]) ->
     return _map_change(f"ip {table} alto_public", old, new)
 
 
-def vpc_ruleset(inward: Mapping[str, str]) -> str:
-    """The namespace's side. `inward`: alias -> private address. Only those with a public address may leave, as in EC2."""
+class Translations(msgspec.Struct, frozen=True):
+    """Of one VPC on one host. `inward`: alias -> private address, also of guests on other hosts; `outward`: private address
+    -> alias, of those who leave from here: guests with a public address, and NAT gateways."""
+
+    inward: Mapping[str, str] = {}
+    outward: Mapping[str, str] = {}
+
+
+NOTHING = Translations()
+
+
+def vpc_ruleset(wanted: Translations) -> str:
+    """The namespace's side. Only those with a public address may leave, as in EC2."""
     lines = [
         "add table ip alto_nat",
         "delete table ip alto_nat",
@@ -109,6 +122,8 @@ def vpc_ruleset(inward: Mapping[str, str]) -> str:
         "add chain ip alto_nat c_source { type nat hook postrouting priority 100; policy accept; }",
         f'add rule ip alto_nat c_source oifname "{UPLINK_DEVICE}" snat to ip saddr map @alto_outward',
         "add chain ip alto_nat c_forward { type filter hook forward priority 10; policy accept; }",
+        # What came for no public address of anybody's has no business inside.
+        f'add rule ip alto_nat c_forward iifname "{UPLINK_DEVICE}" ct state new ct status ! dnat counter drop',
         f'add rule ip alto_nat c_forward oifname != "{UPLINK_DEVICE}" accept',
         "add rule ip alto_nat c_forward ct state established,related accept",
         f'add rule ip alto_nat c_forward iifname "{UPLINK_DEVICE}" counter drop',
@@ -116,22 +131,18 @@ def vpc_ruleset(inward: Mapping[str, str]) -> str:
         "add rule ip alto_nat c_forward ip saddr @alto_leavers accept",
         "add rule ip alto_nat c_forward counter reject with icmp type admin-prohibited",
     ]
-    return "\n".join(lines) + "\n" + vpc_change({}, inward)
+    return "\n".join(lines) + "\n" + vpc_change(NOTHING, wanted)
 
 
-def vpc_change(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    lines = _map_change("ip alto_nat alto_inward", old, new)
-    lines += _map_change("ip alto_nat alto_outward", _turned(old), _turned(new))
-    gone, came = sorted(set(old.values()) - set(new.values())), sorted(set(new.values()) - set(old.values()))
+def vpc_change(old: Translations, new: Translations) -> str:
+    lines = _map_change("ip alto_nat alto_inward", old.inward, new.inward)
+    lines += _map_change("ip alto_nat alto_outward", old.outward, new.outward)
+    gone, came = sorted(set(old.outward) - set(new.outward)), sorted(set(new.outward) - set(old.outward))
     if gone:
         lines.append(f"delete element ip alto_nat alto_leavers {{ {', '.join(gone)} }}")
     if came:
         lines.append(f"add element ip alto_nat alto_leavers {{ {', '.join(came)} }}")
     return "\n".join(lines) + "\n" if lines else ""
-
-
-def _turned(inward: Mapping[str, str]) -> dict[str, str]:
-    return {private: outside for outside, private in inward.items()}
 
 
 def _map_change(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

@@ -14,8 +14,7 @@ import asyncio
 import hashlib
 import re
 import socket
-import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -26,26 +25,43 @@ import structlog
 
 from alto.drivers.compute.driver import Tap
 from alto.drivers.network import arp, conntrack, dnsmasq, uplink
-from alto.drivers.network.detached import Detached
+from alto.drivers.network.commands import Commands
 from alto.drivers.network.dnsmasq import Dnsmasq
-from alto.drivers.network.driver import Rules
+from alto.drivers.network.driver import Routes, Rules
+from alto.drivers.network.gateways import NatGateways
 from alto.drivers.network.host import HostUplink
+from alto.drivers.network.metadata import Metadata
 from alto.drivers.network.nft import Nft
+from alto.drivers.network.peerings import Peerings
 from alto.drivers.network.records import NetworkRecord, NetworkRecords, PortRecord
+from alto.drivers.network.routing import KernelRouting
+from alto.drivers.network.tunnel import Tunnels
+from alto.drivers.network.uplink import Translations
 from alto.kit.world import NETNS_DIR, World
 from alto.model.errors import DriverFault
 from alto.model.instances import Machine
-from alto.model.network_plans import Firewall, FirewallPatch, NetworkChange, NetworkPlan, Port
+from alto.model.network_plans import (
+    NAT_DEVICE,
+    PEER_DEVICE,
+    TUNNEL_DEVICE,
+    Firewall,
+    FirewallPatch,
+    NatPlan,
+    NetworkChange,
+    NetworkPlan,
+    Port,
+    PortAddress,
+    Routing,
+)
 from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE
 
 log = structlog.get_logger()
 
 DEFAULT_POOL = "127.64.0.0/16"
 TAP_MAC = "02:a1:70:ff:00:03"  # every tap's own end, so that a guest's ARP cache stays right when its tap is made again
-SIGHUP, SIGKILL = 1, 9
+SIGKILL = 9
 STRAY_S = 2.0
-EDGE_READY_S = 5.0
-EDGE_POLL_S = 0.01
+_OWN_DEVICES = ("tap", UPLINK_DEVICE, NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE)
 
 
 @dataclass
@@ -57,8 +73,9 @@ class _Vpc:
     device: str
     firewall: Firewall
     dns: Dnsmasq
+    routing: KernelRouting
     ports: dict[str, PortRecord] = field(default_factory=dict)
-    inward: dict[str, str] = field(default_factory=dict)  # alias -> private address
+    translations: Translations = uplink.NOTHING
 
 
 class VpcNetworks:
@@ -72,12 +89,14 @@ class VpcNetworks:
         cloud_id: str,
         host_id: str,
         rules: Rules,
+        routes: Routes,
         pool: str = DEFAULT_POOL,
         nat: bool = True,
     ) -> None:
         self._world = world
         self._state_dir = state_dir
         self._rules = rules
+        self._routes = routes
         self._pool = IPv4Network(pool)
         # Names carry the cloud's last digits, as ids begin alike, and the host's: one cloud may have two hosts on one machine.
         cloud = _letters(cloud_id, 6)
@@ -95,18 +114,16 @@ class VpcNetworks:
             nat=nat,
             published_before=self._published_before,
         )
-        self._edge = Detached(
-            world,
-            name="the metadata service",
-            pid_file=state_dir / "edge.pid",
-            marker=str(state_dir),
-            log=state_dir / "edge.log",
-        )
+        self._commands = Commands(world)
+        self._metadata = Metadata(world, state_dir)
+        self._nats = NatGateways(world, self._nft, links=self._links, name_of=self.netns_of)
+        self._peerings = Peerings(world, links=self._links, name_of=self.netns_of)
+        self._tunnels = Tunnels(world, self._nft, table=f"alto_{self._short}_vx", links=self._links, before=self._plans_before)
         self._vpcs: dict[str, _Vpc] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     def netns_of(self, vpc_id: str) -> str:
-        """The namespace of a VPC, whether it is there or not."""
+        """The namespace of a VPC, or of a NAT gateway, whether it is there or not."""
         return f"alto-{self._short}-{vpc_id}"
 
     def _device_of(self, vpc_id: str) -> str:
@@ -130,6 +147,8 @@ class VpcNetworks:
             renamed = bool(change.gone_groups) or any(one.id not in vpc.firewall.groups for one in change.groups)
             await self._filter(vpc, self._rules.amended(vpc.firewall, change))
             vpc.plan = plan
+            if change.subnets:
+                await self._translate(vpc, routing=self._compiled_routing(vpc))
             if renamed:
                 self._record(plan, vpc.netns, vpc.device)
 
@@ -142,11 +161,12 @@ class VpcNetworks:
                 raise DriverFault(f"The port {port.id} is still held by another process")
             undo.push_async_callback(self._unplug, vpc, port)
             self._put(vpc, port, machine)
-            await self._filter(vpc, self._rules.plugged(vpc.firewall, port))
+            routing = self._routes.with_port(vpc.routing.now, vpc.plan, port)
+            await self._filter(vpc, self._rules.plugged(vpc.firewall, port), routing=routing)
             await vpc.dns.put(vpc.plan, port)
             fd = self._world.net.open_tap(port.device, netns=vpc.netns)
             undo.callback(_close, fd)
-            await self._ip(vpc.netns, self._link_up(vpc, port))
+            await self._commands.ip(vpc.netns, [*self._link_up(vpc, port), *self._routes.through(routing, port.device)])
             # Else the kernel waits up to 0.8 s before it answers ARP for somebody else.
             self._world.net.sysctl({f"net/ipv4/neigh/{port.device}/proxy_delay": "0"}, netns=vpc.netns)
             await self._translate(vpc)
@@ -166,10 +186,11 @@ class VpcNetworks:
             kept = {one.private_ip for one in port.secondary}
             left = [one.private_ip for one in known.port.secondary if one.private_ip not in kept]
             # Rules before the way for what comes, and after the way's end for what goes.
-            await self._ip(vpc.netns, [f"route flush {address}/32" for address in left])
-            await self._translate(vpc, self._rules.plugged(vpc.firewall, port), ended=left)
+            await self._commands.ip(vpc.netns, [f"route del {address}/32 dev {port.device}" for address in left], tolerant=True)
+            routing = self._routes.with_port(vpc.routing.now, vpc.plan, port)
+            await self._translate(vpc, self._rules.plugged(vpc.firewall, port), routing=routing, ended=left)
             if port.secondary != known.port.secondary:
-                await self._ip(vpc.netns, self._link_up(vpc, port))
+                await self._commands.ip(vpc.netns, self._link_up(vpc, port))
             await vpc.dns.put(vpc.plan, port)
 
     async def reach(self, port: Port) -> bool:
@@ -215,14 +236,19 @@ class VpcNetworks:
         vpc_ids = set(self._world.files.names(self._state_dir / "vpcs"))
         # A namespace whose record was lost is ours by its name.
         vpc_ids |= {name.removeprefix(ours) for name in self._world.files.names(NETNS_DIR) if name.startswith(ours)}
-        for vpc_id in sorted(vpc_ids):
+        nat_ids = {id for id in vpc_ids if id.startswith("nat-")}
+        for vpc_id in sorted(vpc_ids - nat_ids):
             await self.remove_network(vpc_id)
         async with self._host_errors():
-            await self._edge.stop()
+            for nat_id in sorted(nat_ids):
+                await self._nats.remove(nat_id)
+            # Of a VPC that another one has a peering with, and that never came, there is a namespace alone.
+            for name in sorted(name for name in self._world.files.names(NETNS_DIR) if name.startswith(ours)):
+                await self._commands.run(["ip", "netns", "delete", name])
+            await self._tunnels.remove()
             await self._host.remove()
+            await self._metadata.remove()
             self._world.files.remove_tree(self._state_dir / "vpcs")
-            for name in ("edge.pid", "edge.log", "edge.key"):
-                self._world.files.remove(self._state_dir / name)
 
     async def close(self) -> None:
         pass  # nothing is held open: namespaces, processes and records stand by themselves
@@ -238,26 +264,34 @@ class VpcNetworks:
         await self._make_namespace(plan, netns)
         await self._host.connect(netns, device)
         dns = Dnsmasq(self._world, folder=self._records.vpc_folder(plan.vpc_id), netns=netns)
-        vpc = _Vpc(plan=plan, netns=netns, device=device, firewall=self._rules.compiled(plan, ()), dns=dns)
+        vpc = _Vpc(
+            plan=plan,
+            netns=netns,
+            device=device,
+            firewall=self._rules.compiled(plan, ports),
+            dns=dns,
+            routing=KernelRouting(self._world, self._nft, self._routes, netns, self._routes.EMPTY),
+        )
         before = {record.port.id: record for record in self._records.ports(plan.vpc_id)}
         self._take_ports(vpc, before, ports)
-        vpc.firewall = self._rules.compiled(plan, ports)
         await self._nft.apply(netns, self._rules.ruleset(vpc.firewall))
         self._complain(vpc, vpc.firewall.refused)
-        inward = self._inward(vpc)
-        await self._nft.apply(netns, uplink.vpc_ruleset(inward))
-        vpc.inward = inward
+        vpc.translations = self._translations(vpc)
+        await self._nft.apply(netns, uplink.vpc_ruleset(vpc.translations))
         await self._host.publish(plan.vpc_id, device, self._public(vpc))
+        await self._make_devices(vpc)
         links = self._links(netns)
         known = {port.device for port in ports}
         commands = [line for port in ports if port.device in links for line in self._link_up(vpc, port)]
         # A tap without a port belongs to a machine that goes; it has no rules, so nothing passes it.
         commands += [f"link set {name} down" for name in sorted(links) if name.startswith("tap") and name not in known]
-        await self._ip(netns, commands)
+        await self._commands.ip(netns, commands)
+        here = [port for port in ports if port.device in links]
+        await vpc.routing.adopt(self._routes.compiled(plan, here, way_out=self._host.has_way_out))
         gone = [one.port.private_ip for id, one in before.items() if id not in vpc.ports]
         await conntrack.forget(self._world, netns, gone)
         await dns.ensure(plan, ports, names_outside=self._host.has_way_out)
-        await self._serve_metadata(netns)
+        await self._metadata.serve(netns)
         self._vpcs[plan.vpc_id] = vpc
 
     async def _update(self, vpc: _Vpc, plan: NetworkPlan, ports: Sequence[Port]) -> None:
@@ -269,15 +303,33 @@ class VpcNetworks:
         vpc.plan = plan
         self._take_ports(vpc, dict(vpc.ports), ports)
         await self._host.connect(vpc.netns, vpc.device)
-        await self._translate(vpc, self._rules.replanned(vpc.firewall, plan, ports))
+        await self._make_devices(vpc)
+        await self._translate(vpc, self._rules.replanned(vpc.firewall, plan, ports), routing=self._compiled_routing(vpc))
         await vpc.dns.ensure(plan, ports, names_outside=self._host.has_way_out)
-        await self._serve_metadata(vpc.netns)
+        await self._metadata.serve(vpc.netns)
+
+    async def _make_devices(self, vpc: _Vpc) -> None:
+        """Ways to peers, NAT gateways and other hosts, as the plan has them."""
+        before = {name for name in self._links(vpc.netns) if name.startswith(NAT_DEVICE)}
+        here = [nat for nat in vpc.plan.nats if nat.underlay in ("", vpc.plan.underlay)]
+        for device in sorted(before - {nat.device for nat in here}):
+            await self._commands.ip(vpc.netns, [f"link delete {device}"])
+        made = await self._peerings.ensure(vpc.netns, vpc.plan.peers)
+        made += await self._nats.ensure(vpc.netns, here)
+        made += await self._tunnels.ensure(vpc.netns, vpc.plan)
+        for device in made:
+            vpc.routing.forget(device)
+
+    def _compiled_routing(self, vpc: _Vpc) -> Routing:
+        links = self._links(vpc.netns)
+        here = [record.port for record in vpc.ports.values() if record.port.device in links]
+        return self._routes.compiled(vpc.plan, here, way_out=self._host.has_way_out)
 
     def _record(self, plan: NetworkPlan, netns: str, device: str) -> None:
         record = NetworkRecord(netns=netns, device=device, plan=_recorded(plan), names_outside=self._host.has_way_out)
         if self._records.network(plan.vpc_id) != record:
             self._records.put_network(record)
-            self._edge.signal(SIGHUP)
+            self._metadata.look_again()
 
     def _take_ports(self, vpc: _Vpc, before: dict[str, PortRecord], ports: Sequence[Port]) -> None:
         vpc.ports = {}
@@ -299,13 +351,15 @@ class VpcNetworks:
                 self._world.net.in_netns(netns, socket.if_nameindex)
             except OSError:
                 # Its making was cut off: a name that no namespace is mounted on.
-                await self._run(["ip", "netns", "delete", netns])
+                await self._commands.run(["ip", "netns", "delete", netns])
         if not self._world.files.exists(NETNS_DIR / netns):
-            await self._run(["ip", "netns", "add", netns])
+            await self._commands.run(["ip", "netns", "add", netns])
         sysctl = {
             "net/ipv4/conf/all/send_redirects": "0",
             "net/ipv4/conf/default/send_redirects": "0",
-            "net/ipv4/conf/default/rp_filter": "1",
+            # Whose address a packet may have is decided by rules (firewall, routing), which know more than routes do.
+            "net/ipv4/conf/all/rp_filter": "0",
+            "net/ipv4/conf/default/rp_filter": "0",
             "net/ipv4/conf/default/proxy_arp": "1",
             "net/ipv6/conf/all/disable_ipv6": "1",
             "net/ipv6/conf/default/disable_ipv6": "1",
@@ -314,15 +368,8 @@ class VpcNetworks:
         present = {key: value for key, value in sysctl.items() if self._world.files.exists(Path("/proc/sys") / key)}
         self._world.net.sysctl(present, netns=netns)
         own = [METADATA_ADDRESS, uplink.NEXT_HOP, plan.resolver_address, plan.host_address]
-        await self._ip(
-            netns,
-            [
-                "link set lo up",
-                *(f"address replace {address}/32 dev lo" for address in own),
-                # What no tap has is refused at once, and not sent out by the uplink.
-                f"route replace unreachable {IPv4Network(plan.cidr)}",
-            ],
-        )
+        commands = ["link set lo up", *(f"address replace {address}/32 dev lo" for address in own)]
+        await self._commands.ip(netns, commands)
 
     async def _remove(self, vpc_id: str) -> None:
         """Names follow from ids, so that this needs no record to be left of what it removes."""
@@ -334,11 +381,14 @@ class VpcNetworks:
         await self._host.withdraw(vpc_id, self._device_of(vpc_id))
         await Dnsmasq(self._world, folder=folder, netns=netns).stop()
         if self._world.files.exists(NETNS_DIR / netns):
-            await self._release_metadata(netns)
+            await self._metadata.release(netns)
             links = sorted(self._links(netns))
-            await self._ip(netns, [f"link delete {name}" for name in links if name.startswith(("tap", UPLINK_DEVICE))])
+            await self._commands.ip(netns, [f"link delete {name}" for name in links if name.startswith(_OWN_DEVICES)])
             await self._end_strays(netns)
-            await self._run(["ip", "netns", "delete", netns])
+            await self._commands.run(["ip", "netns", "delete", netns])
+        for nat in record.plan.nats if record is not None else ():
+            await self._nats.remove(nat.id)
+        await self._tunnels.forget(vpc_id)
         # Last, so that a removal which was cut off can be asked for again.
         self._records.remove_network(vpc_id)
 
@@ -377,18 +427,24 @@ class VpcNetworks:
         vpc.dns.forget(port)
         if port.device in self._links(vpc.netns):
             try:
-                await self._ip(vpc.netns, [f"link delete {port.device}"])
+                await self._commands.ip(vpc.netns, [f"link delete {port.device}"])
             except DriverFault:
                 # A tap goes with the last who holds it: its machine may have ended in this moment.
                 if port.device in self._links(vpc.netns):
                     raise
+        vpc.routing.forget(port.device)
+        routing = self._routes.without_port(vpc.routing.now, port.device)
         ended = [one.private_ip for one in port.addresses]
-        await self._translate(vpc, self._rules.unplugged(vpc.firewall, port.id), ended=ended)
+        await self._translate(vpc, self._rules.unplugged(vpc.firewall, port.id), routing=routing, ended=ended)
         self._records.remove_port(port)
 
-    async def _filter(self, vpc: _Vpc, patch: FirewallPatch) -> None:
-        await self._nft.apply(vpc.netns, self._rules.statements(vpc.firewall, patch))
+    async def _filter(self, vpc: _Vpc, patch: FirewallPatch, *, routing: Routing | None = None) -> None:
+        """`routing`: of which nothing but marks is new; its routes come with the tap."""
+        marks = self._routes.change(vpc.routing.now, routing) if routing is not None else ""
+        await self._nft.apply(vpc.netns, self._rules.statements(vpc.firewall, patch) + marks)
         self._filtered(vpc, patch)
+        if routing is not None:
+            vpc.routing.now = routing
 
     def _filtered(self, vpc: _Vpc, patch: FirewallPatch) -> None:
         self._complain(vpc, {id: why for id, why in patch.refused.items() if vpc.firewall.refused.get(id) != why})
@@ -399,37 +455,60 @@ class VpcNetworks:
             if sentences:
                 log.warning("rules refused", vpc=vpc.plan.vpc_id, why=sentences)
 
-    async def _translate(self, vpc: _Vpc, patch: FirewallPatch | None = None, *, ended: Sequence[str] = ()) -> None:
-        """Public addresses as the ports have them now, and new rules in the same transaction if there are any: the kernel
-        takes 10 ms for each that removes something. What an address carried for its last owner is cut, and all that the
+    async def _translate(
+        self,
+        vpc: _Vpc,
+        patch: FirewallPatch | None = None,
+        *,
+        routing: Routing | None = None,
+        ended: Sequence[str] = (),
+    ) -> None:
+        """Public addresses as the ports have them now, new rules and marks in the same transaction if there are any: the
+        kernel takes 10 ms for each that removes something. What an address carried for its last owner is cut, and all that the
         addresses `ended` had: each look at the kernel's table of connections takes 9 ms."""
-        inward = self._inward(vpc)
+        new, old = self._translations(vpc), vpc.translations
         rules = self._rules.statements(vpc.firewall, patch) if patch is not None else ""
-        await self._nft.apply(vpc.netns, rules + uplink.vpc_change(vpc.inward, inward))
+        await vpc.routing.move(routing or vpc.routing.now, rules=rules + uplink.vpc_change(old, new))
         if patch is not None:
             self._filtered(vpc, patch)
-        cut = [outside for outside, private in vpc.inward.items() if inward.get(outside) != private]
-        vpc.inward = inward
+        cut = [outside for outside, private in old.inward.items() if new.inward.get(outside) != private]
+        cut += [outside for private, outside in old.outward.items() if new.outward.get(private) != outside]
+        vpc.translations = new
         await self._host.publish(vpc.plan.vpc_id, vpc.device, self._public(vpc))
-        await conntrack.forget(self._world, vpc.netns, [*cut, *ended])
+        await conntrack.forget(self._world, vpc.netns, sorted({*cut, *ended}))
 
     def _public(self, vpc: _Vpc) -> dict[str, str]:
-        addresses = [address for record in vpc.ports.values() for address in record.port.public]
-        return {address: uplink.alias(address, self._pool) for address in addresses}
+        """Public address -> alias, of all that leads into this VPC here. A NAT gateway's leads to nobody inside."""
+        addresses = [one.public_ip for record in vpc.ports.values() for one in record.port.addresses]
+        addresses += [one.public_ip for neighbour in vpc.plan.neighbours for one in neighbour.public]
+        addresses += [nat.public_ip for nat in vpc.plan.nats if nat.underlay in ("", vpc.plan.underlay)]
+        return {address: uplink.alias(address, self._pool) for address in addresses if address}
 
     def _published_before(self) -> dict[str, dict[str, str]]:
         """Public addresses of all ports on the disk; what a predecessor left there leads on until its VPC is ensured."""
         found: dict[str, dict[str, str]] = {}
         for vpc_id in self._records.vpc_ids():
-            addresses = {address for record in self._records.ports(vpc_id) for address in record.port.public}
-            ours = {address for address in addresses if uplink.is_ours(address, self._pool)}
+            addresses = {one.public_ip for record in self._records.ports(vpc_id) for one in record.port.addresses}
+            network = self._records.network(vpc_id)
+            if network is not None:
+                addresses |= {one.public_ip for near in network.plan.neighbours for one in near.public}
+                addresses |= {nat.public_ip for nat in network.plan.nats}
+            ours = {address for address in addresses if address and uplink.is_ours(address, self._pool)}
             found[vpc_id] = {address: uplink.alias(address, self._pool) for address in sorted(ours)}
         return found
 
-    def _inward(self, vpc: _Vpc) -> dict[str, str]:
-        ports = [record.port for record in vpc.ports.values()]
-        public = {address: private for port in ports for address, private in port.public.items()}
-        return {uplink.alias(address, self._pool): private for address, private in public.items()}
+    def _translations(self, vpc: _Vpc) -> Translations:
+        def outside(ones: Iterable[PortAddress | NatPlan]) -> dict[str, str]:
+            return {one.private_ip: uplink.alias(one.public_ip, self._pool) for one in ones if one.public_ip}
+
+        here = outside(one for record in vpc.ports.values() for one in record.port.addresses)
+        far = outside(one for neighbour in vpc.plan.neighbours for one in neighbour.public)
+        nats = outside(one for one in vpc.plan.nats if one.underlay in ("", vpc.plan.underlay))
+        return Translations(inward={alias: private for private, alias in {**far, **here}.items()}, outward={**nats, **here})
+
+    def _plans_before(self) -> list[NetworkPlan]:
+        records = (self._records.network(vpc_id) for vpc_id in self._records.vpc_ids())
+        return [record.plan for record in records if record is not None and not record.leaving]
 
     def _get(self, vpc_id: str) -> _Vpc:
         vpc = self._vpcs.get(vpc_id)
@@ -453,40 +532,6 @@ class VpcNetworks:
             for address in port.public.keys() & other.public.keys():
                 raise DriverFault(f"{address} still belongs to {other.id}")
 
-    # The metadata service.
-
-    async def _serve_metadata(self, netns: str) -> None:
-        """Returns when the edge listens inside the namespace."""
-        argv = [sys.executable, "-m", "alto.daemons.edge", "--state", str(self._state_dir)]
-        await self._edge.ensure(argv)
-        if await self._metadata_answers(netns):
-            return
-        self._edge.signal(SIGHUP)
-        await self._wait_for_metadata(netns, listening=True)
-
-    async def _release_metadata(self, netns: str) -> None:
-        """Returns when the edge has let go of the namespace, which would live on with its socket."""
-        if self._edge.find() is None:
-            return
-        self._edge.signal(SIGHUP)
-        await self._wait_for_metadata(netns, listening=False)
-
-    async def _wait_for_metadata(self, netns: str, *, listening: bool) -> None:
-        end = self._world.clock.monotonic() + EDGE_READY_S
-        while await self._metadata_answers(netns) != listening:
-            if self._world.clock.monotonic() > end:
-                raise DriverFault(f"The metadata service does not {'begin' if listening else 'end'} within {EDGE_READY_S:g} s")
-            await self._world.clock.sleep(EDGE_POLL_S)
-
-    async def _metadata_answers(self, netns: str) -> bool:
-        with self._world.net.open_socket(netns=netns) as sock:
-            try:
-                async with asyncio.timeout(EDGE_READY_S):
-                    await asyncio.get_running_loop().sock_connect(sock, (METADATA_ADDRESS, 80))
-            except (OSError, TimeoutError):
-                return False
-            return True
-
     # Commands.
 
     def _links(self, netns: str | None) -> set[str]:
@@ -504,17 +549,6 @@ class VpcNetworks:
             yield
         except (OSError, TimeoutError) as error:
             raise DriverFault("The host did not do what its network needs") from error
-
-    async def _ip(self, netns: str, commands: Sequence[str]) -> None:
-        if commands:
-            await self._run(["ip", "-n", netns, "-batch", "-"], stdin="\n".join(commands) + "\n")
-
-    async def _run(self, argv: Sequence[str], *, stdin: str = "") -> None:
-        finished = await self._world.processes.run(argv, stdin=stdin.encode())
-        if finished.returncode != 0:
-            raise DriverFault("The host did not do what its network needs") from ValueError(
-                f"{' '.join(argv)}: {finished.complaint()}"
-            )
 
 
 def _letters(id: str, count: int) -> str:
@@ -534,7 +568,8 @@ def _mark(id: str, count: int) -> str:
 def _recorded(plan: NetworkPlan) -> NetworkPlan:
     """What the metadata service shows of a plan. Rules would make the file long, and be written with each change of one."""
     groups = tuple(msgspec.structs.replace(group, permissions=(), tags={}, version=0) for group in plan.groups)
-    return msgspec.structs.replace(plan, groups=groups, members={}, prefix_lists={}, acls=(), neighbours=())
+    near = tuple(one for one in plan.neighbours if one.public)
+    return msgspec.structs.replace(plan, groups=groups, members={}, prefix_lists={}, acls=(), neighbours=near)
 
 
 def _check_plan(plan: NetworkPlan) -> None:

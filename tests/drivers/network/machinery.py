@@ -11,7 +11,7 @@ from alto.drivers.network.vpc import VpcNetworks
 from alto.kit.world import NETNS_DIR, real_world
 from alto.model.instances import Machine
 from alto.model.network_plans import NetworkPlan, Port
-from alto.plan import firewall
+from alto.plan import firewall, routes
 from tests.drivers.network.guests import Guest, run
 from tests.drivers.network.samples import machine, plan, port
 
@@ -39,6 +39,7 @@ class Cloud:
             cloud_id=self.cloud_id,
             host_id=self.host_id,
             rules=firewall,
+            routes=routes,
             pool=self.pool,
             nat=self.nat,
         )

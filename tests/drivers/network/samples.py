@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 
 from alto.model.instances import Machine, Nic
-from alto.model.network_plans import NetworkPlan, Port, SubnetPlan
+from alto.model.network_plans import NetworkPlan, Port, RoutePlan, SubnetPlan
 from alto.model.networks import Permission, SecurityGroup
+from alto.model.routing import Target
 from tests.drivers.compute import machines
 
 
@@ -49,11 +50,13 @@ def group(id: str, *permissions: Permission, vpc_id: str = "vpc-1") -> SecurityG
     )
 
 
+TO_INTERNET = RoutePlan(destination="0.0.0.0/0", target=Target.INTERNET, target_id="igw-1")
 DEFAULT = group("sg-default", allow("-1", group="sg-default"))
 
 
 def plan(*groups: SecurityGroup, vpc_id: str = "vpc-1", cidr: str = "10.77.0.0/16", **changes: Any) -> NetworkPlan:
-    subnet = SubnetPlan(id=f"subnet-{vpc_id}", cidr=cidr.replace("/16", "/24"), zone="us-east-1a")
+    """One public subnet, unless there are others among `changes`."""
+    subnet = SubnetPlan(id=f"subnet-{vpc_id}", cidr=cidr.replace("/16", "/24"), zone="us-east-1a", routes=(TO_INTERNET,))
     made = NetworkPlan(vpc_id=vpc_id, region="us-east-1", cidr=cidr, subnets=(subnet,), groups=groups or (DEFAULT,))
     return msgspec.structs.replace(made, **changes)
 

@@ -15,7 +15,7 @@ from alto.drivers.network.fake import FakeNetwork, FakeNetworks
 from alto.drivers.network.vpc import VpcNetworks
 from alto.kit.world import real_world
 from alto.model.errors import DriverFault
-from alto.plan import firewall
+from alto.plan import firewall, routes
 from tests.drivers.network.guests import site
 from tests.drivers.network.samples import DEFAULT, group, machine, plan, port
 
@@ -34,7 +34,9 @@ def new_driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Makes
     with site(f"nwt-host-{os.getpid()}"):
 
         def make() -> NetworkDriver:
-            return VpcNetworks(real_world(), tmp_path / "net", cloud_id=short, host_id="h-1", rules=firewall, nat=False)
+            return VpcNetworks(
+                real_world(), tmp_path / "net", cloud_id=short, host_id="h-1", rules=firewall, routes=routes, nat=False
+            )
 
         try:
             yield make

@@ -30,11 +30,12 @@ import asyncio, os, subprocess, sys, time
 from pathlib import Path
 from alto.drivers.network.vpc import VpcNetworks
 from alto.kit.world import real_world
-from alto.plan import firewall
+from alto.plan import firewall, routes
 from tests.drivers.network.samples import *
 
 async def main():
-    driver = VpcNetworks(real_world(), Path(sys.argv[1]), cloud_id=sys.argv[2], host_id="h-1", rules=firewall, nat=False)
+    names = {"cloud_id": sys.argv[2], "host_id": "h-1"}
+    driver = VpcNetworks(real_world(), Path(sys.argv[1]), **names, rules=firewall, routes=routes, nat=False)
     web = group("sg-web", allow("tcp", 80, cidr="0.0.0.0/0"))
     await driver.ensure_network(plan(DEFAULT, web), [])
     one = port(1, "sg-web", public_ip="127.64.0.5")

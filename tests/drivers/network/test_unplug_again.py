@@ -12,7 +12,7 @@ import pytest
 from alto.drivers.network.vpc import VpcNetworks
 from alto.kit.world import Finished, RealProcesses, real_world
 from alto.model.errors import DriverFault
-from alto.plan import firewall
+from alto.plan import firewall, routes
 from tests.drivers.network.machinery import Cloud
 from tests.drivers.network.samples import DEFAULT, plan
 
@@ -40,7 +40,14 @@ def test_a_removal_that_failed_is_finished_by_the_next(cloud: Cloud, after_all: 
     processes = OneDeleteFails(after_all=after_all)
     world = dataclasses.replace(real_world(), processes=processes)
     cloud.driver = VpcNetworks(
-        world, cloud.folder, cloud_id=cloud.cloud_id, host_id=cloud.host_id, rules=firewall, pool=cloud.pool, nat=False
+        world,
+        cloud.folder,
+        cloud_id=cloud.cloud_id,
+        host_id=cloud.host_id,
+        rules=firewall,
+        routes=routes,
+        pool=cloud.pool,
+        nat=False,
     )
     cloud.ensure(plan(DEFAULT))
     cloud.guest(1)

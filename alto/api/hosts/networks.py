@@ -1,0 +1,53 @@
+"""Reads what concerns a VPC, for the plan that its hosts are told (alto.plan.networks)."""
+
+from alto.model.acls import NetworkAcl, PrefixList
+from alto.model.network_plans import NetworkPlan
+from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Vpc
+from alto.model.records import Record
+from alto.model.routing import DhcpOptions, InternetGateway, NatGateway, RouteTable, VpcPeering
+from alto.plan.networks import Rows, named_interfaces, named_lists, network_plan
+from alto.store.store import Reader
+
+# A change of one of these may change a plan.
+KINDS: tuple[type[Record], ...] = (
+    Vpc,
+    Subnet,
+    SecurityGroup,
+    RouteTable,
+    InternetGateway,
+    NatGateway,
+    NetworkAcl,
+    PrefixList,
+    VpcPeering,
+    DhcpOptions,
+)
+
+
+def read_plan(reader: Reader, vpc_id: str) -> NetworkPlan | None:
+    """None when there is no such VPC (any more)."""
+    vpc = reader.find(Vpc, vpc_id)
+    if vpc is None:
+        return None
+    tables = tuple(reader.where(RouteTable, vpc_id=vpc_id))
+    groups = tuple(reader.where(SecurityGroup, vpc_id=vpc_id))
+    peerings = (*reader.where(VpcPeering, vpc_id=vpc_id), *reader.where(VpcPeering, accepter_vpc_id=vpc_id))
+    others = {one.vpc_id for one in peerings} | {one.accepter_vpc_id for one in peerings}
+    interfaces = (reader.find(NetworkInterface, id) for id in sorted(named_interfaces(tables)))
+    lists = (reader.find(PrefixList, id) for id in sorted(named_lists(tables, groups)))
+    peers = (reader.find(Vpc, id) for id in sorted(others - {vpc_id}))
+    return network_plan(
+        Rows(
+            vpc=vpc,
+            subnets=tuple(reader.where(Subnet, vpc_id=vpc_id)),
+            groups=groups,
+            tables=tables,
+            gateways=tuple(reader.where(InternetGateway, vpc_id=vpc_id)),
+            nats=tuple(reader.where(NatGateway, vpc_id=vpc_id)),
+            acls=tuple(reader.where(NetworkAcl, vpc_id=vpc_id)),
+            prefix_lists=tuple(one for one in lists if one is not None),
+            peerings=peerings,
+            peers={one.id: one for one in peers if one is not None},
+            targets={one.id: one for one in interfaces if one is not None},
+            dhcp=reader.find(DhcpOptions, vpc.dhcp_options_id) if vpc.dhcp_options_id else None,
+        )
+    )

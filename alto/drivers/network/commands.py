@@ -1,0 +1,49 @@
+"""`ip`, `bridge` and lists of what they know: commands in batches, one process for many, in a network namespace."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from alto.kit.world import World
+from alto.model.errors import DriverFault
+
+T = TypeVar("T")
+
+
+class Commands:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def ip(self, netns: str | None, lines: Sequence[str], *, tolerant: bool = False) -> None:
+        """`tolerant`: each line by itself, and one that fails is as good as done: what it removes is gone already."""
+        await self._batch("ip", netns, lines, tolerant)
+
+    async def bridge(self, netns: str | None, lines: Sequence[str], *, tolerant: bool = False) -> None:
+        await self._batch("bridge", netns, lines, tolerant)
+
+    async def listed(self, netns: str, what: Sequence[str], of: type[T], *, tool: str = "ip") -> list[T]:
+        """What `ip -json WHAT` answers."""
+        finished = await self._world.processes.run([tool, "-n", netns, "-json", *what])
+        if finished.returncode != 0:
+            raise DriverFault("The host did not do what its network needs") from ValueError(finished.complaint())
+        return msgspec.json.decode(finished.stdout or b"[]", type=list[of])  # type: ignore[valid-type]
+
+    async def run(self, argv: Sequence[str]) -> None:
+        finished = await self._world.processes.run(argv)
+        if finished.returncode != 0:
+            raise DriverFault("The host did not do what its network needs") from ValueError(
+                f"{' '.join(argv)}: {finished.complaint()}"
+            )
+
+    async def _batch(self, tool: str, netns: str | None, lines: Sequence[str], tolerant: bool) -> None:
+        if not lines:
+            return
+        where = ["-n", netns] if netns else []
+        force = ["-force"] if tolerant else []
+        stdin = "\n".join(lines) + "\n"
+        finished = await self._world.processes.run([tool, *where, *force, "-batch", "-"], stdin=stdin.encode())
+        if finished.returncode != 0 and not tolerant:
+            raise DriverFault("The host did not do what its network needs") from ValueError(
+                f"{tool} in {netns}: {finished.complaint()}"
+            )

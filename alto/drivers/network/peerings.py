@@ -1,0 +1,52 @@
+"""Peerings between two VPCs on one host: one pair of devices, an end in each VPC's namespace.
+
+Where there is only one of the two VPCs yet, the other's namespace is made empty, to be filled when that VPC comes; so a VPC
+needs nothing of its peer to be right.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from alto.drivers.network.commands import Commands
+from alto.kit.world import NETNS_DIR, World
+from alto.model.network_plans import PEER_DEVICE, PeerPlan
+
+MAC = "02:a1:70:ff:00:06"  # of both ends: each pair is a wire of its own, and what arrives is meant for who is there
+HOP = "169.254.169.251"
+
+
+class Peerings:
+    def __init__(self, world: World, *, links: Callable[[str | None], set[str]], name_of: Callable[[str], str]) -> None:
+        self._world = world
+        self._commands = Commands(world)
+        self._links = links
+        self._name_of = name_of
+        self._lock = asyncio.Lock()  # two VPCs may want the same pair at once
+
+    async def ensure(self, netns: str, peers: Iterable[PeerPlan]) -> list[str]:
+        """Exactly `peers` have a device in `netns`. Returns those that were made now."""
+        async with self._lock:
+            wanted = {peer.device: peer for peer in peers}
+            links = self._links(netns)
+            gone = sorted(name for name in links if name.startswith(PEER_DEVICE) and name not in wanted)
+            await self._commands.ip(netns, [f"link delete {name}" for name in gone])
+            made = []
+            for device, peer in wanted.items():
+                if device not in links:
+                    other = self._name_of(peer.vpc_id)
+                    if not self._world.files.exists(NETNS_DIR / other):
+                        await self._commands.run(["ip", "netns", "add", other])
+                    if device in self._links(other):
+                        # Its other end was in a namespace of ours that is no more.
+                        await self._commands.ip(other, [f"link delete {device}"])
+                    await self._commands.ip(netns, [f"link add {device} type veth peer name {device} netns {other}"])
+                    made.append(device)
+                await self._commands.ip(
+                    netns,
+                    [
+                        f"link set {device} address {MAC}",
+                        f"link set {device} up",
+                        f"neigh replace {HOP} lladdr {MAC} dev {device} nud permanent",
+                    ],
+                )
+            return made

@@ -1,0 +1,99 @@
+"""Brings a VPC's Routing (alto.plan.routes) into its namespace: tables, rules and neighbours by `ip`, marks by nftables.
+
+Invariant: what leads packets to a table comes after the table, and goes before it.
+"""
+
+from ipaddress import IPv4Address
+
+import msgspec
+from msgspec.structs import replace
+
+from alto.drivers.network.commands import Commands
+from alto.drivers.network.driver import Routes
+from alto.drivers.network.nft import Nft
+from alto.kit.world import World
+from alto.model.network_plans import NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE, Routing
+
+MAIN = 254
+OURS_FROM = 0x10000000  # tables of that number and above are route tables of a VPC
+_NAMES = {"main": MAIN, "local": 255, "default": 253}
+_TYPES = ("unreachable", "throw")
+
+
+class KernelRouting:
+    """`now` is what the kernel has."""
+
+    def __init__(self, world: World, nft: Nft, routes: Routes, netns: str, now: Routing) -> None:
+        self._commands = Commands(world)
+        self._nft = nft
+        self._routes = routes
+        self._netns = netns
+        self.now = now
+
+    async def adopt(self, wanted: Routing) -> None:
+        """Whatever is there becomes what is wanted; what is right already stays in its place all the time."""
+        found = await self._found(wanted)
+        await self._put(found, wanted)
+        await self._nft.apply(self._netns, self._routes.ruleset(wanted))
+        await self._drop(found, wanted)
+        self.now = wanted
+
+    async def move(self, wanted: Routing, *, rules: str = "") -> None:
+        """From `now` to what is wanted, and `rules` in the same transaction of the packet filter."""
+        await self._put(self.now, wanted)
+        await self._nft.apply(self._netns, rules + self._routes.change(self.now, wanted))
+        await self._drop(self.now, wanted)
+        self.now = wanted
+
+    def forget(self, device: str) -> None:
+        """The device was made anew: nothing leads through it yet."""
+        routes = {key: where for key, where in self.now.routes.items() if f" dev {device} " not in f" {where} "}
+        self.now = replace(self.now, routes=routes)
+        if device == TUNNEL_DEVICE:
+            self.now = replace(self.now, far={}, hosts={}, returns={})
+
+    async def _put(self, old: Routing, new: Routing) -> None:
+        lines, bridge = self._routes.puts(old, new)
+        await self._commands.bridge(self._netns, bridge)
+        await self._commands.ip(self._netns, lines)
+
+    async def _drop(self, old: Routing, new: Routing) -> None:
+        lines, bridge = self._routes.drops(old, new)
+        await self._commands.ip(self._netns, lines, tolerant=True)
+        await self._commands.bridge(self._netns, bridge, tolerant=True)
+
+    async def _found(self, wanted: Routing) -> Routing:
+        """What a predecessor left: enough of it to know what must go, and what is not to be added twice."""
+        rules = await self._commands.listed(self._netns, ["rule", "show"], _Rule)
+        local = [rule.priority for rule in rules if rule.table == "local"]
+        if self._routes.LOCAL_PREFERENCE not in local:
+            # After the ways back to other hosts, whose answers have an address that is local here too.
+            await self._commands.ip(self._netns, [f"rule add pref {self._routes.LOCAL_PREFERENCE} lookup local"])
+        if 0 in local:
+            await self._commands.ip(self._netns, ["rule del pref 0"])
+        tables = {int(rule.table) for rule in rules if rule.table.isdigit()}
+        routes = {}
+        far = {}
+        for route in await self._commands.listed(self._netns, ["route", "show", "table", "all"], _Route):
+            number = _NAMES.get(route.table) or int(route.table)
+            ours = route.type in _TYPES or route.dev.startswith((TUNNEL_DEVICE, NAT_DEVICE, PEER_DEVICE))
+            destination = route.dst if "/" in route.dst or route.dst == "default" else f"{route.dst}/32"
+            if number == MAIN and route.dev == TUNNEL_DEVICE:
+                far[str(IPv4Address(route.dst.removesuffix("/32")))] = ""
+            elif number >= OURS_FROM or (number == MAIN and ours):
+                where = route.type if route.type in _TYPES else f"dev {route.dev}"
+                routes[number, destination, route.metric] = where
+        return replace(wanted, routes=routes, tables=frozenset(tables), far=far, hosts={}, returns={})
+
+
+class _Rule(msgspec.Struct):
+    priority: int
+    table: str = "main"
+
+
+class _Route(msgspec.Struct):
+    dst: str
+    type: str = "unicast"
+    dev: str = ""
+    table: str = "main"
+    metric: int = 0

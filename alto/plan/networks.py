@@ -1,0 +1,129 @@
+"""What a host is told of a VPC, from the rows that say what people wish: a NetworkPlan. Pure.
+
+A route whose target cannot carry it (a gateway that is detached, a NAT gateway that is not available, an interface that is not
+attached or whose connection is not active) is kept as a black hole, as EC2 shows it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Network
+
+import msgspec
+
+from alto.model.acls import NetworkAcl, PrefixList
+from alto.model.network_plans import AclPlan, NatPlan, NetworkPlan, PeerPlan, RoutePlan, SubnetPlan
+from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Vpc
+from alto.model.routing import (
+    DhcpOptions,
+    InternetGateway,
+    NatGateway,
+    NatState,
+    PeeringState,
+    Route,
+    RouteTable,
+    Target,
+    VpcPeering,
+)
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """All that concerns one VPC. `peers`: the other VPC of each peering that still has it; `targets`: interfaces that routes
+    name, by id; `prefix_lists`: those that rules or routes name."""
+
+    vpc: Vpc
+    subnets: tuple[Subnet, ...]
+    groups: tuple[SecurityGroup, ...] = ()
+    tables: tuple[RouteTable, ...] = ()
+    gateways: tuple[InternetGateway, ...] = ()
+    nats: tuple[NatGateway, ...] = ()
+    acls: tuple[NetworkAcl, ...] = ()
+    prefix_lists: tuple[PrefixList, ...] = ()
+    peerings: tuple[VpcPeering, ...] = ()
+    peers: Mapping[str, Vpc] = {}
+    targets: Mapping[str, NetworkInterface] = {}
+    dhcp: DhcpOptions | None = None
+
+
+def network_plan(rows: Rows) -> NetworkPlan:
+    vpc = rows.vpc
+    lists = {one.id: tuple(entry.cidr for entry in one.entries) for one in rows.prefix_lists}
+    peers = tuple(_peers(rows))
+    nats = tuple(
+        NatPlan(id=one.id, subnet_id=one.subnet_id, private_ip=one.private_ip, public_ip=one.public_ip)
+        for one in sorted(rows.nats, key=lambda one: one.id)
+        if one.state is NatState.AVAILABLE
+    )
+    working = {one.id for one in rows.gateways} | {one.id for one in nats} | {one.id for one in peers}
+    tables = {one.subnet_id: table for table in rows.tables for one in table.associations if one.subnet_id is not None}
+    main = next((table for table in rows.tables if table.main), None)
+    acls = {one.subnet_id: acl.id for acl in rows.acls for one in acl.associations}
+    default_acl = next((acl.id for acl in rows.acls if acl.default), "")
+    subnets = []
+    for subnet in rows.subnets:
+        table = tables.get(subnet.id, main)
+        subnets.append(
+            SubnetPlan(
+                id=subnet.id,
+                cidr=subnet.cidr,
+                zone=subnet.zone,
+                route_table_id=table.id if table is not None else "",
+                routes=tuple(_routes(table.routes, working, rows.targets, lists)) if table is not None else (),
+                acl_id=acls.get(subnet.id, default_acl),
+            )
+        )
+    return NetworkPlan(
+        vpc_id=vpc.id,
+        region=vpc.region,
+        cidr=vpc.cidr,
+        secondary_cidrs=tuple(one.cidr for one in vpc.secondary),
+        subnets=tuple(subnets),
+        groups=rows.groups,
+        prefix_lists=lists,
+        acls=tuple(AclPlan(id=acl.id, entries=acl.entries) for acl in rows.acls),
+        nats=nats,
+        peers=peers,
+        internet=bool(rows.gateways),
+        dhcp=rows.dhcp.settings if rows.dhcp is not None else {},
+        dns_support=vpc.dns_support,
+        dns_hostnames=vpc.dns_hostnames,
+    )
+
+
+def named_interfaces(tables: Iterable[RouteTable]) -> set[str]:
+    return {route.target_id for table in tables for route in table.routes if route.target is Target.INTERFACE}
+
+
+def named_lists(tables: Iterable[RouteTable], groups: Iterable[SecurityGroup]) -> set[str]:
+    named = {route.destination for table in tables for route in table.routes if route.destination.startswith("pl-")}
+    return named | {one.prefix_list_id for group in groups for one in group.permissions if one.prefix_list_id is not None}
+
+
+def _peers(rows: Rows) -> Iterator[PeerPlan]:
+    for peering in sorted(rows.peerings, key=lambda one: one.id):
+        other = rows.peers.get(peering.accepter_vpc_id if peering.vpc_id == rows.vpc.id else peering.vpc_id)
+        if peering.state is PeeringState.ACTIVE and other is not None:
+            yield PeerPlan(id=peering.id, vpc_id=other.id, cidrs=(other.cidr, *(one.cidr for one in other.secondary)))
+
+
+def _routes(
+    routes: Iterable[Route],
+    working: set[str],
+    targets: Mapping[str, NetworkInterface],
+    lists: Mapping[str, tuple[str, ...]],
+) -> Iterator[RoutePlan]:
+    seen: set[str] = set()
+    # A range that is written in the table itself comes before an equal one out of a prefix list, as in EC2.
+    for route in sorted(routes, key=lambda one: one.destination.startswith("pl-")):
+        if route.target in (Target.LOCAL, Target.EGRESS_ONLY):
+            continue
+        interface = targets.get(route.target_id) if route.target is Target.INTERFACE else None
+        attached = interface is not None and interface.instance_id is not None
+        for cidr in lists.get(route.destination, (route.destination,)):
+            if ":" in cidr or cidr.startswith("pl-") or cidr in seen:
+                continue
+            seen.add(cidr)
+            yield RoutePlan(
+                destination=str(IPv4Network(cidr, strict=False)),
+                target=route.target if attached or route.target_id in working else None,
+                target_id=route.target_id,
+                address=interface.private_ip if interface is not None else None,
+            )
