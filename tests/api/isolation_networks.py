@@ -17,10 +17,15 @@ ABSENT = {
     "table": "rtb-00000000000000000",
     "gateway": "igw-00000000000000000",
     "egress-only gateway": "eigw-00000000000000000",
+    "acl": "acl-00000000000000000",
+    "dhcp options": "dopt-00000000000000000",
 }
 # What has an id and takes no tags.
 ABSENT_WITHOUT_TAGS = {
     "table association": "rtbassoc-00000000000000000",
+    "acl association": "aclassoc-00000000000000000",
+    "range": "vpc-cidr-assoc-00000000000000000",
+    "range of a subnet": "subnet-cidr-assoc-00000000000000000",
     "nat": "nat-00000000000000000",
     "peering": "pcx-00000000000000000",
     "prefix list": "pl-00000000000000000",
@@ -76,6 +81,27 @@ ROWS: dict[tuple[str, str], Row] = {
     ("ReplaceRouteTableAssociation", "RouteTableId"): row("table", AssociationId=OWN + "table association", RouteTableId=ID),
 }
 
+_ENTRY = {"RuleNumber": 7, "Egress": False}
+_FULL_ENTRY = {**_ENTRY, "Protocol": "-1", "RuleAction": "deny", "CidrBlock": "0.0.0.0/0"}
+ROWS |= {
+    ("AssociateDhcpOptions", "DhcpOptionsId"): row("dhcp options", DhcpOptionsId=ID, VpcId=OWN + "vpc"),
+    ("AssociateDhcpOptions", "VpcId"): row("vpc", DhcpOptionsId="default", VpcId=ID),
+    ("AssociateSubnetCidrBlock", "SubnetId"): row("subnet", SubnetId=ID, Ipv6CidrBlock="fd00::/64"),
+    ("AssociateVpcCidrBlock", "VpcId"): row("vpc", VpcId=ID, CidrBlock="172.30.0.0/16"),
+    ("CreateNetworkAcl", "VpcId"): row("vpc", VpcId=ID),
+    ("CreateNetworkAclEntry", "NetworkAclId"): row("acl", NetworkAclId=ID, **_FULL_ENTRY),
+    ("DeleteDhcpOptions", "DhcpOptionsId"): row("dhcp options", DhcpOptionsId=ID),
+    ("DeleteNetworkAcl", "NetworkAclId"): row("acl", NetworkAclId=ID),
+    ("DeleteNetworkAclEntry", "NetworkAclId"): row("acl", NetworkAclId=ID, **_ENTRY),
+    ("DescribeDhcpOptions", "DhcpOptionsIds"): row("dhcp options", DhcpOptionsIds=[ID]),
+    ("DescribeNetworkAcls", "NetworkAclIds"): row("acl", NetworkAclIds=[ID]),
+    ("DisassociateSubnetCidrBlock", "AssociationId"): row("range of a subnet", AssociationId=ID),
+    ("DisassociateVpcCidrBlock", "AssociationId"): row("range", AssociationId=ID),
+    ("ReplaceNetworkAclAssociation", "AssociationId"): row("acl association", AssociationId=ID, NetworkAclId=OWN + "acl"),
+    ("ReplaceNetworkAclAssociation", "NetworkAclId"): row("acl", AssociationId=OWN + "acl association", NetworkAclId=ID),
+    ("ReplaceNetworkAclEntry", "NetworkAclId"): row("acl", NetworkAclId=ID, **_FULL_ENTRY),
+}
+
 _TARGETS = {
     "EgressOnlyInternetGatewayId": "egress-only gateway",
     "GatewayId": "gateway",
@@ -104,12 +130,22 @@ def made_by(tenant: Tenant) -> dict[str, str]:
         "table": own["table"],
         "gateway": own["gateway"],
         "egress-only gateway": egress_only["EgressOnlyInternetGatewayId"],
+        "acl": own["acl"],
+        "dhcp options": own["dhcp options"],
     }
 
 
 def untagged_by(tenant: Tenant) -> dict[str, str]:
     own = owned_by(tenant)
-    return {"table association": own["table association"]}
+    made = tenant("AssociateVpcCidrBlock", VpcId=own["vpc"], AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
+    of_vpc = tenant("DescribeVpcs")["Vpcs"][0]["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"]
+    in_subnet = tenant("AssociateSubnetCidrBlock", SubnetId=own["subnet"], Ipv6CidrBlock=of_vpc.replace("/56", "/64"))
+    return {
+        "table association": own["table association"],
+        "acl association": own["acl association"],
+        "range": made["AssociationId"],
+        "range of a subnet": in_subnet["Ipv6CidrBlockAssociation"]["AssociationId"],
+    }
 
 
 def put_for(cloud: Cloud, tenant: Tenant) -> dict[str, str]:
@@ -144,6 +180,8 @@ def owned_by(tenant: Tenant) -> dict[str, str]:
     """What the asking account has in its default VPC, by kind."""
     (table,) = tenant("DescribeRouteTables")["RouteTables"]
     (gateway,) = tenant("DescribeInternetGateways")["InternetGateways"]
+    (acl,) = tenant("DescribeNetworkAcls")["NetworkAcls"]
+    (options,) = tenant("DescribeDhcpOptions")["DhcpOptions"]
     (instance,) = tenant("DescribeInstances")["Reservations"][0]["Instances"]
     return {
         "vpc": table["VpcId"],
@@ -151,4 +189,7 @@ def owned_by(tenant: Tenant) -> dict[str, str]:
         "table": table["RouteTableId"],
         "table association": table["Associations"][0]["RouteTableAssociationId"],
         "gateway": gateway["InternetGatewayId"],
+        "acl": acl["NetworkAclId"],
+        "acl association": acl["Associations"][0]["NetworkAclAssociationId"],
+        "dhcp options": options["DhcpOptionsId"],
     }

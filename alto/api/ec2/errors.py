@@ -49,6 +49,12 @@ _NOT_FOUND: dict[str, _Missing] = {
         "InvalidEgressOnlyInternetGatewayId.NotFound", "The egressOnlyInternetGateway ID '{id}' does not exist"
     ),
     "nat_gateway": _Missing("NatGatewayNotFound", "The Nat Gateway {id} was not found"),
+    "vpc_cidr_association": _Missing(
+        "InvalidVpcCidrBlockAssociationID.NotFound", "The vpc CIDR block association ID '{id}' does not exist"
+    ),
+    "subnet_cidr_association": _Missing(
+        "InvalidSubnetCidrBlockAssociationID.NotFound", "The subnet CIDR block association ID '{id}' does not exist"
+    ),
     "network_acl": _Missing("InvalidNetworkAclID.NotFound", "The networkAcl ID '{id}' does not exist"),
     "network_acl_association": _Missing("InvalidAssociationID.NotFound", "The association ID '{id}' does not exist"),
     "dhcp_options": _Missing("InvalidDhcpOptionID.NotFound", "The dhcpOption ID '{id}' does not exist"),

@@ -37,6 +37,8 @@ _SPELLINGS: dict[str, _Spelling] = {
     "route_table_association": _Spelling("rtbassoc-", "InvalidAssociationID.Malformed"),
     "internet_gateway": _Spelling("igw-", "InvalidInternetGatewayId.Malformed"),
     "egress_only_internet_gateway": _Spelling("eigw-", "InvalidEgressOnlyInternetGatewayId.Malformed"),
+    "vpc_cidr_association": _Spelling("vpc-cidr-assoc-", "InvalidVpcCidrBlockAssociationID.Malformed"),
+    "subnet_cidr_association": _Spelling("subnet-cidr-assoc-", "InvalidSubnetCidrBlockAssociationID.Malformed"),
     "network_acl": _Spelling("acl-", "InvalidNetworkAclID.Malformed"),
     "network_acl_association": _Spelling("aclassoc-", "InvalidAssociationID.Malformed"),
     "dhcp_options": _Spelling("dopt-", "InvalidDhcpOptionsId.Malformed"),

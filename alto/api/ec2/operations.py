@@ -3,6 +3,7 @@
 from alto.api.call import Operations
 from alto.api.ec2 import (
     addresses,
+    dhcp_options,
     images,
     instance_attributes,
     instance_options,
@@ -15,6 +16,7 @@ from alto.api.ec2 import (
     launch_template_versions,
     launch_templates,
     launches,
+    network_acls,
     placement_groups,
     regions,
     route_tables,
@@ -24,11 +26,13 @@ from alto.api.ec2 import (
     subnets,
     tags,
     volumes,
+    vpc_ranges,
     vpcs,
 )
 
 OPERATIONS: Operations = {
     **addresses.OPERATIONS,
+    **dhcp_options.OPERATIONS,
     **images.OPERATIONS,
     **instance_types.OPERATIONS,
     **instance_attributes.OPERATIONS,
@@ -41,6 +45,7 @@ OPERATIONS: Operations = {
     **launch_template_versions.OPERATIONS,
     **launch_templates.OPERATIONS,
     **launches.OPERATIONS,
+    **network_acls.OPERATIONS,
     **placement_groups.OPERATIONS,
     **regions.OPERATIONS,
     **route_tables.OPERATIONS,
@@ -50,5 +55,6 @@ OPERATIONS: Operations = {
     **subnets.OPERATIONS,
     **tags.OPERATIONS,
     **volumes.OPERATIONS,
+    **vpc_ranges.OPERATIONS,
     **vpcs.OPERATIONS,
 }
