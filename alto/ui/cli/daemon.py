@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from alto.kit.world import Pid, RealProcesses
 from alto.ui.cli.client import Client, Unreachable
 from alto.ui.cli.context import Cloud, read_cloud
 from alto.ui.cli.failures import Exit, Failure
@@ -71,10 +72,11 @@ def ready_agent(state: Path) -> dict[str, Any] | None:
     """What a running agent wrote when its cloud took it; None when none runs."""
     try:
         found: dict[str, Any] = json.loads((state / "agent.json").read_bytes())
-        os.kill(found["pid"], 0)
-    except (FileNotFoundError, NotADirectoryError, ProcessLookupError, ValueError, KeyError):
+        process = Pid(**json.loads((state / "server.json").read_bytes()))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
-    return found
+    # Its number alone proves nothing: numbers are used again, and one that was killed has its own until somebody reaps it.
+    return found if process.pid == found.get("pid") and RealProcesses().alive(process) else None
 
 
 def _start(
