@@ -193,6 +193,7 @@ class Agent:
 
     def _take(self, news: Assignments) -> None:
         self._networks.take(news.networks)
+        self._networks.take_changes(news.network_changes)
         if news.full or news.networks:
             self._networks.adopt(self._running())
         for machine in news.machines:

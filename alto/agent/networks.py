@@ -17,9 +17,9 @@ from alto.drivers.network.driver import NetworkDriver
 from alto.kit.world import World
 from alto.model.errors import DriverFault
 from alto.model.instances import Attach, Machine, Nic, Wish
-from alto.model.network_plans import NetworkPlan, Port
+from alto.model.network_plans import NetworkChange, NetworkPlan, Port
 from alto.plan.addresses import hostname
-from alto.plan.network_changes import difference
+from alto.plan.network_changes import changed, difference
 
 NETWORK_CHECK_S = 30.0  # how often a VPC is ensured without any change; the real driver takes 12 ms when all is well
 NETWORK_IDLE_S = 30.0  # a VPC without machines here is taken down after so long
@@ -47,6 +47,7 @@ class Networks:
         self._described: dict[str, Machine] = {}
         self._unsure: set[str] = set()  # machines of which we do not know what interfaces they have
         self._ensured: dict[str, NetworkPlan] = {}
+        self._pending: dict[str, tuple[NetworkPlan, NetworkPlan, NetworkChange]] = {}  # VPC -> from, to, by
         self._ensured_at: dict[str, float] = {}
         self._vpcs: set[str] = set()  # VPCs of which something may be on this host
         self._idle_since: dict[str, float] = {}
@@ -60,6 +61,15 @@ class Networks:
         for plan in plans:
             self._plans[plan.vpc_id] = plan
             self.changed.set()
+
+    def take_changes(self, changes: Iterable[NetworkChange]) -> None:
+        for change in changes:
+            before = self._plans.get(change.vpc_id)
+            if before is not None:
+                plan = self._plans[change.vpc_id] = changed(before, change)
+                # Several at once are told apart again by comparing plans.
+                self._pending[change.vpc_id] = (before, plan, change)
+                self.changed.set()
 
     def adopt(self, running: Iterable[Machine]) -> None:
         """Machines found running hold their ports: remember those once their network's plan is known again."""
@@ -232,7 +242,7 @@ class Networks:
     async def _ensure(self, vpc_id: str) -> None:
         """When the plan changed, and now and then: what serves a VPC may have died. The caller holds its lock."""
         plan, ensured = self._plans[vpc_id], self._ensured.get(vpc_id)
-        change = difference(ensured, plan) if ensured is not None and ensured is not plan else None
+        change = self._change(vpc_id, ensured, plan)
         if change is not None and not self._is_due(vpc_id):
             # Not remembered until it is done: what half happened is ensured whole.
             del self._ensured[vpc_id]
@@ -244,6 +254,15 @@ class Networks:
             await self._network.ensure_network(plan, ports)
             self._ensured[vpc_id] = plan
             self._ensured_at[vpc_id] = self._world.clock.monotonic()
+
+    def _change(self, vpc_id: str, ensured: NetworkPlan | None, plan: NetworkPlan) -> NetworkChange | None:
+        """What leads from what is there to `plan`, if a change can say it."""
+        pending = self._pending.pop(vpc_id, None)
+        if ensured is None or ensured is plan:
+            return None
+        if pending is not None and pending[0] is ensured and pending[1] is plan:
+            return pending[2]
+        return difference(ensured, plan)
 
     def _is_stale(self, vpc_id: str) -> bool:
         ensured, plan = self._ensured.get(vpc_id), self._plans[vpc_id]

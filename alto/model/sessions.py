@@ -10,7 +10,7 @@ import msgspec
 from alto.model.balancers import BalancerPlan, BalancerReport
 from alto.model.hosts import Capabilities
 from alto.model.instances import Machine, Report
-from alto.model.network_plans import NetworkPlan
+from alto.model.network_plans import NetworkChange, NetworkPlan
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +62,7 @@ class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     machines: tuple[Machine, ...] = ()
     tombstones: tuple[tuple[str, int], ...] = ()
     networks: tuple[NetworkPlan, ...] = ()
+    network_changes: tuple[NetworkChange, ...] = ()  # of plans that were said before; after `networks`
     balancers: tuple[BalancerPlan, ...] = ()
     gone_balancers: tuple[str, ...] = ()
     asks: tuple[Ask, ...] = ()

@@ -19,11 +19,13 @@ from alto.model.balancers import BalancerPlan, LoadBalancer
 from alto.model.errors import DriverFault, Refused
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Machine, Phase
-from alto.model.network_plans import NetworkPlan
+from alto.model.network_plans import NetworkChange, NetworkPlan
+from alto.model.networks import SecurityGroup
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, SessionLost
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
 from alto.plan.joining import Connected
+from alto.plan.network_changes import changed
 from alto.store.claims import let_interfaces_go, release_all, take_room_back
 from alto.store.store import Reader, Store, Tx
 
@@ -59,6 +61,7 @@ class _Session:
         self.orphans: dict[str, int] = {}  # found on the host, ended in the store: instance id -> epoch
         self.dirty_instances: set[str] = set()
         self.dirty_networks = False
+        self.dirty_groups: set[str] = set()  # security groups whose rules may be others
         self.dirty_balancers = False
         self.asks: list[Ask] = []
         self.heard_report = 0  # the greatest number
@@ -93,12 +96,14 @@ class HostSessions:
                 await self._mark_silent()
 
     def _route(self, changed: frozenset[tuple[str, str]]) -> None:
-        instance_ids = []
+        instance_ids, group_ids = [], []
         for kind, id in sorted(changed):
             if kind == Instance.KIND:
                 instance_ids.append(id)
             elif kind == Host.KIND:
                 self._dismiss_if_gone(id)
+            elif kind == SecurityGroup.KIND:
+                group_ids.append(id)
             elif kind == "*":
                 for host_id in sorted(self._by_host):
                     self._dismiss_if_gone(host_id)
@@ -112,6 +117,15 @@ class HostSessions:
                     else:
                         session.dirty_networks = True
                     session.wake.set()
+        if group_ids:
+            found = self._store.read(lambda reader: [reader.find(SecurityGroup, id) for id in group_ids])
+            for id, group in zip(group_ids, found, strict=True):
+                for session in self._by_host.values():
+                    # One that is gone was nobody's and in nobody's rules: hosts hear of it with the next news.
+                    if group is None or group.vpc_id in session.sent_networks:
+                        session.dirty_groups.add(id)
+                        if group is not None:
+                            session.wake.set()
         if instance_ids:
             for instance in self._store.read(lambda reader: [reader.find(Instance, id) for id in instance_ids]):
                 mine = self._by_host.get(instance.host_id or "") if instance is not None else None
@@ -317,6 +331,7 @@ class HostSessions:
         session.sent_machines = machines
         session.dirty_instances.clear()
         session.sent_networks = {}
+        session.dirty_groups.clear()
         session.sent_balancers = {}
         networks = self._new_networks(reader, session)
         balancers, gone = self._new_balancers(reader, session)
@@ -341,6 +356,7 @@ class HostSessions:
             if session.sent_machines.get(id) != machine:
                 session.sent_machines[id] = machine
                 machines.append(machine)
+        changes = self._new_rules(reader, session)
         networks: tuple[NetworkPlan, ...] = ()
         if session.dirty_networks or any(one.nic.vpc_id not in session.sent_networks for one in machines):
             networks = self._new_networks(reader, session)
@@ -348,7 +364,35 @@ class HostSessions:
         gone: tuple[str, ...] = ()
         if session.dirty_balancers:
             balancers, gone = self._new_balancers(reader, session)
-        return Assignments(full=False, machines=tuple(machines), networks=networks, balancers=balancers, gone_balancers=gone)
+        return Assignments(
+            full=False,
+            machines=tuple(machines),
+            networks=networks,
+            network_changes=changes,
+            balancers=balancers,
+            gone_balancers=gone,
+        )
+
+    def _new_rules(self, reader: Reader, session: _Session) -> tuple[NetworkChange, ...]:
+        """One row read, and one group said, for each that changed in a VPC that the host was told of."""
+        dirty, session.dirty_groups = session.dirty_groups, set()
+        changes = []
+        for id in sorted(dirty):
+            group = reader.find(SecurityGroup, id)
+            if group is None:
+                for vpc_id, plan in session.sent_networks.items():
+                    if any(one.id == id for one in plan.groups):
+                        changes.append(NetworkChange(vpc_id=vpc_id, gone_groups=(id,)))
+            elif group.vpc_id in session.sent_networks:
+                plan = session.sent_networks[group.vpc_id]
+                named = {rule.prefix_list_id for rule in group.permissions if rule.prefix_list_id is not None}
+                if not named <= plan.prefix_lists.keys():
+                    session.dirty_networks = True  # a list that the host does not have yet is said with the whole plan
+                elif next((one for one in plan.groups if one.id == id), None) != group:
+                    changes.append(NetworkChange(vpc_id=group.vpc_id, groups=(group,)))
+        for change in changes:
+            session.sent_networks[change.vpc_id] = changed(session.sent_networks[change.vpc_id], change)
+        return tuple(changes)
 
     def _new_networks(self, reader: Reader, session: _Session) -> tuple[NetworkPlan, ...]:
         session.dirty_networks = False
