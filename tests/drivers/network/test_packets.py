@@ -8,6 +8,7 @@ replays one rule set after the one before it. A machine's taps are held by this 
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from alto.kit.world import real_world
 from alto.plan.network_changes import difference
 from tests.drivers.network.guests import run, site
 from tests.drivers.network.machinery import Cloud
-from tests.drivers.network.oracle import Network
+from tests.drivers.network.oracle import ANY, Entry, Network, Rule
 from tests.drivers.network.random_rules import MACHINE, PUBLIC, WORLD, flows, network, plan_of, port_of
 from tests.drivers.network.samples import machine
-from tests.drivers.network.wires import Outside, Packet, Wire
+from tests.drivers.network.wires import UDP, Outside, Packet, Wire
 
 pytestmark = pytest.mark.net
 
@@ -155,3 +156,51 @@ def test_packets_fare_as_ec2_says(rig: Rig, count: int) -> None:
     print(f"{len(seeds)} rule sets, {total} flows: {passed} passed, {answered} answered, no disagreement")
     assert 0.1 * total < passed < 0.9 * total
     assert 0.3 * passed < answered < passed
+
+
+SWAPS = 1000
+
+
+def test_while_rules_are_swapped_a_packet_meets_the_old_or_the_new_ones(rig: Rig) -> None:
+    """Two rule sets in turn. What neither lets through never arrives; what both do always does."""
+    sender, receiver = (rig.now.interfaces[f"eni-{number:017x}"] for number in (0, 3))
+    source, destination = sender.addresses[0], receiver.addresses[0]
+    everything = [Rule(True, ANY, ANY, ANY, ("cidr", "0.0.0.0/0"))]
+    anyway = Rule(False, UDP, 8080, 8080, ("group", "sg-a"))
+    plans = []
+    for port in (22, 443):
+        of = network(0)
+        of.groups = {id: [*everything, anyway, Rule(False, UDP, port, port, ("cidr", source + "/32"))] for id in of.groups}
+        of.acls = {id: [Entry(1, egress, True, ANY, ANY, ANY, "0.0.0.0/0") for egress in (False, True)] for id in of.acls}
+        for one in of.interfaces.values():
+            one.groups = ["sg-a"]
+        plans.append((of, plan_of(of)))
+    rig.swap(plans[0][0], anew=True)
+    stop = threading.Event()
+    sent: dict[int, int] = {80: 0, 8080: 0}
+    arrived: dict[int, int] = {}
+
+    def flood() -> None:
+        # A port of its own for each, so that none is part of a connection that a rule let begin.
+        while not stop.wait(0.001):
+            for port in sent:
+                sent[port] += 1
+                rig.wires[sender.id].send(Packet(source, destination, UDP, 1024 + sum(sent.values()) % 60000, port))
+            for packet in rig.wires[receiver.id].packets():
+                arrived[packet.port] = arrived.get(packet.port, 0) + 1
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    try:
+        for number in range(SWAPS):
+            (_, before), (_, after) = plans[number % 2], plans[1 - number % 2]
+            change = difference(before, after)
+            assert change is not None
+            rig.cloud.do(lambda driver, after=after, change=change: driver.change_network(after, change))  # type: ignore[misc]
+    finally:
+        stop.set()
+        flooding.join()
+    for packet in rig.wires[receiver.id].packets():
+        arrived[packet.port] = arrived.get(packet.port, 0) + 1
+    assert sent[80] > SWAPS
+    assert arrived == {8080: sent[8080]}
