@@ -1,4 +1,5 @@
-"""Forgets what has had its time: terminated instances after an hour (as EC2 lists them), client tokens when they say so."""
+"""Forgets what has had its time: terminated instances and deleted NAT gateways after an hour (as EC2 lists them), client
+tokens when they say so."""
 
 from collections.abc import Sequence
 
@@ -6,6 +7,7 @@ from alto.kit.world import Clock
 from alto.model.accounts import ClientToken
 from alto.model.instances import Instance, Phase
 from alto.model.records import Record
+from alto.model.routing import NatGateway
 from alto.store.store import Store, Tx
 
 TERMINATED_SHOWN_S = 3600.0
@@ -31,7 +33,15 @@ class Keeper:
             ]
         )
         tokens = self._store.read(lambda reader: [one.id for one in reader.where(ClientToken) if one.expires_at < now])
+        gateways = self._store.read(
+            lambda reader: [
+                one.id
+                for one in reader.where(NatGateway)
+                if one.deleted_at is not None and now - one.deleted_at > TERMINATED_SHOWN_S
+            ]
+        )
         await self._forget(Instance, instances)
+        await self._forget(NatGateway, gateways)
         await self._forget(ClientToken, tokens)
         return None
 

@@ -4,6 +4,9 @@ from typing import ClassVar
 
 from alto.model.records import Record, Tags
 
+# Of one account in one region, so that none takes the whole pool. Amazon begins with 5, and raises it for whoever asks.
+ADDRESSES_MAX = 100
+
 
 class Address(Record, frozen=True, kw_only=True):
     """`id` is the allocation's, "eipalloc-...". The address itself is claimed by a PublicAddress whose owner this is.
@@ -12,7 +15,11 @@ class Address(Record, frozen=True, kw_only=True):
     """
 
     KIND: ClassVar[str] = "address"
-    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("interface_id",))
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("account", "region"),
+        ("interface_id",),
+        ("association_id",),
+    )
     UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("public_ip",), ("interface_id", "private_ip"))
 
     account: str

@@ -74,6 +74,7 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     delete_on_termination: bool = True
     attach: Attach = Attach.ATTACHED
     attached_at: float | None = None  # None: since the instance is there
+    description: str = ""
 
 
 class RootVolume(msgspec.Struct, frozen=True, kw_only=True):

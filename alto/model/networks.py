@@ -150,6 +150,7 @@ class NetworkInterface(Record, frozen=True, kw_only=True):
     private_ip: str
     public_ip: str | None = None
     elastic: bool = False  # `public_ip` is somebody's Address
+    automatic: bool = False  # gave its automatic public address up for an elastic one, and gets another when that leaves
     secondary: tuple[PortAddress, ...] = ()
     group_ids: tuple[str, ...] = ()
     source_dest_check: bool = True

@@ -8,104 +8,21 @@ Deliberately not here: repair, reading the store, asking hosts. The expected num
 function that made them is called. The invariant: an idle cloud in good order gives an empty list.
 """
 
-import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
-
-from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase, Wish
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
-from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
-
-PUBLIC_POOL_ID = "public"
+from alto.model.placement_groups import PlacementMember, Strategy
+from alto.plan import audit_networks
+from alto.plan.violations import HOST_CLEANING_S, Found, HostSeen, Rule, State, Violation
 
 # How long a healthy cloud may take. Generous: these find what is stuck, not what is slow.
 PLACING_S = 60.0
 STARTING_S = 300.0
 STOPPING_S = 180.0
-HOST_CLEANING_S = 120.0
 BALANCING_S = 60.0
 SCALING_S = 600.0
-
-
-class Rule(enum.StrEnum):
-    HOST_OVERFULL = "host-overfull"
-    HOST_COUNTERS = "host-counters"
-    HOST_UNKNOWN = "host-unknown"
-    ADDRESS_TWICE = "address-twice"
-    ADDRESS_UNCLAIMED = "address-unclaimed"
-    ADDRESS_LEAKED = "address-leaked"
-    INTERFACE_LEAKED = "interface-leaked"
-    INTERFACE_MISSING = "interface-missing"
-    VOLUME_LEAKED = "volume-leaked"
-    VOLUME_MISSING = "volume-missing"
-    POOL_COUNTERS = "pool-counters"
-    TOKEN_TWICE = "token-twice"
-    UNPLACED_PHASE = "unplaced-phase"
-    RUNS_TWICE = "runs-twice"
-    RUNS_UNKNOWN = "runs-unknown"
-    RUNS_OUTDATED = "runs-outdated"
-    RUNS_AHEAD = "runs-ahead"
-    RUNS_ENDED = "runs-ended"
-    RUNNING_UNSEEN = "running-unseen"
-    PORT_LEAKED = "port-leaked"
-    PORT_MISSING = "port-missing"
-    PLACE_LEAKED = "place-leaked"
-    PLACE_BROKEN = "place-broken"
-    WISH_OPEN = "wish-open"
-    WISH_UNEXPLAINED = "wish-unexplained"
-    GROUP_SIZE = "group-size"
-    BALANCER_TARGET = "balancer-target"
-    BALANCER_MISSING = "balancer-missing"
-    PHASE_SHRANK = "phase-shrank"
-    EPOCH_SHRANK = "epoch-shrank"
-    MOVED_WITHOUT_EPOCH = "moved-without-epoch"
-    REVIVED = "revived"
-    VANISHED = "vanished"
-    ADDRESS_CHANGED = "address-changed"
-
-
-class Violation(msgspec.Struct, frozen=True, kw_only=True):
-    rule: Rule
-    subject: str  # the id of what it is about
-    sentence: str
-    grace_s: float = 0.0  # a healthy cloud may show it for so long
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """One consistent view of what is written."""
-
-    hosts: Sequence[Host] = ()
-    instances: Sequence[Instance] = ()
-    interfaces: Sequence[NetworkInterface] = ()
-    volumes: Sequence[Volume] = ()
-    subnets: Sequence[Subnet] = ()
-    pools: Sequence[AddressPool] = ()
-    addresses: Sequence[PublicAddress] = ()
-    balancers: Sequence[LoadBalancer] = ()
-    groups: Sequence[AutoScalingGroup] = ()
-    placement_groups: Sequence[PlacementGroup] = ()
-    places: Sequence[PlacementMember] = ()
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """One machine on a host, from the host itself."""
-
-    instance_id: str
-    incarnation: int
-    on: bool
-
-
-class HostSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """What one host was seen to have; hosts that were not looked at have none of these."""
-
-    host_id: str
-    machines: Sequence[Found] = ()
-    ports: Sequence[str] | None = None  # interface ids; None: not looked at
-    balancers: Mapping[str, Sequence[str]] | None = None  # balancer id -> instances that may get traffic
 
 
 def audit(state: State, seen: Sequence[HostSeen] = ()) -> list[Violation]:
@@ -113,13 +30,13 @@ def audit(state: State, seen: Sequence[HostSeen] = ()) -> list[Violation]:
     instances = {one.id: one for one in state.instances}
     return [
         *_hosts(state, instances),
-        *_addresses(state, instances),
-        *_interfaces(state, instances),
+        *audit_networks.addresses(state, instances),
+        *audit_networks.interfaces(state, instances),
         *_volumes(state, instances),
-        *_pools(state),
+        *audit_networks.pools(state),
         *_tokens(state),
         *_machines(seen, instances, {host.id for host in state.hosts}),
-        *_ports(seen, instances),
+        *audit_networks.ports(seen, instances),
         *_places(state, instances),
         *_wishes(state),
         *_groups(state),
@@ -171,78 +88,6 @@ def _hosts(state: State, instances: Mapping[str, Instance]) -> Iterable[Violatio
                 subject=host.id,
                 sentence=f"Host {host.name} counts {written[0]} vCPUs, {written[1]} MiB, {written[2]} instances as given; "
                 f"its instances hold {given[0]}, {given[1]}, {given[2]}",
-            )
-
-
-def _twice(what: str, claims: Iterable[tuple[str, str]]) -> Iterable[Violation]:
-    """`claims` are (thing, owner); the same owner may name a thing more than once."""
-    owners: dict[str, set[str]] = {}
-    for thing, owner in claims:
-        owners.setdefault(thing, set()).add(owner)
-    for thing, who in owners.items():
-        if len(who) > 1:
-            yield Violation(
-                rule=Rule.ADDRESS_TWICE,
-                subject=thing,
-                sentence=f"{what} {thing} is given to {' and '.join(sorted(who))}",
-            )
-
-
-def _addresses(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:
-    living = [one for one in instances.values() if one.phase is not Phase.TERMINATED]
-    private = [(f"{one.nic.vpc_id}/{one.nic.private_ip}", one.nic.interface_id) for one in living]
-    private += [(f"{one.vpc_id}/{one.private_ip}", one.id) for one in state.interfaces]
-    yield from _twice("The private address", private)
-    macs = [(one.nic.mac, one.nic.interface_id) for one in living] + [(one.mac, one.id) for one in state.interfaces]
-    yield from _twice("The hardware address", macs)
-    public = [(one.nic.public_ip, one.id) for one in living if one.nic.public_ip is not None]
-    public += [(one.address, one.id) for one in state.balancers]
-    yield from _twice("The public address", public)
-
-    claims = {claim.id: claim.owner_id for claim in state.addresses}
-    for address, owner in public:
-        if claims.get(address) != owner:
-            yield Violation(
-                rule=Rule.ADDRESS_UNCLAIMED,
-                subject=owner,
-                sentence=f"{owner} uses the public address {address}, which is claimed by {claims.get(address, 'nobody')}",
-            )
-    users = dict(public)
-    for claim in state.addresses:
-        if not claim.elastic and users.get(claim.id) != claim.owner_id:
-            yield Violation(
-                rule=Rule.ADDRESS_LEAKED,
-                subject=claim.id,
-                sentence=f"The public address {claim.id} is claimed for {claim.owner_id}, which is gone or does not use it",
-            )
-
-
-def _interfaces(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:
-    interfaces = {one.id: one for one in state.interfaces}
-    for interface in state.interfaces:
-        owner = instances.get(interface.instance_id or "")
-        if interface.instance_id is not None and (owner is None or owner.phase is Phase.TERMINATED):
-            yield Violation(
-                rule=Rule.INTERFACE_LEAKED,
-                subject=interface.id,
-                sentence=f"Interface {interface.id} with {interface.private_ip} belongs to {interface.instance_id}, "
-                f"which is {'terminated' if owner else 'unknown'}",
-            )
-    for instance in instances.values():
-        if instance.phase is Phase.TERMINATED:
-            continue
-        nic, own = instance.nic, interfaces.get(instance.nic.interface_id)
-        if own is None or (own.instance_id, own.mac, own.private_ip, own.public_ip) != (
-            instance.id,
-            nic.mac,
-            nic.private_ip,
-            nic.public_ip,
-        ):
-            yield Violation(
-                rule=Rule.INTERFACE_MISSING,
-                subject=instance.id,
-                sentence=f"Instance {instance.id} says it has interface {nic.interface_id} with {nic.private_ip}; "
-                f"{'there is no such interface' if own is None else 'that interface says otherwise'}",
             )
 
 
@@ -301,18 +146,6 @@ def _places(state: State, instances: Mapping[str, Instance]) -> Iterable[Violati
                 subject=group_id,
                 sentence=f"Members of the placement group {group_id} ({strategies.get(group_id, 'which is gone')}) are on "
                 f"{', '.join(sorted(wrong))} against its strategy",
-            )
-
-
-def _pools(state: State) -> Iterable[Violation]:
-    used: Counter[str] = Counter(interface.subnet_id for interface in state.interfaces)
-    used[PUBLIC_POOL_ID] = len(state.addresses)
-    for pool in state.pools:
-        if pool.used != used[pool.id]:
-            yield Violation(
-                rule=Rule.POOL_COUNTERS,
-                subject=pool.id,
-                sentence=f"The address pool {pool.id} counts {pool.used} addresses as given; {used[pool.id]} are",
             )
 
 
@@ -397,33 +230,6 @@ def _machines(seen: Sequence[HostSeen], instances: Mapping[str, Instance], hosts
                     rule=Rule.RUNNING_UNSEEN,
                     subject=instance.id,
                     sentence=f"Instance {instance.id} is written down as running, and host {instance.host_id} does not run it",
-                    grace_s=HOST_CLEANING_S,
-                )
-
-
-def _ports(seen: Sequence[HostSeen], instances: Mapping[str, Instance]) -> Iterable[Violation]:
-    owners = {one.nic.interface_id: one for one in instances.values()}
-    for host in seen:
-        if host.ports is None:
-            continue
-        for port in host.ports:
-            owner = owners.get(port)
-            if owner is None or owner.phase is Phase.TERMINATED or owner.host_id != host.host_id:
-                yield Violation(
-                    rule=Rule.PORT_LEAKED,
-                    subject=port,
-                    sentence=f"Host {host.host_id} has a port of {port}, whose instance "
-                    f"{owner.id + ' is not there' if owner else 'nobody knows'}",
-                    grace_s=0.0 if owner is not None and owner.phase is Phase.TERMINATED else HOST_CLEANING_S,
-                )
-        present = set(host.ports)
-        for found in host.machines:
-            instance = instances.get(found.instance_id)
-            if found.on and instance is not None and instance.nic.interface_id not in present:
-                yield Violation(
-                    rule=Rule.PORT_MISSING,
-                    subject=found.instance_id,
-                    sentence=f"Host {host.host_id} runs {found.instance_id} without a port for {instance.nic.interface_id}",
                     grace_s=HOST_CLEANING_S,
                 )
 

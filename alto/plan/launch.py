@@ -126,6 +126,7 @@ def plan_launch(
                         private_ip=private_ip,
                         public_ip=public_ip,
                         group_ids=order.group_ids,
+                        description=order.interface_description,
                     ),
                 ),
                 root=RootVolume(volume_id=volume_id, size_gib=order.root_gib),

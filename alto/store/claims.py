@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from alto.model.addresses import Address
 from alto.model.hosts import Host
-from alto.model.instances import Attach, Instance
+from alto.model.instances import Attach, Instance, Nic
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Volume, secondary_id
 from alto.model.placement_groups import PlacementMember
 from alto.store.store import Tx
@@ -84,6 +84,55 @@ def detach(tx: Tx, interface: NetworkInterface) -> None:
     tx.put(
         replace(interface, instance_id=None, attachment_id=None, attached_at=None, device_index=0, delete_on_termination=False)
     )
+
+
+def put_interface(tx: Tx, interface: NetworkInterface) -> NetworkInterface:
+    """Write an interface, and what the instance that has it says of it."""
+    written = tx.put(interface)
+    if written.instance_id is not None:
+        instance = tx.find(Instance, written.instance_id)
+        if instance is not None:
+            nics = tuple(mirrored(nic, written) if nic.interface_id == written.id else nic for nic in instance.nics)
+            if nics != instance.nics:
+                tx.put(replace(instance, nics=nics))
+    return written
+
+
+def mirrored(nic: Nic, interface: NetworkInterface) -> Nic:
+    """`nic` with what may change of an interface while it is attached."""
+    return replace(
+        nic,
+        public_ip=interface.public_ip,
+        elastic=interface.elastic,
+        secondary=interface.secondary,
+        group_ids=interface.group_ids,
+        source_dest_check=interface.source_dest_check,
+        delete_on_termination=interface.delete_on_termination,
+        description=interface.description,
+    )
+
+
+def with_public(
+    interface: NetworkInterface, private_ip: str, public_ip: str | None, *, elastic: bool = False
+) -> NetworkInterface:
+    """`interface` with another public address, or none, for one of its private ones."""
+    if private_ip == interface.private_ip:
+        return replace(interface, public_ip=public_ip, elastic=elastic)
+    secondary = tuple(
+        replace(one, public_ip=public_ip, elastic=elastic) if one.private_ip == private_ip else one
+        for one in interface.secondary
+    )
+    return replace(interface, secondary=secondary)
+
+
+def disassociate(tx: Tx, address: Address) -> Address:
+    """An elastic address leads nowhere, and its interface says so. Idempotent."""
+    if address.interface_id is not None and address.private_ip is not None:
+        interface = tx.find(NetworkInterface, address.interface_id)
+        if interface is not None:
+            put_interface(tx, with_public(interface, address.private_ip, None))
+        address = tx.put(unassociated(address))
+    return address
 
 
 def has_elastic(interface: NetworkInterface) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from alto.model.acls import PrefixList
-from alto.model.routing import NatGateway, VpcPeering
+from alto.model.routing import VpcPeering
 from tests.api.cloud import NOW, Cloud, Tenant
 
 Parameters = dict[str, Any]
@@ -26,7 +26,6 @@ ABSENT_WITHOUT_TAGS = {
     "acl association": "aclassoc-00000000000000000",
     "range": "vpc-cidr-assoc-00000000000000000",
     "range of a subnet": "subnet-cidr-assoc-00000000000000000",
-    "nat": "nat-00000000000000000",
     "peering": "pcx-00000000000000000",
     "prefix list": "pl-00000000000000000",
 }
@@ -154,15 +153,6 @@ def put_for(cloud: Cloud, tenant: Tenant) -> dict[str, str]:
     mine = {"account": tenant.account.id, "region": tenant.region}
     cloud.put(
         PrefixList(id="pl-11111111111111111", name="list", max_entries=1, **mine),
-        NatGateway(
-            id="nat-11111111111111111",
-            vpc_id=own["vpc"],
-            subnet_id=own["subnet"],
-            interface_id="eni-11111111111111111",
-            private_ip="172.31.0.200",
-            created_at=NOW,
-            **mine,
-        ),
         VpcPeering(
             id="pcx-11111111111111111",
             vpc_id=own["vpc"],
@@ -173,7 +163,7 @@ def put_for(cloud: Cloud, tenant: Tenant) -> dict[str, str]:
             **mine,
         ),
     )
-    return {"nat": "nat-11111111111111111", "peering": "pcx-11111111111111111", "prefix list": "pl-11111111111111111"}
+    return {"peering": "pcx-11111111111111111", "prefix list": "pl-11111111111111111"}
 
 
 def owned_by(tenant: Tenant) -> dict[str, str]:

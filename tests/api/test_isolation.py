@@ -14,7 +14,7 @@ from alto.api.ec2.operations import OPERATIONS
 from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
 from alto.model.images import Image
-from tests.api import isolation_networks
+from tests.api import isolation_addresses, isolation_networks
 from tests.api.cloud import NEEDED, NOW, Answered, Cloud, Tenant
 from tests.api.living import LivingCloud
 from tests.api.test_regions import host
@@ -39,9 +39,10 @@ ABSENT = {
     "key": "key-00000000000000000",
     "template": "lt-00000000000000000",
     "placement group": "pg-00000000000000000",
+    **isolation_addresses.ABSENT,
     **isolation_networks.ABSENT,
 }
-ABSENT_WITHOUT_TAGS = {**isolation_networks.ABSENT_WITHOUT_TAGS}
+ABSENT_WITHOUT_TAGS = {**isolation_addresses.ABSENT_WITHOUT_TAGS, **isolation_networks.ABSENT_WITHOUT_TAGS}
 
 
 def sourced(id: str) -> list[Parameters]:
@@ -234,6 +235,7 @@ ROWS: dict[tuple[str, str], Row] = {
         "rule",
         lambda id, own: {"GroupId": own, "SecurityGroupRuleDescriptions": described(id)},
     ),
+    **isolation_addresses.ROWS,
     **isolation_networks.ROWS,
 }
 
@@ -323,8 +325,9 @@ class Owner:
             "placement group": tenant("CreatePlacementGroup", GroupName="p")["PlacementGroup"]["GroupId"],
             "template": template["LaunchTemplate"]["LaunchTemplateId"],
             **isolation_networks.made_by(tenant),
+            **isolation_addresses.made_by(tenant),
         }
-        self.untagged = isolation_networks.untagged_by(tenant)
+        self.untagged = isolation_networks.untagged_by(tenant) | isolation_addresses.untagged_by(tenant)
         self.unlisted = isolation_networks.put_for(cloud, tenant)
 
 
@@ -358,7 +361,7 @@ def filled(tenant: Tenant, operation: str, place: str, id: str) -> Parameters:
         reservations = tenant("DescribeInstances")["Reservations"]
         parameters["InstanceId"] = reservations[0]["Instances"][0]["InstanceId"]
     if isolation_networks.OWN in str(parameters):
-        own_ids = isolation_networks.owned_by(tenant)
+        own_ids = isolation_networks.owned_by(tenant) | isolation_addresses.owned_by(tenant)
         known = {isolation_networks.OWN + kind: own_id for kind, own_id in own_ids.items()}
         parameters = isolation_networks.substituted(parameters, known)
     if place.endswith("ReferencedGroupId"):
@@ -382,6 +385,7 @@ class World:
         }
         for tenant in self.asking.values():
             tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="t2.micro")
+            isolation_addresses.prepare(tenant)
 
 
 @pytest.fixture(scope="module")

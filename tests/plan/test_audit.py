@@ -9,13 +9,24 @@ from typing import TypeVar
 import pytest
 from msgspec.structs import replace
 
+from alto.model.addresses import Address
 from alto.model.balancers import AutoScalingGroup, LaunchSpec, LoadBalancer, Target
 from alto.model.hosts import Capabilities, Host, HostState
 from alto.model.instances import Instance, Nic, Phase, RootVolume, Wish
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.model.networks import (
+    AddressPool,
+    NetworkInterface,
+    PortAddress,
+    PublicAddress,
+    SecondaryAddress,
+    Subnet,
+    Volume,
+)
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
 from alto.model.records import Record
-from alto.plan.audit import Found, HostSeen, Rule, State, Violation, audit, audit_change, outlasting
+from alto.model.routing import NatGateway
+from alto.plan.audit import audit, audit_change, outlasting
+from alto.plan.violations import Found, HostSeen, Rule, State, Violation
 
 R = TypeVar("R", bound=Record)
 
@@ -83,7 +94,9 @@ def interface(number: int) -> NetworkInterface:
         mac=f"02:00:00:00:00:0{number}",
         private_ip=f"172.31.0.{number}",
         public_ip=f"127.64.0.{number}",
+        group_ids=("sg-1",),
         instance_id=f"i-{number}",
+        attachment_id=f"eni-attach-{number}",
     )
 
 
@@ -177,6 +190,42 @@ def test_a_cloud_in_good_order_and_an_empty_one_are_silent() -> None:
 
 
 NIC_2 = instance(2).nic
+FREE = replace(interface(3), public_ip=None, instance_id=None, attachment_id=None)
+THREE = changed(HEALTHY.pools, "subnet-1", used=3)
+NAT = NatGateway(
+    id="nat-1", **PLACE, vpc_id="vpc-1", subnet_id="subnet-1", interface_id="eni-3", private_ip="172.31.0.3", created_at=0
+)
+# The first instance has an elastic address on a secondary private one.
+SECOND = (PortAddress(private_ip="172.31.0.8", public_ip="127.64.0.7", elastic=True),)
+ELASTIC = replace(
+    HEALTHY,
+    instances=changed(HEALTHY.instances, "i-1", nics=(replace(instance(1).nic, secondary=SECOND),)),
+    interfaces=changed(HEALTHY.interfaces, "eni-1", secondary=SECOND),
+    pools=(
+        AddressPool(id="subnet-1", cidr="172.31.0.0/20", size=4091, used=3, secondary=1),
+        AddressPool(id="public", cidr="127.64.0.0/16", size=65531, used=4),
+    ),
+    addresses=(*HEALTHY.addresses, PublicAddress(id="127.64.0.7", **PLACE, owner_id="eipalloc-1", elastic=True)),
+    elastic=(
+        Address(
+            id="eipalloc-1",
+            **PLACE,
+            public_ip="127.64.0.7",
+            association_id="eipassoc-1",
+            interface_id="eni-1",
+            private_ip="172.31.0.8",
+            instance_id="i-1",
+        ),
+    ),
+    secondary=(SecondaryAddress(id="vpc-1/172.31.0.8", interface_id="eni-1"),),
+)
+
+
+def test_elastic_and_secondary_addresses_and_gateways_in_order_are_silent() -> None:
+    assert audit(ELASTIC, SEEN) == []
+    interfaces = (*HEALTHY.interfaces, replace(FREE, requester="nat_gateway"))
+    assert audit(replace(HEALTHY, nat_gateways=(NAT,), interfaces=interfaces, pools=THREE), SEEN) == []
+
 
 BROKEN: list[tuple[str, State, set[Rule]]] = [
     ("counter too low", replace(HEALTHY, hosts=changed(HEALTHY.hosts, "h-1", vcpus_used=0)), {Rule.HOST_COUNTERS}),
@@ -199,6 +248,56 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
         "hardware address twice",
         replace(HEALTHY, interfaces=changed(HEALTHY.interfaces, "eni-2", mac="02:00:00:00:00:01")),
         {Rule.ADDRESS_TWICE, Rule.INTERFACE_MISSING},
+    ),
+    (
+        "an elastic address that nobody has",
+        replace(HEALTHY, elastic=(Address(id="eipalloc-1", **PLACE, public_ip="127.64.0.7"),)),
+        {Rule.ADDRESS_UNCLAIMED},
+    ),
+    (
+        "an elastic address that leads where nobody knows of it",
+        replace(ELASTIC, elastic=changed(ELASTIC.elastic, "eipalloc-1", private_ip="172.31.0.9")),
+        {Rule.ADDRESS_ASTRAY},
+    ),
+    (
+        "an elastic address that says another instance",
+        replace(ELASTIC, elastic=changed(ELASTIC.elastic, "eipalloc-1", instance_id="i-2")),
+        {Rule.ADDRESS_ASTRAY},
+    ),
+    (
+        "an elastic address that is gone",
+        replace(ELASTIC, elastic=()),
+        {Rule.ADDRESS_ASTRAY, Rule.ADDRESS_UNCLAIMED, Rule.ADDRESS_LEAKED},
+    ),
+    (
+        "a secondary address without a claim",
+        replace(ELASTIC, secondary=()),
+        {Rule.ADDRESS_UNCLAIMED},
+    ),
+    (
+        "a claim on a secondary address of nobody",
+        replace(HEALTHY, secondary=ELASTIC.secondary),
+        {Rule.ADDRESS_LEAKED},
+    ),
+    (
+        "a gateway without its interface",
+        replace(HEALTHY, nat_gateways=(NAT,)),
+        {Rule.INTERFACE_MISSING},
+    ),
+    (
+        "an interface of a gateway that is gone",
+        replace(HEALTHY, interfaces=(*HEALTHY.interfaces, replace(FREE, requester="nat_gateway")), pools=THREE),
+        {Rule.INTERFACE_LEAKED},
+    ),
+    (
+        "an interface that its instance does not have",
+        replace(HEALTHY, interfaces=(*HEALTHY.interfaces, replace(FREE, instance_id="i-1")), pools=THREE),
+        {Rule.INTERFACE_LEAKED},
+    ),
+    (
+        "an attachment that only one knows to be kept",
+        replace(HEALTHY, interfaces=changed(HEALTHY.interfaces, "eni-1", delete_on_termination=False)),
+        {Rule.INTERFACE_MISSING},
     ),
     (
         "public address twice",
@@ -320,7 +419,8 @@ def test_what_has_a_good_reason_is_silent() -> None:
     kept = replace(
         HEALTHY,
         volumes=(*HEALTHY.volumes, replace(HEALTHY.volumes[0], id="vol-kept", instance_id=None)),
-        addresses=(*HEALTHY.addresses, PublicAddress(id="127.64.0.8", **PLACE, owner_id="", elastic=True)),
+        addresses=(*HEALTHY.addresses, PublicAddress(id="127.64.0.8", **PLACE, owner_id="eipalloc-8", elastic=True)),
+        elastic=(Address(id="eipalloc-8", **PLACE, public_ip="127.64.0.8"),),
         pools=changed(HEALTHY.pools, "public", used=4),
     )
     assert rules(kept) == set()

@@ -10,7 +10,8 @@ import apsw
 
 from alto.api.alto.routes import read_state
 from alto.model.instances import Phase, Power, Wish
-from alto.plan.audit import Found, HostSeen, Rule, State, Violation, audit, audit_change
+from alto.plan.audit import audit, audit_change
+from alto.plan.violations import Found, HostSeen, Rule, State, Violation
 from alto.store.sqlite import SqliteStore
 from tests.sim.hosts import MANIFESTS, SimHost
 

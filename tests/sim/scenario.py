@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from alto.model.instances import Phase, Power
 from alto.model.networks import SecurityGroup
-from alto.plan.audit import State, Violation
+from alto.plan.violations import State, Violation
 from alto.store.store import Reader
 from tests.sim.check import Violated
 from tests.sim.cloud import SimCloud, route_logs

@@ -20,15 +20,18 @@ from alto.api.ec2.ids import owned
 from alto.api.wire.gateway import LocalRequest
 from alto.api.wire.query import STEPS_MAX, UNPRINTABLE
 from alto.model.accounts import Account
+from alto.model.addresses import Address
 from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.errors import DriverFault, Refused
 from alto.model.hosts import Host
 from alto.model.instances import Instance, Phase
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet, Volume
 from alto.model.placement_groups import PlacementGroup, PlacementMember
+from alto.model.routing import NatGateway
 from alto.model.sessions import Inventory
-from alto.plan.audit import Found, HostSeen, Since, State, Violation, audit, outlasting
+from alto.plan.audit import Since, audit, outlasting
 from alto.plan.instances import state_name
+from alto.plan.violations import Found, HostSeen, State, Violation
 from alto.store.store import Reader, Tx
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -208,6 +211,9 @@ def read_state(reader: Reader) -> State:
         subnets=reader.where(Subnet),
         pools=reader.where(AddressPool),
         addresses=reader.where(PublicAddress),
+        elastic=reader.where(Address),
+        secondary=reader.where(SecondaryAddress),
+        nat_gateways=reader.where(NatGateway),
         balancers=reader.where(LoadBalancer),
         groups=reader.where(AutoScalingGroup),
         placement_groups=reader.where(PlacementGroup),

@@ -1,33 +1,116 @@
-"""Elastic addresses, to be read. None can be allocated yet, and clients ask for them beside every instance (libcloud), so
-the truth is said: there are none. An instance's own public address is no elastic one, here as at EC2.
+"""Elastic addresses: AllocateAddress, ReleaseAddress, DescribeAddresses, and their reverse names.
+
+To what they lead is address_associations.py's. An instance's own public address is no elastic one, here as at EC2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
+from alto.api.ec2.address_pools import take_public
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.paging import check_page, page_of_list
-from alto.model.errors import Refused
-from alto.model.networks import PublicAddress
+from alto.api.ec2.ids import is_own, owned
+from alto.api.ec2.paging import check_page, listing, page_of_list
+from alto.api.ec2.tags import TagSpecification, shown, tags_for
+from alto.model.addresses import ADDRESSES_MAX, Address
+from alto.model.errors import NotFound, Refused
+from alto.model.networks import NetworkInterface, PublicAddress
+from alto.store.claims import release_public
+from alto.store.store import Reader, Tx
 
-_FILTERS: Filters[PublicAddress] = dict.fromkeys(
-    (
-        "allocation-id",
-        "association-id",
-        "domain",
-        "instance-id",
-        "network-border-group",
-        "network-interface-id",
-        "network-interface-owner-id",
-        "private-ip-address",
-        "public-ip",
-        "service-managed",
-        "subnet-id",
-    ),
-    lambda address: None,
-)
+DOMAIN, POOL = "vpc", "amazon"
+
+
+class AllocateAddressRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    domain: str | None = None
+    address: str | None = None
+    public_ipv4_pool: str | None = msgspec.field(name="PublicIpv4Pool", default=None)
+    network_border_group: str | None = None
+    tag_specifications: tuple[TagSpecification, ...] = ()
+
+
+async def allocate_address(call: Call, request: AllocateAddressRequest) -> dict[str, object]:
+    # "standard" was EC2-Classic's; old tools still say it and take what they get.
+    if request.domain not in (None, DOMAIN, "standard"):
+        raise Refused("InvalidParameterValue", f"Invalid value '{request.domain[:80]}' for domain.")
+    if request.public_ipv4_pool not in (None, POOL):
+        raise Refused("InvalidPublicIpv4PoolID.NotFound", f"The pool ID '{request.public_ipv4_pool[:80]}' does not exist")
+    _check_border(call, request.network_border_group)
+    tags = tags_for(request.tag_specifications, "elastic-ip")["elastic-ip"]
+    id = draw_id(call.world.chance, "eipalloc")
+
+    def body(tx: Tx) -> Address:
+        if tx.count(Address, account=call.account, region=call.region) >= ADDRESSES_MAX:
+            raise Refused("AddressLimitExceeded", "The maximum number of addresses has been reached.")
+        public_ip = take_public(tx, call, id, elastic=True, chosen=request.address)
+        return tx.put(Address(id=id, account=call.account, region=call.region, public_ip=public_ip, tags=tags))
+
+    address = await call.store.write(body)
+    return {
+        "PublicIp": address.public_ip,
+        "AllocationId": address.id,
+        "PublicIpv4Pool": POOL,
+        "NetworkBorderGroup": call.region,
+        "Domain": DOMAIN,
+    }
+
+
+def _check_border(call: Call, border: str | None) -> None:
+    if border not in (None, call.region):
+        raise Refused("InvalidParameterValue", f"Value ({border[:80]}) for parameter networkBorderGroup is invalid.")
+
+
+class ReleaseAddressRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    allocation_id: str | None = None
+    public_ip: str | None = None
+    network_border_group: str | None = None
+
+
+async def release_address(call: Call, request: ReleaseAddressRequest) -> dict[str, object]:
+    if request.allocation_id is None and request.public_ip is None:
+        raise Refused("MissingParameter", "Either 'PublicIp' or 'AllocationId' must be provided.")
+    _check_border(call, request.network_border_group)
+
+    def body(tx: Tx) -> None:
+        address = find_address(tx, call, request.allocation_id, request.public_ip)
+        if address.association_id is not None:
+            code = "InvalidIPAddress.InUse"
+            raise Refused(code, f"Address {address.public_ip} is in use. Disassociate it first ({address.association_id}).")
+        tx.delete(Address, address.id)
+        release_public(tx, address.public_ip, address.id)
+
+    await call.store.write(body)
+    return {}
+
+
+def find_address(reader: Reader, call: Call, allocation_id: str | None, public_ip: str | None) -> Address:
+    """The caller's, named by one of the two. Raises: Refused, NotFound."""
+    if allocation_id is not None and public_ip is not None:
+        raise Refused(
+            "InvalidParameterCombination", "You may specify public IP or allocation id, but not both in the same call"
+        )
+    if allocation_id is not None:
+        return owned(reader, call, Address, allocation_id)
+    found = reader.where(Address, public_ip=public_ip, limit=1)
+    if not found or not is_own(call, found[0]):
+        raise NotFound(PublicAddress.KIND, public_ip or "")
+    return found[0]
+
+
+_FILTERS: Filters[Address] = {
+    "allocation-id": lambda one: one.id,
+    "association-id": lambda one: one.association_id,
+    "domain": lambda one: DOMAIN,
+    "instance-id": lambda one: one.instance_id,
+    "network-border-group": lambda one: one.region,
+    "network-interface-id": lambda one: one.interface_id,
+    "network-interface-owner-id": lambda one: one.account if one.interface_id else None,
+    "private-ip-address": lambda one: one.private_ip,
+    "public-ip": lambda one: one.public_ip,
+    "service-managed": lambda one: None,
+}
 
 
 class DescribeAddressesRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -37,11 +120,45 @@ class DescribeAddressesRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def describe_addresses(call: Call, request: DescribeAddressesRequest) -> dict[str, object]:
-    matcher(request.filters, _FILTERS)
-    for address in request.public_ips:
-        raise Refused("InvalidAddress.NotFound", f"Address '{address[:80]}' not found.")
-    _refuse_absent(request.allocation_ids)
-    return {"Addresses": []}
+    def body(reader: Reader) -> dict[str, object]:
+        subnet: Callable[[Address], str | None] = lambda one: _subnet_id(reader, one)  # noqa: E731
+        matches = matcher(request.filters, {**_FILTERS, "subnet-id": subnet})
+        if request.public_ips or request.allocation_ids:
+            found = [find_address(reader, call, None, ip) for ip in dict.fromkeys(request.public_ips)]
+            found += [owned(reader, call, Address, id) for id in dict.fromkeys(request.allocation_ids)]
+            found = list({one.id: one for one in found}.values())
+        else:
+            found = reader.where(Address, account=call.account, region=call.region)
+        return {"Addresses": [_shown(reader, one) for one in found if matches(one)]}
+
+    return call.store.read(body)
+
+
+def _subnet_id(reader: Reader, address: Address) -> str | None:
+    interface = reader.find(NetworkInterface, address.interface_id) if address.interface_id is not None else None
+    return interface.subnet_id if interface is not None else None
+
+
+def _shown(reader: Reader, one: Address) -> dict[str, object]:
+    shape: dict[str, object] = {
+        "PublicIp": one.public_ip,
+        "AllocationId": one.id,
+        "Domain": DOMAIN,
+        "PublicIpv4Pool": POOL,
+        "NetworkBorderGroup": one.region,
+        "Tags": shown(one.tags),
+        # Empty, not absent, when it leads nowhere: as Amazon answers, and as old tools read it.
+        "InstanceId": one.instance_id or "",
+    }
+    if one.association_id is not None:
+        shape.update(
+            AssociationId=one.association_id,
+            NetworkInterfaceId=one.interface_id,
+            NetworkInterfaceOwnerId=one.account,
+            PrivateIpAddress=one.private_ip,
+            SubnetId=_subnet_id(reader, one),
+        )
+    return shape
 
 
 class DescribeAddressesAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -53,20 +170,72 @@ class DescribeAddressesAttributeRequest(msgspec.Struct, frozen=True, rename="pas
 
 async def describe_addresses_attribute(call: Call, request: DescribeAddressesAttributeRequest) -> dict[str, object]:
     check_page(request.max_results, low=1)
-    if request.attribute not in (None, "domain-name"):
+    _check_attribute(request.attribute)
+
+    def body(reader: Reader) -> dict[str, object]:
+        found: Sequence[Address]
+        if request.allocation_ids:
+            found = [owned(reader, call, Address, id) for id in dict.fromkeys(request.allocation_ids)]
+        else:
+            found = reader.where(Address, account=call.account, region=call.region)
+        page = page_of_list(
+            sorted(found, key=lambda one: one.id),
+            lambda one: one.id,
+            scope="addresses",
+            max_results=request.max_results,
+            next_token=request.next_token,
+        )
+        return listing("Addresses", [_attribute(one) for one in page.items], page.next_token)
+
+    return call.store.read(body)
+
+
+def _check_attribute(attribute: str | None) -> None:
+    if attribute not in (None, "domain-name"):
         raise Refused("InvalidParameterValue", "Value for parameter Attribute is invalid. It can be domain-name.")
-    _refuse_absent(request.allocation_ids)
-    nothing: list[str] = []
-    page_of_list(nothing, str, scope="addresses", max_results=request.max_results, next_token=request.next_token)
-    return {"Addresses": []}
 
 
-def _refuse_absent(allocation_ids: tuple[str, ...]) -> None:
-    for id in allocation_ids:
-        raise Refused("InvalidAllocationID.NotFound", f"The allocation ID '{id[:80]}' does not exist")
+def _attribute(one: Address) -> dict[str, object]:
+    shape: dict[str, object] = {"PublicIp": one.public_ip, "AllocationId": one.id}
+    if one.reverse_name is not None:
+        shape["PtrRecord"] = one.reverse_name
+    return shape
+
+
+class ModifyAddressAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    allocation_id: str | None = None
+    domain_name: str | None = None
+
+
+async def modify_address_attribute(call: Call, request: ModifyAddressAttributeRequest) -> dict[str, object]:
+    """No resolver outside asks this cloud, so a reverse name could only be remembered: refused."""
+    _find_named(call, request.allocation_id)
+    raise Refused(
+        "UnsupportedOperation", "Reverse DNS of public addresses is not served by this cloud, so no name is kept for it."
+    )
+
+
+class ResetAddressAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    allocation_id: str | None = None
+    attribute: str | None = None
+
+
+async def reset_address_attribute(call: Call, request: ResetAddressAttributeRequest) -> dict[str, object]:
+    _check_attribute(request.attribute)
+    return {"Address": _attribute(_find_named(call, request.allocation_id))}
+
+
+def _find_named(call: Call, allocation_id: str | None) -> Address:
+    if allocation_id is None:
+        raise Refused("MissingParameter", "The request must contain the parameter AllocationId")
+    return call.store.read(lambda reader: owned(reader, call, Address, allocation_id))
 
 
 OPERATIONS: Mapping[str, Operation] = {
+    "AllocateAddress": Operation(AllocateAddressRequest, allocate_address),
     "DescribeAddresses": Operation(DescribeAddressesRequest, describe_addresses),
     "DescribeAddressesAttribute": Operation(DescribeAddressesAttributeRequest, describe_addresses_attribute),
+    "ModifyAddressAttribute": Operation(ModifyAddressAttributeRequest, modify_address_attribute),
+    "ReleaseAddress": Operation(ReleaseAddressRequest, release_address),
+    "ResetAddressAttribute": Operation(ResetAddressAttributeRequest, reset_address_attribute),
 }

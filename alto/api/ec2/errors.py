@@ -63,6 +63,7 @@ _NOT_FOUND: dict[str, _Missing] = {
     "volume": _Missing("InvalidVolume.NotFound", "The volume '{id}' does not exist."),
     "snapshot": _Missing("InvalidSnapshot.NotFound", "The snapshot '{id}' does not exist."),
     "network_interface": _Missing("InvalidNetworkInterfaceID.NotFound", "The networkInterface ID '{id}' does not exist"),
+    "address": _Missing("InvalidAllocationID.NotFound", "The allocation ID '{id}' does not exist"),
     "public_address": _Missing("InvalidAddress.NotFound", "Address '{id}' not found."),
     "placement_group": _Missing("InvalidPlacementGroup.Unknown", "The Placement Group '{id}' is unknown."),
     "launch_template": _Missing(

@@ -47,6 +47,8 @@ _SPELLINGS: dict[str, _Spelling] = {
     "volume": _Spelling("vol-", "InvalidVolumeID.Malformed"),
     "launch_template": _Spelling("lt-", "InvalidLaunchTemplateId.Malformed"),
     "placement_group": _Spelling("pg-", "InvalidPlacementGroupId.Malformed"),
+    "nat_gateway": _Spelling("nat-", "NatGatewayMalformed"),
+    "address": _Spelling("eipalloc-", "InvalidAllocationID.NotFound"),
     "snapshot": _Spelling("snap-", "InvalidSnapshotID.Malformed"),
 }
 

@@ -6,16 +6,74 @@ only looked up when a request asks for them.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from alto.api.ec2.filters import Filter, Filters, Values
+from alto.api.ec2.filters import Filter, Filters, Value, Values
 from alto.api.ec2.regions import zone_id
 from alto.api.ec2.shapes import group_names, public_dns
 from alto.api.wire.xml import timestamp
-from alto.model.instances import Instance
-from alto.model.networks import NetworkInterface
+from alto.model.instances import Instance, Nic
+from alto.model.networks import NetworkInterface, PortAddress
+from alto.plan.addresses import hostname
 from alto.plan.instances import STATE_CODES, state_name
 from alto.store.store import Reader
 
+
+def _each(value: Callable[[Instance, Nic], Value]) -> Callable[[Instance], Values]:
+    """Of every interface."""
+    return lambda i: [value(i, nic) for nic in i.nics]
+
+
+def _addresses(value: Callable[[Instance, PortAddress], Value]) -> Callable[[Instance], Values]:
+    """Of every private address of every interface."""
+    return lambda i: [value(i, one) for nic in i.nics for one in (_primary(nic), *nic.secondary)]
+
+
+def _primary(nic: Nic) -> PortAddress:
+    return PortAddress(private_ip=nic.private_ip, public_ip=nic.public_ip, elastic=nic.elastic)
+
+
+def _owner(instance: Instance, one: PortAddress | Nic) -> str | None:
+    if one.public_ip is None:
+        return None
+    return instance.account if one.elastic else "amazon"
+
+
+_INTERFACES: Filters[Instance] = {
+    "network-interface.addresses.association.ip-owner-id": _addresses(_owner),
+    "network-interface.addresses.association.public-dns-name": _addresses(
+        lambda i, one: public_dns(i.region, one.public_ip) or None
+    ),
+    "network-interface.addresses.association.public-ip": _addresses(lambda i, one: one.public_ip),
+    "network-interface.addresses.primary": lambda i: [True, False] if any(nic.secondary for nic in i.nics) else True,
+    "network-interface.addresses.private-dns-name": _addresses(lambda i, one: hostname(one.private_ip, i.region)),
+    "network-interface.addresses.private-ip-address": _addresses(lambda i, one: one.private_ip),
+    "network-interface.association.ip-owner-id": _each(_owner),
+    "network-interface.association.public-dns-name": _each(lambda i, nic: public_dns(i.region, nic.public_ip) or None),
+    "network-interface.association.public-ip": _each(lambda i, nic: nic.public_ip),
+    "network-interface.attachment.attach-time": _each(lambda i, nic: timestamp(nic.attached_at or i.created_at)),
+    "network-interface.attachment.attachment-id": _each(lambda i, nic: nic.attachment_id),
+    "network-interface.attachment.delete-on-termination": _each(lambda i, nic: nic.delete_on_termination),
+    "network-interface.attachment.device-index": _each(lambda i, nic: nic.device_index),
+    "network-interface.attachment.instance-id": lambda i: i.id,
+    "network-interface.attachment.instance-owner-id": lambda i: i.account,
+    "network-interface.attachment.network-card-index": lambda i: 0,
+    "network-interface.attachment.status": _each(lambda i, nic: nic.attach.value),
+    "network-interface.availability-zone": lambda i: i.zone,
+    "network-interface.description": _each(lambda i, nic: nic.description),
+    "network-interface.group-id": lambda i: [id for nic in i.nics for id in nic.group_ids],
+    "network-interface.mac-address": _each(lambda i, nic: nic.mac),
+    "network-interface.network-interface-id": _each(lambda i, nic: nic.interface_id),
+    "network-interface.owner-id": lambda i: i.account,
+    "network-interface.private-dns-name": _each(lambda i, nic: hostname(nic.private_ip, i.region)),
+    "network-interface.private-ip-address": _each(lambda i, nic: nic.private_ip),
+    "network-interface.public-dns-name": _each(lambda i, nic: public_dns(i.region, nic.public_ip) or None),
+    "network-interface.source-dest-check": _each(lambda i, nic: nic.source_dest_check),
+    "network-interface.status": lambda i: "in-use",
+    "network-interface.subnet-id": _each(lambda i, nic: nic.subnet_id),
+    "network-interface.vpc-id": _each(lambda i, nic: nic.vpc_id),
+}
+
 _OWN: Filters[Instance] = {
+    **_INTERFACES,
     "affinity": lambda i: "host" if i.placement and i.placement.host_id else "default",
     "architecture": lambda i: "x86_64",
     "availability-zone": lambda i: i.zone,
@@ -56,39 +114,9 @@ _OWN: Filters[Instance] = {
     "metadata-options.instance-metadata-tags": lambda i: "enabled" if i.metadata.tags_enabled else "disabled",
     "metadata-options.state": lambda i: "applied",
     "monitoring-state": lambda i: "enabled" if i.monitoring else "disabled",
-    "network-interface.addresses.association.ip-owner-id": lambda i: "amazon" if i.nic.public_ip else None,
-    "network-interface.addresses.association.public-dns-name": lambda i: public_dns(i.region, i.nic.public_ip) or None,
-    "network-interface.addresses.association.public-ip": lambda i: i.nic.public_ip,
-    "network-interface.addresses.primary": lambda i: True,
-    "network-interface.addresses.private-dns-name": lambda i: i.hostname,
-    "network-interface.addresses.private-ip-address": lambda i: i.nic.private_ip,
-    "network-interface.association.ip-owner-id": lambda i: "amazon" if i.nic.public_ip else None,
-    "network-interface.association.public-dns-name": lambda i: public_dns(i.region, i.nic.public_ip) or None,
-    "network-interface.association.public-ip": lambda i: i.nic.public_ip,
-    "network-interface.attachment.attach-time": lambda i: timestamp(i.created_at),
-    "network-interface.attachment.attachment-id": lambda i: i.nic.attachment_id,
-    "network-interface.attachment.delete-on-termination": lambda i: True,
-    "network-interface.attachment.device-index": lambda i: 0,
-    "network-interface.attachment.instance-id": lambda i: i.id,
-    "network-interface.attachment.instance-owner-id": lambda i: i.account,
-    "network-interface.attachment.network-card-index": lambda i: 0,
-    "network-interface.attachment.status": lambda i: "attached",
-    "network-interface.availability-zone": lambda i: i.zone,
-    "network-interface.description": lambda i: "",
-    "network-interface.group-id": lambda i: i.nic.group_ids,
     "network-interface.ipv6-native": lambda i: False,
-    "network-interface.mac-address": lambda i: i.nic.mac,
-    "network-interface.network-interface-id": lambda i: i.nic.interface_id,
     "network-interface.operator.managed": lambda i: False,
-    "network-interface.owner-id": lambda i: i.account,
-    "network-interface.private-dns-name": lambda i: i.hostname,
-    "network-interface.private-ip-address": lambda i: i.nic.private_ip,
-    "network-interface.public-dns-name": lambda i: public_dns(i.region, i.nic.public_ip) or None,
     "network-interface.requester-managed": lambda i: False,
-    "network-interface.source-dest-check": lambda i: i.nic.source_dest_check,
-    "network-interface.status": lambda i: "in-use",
-    "network-interface.subnet-id": lambda i: i.nic.subnet_id,
-    "network-interface.vpc-id": lambda i: i.nic.vpc_id,
     "operator.managed": lambda i: False,
     "owner-id": lambda i: i.account,
     "placement-group-name": lambda i: i.placement.group_name if i.placement else None,
@@ -182,5 +210,5 @@ def _tag_of_interface(reader: Reader, key: str) -> Callable[[Instance], Values]:
 
 
 def _interface_tags(reader: Reader, instance: Instance) -> Mapping[str, str]:
-    interface = reader.find(NetworkInterface, instance.nic.interface_id)
-    return interface.tags if interface is not None else {}
+    found = [reader.find(NetworkInterface, nic.interface_id) for nic in instance.nics]
+    return {key: value for one in reversed(found) if one is not None for key, value in one.tags.items()}

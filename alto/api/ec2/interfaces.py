@@ -1,6 +1,7 @@
-"""Network interfaces, to be read: DescribeNetworkInterfaces and DescribeNetworkInterfaceAttribute.
+"""Network interfaces: CreateNetworkInterface, DeleteNetworkInterface, DescribeNetworkInterfaces.
 
-So far each is the primary interface of an instance, made and removed with it (`plan/launch.py`, `store/claims.py`).
+An instance's first one is made and removed with it (`plan/launch.py`, `store/claims.py`). Not here: attachments
+(interface_attachments.py), single attributes (interface_attributes.py), secondary addresses (private_addresses.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -10,44 +11,139 @@ import msgspec
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.ids import owned, page_of_own
+from alto.api.ec2.new_interfaces import (
+    SECONDARY_MAX,
+    PrivateIp,
+    draw_interface,
+    find_groups,
+    make_interface,
+    wanted_addresses,
+)
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
 from alto.api.ec2.shapes import group_names, public_dns
-from alto.api.ec2.tags import shown
+from alto.api.ec2.tags import TagSpecification, shown, tags_for
+from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.wire.xml import Cached, timestamp
+from alto.model.addresses import Address
 from alto.model.errors import Refused
-from alto.model.instances import Instance
-from alto.model.networks import NetworkInterface
+from alto.model.instances import Attach, Instance
+from alto.model.networks import NetworkInterface, PortAddress, Subnet
 from alto.plan.addresses import hostname
-from alto.store.store import Reader
+from alto.store.claims import delete_interface, has_elastic
+from alto.store.store import Reader, Tx
+
+DESCRIPTION_MAX = 255
+
+
+class CreateNetworkInterfaceRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    subnet_id: str | None = None
+    description: str | None = None
+    private_ip_address: str | None = None
+    private_ip_addresses: tuple[PrivateIp, ...] = ()
+    secondary_private_ip_address_count: int | None = None
+    groups: tuple[str, ...] = ()
+    interface_type: str | None = None
+    tag_specifications: tuple[TagSpecification, ...] = ()
+    client_token: str | None = None
+
+
+async def create_network_interface(call: Call, request: CreateNetworkInterfaceRequest) -> dict[str, object]:
+    if request.subnet_id is None:
+        raise Refused("MissingParameter", "The request must contain the parameter subnetId")
+    if request.interface_type not in (None, "interface"):
+        raise Refused("UnsupportedOperation", f"Interfaces of type {request.interface_type[:40]} are not supported here.")
+    check_description(request.description or "")
+    check_token(request.client_token)
+    tags = tags_for(request.tag_specifications, "network-interface")["network-interface"]
+    addresses = wanted_addresses(
+        request.private_ip_address, request.private_ip_addresses, request.secondary_private_ip_address_count
+    )
+    if addresses.further > SECONDARY_MAX:
+        raise Refused(
+            "PrivateIpAddressLimitExceeded", f"An interface has at most {SECONDARY_MAX} secondary private IP addresses."
+        )
+    drawn, now = draw_interface(call.world.chance), call.world.clock.now()
+
+    def body(tx: Tx) -> dict[str, object]:
+        known = known_result(tx, call, request.client_token)
+        if known is not None:
+            return show_interface(tx, owned(tx, call, NetworkInterface, known))
+        subnet = owned(tx, call, Subnet, request.subnet_id or "")
+        group_ids = find_groups(tx, call, request.groups, subnet.vpc_id)
+        description = request.description or ""
+        made = make_interface(tx, drawn, subnet, addresses, group_ids, now, description=description, tags=tags)
+        remember_result(tx, call, request.client_token, made.id, now)
+        return show_interface(tx, made)
+
+    interface = await call.store.write(body)
+    return {"NetworkInterface": interface, "ClientToken": request.client_token}
+
+
+def check_description(text: str) -> None:
+    if len(text) > DESCRIPTION_MAX:
+        raise Refused("InvalidParameterValue", f"Description is limited to {DESCRIPTION_MAX} characters")
+
+
+class DeleteNetworkInterfaceRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    network_interface_id: str | None = None
+
+
+async def delete_network_interface(call: Call, request: DeleteNetworkInterfaceRequest) -> dict[str, object]:
+    id = request.network_interface_id
+    if id is None:
+        raise Refused("MissingParameter", "The request must contain the parameter networkInterfaceId")
+
+    def body(tx: Tx) -> None:
+        interface = owned(tx, call, NetworkInterface, id)
+        if interface.requester is not None:
+            raise Refused("OperationNotPermitted", f"The network interface {id} is managed by {interface.requester}.")
+        if interface.instance_id is not None:
+            raise Refused("InvalidParameterValue", f"Network interface '{id}' is currently in use.")
+        delete_interface(tx, interface)
+
+    await call.store.write(body)
+    return {}
 
 
 def _attached(value: Callable[[NetworkInterface], Values]) -> Callable[[NetworkInterface], Values]:
     return lambda one: value(one) if one.instance_id is not None else None
 
 
+def addresses_of(one: NetworkInterface) -> tuple[PortAddress, ...]:
+    """All private addresses, the primary one first."""
+    return (PortAddress(private_ip=one.private_ip, public_ip=one.public_ip, elastic=one.elastic), *one.secondary)
+
+
+def _owner(one: NetworkInterface, address: PortAddress) -> str | None:
+    if address.public_ip is None:
+        return None
+    return one.account if address.elastic else "amazon"
+
+
+def _public(one: NetworkInterface) -> list[PortAddress]:
+    return [address for address in addresses_of(one) if address.public_ip is not None]
+
+
 _FILTERS: Filters[NetworkInterface] = {
-    "addresses.association.owner-id": lambda one: "amazon" if one.public_ip else None,
-    "addresses.association.public-ip": lambda one: one.public_ip,
-    "addresses.primary": lambda one: True,
-    "addresses.private-ip-address": lambda one: one.private_ip,
-    "association.allocation-id": lambda one: None,
-    "association.association-id": lambda one: None,
-    "association.ip-owner-id": lambda one: "amazon" if one.public_ip else None,
-    "association.public-dns-name": lambda one: public_dns(one.region, one.public_ip) or None,
-    "association.public-ip": lambda one: one.public_ip,
+    "addresses.association.owner-id": lambda one: [_owner(one, address) for address in _public(one)],
+    "addresses.association.public-ip": lambda one: [address.public_ip for address in _public(one)],
+    "addresses.primary": lambda one: [True, False] if one.secondary else True,
+    "addresses.private-ip-address": lambda one: [address.private_ip for address in addresses_of(one)],
+    "association.ip-owner-id": lambda one: [_owner(one, address) for address in _public(one)],
+    "association.public-dns-name": lambda one: [public_dns(one.region, address.public_ip) for address in _public(one)],
+    "association.public-ip": lambda one: [address.public_ip for address in _public(one)],
     "attachment.attach-time": _attached(lambda one: timestamp(one.attached_at or 0.0)),
     "attachment.attachment-id": lambda one: one.attachment_id,
     "attachment.delete-on-termination": _attached(lambda one: one.delete_on_termination),
-    "attachment.device-index": _attached(lambda one: 0),
+    "attachment.device-index": _attached(lambda one: one.device_index),
     "attachment.instance-id": lambda one: one.instance_id,
     "attachment.instance-owner-id": _attached(lambda one: one.account),
-    "attachment.status": _attached(lambda one: "attached"),
     "availability-zone": lambda one: one.zone,
     "availability-zone-id": lambda one: zone_id(one.zone),
     "description": lambda one: one.description,
     "group-id": lambda one: one.group_ids,
-    "interface-type": lambda one: "interface",
+    "interface-type": lambda one: one.requester or "interface",
     "ipv6-addresses.ipv6-address": lambda one: None,
     "mac-address": lambda one: one.mac,
     "network-interface-id": lambda one: one.id,
@@ -55,9 +151,9 @@ _FILTERS: Filters[NetworkInterface] = {
     "operator.principal": lambda one: None,
     "owner-id": lambda one: one.account,
     "private-dns-name": lambda one: hostname(one.private_ip, one.region),
-    "private-ip-address": lambda one: one.private_ip,
-    "requester-id": lambda one: None,
-    "requester-managed": lambda one: False,
+    "private-ip-address": lambda one: [address.private_ip for address in addresses_of(one)],
+    "requester-id": lambda one: one.account if one.requester else None,
+    "requester-managed": lambda one: one.requester is not None,
     "source-dest-check": lambda one: one.source_dest_check,
     "status": lambda one: _status(one),
     "subnet-id": lambda one: one.subnet_id,
@@ -68,8 +164,24 @@ _FILTERS: Filters[NetworkInterface] = {
 def _filters(reader: Reader) -> Filters[NetworkInterface]:
     return {
         **_FILTERS,
+        "association.allocation-id": lambda one: [address.id for address in _elastic(reader, one).values()],
+        "association.association-id": lambda one: [address.association_id for address in _elastic(reader, one).values()],
+        "attachment.status": _attached(lambda one: _attach(reader, one)),
         "group-name": lambda one: [group["GroupName"] for group in group_names(reader, one.group_ids)],
     }
+
+
+def _elastic(reader: Reader, one: NetworkInterface) -> Mapping[str, Address]:
+    """By private address; asked for only where there is one."""
+    if not has_elastic(one):
+        return {}
+    return {address.private_ip or "": address for address in reader.where(Address, interface_id=one.id)}
+
+
+def _attach(reader: Reader, one: NetworkInterface) -> str:
+    instance = reader.find(Instance, one.instance_id) if one.instance_id is not None else None
+    nics = instance.nics if instance is not None else ()
+    return next((nic.attach.value for nic in nics if nic.interface_id == one.id), Attach.ATTACHED.value)
 
 
 class DescribeNetworkInterfacesRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -95,42 +207,61 @@ def _cached(call: Call, reader: Reader, one: NetworkInterface) -> Cached:
     """Rendered once for each version of the interface and of its instance; names of groups never change."""
     instance = reader.find(Instance, one.instance_id) if one.instance_id is not None else None
     key = (one.id, one.version, instance.version if instance is not None else 0)
-    return Cached(key, lambda: call.store.read(lambda later: _shown(later, one)))
+    return Cached(key, lambda: call.store.read(lambda later: show_interface(later, one)))
 
 
 def _status(one: NetworkInterface) -> str:
-    return "in-use" if one.instance_id is not None else "available"
+    return "in-use" if one.instance_id is not None or one.requester is not None else "available"
 
 
-def _attachment(one: NetworkInterface) -> dict[str, object] | None:
+def show_attachment(reader: Reader, one: NetworkInterface) -> dict[str, object] | None:
+    if one.requester is not None:
+        return {
+            "AttachmentId": one.attachment_id,
+            "InstanceOwnerId": "amazon-aws",
+            "DeviceIndex": 1,
+            "NetworkCardIndex": 0,
+            "Status": "attached",
+            "AttachTime": one.created_at,
+            "DeleteOnTermination": False,
+        }
     if one.instance_id is None:
         return None
     return {
         "AttachmentId": one.attachment_id,
         "InstanceId": one.instance_id,
         "InstanceOwnerId": one.account,
-        "DeviceIndex": 0,
+        "DeviceIndex": one.device_index,
         "NetworkCardIndex": 0,
-        "Status": "attached",
+        "Status": _attach(reader, one),
         "AttachTime": one.attached_at,
         "DeleteOnTermination": one.delete_on_termination,
     }
 
 
-def _shown(reader: Reader, one: NetworkInterface) -> dict[str, object]:
-    association = None
-    if one.public_ip is not None:
-        association = {
-            "IpOwnerId": "amazon",
-            "PublicIp": one.public_ip,
-            "PublicDnsName": public_dns(one.region, one.public_ip),
-        }
+def _association(one: NetworkInterface, address: PortAddress, elastic: Mapping[str, Address]) -> dict[str, object] | None:
+    if address.public_ip is None:
+        return None
+    shape: dict[str, object] = {
+        "IpOwnerId": _owner(one, address),
+        "PublicIp": address.public_ip,
+        "PublicDnsName": public_dns(one.region, address.public_ip),
+    }
+    known = elastic.get(address.private_ip)
+    if known is not None:
+        shape.update(AllocationId=known.id, AssociationId=known.association_id)
+    return shape
+
+
+def show_interface(reader: Reader, one: NetworkInterface) -> dict[str, object]:
+    elastic = _elastic(reader, one)
+    associations = {address.private_ip: _association(one, address, elastic) for address in addresses_of(one)}
     private_dns = hostname(one.private_ip, one.region)
-    return {
+    shape: dict[str, object] = {
         "NetworkInterfaceId": one.id,
         "OwnerId": one.account,
         "Status": _status(one),
-        "InterfaceType": "interface",
+        "InterfaceType": one.requester or "interface",
         "Description": one.description,
         "VpcId": one.vpc_id,
         "SubnetId": one.subnet_id,
@@ -141,54 +272,28 @@ def _shown(reader: Reader, one: NetworkInterface) -> dict[str, object]:
         "PrivateDnsName": private_dns,
         "PrivateIpAddresses": [
             {
-                "PrivateIpAddress": one.private_ip,
-                "PrivateDnsName": private_dns,
-                "Primary": True,
-                "Association": association,
+                "PrivateIpAddress": address.private_ip,
+                "PrivateDnsName": hostname(address.private_ip, one.region),
+                "Primary": address.private_ip == one.private_ip,
+                "Association": associations[address.private_ip],
             }
+            for address in addresses_of(one)
         ],
         "Ipv6Addresses": [],
-        "Association": association,
-        "Attachment": _attachment(one),
+        "Association": associations[one.private_ip],
+        "Attachment": show_attachment(reader, one),
         "Groups": group_names(reader, one.group_ids),
         "SourceDestCheck": one.source_dest_check,
-        "RequesterManaged": False,
+        "RequesterManaged": one.requester is not None,
         "TagSet": shown(one.tags),
     }
-
-
-class DescribeNetworkInterfaceAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
-    network_interface_id: str | None = None
-    attribute: str | None = None
-
-
-async def describe_network_interface_attribute(
-    call: Call, request: DescribeNetworkInterfaceAttributeRequest
-) -> dict[str, object]:
-    id, attribute = request.network_interface_id, request.attribute
-    if not id or not attribute:
-        raise Refused("MissingParameter", "The request must contain the parameters networkInterfaceId and attribute")
-
-    def body(reader: Reader) -> dict[str, object]:
-        one = owned(reader, call, NetworkInterface, id)
-        attributes: Mapping[str, tuple[str, object]] = {
-            "associatePublicIpAddress": ("AssociatePublicIpAddress", one.public_ip is not None),
-            "attachment": ("Attachment", _attachment(one)),
-            "description": ("Description", {"Value": one.description}),
-            "groupSet": ("Groups", group_names(reader, one.group_ids)),
-            "sourceDestCheck": ("SourceDestCheck", {"Value": one.source_dest_check}),
-        }
-        if attribute not in attributes:
-            raise Refused("InvalidParameterValue", f"Value ({attribute[:80]}) for parameter attribute is invalid.")
-        member, value = attributes[attribute]
-        return {"NetworkInterfaceId": one.id, member: value}
-
-    return call.store.read(body)
+    if one.requester is not None:
+        shape["RequesterId"] = one.account
+    return shape
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "DescribeNetworkInterfaceAttribute": Operation(
-        DescribeNetworkInterfaceAttributeRequest, describe_network_interface_attribute
-    ),
+    "CreateNetworkInterface": Operation(CreateNetworkInterfaceRequest, create_network_interface),
+    "DeleteNetworkInterface": Operation(DeleteNetworkInterfaceRequest, delete_network_interface),
     "DescribeNetworkInterfaces": Operation(DescribeNetworkInterfacesRequest, describe_network_interfaces),
 }

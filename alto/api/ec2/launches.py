@@ -5,13 +5,13 @@ lacks. The same client token with the same parameters answers the same reservati
 """
 
 from collections.abc import Mapping, Sequence
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Any
 
 import msgspec
 
 from alto.api.accounts import default_vpc
 from alto.api.call import Call, Operation
+from alto.api.ec2.address_pools import check_private, is_private_taken
 from alto.api.ec2.ids import find_image, is_own, owned
 from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
@@ -29,13 +29,11 @@ from alto.model.networks import (
     DEFAULT_VOLUME_TYPE,
     VOLUME_TYPES,
     AddressPool,
-    NetworkInterface,
     PublicAddress,
     SecurityGroup,
     Subnet,
 )
 from alto.model.records import Tags
-from alto.plan.addresses import FIRST_OFFSET
 from alto.plan.launch import HEX_PER_INSTANCE, Order, plan_launch
 from alto.plan.placement import Demand, fits_at_least, room_of, why_nowhere
 from alto.store.claims import PUBLIC_POOL
@@ -197,7 +195,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             subnet=subnet,
             group_ids=group_ids,
             public=subnet.map_public_ip if public is None else public,
-            private_ip=_private_ip(interface.private_ip_address, subnet),
+            private_ip=check_private(interface.private_ip_address, subnet) if interface.private_ip_address else None,
             key_name=key.name if key else None,
             public_key=key.public_key if key else None,
             user_data=request.user_data,
@@ -220,7 +218,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             order,
             ids,
             *pools,
-            lambda address: bool(tx.where(NetworkInterface, vpc_id=subnet.vpc_id, private_ip=address, limit=1)),
+            lambda address: is_private_taken(tx, pools[0], subnet.vpc_id, address),
             lambda address: tx.find(PublicAddress, address) is not None,
         )
         instances = [tx.put(one) for one in planned.instances]
@@ -381,22 +379,6 @@ def _find_groups(
     if not chosen:
         chosen = [group.id for group in reader.where(SecurityGroup, vpc_id=vpc_id, name="default", limit=1)]
     return tuple(dict.fromkeys(chosen))
-
-
-def _private_ip(text: str | None, subnet: Subnet) -> str | None:
-    if text is None:
-        return None
-    try:
-        address = IPv4Address(text)
-    except AddressValueError:
-        raise Refused("InvalidParameterValue", f"Invalid IPv4 address: {text}") from None
-    network = IPv4Network(subnet.cidr)
-    if address not in network:
-        raise Refused("InvalidParameterValue", f"Address {text} does not fall within the subnet's address range")
-    offset = int(address) - int(network.network_address)
-    if offset < FIRST_OFFSET or offset == network.num_addresses - 1:
-        raise Refused("InvalidParameterValue", f"Address {text} is in subnet's reserved address range")
-    return text
 
 
 def _root(mappings: Sequence[BlockDeviceMapping], image: Image) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from alto.api.call import Operations
 from alto.api.ec2 import (
+    address_associations,
     addresses,
     dhcp_options,
     images,
@@ -9,6 +10,8 @@ from alto.api.ec2 import (
     instance_options,
     instance_types,
     instances,
+    interface_attachments,
+    interface_attributes,
     interfaces,
     internet_gateways,
     keypairs,
@@ -16,8 +19,10 @@ from alto.api.ec2 import (
     launch_template_versions,
     launch_templates,
     launches,
+    nat_gateways,
     network_acls,
     placement_groups,
+    private_addresses,
     regions,
     route_tables,
     routes,
@@ -31,6 +36,7 @@ from alto.api.ec2 import (
 )
 
 OPERATIONS: Operations = {
+    **address_associations.OPERATIONS,
     **addresses.OPERATIONS,
     **dhcp_options.OPERATIONS,
     **images.OPERATIONS,
@@ -38,6 +44,8 @@ OPERATIONS: Operations = {
     **instance_attributes.OPERATIONS,
     **instance_options.OPERATIONS,
     **instances.OPERATIONS,
+    **interface_attachments.OPERATIONS,
+    **interface_attributes.OPERATIONS,
     **interfaces.OPERATIONS,
     **internet_gateways.OPERATIONS,
     **keypairs.OPERATIONS,
@@ -45,8 +53,10 @@ OPERATIONS: Operations = {
     **launch_template_versions.OPERATIONS,
     **launch_templates.OPERATIONS,
     **launches.OPERATIONS,
+    **nat_gateways.OPERATIONS,
     **network_acls.OPERATIONS,
     **placement_groups.OPERATIONS,
+    **private_addresses.OPERATIONS,
     **regions.OPERATIONS,
     **route_tables.OPERATIONS,
     **routes.OPERATIONS,

@@ -12,6 +12,8 @@ import msgspec
 from alto.api.accounts import default_vpc
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
+from alto.api.ec2.new_interfaces import GROUPS_MAX
+from alto.model.addresses import ADDRESSES_MAX
 from alto.model.errors import Refused
 from alto.model.hosts import Host
 from alto.model.instance_types import CATALOGUE, InstanceType
@@ -207,10 +209,10 @@ class DescribeAccountAttributesRequest(msgspec.Struct, frozen=True, rename="pasc
 # Amazon's numbers where Alto has no quota yet: what is here is not enforced, what is enforced is elsewhere.
 _ATTRIBUTES: Mapping[str, str] = {
     "supported-platforms": "VPC",
-    "vpc-max-security-groups-per-interface": "5",
-    "max-elastic-ips": "5",
+    "vpc-max-security-groups-per-interface": str(GROUPS_MAX),
+    "max-elastic-ips": str(ADDRESSES_MAX),
     "max-instances": "1000",
-    "vpc-max-elastic-ips": "5",
+    "vpc-max-elastic-ips": str(ADDRESSES_MAX),
 }
 
 

@@ -11,8 +11,9 @@ from alto.api.ec2.tags import shown
 from alto.api.wire.xml import Cached
 from alto.model.images import ROOT_DEVICE, Image
 from alto.model.instance_types import CATALOGUE
-from alto.model.instances import Instance, MetadataOptions, Phase
-from alto.model.networks import SecurityGroup
+from alto.model.instances import Instance, MetadataOptions, Nic, Phase
+from alto.model.networks import PortAddress, SecurityGroup
+from alto.plan.addresses import hostname
 from alto.plan.instances import STATE_CODES, state_name
 from alto.store.store import Reader, Store
 
@@ -102,10 +103,8 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
             "EnableResourceNameDnsAAAARecord": False,
         },
     )
-    association = None
     if nic.public_ip is not None:
         shape["PublicIpAddress"] = nic.public_ip
-        association = {"PublicIp": nic.public_ip, "PublicDnsName": public_name, "IpOwnerId": "amazon"}
     shape["BlockDeviceMappings"] = [
         {
             "DeviceName": shape["RootDeviceName"],
@@ -117,8 +116,14 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
             },
         }
     ]
-    address: dict[str, Any] = {"PrivateIpAddress": nic.private_ip, "PrivateDnsName": instance.hostname, "Primary": True}
-    interface: dict[str, Any] = {
+    shape["NetworkInterfaces"] = [_interface(reader, instance, one) for one in instance.nics]
+    return shape
+
+
+def _interface(reader: Reader, instance: Instance, nic: Nic) -> dict[str, Any]:
+    primary = PortAddress(private_ip=nic.private_ip, public_ip=nic.public_ip, elastic=nic.elastic)
+    addresses = [_address(instance, one, one is primary) for one in (primary, *nic.secondary)]
+    shape: dict[str, Any] = {
         "NetworkInterfaceId": nic.interface_id,
         "SubnetId": nic.subnet_id,
         "VpcId": nic.vpc_id,
@@ -126,25 +131,39 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "Status": "in-use",
         "MacAddress": nic.mac,
         "PrivateIpAddress": nic.private_ip,
-        "PrivateDnsName": instance.hostname,
+        "PrivateDnsName": addresses[0]["PrivateDnsName"],
         "SourceDestCheck": nic.source_dest_check,
         "InterfaceType": "interface",
-        "Description": "",
-        "Groups": shape["SecurityGroups"],
+        "Description": nic.description,
+        "Groups": group_names(reader, nic.group_ids),
         "Attachment": {
             "AttachmentId": nic.attachment_id,
-            "DeviceIndex": 0,
+            "DeviceIndex": nic.device_index,
             "NetworkCardIndex": 0,
-            "Status": "attached",
-            "AttachTime": instance.created_at,
-            "DeleteOnTermination": True,
+            "Status": nic.attach.value,
+            "AttachTime": instance.created_at if nic.attached_at is None else nic.attached_at,
+            "DeleteOnTermination": nic.delete_on_termination,
         },
-        "PrivateIpAddresses": [address],
+        "PrivateIpAddresses": addresses,
         "Ipv6Addresses": [],
     }
-    if association is not None:
-        interface["Association"] = address["Association"] = association
-    shape["NetworkInterfaces"] = [interface]
+    if "Association" in addresses[0]:
+        shape["Association"] = addresses[0]["Association"]
+    return shape
+
+
+def _address(instance: Instance, one: PortAddress, primary: bool) -> dict[str, Any]:
+    shape: dict[str, Any] = {
+        "PrivateIpAddress": one.private_ip,
+        "PrivateDnsName": hostname(one.private_ip, instance.region),
+        "Primary": primary,
+    }
+    if one.public_ip is not None:
+        shape["Association"] = {
+            "PublicIp": one.public_ip,
+            "PublicDnsName": public_dns(instance.region, one.public_ip),
+            "IpOwnerId": instance.account if one.elastic else "amazon",
+        }
     return shape
 
 

@@ -15,6 +15,7 @@ from alto.api.ec2.ids import find_image, is_id, is_own, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.wire.query import UNPRINTABLE
 from alto.model.acls import NetworkAcl, PrefixList
+from alto.model.addresses import Address
 from alto.model.errors import NotFound, Refused
 from alto.model.images import Image, KeyPair
 from alto.model.instances import Instance
@@ -22,7 +23,7 @@ from alto.model.launch_templates import LaunchTemplate
 from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Volume, Vpc
 from alto.model.placement_groups import PlacementGroup
 from alto.model.records import Tags
-from alto.model.routing import DhcpOptions, EgressOnlyInternetGateway, InternetGateway, RouteTable
+from alto.model.routing import DhcpOptions, EgressOnlyInternetGateway, InternetGateway, NatGateway, RouteTable
 from alto.store.store import Reader, Tx
 
 # "Tag restrictions" in the EC2 user guide.
@@ -49,6 +50,8 @@ Taggable = (
     | NetworkAcl
     | DhcpOptions
     | PrefixList
+    | Address
+    | NatGateway
 )
 
 # Resource type as `TagSpecifications` and DescribeTags name it, by the prefix of the id.
@@ -62,6 +65,7 @@ _KINDS: Mapping[str, tuple[str, type[Taggable]]] = {
     "eni": ("network-interface", NetworkInterface),
     "vol": ("volume", Volume),
     "lt": ("launch-template", LaunchTemplate),
+    "eipalloc": ("elastic-ip", Address),
     "pg": ("placement-group", PlacementGroup),
     "rtb": ("route-table", RouteTable),
     "igw": ("internet-gateway", InternetGateway),
@@ -69,14 +73,13 @@ _KINDS: Mapping[str, tuple[str, type[Taggable]]] = {
     "acl": ("network-acl", NetworkAcl),
     "dopt": ("dhcp-options", DhcpOptions),
     "pl": ("prefix-list", PrefixList),
+    "nat": ("natgateway", NatGateway),
 }
 _RULE_PREFIX, _RULE_TYPE = "sgr", "security-group-rule"
 
 # What EC2 can tag and Alto cannot make yet: such an id is well spelled and belongs to nobody.
 _ABSENT: Mapping[str, tuple[str, str]] = {
     "snap": ("InvalidSnapshot.NotFound", "The snapshot '{id}' does not exist."),
-    "eipalloc": ("InvalidAllocationID.NotFound", "The allocation ID '{id}' does not exist"),
-    "nat": ("InvalidNatGatewayID.NotFound", "The Nat Gateway '{id}' was not found"),
 }
 
 

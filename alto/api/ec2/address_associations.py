@@ -1,0 +1,182 @@
+"""To what elastic addresses lead: AssociateAddress, DisassociateAddress.
+
+One transaction moves an address: the record, the interface that had it, the one that has it now, and their instances. The
+hosts follow by the instances' records. An automatic public address gives way to an elastic one and comes back, another one,
+when that leaves ("Public IPv4 addresses" in the EC2 user guide).
+
+Invariant: an Address and its interface say the same, and an address is on one interface at most (unique keys of Address).
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from alto.api.accounts import draw_id
+from alto.api.call import Call, Operation
+from alto.api.ec2.address_pools import take_public
+from alto.api.ec2.addresses import find_address
+from alto.api.ec2.ids import is_own, owned
+from alto.model.addresses import Address
+from alto.model.errors import Refused
+from alto.model.instances import Instance, Phase, Wish
+from alto.model.networks import NetworkInterface
+from alto.plan.instances import state_name
+from alto.store.claims import disassociate, put_interface, release_public, with_public
+from alto.store.store import Reader, Tx
+
+
+class AssociateAddressRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    allocation_id: str | None = None
+    public_ip: str | None = None
+    instance_id: str | None = None
+    network_interface_id: str | None = None
+    private_ip_address: str | None = None
+    allow_reassociation: bool | None = None
+
+
+async def associate_address(call: Call, request: AssociateAddressRequest) -> dict[str, object]:
+    if request.allocation_id is None and request.public_ip is None:
+        raise Refused("MissingParameter", "Either 'AllocationId' or 'PublicIp' must be provided.")
+    if request.instance_id is None and request.network_interface_id is None:
+        raise Refused("MissingParameter", "Either instance ID or network interface id must be specified")
+    if request.instance_id is not None and request.network_interface_id is not None:
+        raise Refused(
+            "InvalidParameterCombination", "You may specify instance id or network interface id, but not both in the same call"
+        )
+    association_id = draw_id(call.world.chance, "eipassoc")
+    # Amazon's reference: re-association is automatic, and `false` makes it an error.
+    may_move = request.allow_reassociation is not False
+
+    def body(tx: Tx) -> str:
+        address = find_address(tx, call, request.allocation_id, request.public_ip)
+        interface = _target(tx, call, request)
+        private_ip = request.private_ip_address or interface.private_ip
+        had = _public_of(interface, private_ip)
+        if address.association_id is not None and (address.interface_id, address.private_ip) == (interface.id, private_ip):
+            return address.association_id
+        if address.association_id is not None and not may_move:
+            raise Refused(
+                "Resource.AlreadyAssociated",
+                f"resource {address.id} is already associated with associate-id {address.association_id}",
+            )
+        if had is not None and had.elastic and not may_move:
+            raise Refused(
+                "Resource.AlreadyAssociated", f"resource {interface.id} is already associated with another elastic address"
+            )
+        return lead_to(tx, call, address, interface.id, private_ip, association_id)
+
+    return {"AssociationId": await call.store.write(body)}
+
+
+def lead_to(tx: Tx, call: Call, address: Address, interface_id: str, private_ip: str, association_id: str) -> str:
+    """From wherever it was to this private address, which lets go of another that it has."""
+    leave(tx, call, address)
+    interface = tx.get(NetworkInterface, interface_id)
+    had = _public_of(interface, private_ip)
+    if had is not None and had.elastic:
+        for other in tx.where(Address, interface_id=interface.id, private_ip=private_ip):
+            disassociate(tx, other)
+    elif had is not None and had.public_ip is not None and interface.instance_id is not None:
+        release_public(tx, had.public_ip, interface.instance_id)
+        tx.put(replace(interface, automatic=True))
+    interface = tx.get(NetworkInterface, interface_id)
+    put_interface(tx, with_public(interface, private_ip, address.public_ip, elastic=True))
+    tx.put(
+        replace(
+            tx.get(Address, address.id),
+            association_id=association_id,
+            interface_id=interface.id,
+            private_ip=private_ip,
+            instance_id=interface.instance_id,
+        )
+    )
+    return association_id
+
+
+def leave(tx: Tx, call: Call, address: Address) -> None:
+    """The address leads nowhere; the interface that it leaves gets an automatic one again, if it gave one up for it."""
+    interface_id, private_ip = address.interface_id, address.private_ip
+    disassociate(tx, address)
+    interface = tx.find(NetworkInterface, interface_id) if interface_id is not None else None
+    if interface is None or not interface.automatic or private_ip != interface.private_ip or interface.instance_id is None:
+        return
+    instance = tx.find(Instance, interface.instance_id)
+    # Not with several interfaces, as at EC2: which one should be the way in is then the owner's to say.
+    if instance is not None and instance.wish is not Wish.TERMINATED and len(instance.nics) == 1:
+        fresh = take_public(tx, call, instance.id)
+        put_interface(tx, replace(interface, public_ip=fresh, elastic=False, automatic=False))
+
+
+def _target(reader: Reader, call: Call, request: AssociateAddressRequest) -> NetworkInterface:
+    if request.network_interface_id is not None:
+        interface = owned(reader, call, NetworkInterface, request.network_interface_id)
+        if interface.requester is not None:
+            raise Refused("OperationNotPermitted", f"The network interface {interface.id} is managed by {interface.requester}.")
+    else:
+        instance = owned(reader, call, Instance, request.instance_id or "")
+        if instance.wish is Wish.TERMINATED or instance.phase is Phase.TERMINATED:
+            what = f"The {state_name(instance)} instance '{instance.id}'"
+            raise Refused("InvalidInstanceID", f"{what} is not in a valid state for this operation.")
+        if len(instance.nics) > 1:
+            raise Refused(
+                "InvalidInstanceID",
+                f"There are multiple interfaces attached to instance '{instance.id}'. Please specify an interface ID for the "
+                "operation instead.",
+            )
+        interface = reader.get(NetworkInterface, instance.nic.interface_id)
+    wanted = request.private_ip_address
+    if wanted is not None and wanted != interface.private_ip and all(one.private_ip != wanted for one in interface.secondary):
+        raise Refused(
+            "InvalidParameterValue", f"The private IP address '{wanted[:80]}' is not assigned to the interface {interface.id}"
+        )
+    return interface
+
+
+class _Public(msgspec.Struct, frozen=True):
+    public_ip: str | None
+    elastic: bool
+
+
+def _public_of(interface: NetworkInterface, private_ip: str) -> _Public | None:
+    if private_ip == interface.private_ip:
+        return _Public(interface.public_ip, interface.elastic)
+    for one in interface.secondary:
+        if one.private_ip == private_ip:
+            return _Public(one.public_ip, one.elastic)
+    return None
+
+
+class DisassociateAddressRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    association_id: str | None = None
+    public_ip: str | None = None
+
+
+async def disassociate_address(call: Call, request: DisassociateAddressRequest) -> dict[str, object]:
+    id, public_ip = request.association_id, request.public_ip
+    if id is None and public_ip is None:
+        raise Refused("MissingParameter", "Either 'AssociationId' or 'PublicIp' must be provided.")
+
+    def body(tx: Tx) -> None:
+        if id is not None:
+            found = [one for one in tx.where(Address, association_id=id) if is_own(call, one)]
+            if not found:
+                raise Refused("InvalidAssociationID.NotFound", f"The association ID '{id[:80]}' does not exist")
+            address = found[0]
+        else:
+            address = find_address(tx, call, None, public_ip)
+            if address.association_id is None:
+                raise Refused("InvalidAssociationID.NotFound", f"The address '{address.public_ip}' is not associated")
+        interface = tx.find(NetworkInterface, address.interface_id or "")
+        if interface is not None and interface.requester is not None:
+            raise Refused("OperationNotPermitted", f"The address is used by {interface.requester}: delete that first.")
+        leave(tx, call, address)
+
+    await call.store.write(body)
+    return {}
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "AssociateAddress": Operation(AssociateAddressRequest, associate_address),
+    "DisassociateAddress": Operation(DisassociateAddressRequest, disassociate_address),
+}

@@ -1,0 +1,101 @@
+"""Claims on addresses in the transaction that needs them: public ones of the cloud's pool, private ones of a subnet.
+
+Which comes next is `plan/addresses.py`'s. Invariant: every claim writes its pool, so that of two at once one begins again.
+Not here: launches, which claim many at a time (`plan/launch.py`), and giving back (`store/claims.py`).
+"""
+
+from collections.abc import Sequence
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+
+from msgspec.structs import replace
+
+from alto.api.call import Call
+from alto.model.errors import Refused
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet, secondary_id
+from alto.plan.addresses import FIRST_OFFSET, address_at, next_offset
+from alto.store.claims import PUBLIC_POOL
+from alto.store.store import Reader, Tx
+
+
+def take_public(tx: Tx, call: Call, owner_id: str, *, elastic: bool = False, chosen: str | None = None) -> str:
+    """A public address for `owner_id`, the one `chosen` or the next. Raises: Refused, NoCapacity."""
+    pool = tx.get(AddressPool, PUBLIC_POOL)
+    network = IPv4Network(pool.cidr)
+    if chosen is not None:
+        address, cursor = _chosen_public(tx, network, chosen), pool.cursor
+    else:
+        if pool.used >= pool.size:
+            raise Refused("InsufficientAddressCapacity", "No public address is left in this cloud. Release one, or try later.")
+        cursor = next_offset(network, pool.cursor, lambda one: tx.find(PublicAddress, one) is not None)
+        address = address_at(network, cursor)
+    tx.put(PublicAddress(id=address, account=call.account, region=call.region, owner_id=owner_id, elastic=elastic))
+    tx.put(replace(pool, used=pool.used + 1, cursor=cursor))
+    return address
+
+
+def _chosen_public(reader: Reader, network: IPv4Network, text: str) -> str:
+    try:
+        address = IPv4Address(text)
+    except AddressValueError:
+        raise Refused("InvalidParameterValue", f"Value ({text[:80]}) for parameter Address is invalid.") from None
+    offset = int(address) - int(network.network_address)
+    if address not in network or not FIRST_OFFSET <= offset < network.num_addresses - 1:
+        raise Refused("InvalidAddress.NotFound", f"Address '{address}' not found. This cloud's are in {network}.")
+    if reader.find(PublicAddress, str(address)) is not None:
+        raise Refused("InvalidAddress.NotFound", f"Address '{address}' not found: it is in use.")
+    return str(address)
+
+
+def take_private(tx: Tx, subnet: Subnet, count: int, chosen: Sequence[str] = ()) -> list[str]:
+    """`chosen` and then `count` more private addresses of `subnet`. The first may become an interface's primary one; each of
+    the others needs `claim_secondary`. Raises: Refused."""
+    pool = tx.get(AddressPool, subnet.id)
+    if pool.used + count + len(chosen) > pool.size:
+        raise Refused(
+            "InsufficientFreeAddressesInSubnet",
+            f"The specified subnet does not have enough free addresses to satisfy the request: {subnet.id} has "
+            f"{pool.size - pool.used} left.",
+        )
+    taken = [check_private(text, subnet) for text in chosen]
+    if len(set(taken)) < len(taken):
+        raise Refused("InvalidParameterValue", "Duplicate private IP address specified.")
+    for address in taken:
+        if is_private_taken(tx, pool, subnet.vpc_id, address):
+            raise Refused("InvalidIPAddress.InUse", f"Address {address} is in use.")
+    network, cursor = IPv4Network(subnet.cidr), pool.cursor
+    for _ in range(count):
+        cursor = next_offset(network, cursor, lambda one: one in taken or is_private_taken(tx, pool, subnet.vpc_id, one))
+        taken.append(address_at(network, cursor))
+    tx.put(replace(pool, used=pool.used + len(taken), cursor=cursor))
+    return taken
+
+
+def is_private_taken(reader: Reader, pool: AddressPool, vpc_id: str, address: str) -> bool:
+    if reader.where(NetworkInterface, vpc_id=vpc_id, private_ip=address, limit=1):
+        return True
+    # Most subnets have no secondary address: then nothing need be looked up.
+    return pool.secondary > 0 and reader.find(SecondaryAddress, secondary_id(vpc_id, address)) is not None
+
+
+def claim_secondary(tx: Tx, subnet: Subnet, interface_id: str, addresses: Sequence[str]) -> None:
+    """What `take_private` gave, beyond an interface's primary address."""
+    if addresses:
+        for address in addresses:
+            tx.put(SecondaryAddress(id=secondary_id(subnet.vpc_id, address), interface_id=interface_id))
+        pool = tx.get(AddressPool, subnet.id)
+        tx.put(replace(pool, secondary=pool.secondary + len(addresses)))
+
+
+def check_private(text: str, subnet: Subnet) -> str:
+    """Raises: Refused: no address that `subnet` may give."""
+    try:
+        address = IPv4Address(text)
+    except AddressValueError:
+        raise Refused("InvalidParameterValue", f"Invalid IPv4 address: {text[:80]}") from None
+    network = IPv4Network(subnet.cidr)
+    if address not in network:
+        raise Refused("InvalidParameterValue", f"Address {address} does not fall within the subnet's address range")
+    offset = int(address) - int(network.network_address)
+    if offset < FIRST_OFFSET or offset == network.num_addresses - 1:
+        raise Refused("InvalidParameterValue", f"Address {address} is in subnet's reserved address range")
+    return str(address)

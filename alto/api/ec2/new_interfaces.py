@@ -1,0 +1,136 @@
+"""How an interface comes to be, whoever asks: CreateNetworkInterface, a launch with several, a NAT gateway.
+
+Chance is drawn before the transaction (`draw_interface`), everything is claimed within it (`make_interface`).
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from alto.api.accounts import draw_id
+from alto.api.call import Call
+from alto.api.ec2.address_pools import claim_secondary, take_private
+from alto.api.ec2.ids import owned
+from alto.kit.world import Chance
+from alto.model.errors import Refused
+from alto.model.networks import NetworkInterface, PortAddress, SecurityGroup, Subnet
+from alto.model.records import Tags
+from alto.plan.addresses import mac
+from alto.store.store import Reader, Tx
+
+GROUPS_MAX = 16  # of one interface
+SECONDARY_MAX = 49  # of an interface that no instance has; an instance's type says less
+
+
+class PrivateIp(msgspec.Struct, frozen=True, rename="pascal"):
+    """One of PrivateIpAddresses."""
+
+    private_ip_address: str | None = None
+    primary: bool | None = None
+
+
+class Addresses(msgspec.Struct, frozen=True):
+    """What a request wants: `primary` (None: any), these `secondary` ones, and `more`."""
+
+    primary: str | None = None
+    secondary: tuple[str, ...] = ()
+    more: int = 0
+
+    @property
+    def further(self) -> int:
+        return len(self.secondary) + self.more
+
+
+def wanted_addresses(primary: str | None, listed: Sequence[PrivateIp], more: int | None) -> Addresses:
+    """Raises: Refused: two primary ones, none among several, a number beside a list."""
+    if more is not None and more < 0:
+        raise Refused("InvalidParameterValue", f"Value ({more}) for secondaryPrivateIpAddressCount is invalid.")
+    if not listed:
+        return Addresses(primary, (), more or 0)
+    if more:
+        raise Refused(
+            "InvalidParameterCombination",
+            "You may specify secondaryPrivateIpAddressCount or privateIpAddresses, but not both in the same call",
+        )
+    texts = []
+    for one in listed:
+        if one.private_ip_address is None:
+            raise Refused("MissingParameter", "Each of privateIpAddresses must contain privateIpAddress")
+        if one.primary:
+            if primary not in (None, one.private_ip_address):
+                raise Refused("InvalidParameterCombination", "Only one primary private IP address can be specified")
+            primary = one.private_ip_address
+        else:
+            texts.append(one.private_ip_address)
+    if primary is None and len(texts) == 1:
+        return Addresses(texts[0], (), 0)
+    if primary is None:
+        raise Refused("InvalidParameterValue", "One of privateIpAddresses must be the primary one")
+    return Addresses(primary, tuple(texts), 0)
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """What chance gave a new interface and its first attachment."""
+
+    id: str
+    attachment_id: str
+    mac: str
+
+
+def draw_interface(chance: Chance) -> Drawn:
+    return Drawn(draw_id(chance, "eni"), draw_id(chance, "eni-attach"), mac(chance.hex(10)))
+
+
+def make_interface(
+    tx: Tx,
+    drawn: Drawn,
+    subnet: Subnet,
+    addresses: Addresses,
+    group_ids: tuple[str, ...],
+    now: float,
+    *,
+    description: str = "",
+    tags: Tags | None = None,
+    requester: str | None = None,
+) -> NetworkInterface:
+    """Its addresses are claimed, and its row is written: attached to nothing. Raises: Refused."""
+    chosen = [] if addresses.primary is None else [addresses.primary]
+    first = take_private(tx, subnet, 1 - len(chosen), chosen)[0]
+    secondary = take_private(tx, subnet, addresses.more, addresses.secondary) if addresses.further else []
+    claim_secondary(tx, subnet, drawn.id, secondary)
+    if first in secondary:
+        raise Refused("InvalidParameterValue", "Duplicate private IP address specified.")
+    return tx.put(
+        NetworkInterface(
+            id=drawn.id,
+            account=subnet.account,
+            region=subnet.region,
+            vpc_id=subnet.vpc_id,
+            subnet_id=subnet.id,
+            zone=subnet.zone,
+            mac=drawn.mac,
+            private_ip=first,
+            secondary=tuple(PortAddress(private_ip=address) for address in secondary),
+            group_ids=group_ids,
+            delete_on_termination=False,
+            description=description,
+            requester=requester,
+            created_at=now,
+            tags=tags or {},
+        )
+    )
+
+
+def find_groups(reader: Reader, call: Call, ids: Sequence[str], vpc_id: str) -> tuple[str, ...]:
+    """The caller's groups in this VPC; its default group when `ids` is empty. Raises: Refused, NotFound."""
+    if not ids:
+        return tuple(group.id for group in reader.where(SecurityGroup, vpc_id=vpc_id, name="default", limit=1))
+    chosen = tuple(dict.fromkeys(ids))
+    for id in chosen:
+        if owned(reader, call, SecurityGroup, id).vpc_id != vpc_id:
+            raise Refused("InvalidGroup.NotFound", f"The security group '{id}' does not exist in VPC '{vpc_id}'")
+    if len(chosen) > GROUPS_MAX:
+        raise Refused(
+            "SecurityGroupsPerInterfaceLimitExceeded", f"The maximum number of security groups per interface is {GROUPS_MAX}."
+        )
+    return chosen

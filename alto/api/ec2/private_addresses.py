@@ -1,0 +1,131 @@
+"""Secondary private addresses: AssignPrivateIpAddresses, UnassignPrivateIpAddresses.
+
+Each is claimed by a row of its own (`SecondaryAddress`). One that is unassigned lets go of its elastic address, as at EC2.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from alto.api.call import Call, Operation
+from alto.api.ec2.address_pools import check_private, claim_secondary, take_private
+from alto.api.ec2.ids import owned
+from alto.api.ec2.new_interfaces import SECONDARY_MAX
+from alto.model.addresses import Address
+from alto.model.errors import Refused
+from alto.model.instance_types import CATALOGUE
+from alto.model.instances import Instance
+from alto.model.networks import AddressPool, NetworkInterface, PortAddress, SecondaryAddress, Subnet, secondary_id
+from alto.store.claims import put_interface, unassociated
+from alto.store.store import Reader, Tx
+
+
+class AssignPrivateIpAddressesRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    network_interface_id: str | None = None
+    private_ip_addresses: tuple[str, ...] = ()
+    secondary_private_ip_address_count: int | None = None
+    allow_reassignment: bool | None = None
+
+
+async def assign_private_ip_addresses(call: Call, request: AssignPrivateIpAddressesRequest) -> dict[str, object]:
+    id, listed, count = request.network_interface_id, request.private_ip_addresses, request.secondary_private_ip_address_count
+    if id is None:
+        raise Refused("MissingParameter", "The request must contain the parameter networkInterfaceId")
+    if bool(listed) == (count is not None):
+        raise Refused(
+            "InvalidParameterCombination" if listed else "MissingParameter",
+            "Exactly one of privateIpAddresses and secondaryPrivateIpAddressCount must be specified",
+        )
+    if count is not None and count < 1:
+        raise Refused("InvalidParameterValue", f"Value ({count}) for secondaryPrivateIpAddressCount is invalid.")
+
+    def body(tx: Tx) -> list[str]:
+        interface = _own_interface(tx, call, id)
+        subnet = tx.get(Subnet, interface.subnet_id)
+        has = {interface.private_ip, *(one.private_ip for one in interface.secondary)}
+        asked = list(dict.fromkeys(check_private(text, subnet) for text in listed))
+        new = [address for address in asked if address not in has]
+        _check_room(tx, interface, len(interface.secondary) + len(new) + (count or 0))
+        if request.allow_reassignment:
+            _take_from_others(tx, call, interface, new)
+        given = take_private(tx, subnet, count or 0, new) if new or count else []
+        claim_secondary(tx, subnet, interface.id, given)
+        secondary = (*interface.secondary, *(PortAddress(private_ip=address) for address in given))
+        put_interface(tx, replace(interface, secondary=secondary))
+        return asked or given
+
+    assigned = await call.store.write(body)
+    return {
+        "NetworkInterfaceId": id,
+        "AssignedPrivateIpAddresses": [{"PrivateIpAddress": address} for address in assigned],
+    }
+
+
+def _own_interface(reader: Reader, call: Call, id: str) -> NetworkInterface:
+    interface = owned(reader, call, NetworkInterface, id)
+    if interface.requester is not None:
+        raise Refused("OperationNotPermitted", f"The network interface {id} is managed by {interface.requester}.")
+    return interface
+
+
+def _check_room(reader: Reader, interface: NetworkInterface, secondary: int) -> None:
+    most = SECONDARY_MAX
+    if interface.instance_id is not None:
+        most = CATALOGUE[reader.get(Instance, interface.instance_id).instance_type].addresses_per_interface - 1
+    if secondary > most:
+        raise Refused(
+            "PrivateIpAddressLimitExceeded",
+            f"Number of private addresses will exceed limit: {interface.id} may have {most} secondary ones.",
+        )
+
+
+def _take_from_others(tx: Tx, call: Call, interface: NetworkInterface, addresses: Sequence[str]) -> None:
+    """Secondary addresses of the caller's other interfaces become free. A primary one stays where it is."""
+    for address in addresses:
+        claim = tx.find(SecondaryAddress, secondary_id(interface.vpc_id, address))
+        if claim is not None:
+            holder = owned(tx, call, NetworkInterface, claim.interface_id)
+            _give_back(tx, holder, [address])
+
+
+class UnassignPrivateIpAddressesRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    network_interface_id: str | None = None
+    private_ip_addresses: tuple[str, ...] = ()
+
+
+async def unassign_private_ip_addresses(call: Call, request: UnassignPrivateIpAddressesRequest) -> dict[str, object]:
+    id, listed = request.network_interface_id, list(dict.fromkeys(request.private_ip_addresses))
+    if id is None or not listed:
+        raise Refused("MissingParameter", "The request must contain the parameters networkInterfaceId and privateIpAddresses")
+
+    def body(tx: Tx) -> None:
+        interface = _own_interface(tx, call, id)
+        if interface.private_ip in listed:
+            raise Refused("InvalidParameterValue", f"The primary private IP address of {id} cannot be unassigned.")
+        absent = set(listed) - {one.private_ip for one in interface.secondary}
+        if absent:
+            raise Refused("InvalidParameterValue", f"Some of the specified addresses are not assigned to interface {id}")
+        _give_back(tx, interface, listed)
+
+    await call.store.write(body)
+    return {}
+
+
+def _give_back(tx: Tx, interface: NetworkInterface, addresses: Sequence[str]) -> None:
+    for one in interface.secondary:
+        if one.private_ip in addresses:
+            tx.delete(SecondaryAddress, secondary_id(interface.vpc_id, one.private_ip))
+            for address in tx.where(Address, interface_id=interface.id, private_ip=one.private_ip) if one.elastic else ():
+                tx.put(unassociated(address))
+    kept = tuple(one for one in interface.secondary if one.private_ip not in addresses)
+    put_interface(tx, replace(interface, secondary=kept))
+    pool = tx.get(AddressPool, interface.subnet_id)
+    count = len(interface.secondary) - len(kept)
+    tx.put(replace(pool, used=pool.used - count, secondary=pool.secondary - count))
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "AssignPrivateIpAddresses": Operation(AssignPrivateIpAddressesRequest, assign_private_ip_addresses),
+    "UnassignPrivateIpAddresses": Operation(UnassignPrivateIpAddressesRequest, unassign_private_ip_addresses),
+}
