@@ -13,7 +13,10 @@ from alto.model.networks import PortAddress as PortAddress
 from alto.model.networks import SecurityGroup, host_address
 from alto.model.routing import Target
 
-NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE = "nat", "pcx", "vx0"  # names, or their beginnings, inside a VPC's namespace
+# Names, or their beginnings, inside a VPC's namespace.
+NAT_DEVICE, PEER_DEVICE = "nat", "pcx"
+TUNNEL_DEVICE, VXLAN_DEVICE = "vx0", "vx2"  # where routes lead to other hosts, and what puts packets on the way to them
+VNI_FROM, VNI_TO = 1 << 23, (1 << 24) - 1  # other VXLANs on a machine have lower numbers, mostly
 
 
 class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +103,7 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     internet: bool = True  # an internet gateway is attached
     neighbours: tuple[Neighbour, ...] = ()
     members: dict[str, tuple[str, ...]] = {}  # group id -> private addresses on other hosts
-    vni: int = 0  # of the VXLAN that joins its hosts; 0: there is one host
+    vni: int = 0  # of the VXLAN that joins its hosts, VNI_FROM and above; 0: there is one host
     underlay: str = ""  # this host's own end of it
     hosts: tuple[str, ...] = ()  # the other hosts that have something of this VPC: their ends
     standing: bool = False  # to be there although no port of it is on this host

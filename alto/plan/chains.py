@@ -48,6 +48,8 @@ BASE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "c_egress": (
         "type filter hook forward priority -10; policy drop;",
         (
+            # On its way between other hosts and a peer: of its connection this host may see one direction only.
+            'iifname != "tap*" oifname != "tap*" accept',
             "ct state invalid counter drop",
             "ct state established,related accept",
             f"iifname vmap @{OUT}",

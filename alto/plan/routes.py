@@ -10,7 +10,8 @@ route names is unreachable at once; so is a route whose target is gone (a black 
   without such a route cannot be reached.
 * NAT gateway, interface, peering: the device behind which it is; an interface only if its source/dest check is off.
 * other hosts: each private address there has a route into the tunnel and that host's MAC as its neighbour, so nothing is
-  flooded or learned. What comes out of the tunnel must have the MAC of a host and an address that lives there.
+  flooded or learned. What comes out of the tunnel must have the MAC of a host and an address that lives there, or a peer's: a
+  packet enters the peer's VPC on its sender's host, and goes through that VPC's tunnel.
 * what a host itself opens inside a VPC (balancers), or brings in from its public addresses, has the same source on each host.
   So a connection remembers by which host it came (its mark and zone), and answers go back there.
 
@@ -28,6 +29,7 @@ import msgspec
 from alto.model.network_plans import (
     PEER_DEVICE,
     TUNNEL_DEVICE,
+    VXLAN_DEVICE,
     NetworkPlan,
     Port,
     RoutePlan,
@@ -53,6 +55,7 @@ _COLLECTIONS: Mapping[str, str] = {
     "alto_ranges": "set {} {{ type ipv4_addr; flags interval; }}",
     "alto_peers": "set {} {{ type ifname . ipv4_addr; flags interval; }}",
     "alto_far": "set {} {{ type ether_addr . ipv4_addr; }}",
+    "alto_far_peers": "set {} {{ type ether_addr . ipv4_addr; flags interval; }}",
     "alto_strangers": "set {} {{ type ether_addr; }}",
     "alto_machine": "set {} {{ type ipv4_addr; }}",
     "alto_returns": "map {} {{ type ether_addr : mark; }}",
@@ -65,6 +68,7 @@ _CHAINS: Mapping[str, tuple[str, ...]] = {
         # Two hosts may open connections with equal names: each has a zone of its own, and answers get ports apart.
         f"{_TUNNEL} ip saddr @alto_machine ct original zone set ether saddr map @alto_zones",
         f"{_TUNNEL} ether saddr . ip saddr @alto_far accept",
+        f"{_TUNNEL} ether saddr . ip saddr @alto_far_peers accept",
         f"{_TUNNEL} ether saddr @alto_strangers ip saddr != @alto_ranges ip saddr != @alto_machine accept",
         f"{_TUNNEL} counter drop",
         # A peering is no way through: not to a third VPC, not to the internet.
@@ -182,7 +186,7 @@ def through(routing: Routing, device: str) -> list[str]:
 def puts(old: Routing, new: Routing) -> tuple[list[str], list[str]]:
     """(commands for `ip -batch`, for `bridge -batch`): what `new` has and `old` has not, nothing used before it is there."""
     bridge = [
-        f"fdb replace {mac} dev {TUNNEL_DEVICE} {_end(underlay)} self permanent"
+        f"fdb replace {mac} dev {VXLAN_DEVICE} {_end(underlay)} self permanent"
         for mac, underlay in new.hosts.items()
         if old.hosts.get(mac) != underlay
     ]
@@ -203,9 +207,7 @@ def puts(old: Routing, new: Routing) -> tuple[list[str], list[str]]:
 def drops(old: Routing, new: Routing) -> tuple[list[str], list[str]]:
     """What `old` had and `new` has not. Each may have gone already, with its device."""
     bridge = [
-        f"fdb del {mac} dev {TUNNEL_DEVICE} {_end(underlay)} self"
-        for mac, underlay in old.hosts.items()
-        if mac not in new.hosts
+        f"fdb del {mac} dev {VXLAN_DEVICE} {_end(underlay)} self" for mac, underlay in old.hosts.items() if mac not in new.hosts
     ]
     lines = [f"rule del {_rule(number)}" for number in sorted(old.tables - new.tables)]
     for (table, destination, metric), where in old.routes.items():
@@ -257,6 +259,7 @@ def _elements(routing: Routing) -> dict[str, dict[str, str]]:
         "alto_ranges": dict.fromkeys(routing.ranges, ""),
         "alto_peers": dict.fromkeys((f'"{device}" . {cidr}' for device, cidr in routing.peers), ""),
         "alto_far": far,
+        "alto_far_peers": dict.fromkeys((f"{mac} . {cidr}" for mac in routing.hosts for _, cidr in routing.peers), ""),
         "alto_strangers": dict.fromkeys(routing.strangers, ""),
         "alto_machine": dict.fromkeys(routing.machine, ""),
         "alto_returns": {mac: str(number) for mac, number in routing.returns.items()},

@@ -12,7 +12,7 @@ from alto.drivers.network.commands import Commands
 from alto.drivers.network.driver import Routes
 from alto.drivers.network.nft import Nft
 from alto.kit.world import World
-from alto.model.network_plans import NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE, Routing
+from alto.model.network_plans import NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE, VXLAN_DEVICE, Routing
 
 MAIN = 254
 OURS_FROM = 0x10000000  # tables of that number and above are route tables of a VPC
@@ -50,7 +50,9 @@ class KernelRouting:
         routes = {key: where for key, where in self.now.routes.items() if f" dev {device} " not in f" {where} "}
         self.now = replace(self.now, routes=routes)
         if device == TUNNEL_DEVICE:
-            self.now = replace(self.now, far={}, hosts={}, returns={})
+            self.now = replace(self.now, far={}, returns={})
+        elif device == VXLAN_DEVICE:
+            self.now = replace(self.now, hosts={})
 
     async def _put(self, old: Routing, new: Routing) -> None:
         lines, bridge = self._routes.puts(old, new)

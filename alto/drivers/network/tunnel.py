@@ -3,18 +3,40 @@
 Nothing is learned and nothing flooded: the plan says which address lives behind which host (alto.plan.routes). Each host may
 listen on a port of its own, so that two hosts can be on one machine. What arrives is believed only from a host that has
 something of this VPC, under that host's own MAC; the outer addresses are seen only here, in the namespace that Alto runs in.
+
+Two hosts may be on one machine. Then the kernel takes a short cut from one VXLAN device to the other and forgets to take the
+routing decision and the connection off the packet, which goes in circles. So the namespace speaks to the VXLAN through a pair
+of devices, whose crossing takes both off: TUNNEL_DEVICE is one end, and what comes to the other is passed on as it is.
 """
 
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 
+import msgspec
+
 from alto.drivers.network.commands import Commands
 from alto.drivers.network.nft import Nft
 from alto.kit.world import World
 from alto.model.errors import DriverFault
-from alto.model.network_plans import TUNNEL_DEVICE, NetworkPlan, tunnel_mac
+from alto.model.network_plans import TUNNEL_DEVICE, VXLAN_DEVICE, NetworkPlan, tunnel_mac
 
+FAR_END = "vx1"  # of the pair
+# Outer source ports. What guests send to the world leaves from lower ones (uplink.py), so that it never looks like a host's.
+PORTS_FROM, PORTS_TO = 49152, 65535
 MTU = 1450  # of the 1,500 that networks carry, 50 are for the outer frame; a smaller underlay breaks the outer packet in two
+
+_PASSING_ON = "\n".join(
+    (
+        "add table netdev alto_tunnel",
+        "delete table netdev alto_tunnel",
+        "add table netdev alto_tunnel",
+        f"add chain netdev alto_tunnel c_out {{ type filter hook ingress device {FAR_END} priority 0; policy drop; }}",
+        f'add rule netdev alto_tunnel c_out fwd to "{VXLAN_DEVICE}"',
+        f"add chain netdev alto_tunnel c_in {{ type filter hook ingress device {VXLAN_DEVICE} priority 0; policy drop; }}",
+        f'add rule netdev alto_tunnel c_in fwd to "{FAR_END}"',
+        "",
+    )
+)
 
 
 def endpoint(underlay: str) -> tuple[str, int]:
@@ -41,6 +63,7 @@ class Tunnels:
         links: Callable[[str | None], set[str]],
         before: Callable[[], Iterable[NetworkPlan]],
     ) -> None:
+        self._world = world
         self._commands = Commands(world)
         self._nft = nft
         self._table = table
@@ -51,23 +74,44 @@ class Tunnels:
 
     async def ensure(self, netns: str, plan: NetworkPlan) -> list[str]:
         """The device is there, or not, as the plan says. Returns it when it was made now."""
-        there = TUNNEL_DEVICE in self._links(netns)
+        links = self._links(netns)
         if not plan.vni:
-            if there:
-                await self._commands.ip(netns, [f"link delete {TUNNEL_DEVICE}"])
+            if TUNNEL_DEVICE in links or VXLAN_DEVICE in links:
+                await self._delete(netns, links)
             await self._believe(plan.vpc_id, frozenset())
             return []
         address, port = endpoint(plan.underlay)
         await self._guard(port)
         await self._believe(plan.vpc_id, _known(plan))
-        made = []
-        if not there:
-            kind = f"vxlan id {plan.vni} local {address} dstport {port} nolearning"
-            await self._commands.ip(None, [f"link add name {TUNNEL_DEVICE} netns {netns} type {kind}"])
-            made.append(TUNNEL_DEVICE)
-        own = tunnel_mac(plan.underlay)
-        await self._commands.ip(netns, [f"link set {TUNNEL_DEVICE} address {own} mtu {MTU}", f"link set {TUNNEL_DEVICE} up"])
+        wanted = _Info(id=plan.vni, local=address, port=port)
+        if not {TUNNEL_DEVICE, FAR_END, VXLAN_DEVICE} <= links or await self._found(netns) != wanted:
+            await self._delete(netns, links)
+            kind = f"vxlan id {wanted.id} local {address} dstport {port} srcport {PORTS_FROM} {PORTS_TO} nolearning"
+            await self._commands.ip(None, [f"link add name {VXLAN_DEVICE} netns {netns} type {kind}"])
+            await self._commands.ip(
+                netns,
+                [
+                    f"link add {TUNNEL_DEVICE} type veth peer name {FAR_END}",
+                    f"link set {TUNNEL_DEVICE} address {tunnel_mac(plan.underlay)} mtu {MTU}",
+                    *(f"link set {name} up" for name in (VXLAN_DEVICE, FAR_END)),
+                ],
+            )
+            await self._nft.apply(netns, _PASSING_ON)
+            # Other hosts speak from the addresses that this one has for itself; whose they are, the rules know (routes.py).
+            settings = {f"net/ipv4/conf/{TUNNEL_DEVICE}/accept_local": "1", f"net/ipv4/conf/{TUNNEL_DEVICE}/rp_filter": "0"}
+            self._world.net.sysctl(settings, netns=netns)
+            made = [TUNNEL_DEVICE, VXLAN_DEVICE]
+        else:
+            made = []
+        await self._commands.ip(netns, [f"link set {TUNNEL_DEVICE} up"])
         return made
+
+    async def _found(self, netns: str) -> "_Info | None":
+        links = await self._commands.listed(netns, ["-details", "link", "show", VXLAN_DEVICE], _Link)
+        return links[0].linkinfo.info_data if links else None
+
+    async def _delete(self, netns: str, links: set[str]) -> None:
+        await self._commands.ip(netns, [f"link delete {name}" for name in (TUNNEL_DEVICE, VXLAN_DEVICE) if name in links])
 
     async def forget(self, vpc_id: str) -> None:
         await self._believe(vpc_id, frozenset())
@@ -91,7 +135,10 @@ class Tunnels:
             f"flush chain ip {self._table} c_input",
             f"flush set ip {self._table} alto_hosts",
             *_change(self._table, frozenset(), frozenset().union(*self._believed.values())),
-            f"add rule ip {self._table} c_input udp dport {port} ip saddr . @th,96,24 . @th,176,48 @alto_hosts accept",
+            # Numbers of ours have the first bit set: other VXLANs may come to the same port.
+            f"add rule ip {self._table} c_input udp dport {port} @th,96,1 0 accept",
+            f"add rule ip {self._table} c_input udp dport {port} udp sport {PORTS_FROM}-{PORTS_TO} "
+            "ip saddr . @th,96,24 . @th,176,48 @alto_hosts accept",
             f"add rule ip {self._table} c_input udp dport {port} counter drop",
         ]
         await self._nft.apply(None, "\n".join(lines) + "\n")
@@ -104,6 +151,20 @@ class Tunnels:
         lines = _change(self._table, old, wanted)
         await self._nft.apply(None, "".join(f"{line}\n" for line in lines))
         self._believed[vpc_id] = wanted
+
+
+class _Info(msgspec.Struct):
+    id: int
+    port: int
+    local: str = ""
+
+
+class _LinkInfo(msgspec.Struct):
+    info_data: _Info
+
+
+class _Link(msgspec.Struct):
+    linkinfo: _LinkInfo
 
 
 def _known(plan: NetworkPlan) -> frozenset[str]:

@@ -20,6 +20,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
 
+from alto.drivers.network.tunnel import PORTS_FROM
 from alto.model.errors import DriverFault
 from alto.model.networks import MACHINE_ADDRESS, UPLINK_DEVICE
 
@@ -70,6 +71,8 @@ def host_ruleset(table: str, devices: str, pool: IPv4Network, public: Mapping[st
         f'add rule ip {table} c_forward oifname "{devices}" counter drop',
     ]
     if nat:
+        # Not from the ports that hosts' tunnels speak from: a guest could else write in another's name into any VPC.
+        lines.append(f"add rule ip {table} c_source ip saddr {aliases} meta l4proto udp masquerade to :1024-{PORTS_FROM - 1}")
         lines.append(f"add rule ip {table} c_source ip saddr {aliases} masquerade")
     else:
         lines.append(f'add rule ip {table} c_forward iifname "{devices}" counter drop')

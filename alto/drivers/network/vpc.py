@@ -44,6 +44,7 @@ from alto.model.network_plans import (
     NAT_DEVICE,
     PEER_DEVICE,
     TUNNEL_DEVICE,
+    VXLAN_DEVICE,
     Firewall,
     FirewallPatch,
     NatPlan,
@@ -61,7 +62,7 @@ DEFAULT_POOL = "127.64.0.0/16"
 TAP_MAC = "02:a1:70:ff:00:03"  # every tap's own end, so that a guest's ARP cache stays right when its tap is made again
 SIGKILL = 9
 STRAY_S = 2.0
-_OWN_DEVICES = ("tap", UPLINK_DEVICE, NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE)
+_OWN_DEVICES = ("tap", UPLINK_DEVICE, NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE, VXLAN_DEVICE)
 
 
 @dataclass
