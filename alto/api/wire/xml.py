@@ -47,8 +47,8 @@ class Renderer:
         body = self.content(shapes.output)(result) if shapes.output >= 0 else ""
         name = f"{operation}Response"
         if self._service.protocol == "ec2":
-            # Operations without output say so in this way; libcloud reads it.
-            body = f"<requestId>{request_id}</requestId>{body or _RETURN_TRUE[shapes.output < 0]}"
+            says_true = shapes.output < 0 or operation in _ALSO_RETURN_TRUE
+            body = f"<requestId>{request_id}</requestId>{body}{_RETURN_TRUE if says_true else ''}"
         else:
             if shapes.result_wrapper:
                 body = f"<{shapes.result_wrapper}>{body}</{shapes.result_wrapper}>"
@@ -143,7 +143,9 @@ class _Members(dict[str, Writer]):
         return writer
 
 
-_RETURN_TRUE = {True: "<return>true</return>", False: ""}
+# Operations without output say so in this way, and some that got an output later still do; libcloud and boto 2 read it.
+_RETURN_TRUE = "<return>true</return>"
+_ALSO_RETURN_TRUE = frozenset({"CreatePlacementGroup"})
 
 _SPECIAL = re.compile("[&<>\r]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
