@@ -366,7 +366,7 @@ class Agent:
             case Action.START:
                 await self._start(machine)
             case Action.STOP:
-                await self._drivers.compute.stop(id, grace_s=STOP_GRACE_S)
+                await self._drivers.compute.stop(id, grace_s=0.0 if machine.skip_os_shutdown else STOP_GRACE_S)
                 self._seen[id] = Seen(power=Power.OFF, incarnation=seen.incarnation if seen else machine.incarnation)
                 await self._networks.unplug(machine)
             case Action.DESTROY:

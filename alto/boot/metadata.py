@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TypeAlias, Union
 
-from alto.model.images import ROOT_DEVICE
 from alto.model.instances import Machine
 from alto.model.network_plans import NetworkPlan, Port
 
@@ -68,7 +67,7 @@ def _meta_data(machine: Machine, port: Port, plan: NetworkPlan) -> Tree:
         "ami-id": machine.image_id,
         "ami-launch-index": str(machine.launch_index),
         "ami-manifest-path": "(unknown)",
-        "block-device-mapping": {"ami": ROOT_DEVICE.encode(), "root": ROOT_DEVICE.encode()},
+        "block-device-mapping": {"ami": machine.root.device.encode(), "root": machine.root.device.encode()},
         "hostname": machine.hostname,
         "instance-action": "none",
         "instance-id": machine.id,

@@ -4,7 +4,11 @@ from typing import ClassVar
 
 from alto.model.records import Record, Tags
 
-ROOT_DEVICE = "/dev/vda"  # what a guest's first disk is called: they are virtio disks
+# What an image's root is called in requests and answers, as most public AMIs have it. Inside, a guest finds its first disk
+# by the name that its own kernel gives it (/dev/vda), as on Amazon's Nitro machines.
+ROOT_DEVICE = "/dev/sda1"
+# Names that people map to say the root, because the images they know call it so.
+ROOT_NAMES = (ROOT_DEVICE, "/dev/sda", "/dev/xvda", "/dev/vda")
 
 
 class Image(Record, frozen=True, kw_only=True):

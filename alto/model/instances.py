@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
+from alto.model.images import ROOT_DEVICE
 from alto.model.networks import PortAddress
 from alto.model.records import Record, Tags
 
@@ -45,6 +46,7 @@ class StateReason(msgspec.Struct, frozen=True, kw_only=True):
 
     code: str
     message: str
+    transition: str | None = None  # what EC2 tells as the transition's reason, when it is not the message
 
 
 class Attach(enum.StrEnum):
@@ -81,6 +83,7 @@ class RootVolume(msgspec.Struct, frozen=True, kw_only=True):
     volume_id: str
     size_gib: int
     delete_on_termination: bool = True
+    device: str = ROOT_DEVICE
 
 
 class PlacementWish(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,9 +135,11 @@ class Instance(Record, frozen=True, kw_only=True):
     monitoring: bool = False
     ebs_optimized: bool = False
     credit_specification: str = "standard"
+    auto_recovery: str = "default"  # or "disabled": a wish that is remembered; Alto moves no machine by itself
     group_name: str | None = None  # the AutoScalingGroup it belongs to
     placement: PlacementWish | None = None
     reboots: int = 0  # how many were asked for; the agent does each once
+    skip_os_shutdown: bool = False  # the stop that is wished for does not ask the guest
     tags: Tags = {}
 
     # The decision (control.scheduler writes).
@@ -184,6 +189,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     launch_index: int
     launched_at: float
     reboots: int
+    skip_os_shutdown: bool = False
     group_name: str | None = None
     tags: Tags = {}
 

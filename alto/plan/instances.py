@@ -172,6 +172,7 @@ def machine_of(instance: Instance) -> Machine:
         launch_index=instance.launch_index,
         launched_at=instance.launched_at,
         reboots=instance.reboots,
+        skip_os_shutdown=instance.skip_os_shutdown,
         group_name=instance.group_name,
         tags=instance.tags,
     )

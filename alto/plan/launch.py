@@ -50,6 +50,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     monitoring: bool = False
     ebs_optimized: bool = False
     credit_specification: str = "standard"
+    auto_recovery: str = "default"
     group_name: str | None = None
     placement: PlacementWish | None = None
     instance_tags: Tags = {}
@@ -83,8 +84,9 @@ def plan_launch(
     public = _addresses(public_pool, public_taken, None)
     private_cursor, public_cursor = private_pool.cursor, public_pool.cursor
     instances, interfaces, volumes, addresses = [], [], [], []
-    for index in range(order.count):
-        digits = ids[index * HEX_PER_INSTANCE : (index + 1) * HEX_PER_INSTANCE]
+    # In the order of their ids, which is the order of every listing: so members of a launch are listed by launch index.
+    drawn = sorted([ids[at : at + HEX_PER_INSTANCE] for at in range(0, order.count * HEX_PER_INSTANCE, HEX_PER_INSTANCE)])
+    for index, digits in enumerate(drawn):
         instance_id, interface_id = "i-" + digits[0:17], "eni-" + digits[17:34]
         volume_id, attachment_id = "vol-" + digits[34:51], "eni-attach-" + digits[51:68]
         hardware = mac(digits[68:78])
@@ -129,11 +131,12 @@ def plan_launch(
                         description=order.interface_description,
                     ),
                 ),
-                root=RootVolume(volume_id=volume_id, size_gib=order.root_gib),
+                root=RootVolume(volume_id=volume_id, size_gib=order.root_gib, device=order.root_device),
                 hostname=hostname(private_ip, order.region),
                 monitoring=order.monitoring,
                 ebs_optimized=order.ebs_optimized,
                 credit_specification=order.credit_specification,
+                auto_recovery=order.auto_recovery,
                 group_name=order.group_name,
                 placement=order.placement,
                 tags=order.instance_tags,

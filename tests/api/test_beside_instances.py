@@ -150,7 +150,7 @@ def test_an_instances_public_address_is_no_elastic_one(tenant: Tenant, instance:
 def test_what_cannot_be_kept_is_refused_and_not_promised(cloud: Cloud, tenant: Tenant, instance: dict[str, Any]) -> None:
     """A row that outlived its bytes, an interface that was to stay."""
     launch = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1}
-    kept_disk = [{"DeviceName": "/dev/vda", "Ebs": {"DeleteOnTermination": False}}]
+    kept_disk = [{"DeviceName": "/dev/sda1", "Ebs": {"DeleteOnTermination": False}}]
     assert tenant.refused("RunInstances", **launch, BlockDeviceMappings=kept_disk) == "UnsupportedOperation"
     kept_interface = [{"DeviceIndex": 0, "DeleteOnTermination": False}]
     assert tenant.refused("RunInstances", **launch, NetworkInterfaces=kept_interface) == "UnsupportedOperation"
@@ -179,7 +179,7 @@ def test_a_root_volume_is_of_the_type_that_was_asked_for(
     tenant: Tenant, instance: dict[str, Any], type: str, iops: int | None, throughput: int | None
 ) -> None:
     """Terraform compares, and would change it again at each apply."""
-    mappings = [{"DeviceName": "/dev/vda", "Ebs": {"VolumeSize": 8, "VolumeType": type}}]
+    mappings = [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 8, "VolumeType": type}}]
     made = tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1, BlockDeviceMappings=mappings)["Instances"][0]
     id = made["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
     wanted = [{"Name": "volume-type", "Values": [type]}, {"Name": "size", "Values": ["8"]}]
@@ -190,6 +190,6 @@ def test_a_root_volume_is_of_the_type_that_was_asked_for(
 
 @pytest.mark.parametrize("type", ["io2", "fast"])
 def test_a_volume_type_that_is_not_here_is_refused(tenant: Tenant, instance: dict[str, Any], type: str) -> None:
-    mappings = [{"DeviceName": "/dev/vda", "Ebs": {"VolumeType": type}}]
+    mappings = [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeType": type}}]
     launch = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1, "BlockDeviceMappings": mappings}
     assert tenant.refused("RunInstances", **launch) == "InvalidParameterValue"

@@ -46,7 +46,7 @@ def test_altos_own_image_is_there_for_everybody_everywhere(cloud: Cloud, tenant:
         assert image["OwnerId"] == "100000000000"
         assert image["ImageLocation"] == "amazon/alto/tiny"
         # Terraform: "finding Root Device Name for AMI" fails without these.
-        assert image["RootDeviceName"] == image["BlockDeviceMappings"][0]["DeviceName"] == "/dev/vda"
+        assert image["RootDeviceName"] == image["BlockDeviceMappings"][0]["DeviceName"] == "/dev/sda1"
         assert image["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 1
         assert image["CreationDate"].endswith(".000Z")
 
@@ -79,7 +79,7 @@ def test_registering_a_file(operator: Tenant, tmp_path: Path) -> None:
         Description="d",
         ImageLocation=f"file://{path}",
         Architecture="x86_64",
-        RootDeviceName="/dev/vda",
+        RootDeviceName="/dev/sda1",
         VirtualizationType="hvm",
         TagSpecifications=specification,
     )["ImageId"]

@@ -242,6 +242,7 @@ ROWS: dict[tuple[str, str], Row] = {
 # Ids of nothing that an account owns.
 NOT_OWNED = {
     "Placement.HostId",
+    "CapacityReservationSpecification.CapacityReservationTarget.CapacityReservationId",  # there are none
     "AvailabilityZoneId",
     "ZoneIds",
     "SourceSecurityGroupOwnerId",

@@ -3,6 +3,7 @@ nothing behind. Method: whole calls through the gateway; no agent runs, so what 
 what its host reports."""
 
 import base64
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from alto.model.images import Image
 from alto.model.instances import Instance, Phase, Report
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Volume
-from alto.plan.instances import accept
+from alto.plan.instances import accept, machine_of
 from tests.api.cloud import NOW, Cloud, Tenant
 from tests.api.test_regions import host
 
@@ -104,7 +105,21 @@ BIG = base64.b64encode(b"x" * (16 * 1024 + 1)).decode()
         ({"InstanceType": "t3.2xlarge"}, "InsufficientInstanceCapacity"),
         ({"MinCount": 9, "MaxCount": 9}, "InsufficientInstanceCapacity"),
         ({"IamInstanceProfile": {"Name": "role"}}, "UnsupportedOperation"),
-        ({"HibernationOptions": {"Configured": True}}, "UnsupportedOperation"),
+        ({"HibernationOptions": {"Configured": True}}, "UnsupportedHibernationConfiguration"),
+        ({"InstanceMarketOptions": {"MarketType": "spot"}}, "MaxSpotInstanceCountExceeded"),
+        ({"InstanceMarketOptions": {"MarketType": "flea"}}, "InvalidParameterValue"),
+        ({"CpuOptions": {"CoreCount": 1, "ThreadsPerCore": 2}}, "InvalidParameterValue"),
+        ({"CpuOptions": {"CoreCount": 1}}, "InvalidParameterCombination"),
+        ({"MaintenanceOptions": {"AutoRecovery": "always"}}, "InvalidParameterValue"),
+        (
+            {"CapacityReservationSpecification": {"CapacityReservationPreference": "capacity-reservations-only"}},
+            "UnsupportedOperation",
+        ),
+        (
+            {"CapacityReservationSpecification": {"CapacityReservationTarget": {"CapacityReservationId": "cr-0"}}},
+            "InvalidCapacityReservationId.NotFound",
+        ),
+        ({"MetadataOptions": {"HttpProtocolIpv6": "enabled"}}, "UnsupportedOperation"),
         ({"MetadataOptions": {"HttpPutResponseHopLimit": 65}}, "InvalidParameterValue"),
         ({"BlockDeviceMappings": [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}]}, "UnsupportedOperation"),
         ({"TagSpecifications": [{"ResourceType": "vpc", "Tags": [{"Key": "a", "Value": "b"}]}]}, "InvalidParameterValue"),
@@ -121,6 +136,52 @@ def test_what_ec2_refuses_is_refused_with_its_code_and_leaves_nothing(
     before = rows(cloud)
     assert tenant.refused("RunInstances", **{**ONE, **more}) == code
     assert rows(cloud) == before
+
+
+def test_options_as_they_are_by_default_are_taken_and_shown(tenant: Tenant) -> None:
+    """What tools send without meaning anything by it."""
+    options = {
+        "CpuOptions": {"CoreCount": 1, "ThreadsPerCore": 1},
+        "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
+        "HibernationOptions": {"Configured": False},
+        "EnclaveOptions": {"Enabled": False},
+        "MetadataOptions": {"HttpProtocolIpv6": "disabled", "HttpTokens": "required"},
+        "MaintenanceOptions": {"AutoRecovery": "disabled"},
+    }
+    shown = launch(tenant, **options)[0]
+    for name, members in options.items():
+        for member, value in members.items():
+            assert shown[name][member] == value, (name, member)
+
+
+@pytest.mark.parametrize(
+    ("beside", "what"),
+    [
+        ({"SubnetId": "subnet-00000000"}, "subnet ID"),
+        ({"SecurityGroupIds": ["sg-00000000"]}, "security groups"),
+        ({"PrivateIpAddress": "172.31.0.9"}, "private address"),
+    ],
+)
+def test_an_interface_and_what_it_has_itself_are_not_both_given(tenant: Tenant, beside: dict[str, Any], what: str) -> None:
+    assert tenant.refusal("RunInstances", **ONE, **beside, NetworkInterfaces=[{"DeviceIndex": 0}]) == (
+        f"InvalidParameterCombination: Network interfaces and an instance-level {what} may not be specified on the same request"
+    )
+
+
+@pytest.mark.parametrize("name", ["/dev/sda1", "/dev/xvda"])
+def test_the_root_is_mapped_by_the_names_that_people_know_it_by(tenant: Tenant, name: str) -> None:
+    """Images elsewhere call it one or the other; a launch here has one disk, and it is this one."""
+    instance = launch(tenant, BlockDeviceMappings=[{"DeviceName": name, "Ebs": {"VolumeSize": 7}}])[0]
+    assert [one["DeviceName"] for one in instance["BlockDeviceMappings"]] == [instance["RootDeviceName"]] == ["/dev/sda1"]
+    (volume,) = tenant("DescribeVolumes", VolumeIds=[instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]])["Volumes"]
+    assert volume["Size"] == 7
+
+
+def test_members_of_a_launch_are_listed_by_launch_index(tenant: Tenant) -> None:
+    launched = [one["InstanceId"] for one in launch(tenant, MinCount=6, MaxCount=6)]
+    (reservation,) = tenant("DescribeInstances")["Reservations"]
+    assert [one["InstanceId"] for one in reservation["Instances"]] == launched
+    assert [one["AmiLaunchIndex"] for one in reservation["Instances"]] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_chosen_address_is_given_once(cloud: Cloud, tenant: Tenant) -> None:
@@ -159,6 +220,60 @@ def test_all_or_none_of_the_instances_named_are_changed(cloud: Cloud, tenant: Te
     unknown = "i-0123456789abcdef0"
     assert tenant.refused("TerminateInstances", InstanceIds=[one, unknown]) == "InvalidInstanceID.NotFound"
     assert state(tenant, one) == "running"
+
+
+@pytest.mark.parametrize("action", ["StartInstances", "StopInstances", "RebootInstances", "TerminateInstances"])
+def test_a_wish_names_its_instances(tenant: Tenant, action: str) -> None:
+    assert tenant.refusal(action, InstanceIds=[]) == "InvalidParameterCombination: No instances specified"
+
+
+def test_a_protected_instance_keeps_those_of_its_zone_from_ending_and_no_others(cloud: Cloud, tenant: Tenant) -> None:
+    """As the API reference tells of TerminateInstances over several zones."""
+    zones = ("us-east-1a", "us-east-1a", "us-east-1b")
+    ids = [launch(tenant, Placement={"AvailabilityZone": zone})[0]["InstanceId"] for zone in zones]
+    for id in ids:
+        says(cloud, id, Phase.RUNNING)
+    tenant("ModifyInstanceAttribute", InstanceId=ids[0], DisableApiTermination={"Value": True})
+    assert tenant.refused("TerminateInstances", InstanceIds=ids) == "OperationNotPermitted"
+    assert [state(tenant, id) for id in ids] == ["running", "running", "shutting-down"]
+
+
+def test_why_an_instance_changed_is_told_in_two_ways(cloud: Cloud, tenant: Tenant) -> None:
+    def told(id: str) -> tuple[str, dict[str, str] | None]:
+        shown = tenant("DescribeInstances", InstanceIds=[id])["Reservations"][0]["Instances"][0]
+        return shown["StateTransitionReason"], shown.get("StateReason")
+
+    def found(code: str) -> int:
+        return len(tenant("DescribeInstances", Filters=[{"Name": "state-reason-code", "Values": [code]}])["Reservations"])
+
+    id = launch(tenant)[0]["InstanceId"]
+    assert told(id) == ("", {"Code": "pending", "Message": "pending"})
+    says(cloud, id, Phase.RUNNING)
+    assert (told(id), found("")) == (("", None), 1)
+    tenant("StopInstances", InstanceIds=[id])
+    says(cloud, id, Phase.STOPPED)
+    at = datetime.fromtimestamp(NOW, UTC).strftime("%Y-%m-%d %H:%M:%S GMT")
+    code = "Client.UserInitiatedShutdown"
+    assert told(id) == (f"User initiated ({at})", {"Code": code, "Message": f"{code}: User initiated shutdown"})
+    assert (found(code), found("")) == (1, 0)
+
+
+def test_a_stop_may_do_without_the_guest(cloud: Cloud, tenant: Tenant) -> None:
+    """The agent reads it from the machine; a stop under way may be hurried, a start forgets it."""
+
+    def hurried(id: str) -> bool:
+        return cloud.store.read(lambda reader: machine_of(reader.get(Instance, id))).skip_os_shutdown
+
+    id = launch(tenant)[0]["InstanceId"]
+    says(cloud, id, Phase.RUNNING)
+    assert tenant.refused("StopInstances", InstanceIds=[id], Hibernate=True) == "UnsupportedHibernationConfiguration"
+    tenant("StopInstances", InstanceIds=[id], Force=True)
+    assert hurried(id) is False
+    tenant("StopInstances", InstanceIds=[id], SkipOsShutdown=True)
+    assert hurried(id) is True
+    says(cloud, id, Phase.STOPPED)
+    tenant("StartInstances", InstanceIds=[id])
+    assert hurried(id) is False
 
 
 def test_what_was_never_given_to_a_host_is_gone_at_once_with_all_it_held(cloud: Cloud, tenant: Tenant) -> None:

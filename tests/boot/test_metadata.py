@@ -52,7 +52,7 @@ def test_what_aws_says_at_each_path() -> None:
         "security-groups": b"default\nthe web",
         "services/domain": b"amazonaws.com",
         "services/partition": b"aws",
-        "block-device-mapping/root": b"/dev/vda",
+        "block-device-mapping/root": b"/dev/sda1",
         "public-keys/0/openssh-key": b"ssh-ed25519 AAAAC3Nz comment\n",
         "tags/instance/Name": b"web 1",
         "tags/instance/stage": b"",

@@ -26,6 +26,7 @@ FILE_SCHEME = "file://"
 GIB = 1 << 30
 SIZE_GIB_MAX = 16_384  # EC2's largest volume
 
+_DEVICE = re.compile(r"/dev/(?:sd|xvd|vd)[a-z]{1,2}[0-9]{0,2}")
 _NAME = re.compile(r"[a-zA-Z0-9()\[\] ./\-'@_]{3,128}")
 DESCRIPTION_MAX = 255
 _ACCOUNT = re.compile(r"[0-9]{12}")
@@ -229,7 +230,10 @@ async def register_image(call: Call, request: RegisterImageRequest) -> dict[str,
     _only("architecture", request.architecture, "x86_64")
     _only("virtualizationType", request.virtualization_type, "hvm")
     _only("bootMode", request.boot_mode, "legacy-bios")
-    _only("rootDeviceName", request.root_device_name, ROOT_DEVICE)
+    if not _DEVICE.fullmatch(request.root_device_name):
+        raise Refused(
+            "InvalidParameterValue", f"Value ({request.root_device_name[:80]}) for parameter rootDeviceName is invalid."
+        )
     tags = tags_for(request.tag_specifications, "image")["image"]
     path = _checked_path(call, request.image_location)
     size_gib = max(_virtual_gib(call, path), _wanted_gib(request))

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.ids import owned
-from alto.api.ec2.instances import in_wrong_state
+from alto.api.ec2.instances import in_wrong_state, not_stopped
 from alto.api.ec2.launches import (
     MetadataOptionsRequest,
     check_shutdown_behaviour,
@@ -21,7 +21,6 @@ from alto.api.ec2.launches import (
 from alto.api.ec2.shapes import group_names, metadata_shape, show_instance
 from alto.api.ec2.user_data import check_user_data
 from alto.model.errors import Refused
-from alto.model.images import ROOT_DEVICE
 from alto.model.instance_types import instance_type
 from alto.model.instances import Instance, Phase
 from alto.model.networks import NetworkInterface, SecurityGroup
@@ -54,7 +53,7 @@ _ATTRIBUTES: Mapping[str, Callable[[Reader, Instance], dict[str, Any]]] = {
     "disableApiTermination": lambda r, i: {"DisableApiTermination": {"Value": i.termination_protected}},
     "disableApiStop": lambda r, i: {"DisableApiStop": {"Value": i.stop_protected}},
     "instanceInitiatedShutdownBehavior": lambda r, i: {"InstanceInitiatedShutdownBehavior": {"Value": i.shutdown_behaviour}},
-    "rootDeviceName": lambda r, i: {"RootDeviceName": {"Value": ROOT_DEVICE}},
+    "rootDeviceName": lambda r, i: {"RootDeviceName": {"Value": i.root.device}},
     "blockDeviceMapping": lambda r, i: {"BlockDeviceMappings": show_instance(r, i)["BlockDeviceMappings"]},
     "productCodes": lambda r, i: {"ProductCodes": []},
     "sourceDestCheck": lambda r, i: {"SourceDestCheck": {"Value": i.nic.source_dest_check}},
@@ -73,14 +72,17 @@ async def describe_instance_attribute(call: Call, request: DescribeInstanceAttri
         raise Refused("MissingParameter", f"The request must contain the parameter {missing}")
     show = _ATTRIBUTES.get(attribute)
     if show is None:
-        known = ", ".join(sorted(_ATTRIBUTES))
-        raise Refused("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid. One of: {known}")
+        raise _unknown(attribute)
     read = show
 
     def body(reader: Reader) -> dict[str, Any]:
         return {"InstanceId": id, **read(reader, owned(reader, call, Instance, id))}
 
     return call.store.read(body)
+
+
+def _unknown(attribute: str) -> Refused:
+    return Refused("InvalidParameterValue", f"Value ({attribute[:80]}) for parameter attribute is invalid. Unknown attribute.")
 
 
 class ModifyInstanceAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -159,7 +161,7 @@ def _flat(attribute: str | None, value: str | None) -> dict[str, str]:
     if attribute is None:
         return {}
     if attribute not in _ATTRIBUTES:
-        raise Refused("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid.")
+        raise _unknown(attribute)
     if value is None:
         return {}
     settable = {
@@ -208,7 +210,7 @@ def _set_type(name: str) -> Edit:
 
     def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
         if state_name(instance) != "stopped":
-            raise in_wrong_state(instance, "given another type")
+            raise not_stopped(instance)
         # Room was given back when it stopped and is claimed anew, for the new type, when it starts.
         return replace(instance, instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib)
 
@@ -220,7 +222,7 @@ def _set_user_data(text: str) -> Edit:
 
     def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
         if state_name(instance) != "stopped":
-            raise in_wrong_state(instance, "given other user data")
+            raise not_stopped(instance)
         return replace(instance, user_data=text or None)
 
     return edit

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from alto.api.ec2.filters import Filter, Filters, Value, Values
 from alto.api.ec2.regions import zone_id
-from alto.api.ec2.shapes import group_names, public_dns
+from alto.api.ec2.shapes import group_names, public_dns, transition_reason
 from alto.api.wire.xml import timestamp
 from alto.model.instances import Instance, Nic
 from alto.model.networks import NetworkInterface, PortAddress
@@ -80,7 +80,7 @@ _OWN: Filters[Instance] = {
     "availability-zone-id": lambda i: zone_id(i.zone),
     "block-device-mapping.attach-time": lambda i: timestamp(i.created_at),
     "block-device-mapping.delete-on-termination": lambda i: i.root.delete_on_termination,
-    "block-device-mapping.device-name": lambda i: "/dev/vda",
+    "block-device-mapping.device-name": lambda i: i.root.device,
     "block-device-mapping.status": lambda i: "attached",
     "block-device-mapping.volume-id": lambda i: i.root.volume_id,
     "boot-mode": lambda i: "legacy-bios",
@@ -105,7 +105,7 @@ _OWN: Filters[Instance] = {
     "key-name": lambda i: i.key_name,
     "launch-index": lambda i: i.launch_index,
     "launch-time": lambda i: timestamp(i.launched_at),
-    "maintenance-options.auto-recovery": lambda i: "default",
+    "maintenance-options.auto-recovery": lambda i: i.auto_recovery,
     "metadata-options.http-endpoint": lambda i: "enabled" if i.metadata.enabled else "disabled",
     "metadata-options.http-protocol-ipv4": lambda i: "enabled",
     "metadata-options.http-protocol-ipv6": lambda i: "disabled",
@@ -127,13 +127,13 @@ _OWN: Filters[Instance] = {
     "private-dns-name-options.enable-resource-name-dns-aaaa-record": lambda i: False,
     "private-dns-name-options.hostname-type": lambda i: "ip-name",
     "private-ip-address": lambda i: i.nic.private_ip,
-    "reason": lambda i: i.reason.message if i.reason else None,
+    "reason": transition_reason,
     "reservation-id": lambda i: i.reservation_id,
-    "root-device-name": lambda i: "/dev/vda",
+    "root-device-name": lambda i: i.root.device,
     "root-device-type": lambda i: "ebs",
     "source-dest-check": lambda i: i.nic.source_dest_check,
-    "state-reason-code": lambda i: i.reason.code if i.reason else None,
-    "state-reason-message": lambda i: i.reason.message if i.reason else None,
+    "state-reason-code": lambda i: i.reason.code if i.reason else "",
+    "state-reason-message": lambda i: i.reason.message if i.reason else "",
     "subnet-id": lambda i: i.nic.subnet_id,
     "tenancy": lambda i: "default",
     "usage-operation": lambda i: "RunInstances",

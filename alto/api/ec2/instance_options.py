@@ -111,9 +111,6 @@ async def unmonitor_instances(call: Call, request: MonitorRequest) -> dict[str, 
 
 
 async def _monitor(call: Call, ids: Sequence[str], wanted: bool, state: str) -> dict[str, object]:
-    if not ids:
-        raise Refused("MissingParameter", "The request must contain the parameter InstanceId")
-
     def body(tx: Tx) -> list[Instance]:
         instances = all_owned(tx, call, Instance, ids)
         for instance in instances:

@@ -33,6 +33,14 @@ class InstanceIds(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class StopRequest(InstanceIds, frozen=True, rename="pascal"):
+    # The guest is asked, and after a while the plug is pulled: what Force means is what always happens.
+    force: bool = False
+    skip_os_shutdown: bool = False
+    hibernate: bool = False
+
+
+class TerminateRequest(InstanceIds, frozen=True, rename="pascal"):
+    # The plug is pulled and the disk goes: the guest is not asked, with or without these.
     force: bool = False
     skip_os_shutdown: bool = False
 
@@ -184,20 +192,25 @@ Change = Callable[[Tx, Instance, float], Instance]
 
 
 async def _change_all(call: Call, ids: Sequence[str], change: Change, answer: str) -> dict[str, Any]:
-    if not ids:
-        raise Refused("MissingParameter", "The request must contain the parameter InstanceId")
+    _check_some(ids)
     now = call.world.clock.now()
 
     def body(tx: Tx) -> list[dict[str, Any]]:
-        changes = []
-        for before in _named(tx, call, ids):
-            after = change(tx, before, now)
-            if after != before:
-                tx.put(after)
-            changes.append({"InstanceId": before.id, "CurrentState": state(after), "PreviousState": state(before)})
-        return changes
+        return [_changed(tx, before, change, now) for before in _named(tx, call, ids)]
 
     return {answer: await call.store.write(body)}
+
+
+def _check_some(ids: Sequence[str]) -> None:
+    if not ids:
+        raise Refused("InvalidParameterCombination", "No instances specified")
+
+
+def _changed(tx: Tx, before: Instance, change: Change, now: float) -> dict[str, Any]:
+    after = change(tx, before, now)
+    if after != before:
+        tx.put(after)
+    return {"InstanceId": before.id, "CurrentState": state(after), "PreviousState": state(before)}
 
 
 def in_wrong_state(instance: Instance, verb: str) -> Refused:
@@ -205,6 +218,10 @@ def in_wrong_state(instance: Instance, verb: str) -> Refused:
         "IncorrectInstanceState",
         f"The instance '{instance.id}' is not in a state from which it can be {verb} (it is {state_name(instance)}).",
     )
+
+
+def not_stopped(instance: Instance) -> Refused:
+    return Refused("IncorrectInstanceState", f"The instance '{instance.id}' is not in the 'stopped' state.")
 
 
 async def start_instances(call: Call, request: InstanceIds) -> dict[str, Any]:
@@ -234,17 +251,24 @@ def _started(tx: Tx, instance: Instance, now: float) -> Instance:
         reason=None,
         ended_at=None,
         guest_reached_at=None,
+        skip_os_shutdown=False,
     )
 
 
 async def stop_instances(call: Call, request: StopRequest) -> dict[str, Any]:
-    return await _change_all(call, request.instance_ids, _stopped, "StoppingInstances")
+    if request.hibernate:
+        raise Refused(
+            "UnsupportedHibernationConfiguration", "Hibernation is not supported here: stop the instance without Hibernate."
+        )
+    return await _change_all(call, request.instance_ids, partial(_stopped, request.skip_os_shutdown), "StoppingInstances")
 
 
-def _stopped(tx: Tx, instance: Instance, now: float) -> Instance:
+def _stopped(at_once: bool, tx: Tx, instance: Instance, now: float) -> Instance:
     now_is = state_name(instance)
-    if now_is in ("stopping", "stopped"):
+    if now_is == "stopped":
         return instance
+    if now_is == "stopping":
+        return replace(instance, skip_os_shutdown=True) if at_once and not instance.skip_os_shutdown else instance
     if now_is != "running":
         raise in_wrong_state(instance, "stopped")
     if instance.stop_protected:
@@ -252,7 +276,7 @@ def _stopped(tx: Tx, instance: Instance, now: float) -> Instance:
             "OperationNotPermitted",
             f"The instance '{instance.id}' may not be stopped. Modify its 'disableApiStop' instance attribute and try again.",
         )
-    return replace(instance, wish=Wish.STOPPED, reason=replace(USER_STOPPED, message=_by_user(now)))
+    return replace(instance, wish=Wish.STOPPED, reason=_by_user(now), skip_os_shutdown=at_once)
 
 
 async def reboot_instances(call: Call, request: InstanceIds) -> dict[str, Any]:
@@ -266,21 +290,32 @@ def _rebooted(tx: Tx, instance: Instance, now: float) -> Instance:
     return replace(instance, reboots=instance.reboots + 1)
 
 
-async def terminate_instances(call: Call, request: InstanceIds) -> dict[str, Any]:
-    return await _change_all(call, request.instance_ids, _terminated, "TerminatingInstances")
+async def terminate_instances(call: Call, request: TerminateRequest) -> dict[str, Any]:
+    """All or none within an availability zone: a protected instance keeps those of its zone, and the others go, although
+    the request is refused (API reference, TerminateInstances)."""
+    _check_some(request.instance_ids)
+    now = call.world.clock.now()
+
+    def body(tx: Tx) -> tuple[list[dict[str, Any]], list[Instance]]:
+        named = _named(tx, call, request.instance_ids)
+        held = [one for one in named if one.termination_protected and one.wish is not Wish.TERMINATED]
+        zones = {one.zone for one in held}
+        return [_changed(tx, one, _terminated, now) for one in named if one.zone not in zones], held
+
+    changes, held = await call.store.write(body)
+    if held:
+        raise Refused(
+            "OperationNotPermitted",
+            f"The instance '{held[0].id}' may not be terminated. Modify its 'disableApiTermination' instance attribute "
+            "and try again.",
+        )
+    return {"TerminatingInstances": changes}
 
 
 def _terminated(tx: Tx, instance: Instance, now: float) -> Instance:
     if instance.wish is Wish.TERMINATED:
         return instance
-    if instance.termination_protected:
-        raise Refused(
-            "OperationNotPermitted",
-            f"The instance '{instance.id}' may not be terminated. Modify its 'disableApiTermination' instance attribute "
-            "and try again.",
-        )
-    reason = StateReason(code="Client.UserInitiatedShutdown", message=_by_user(now))
-    changed = replace(instance, wish=Wish.TERMINATED, reason=reason)
+    changed = replace(instance, wish=Wish.TERMINATED, reason=_by_user(now))
     if instance.host_id is None:
         # No host ever heard of it: it is over at once.
         release_all(tx, changed)
@@ -288,9 +323,9 @@ def _terminated(tx: Tx, instance: Instance, now: float) -> Instance:
     return changed
 
 
-def _by_user(now: float) -> str:
+def _by_user(now: float) -> StateReason:
     at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S GMT")
-    return f"User initiated ({at})"
+    return replace(USER_STOPPED, transition=f"User initiated ({at})")
 
 
 # The console is on the host: it is asked for through the host's session.
@@ -333,7 +368,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "StartInstances": Operation(InstanceIds, start_instances),
     "StopInstances": Operation(StopRequest, stop_instances),
     "RebootInstances": Operation(InstanceIds, reboot_instances),
-    "TerminateInstances": Operation(InstanceIds, terminate_instances),
+    "TerminateInstances": Operation(TerminateRequest, terminate_instances),
 }
 
 

@@ -19,7 +19,6 @@ from alto.api.ec2.launch_templates import check_named, the_template
 from alto.api.ec2.tags import RESERVED, shown
 from alto.api.wire.requests import Honoured, honoured, unhonoured
 from alto.model.errors import Refused
-from alto.model.images import ROOT_DEVICE, Image
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, Phase
 from alto.model.launch_templates import LaunchParameters, LaunchTemplateVersion
@@ -150,7 +149,6 @@ async def get_launch_template_data(call: Call, request: GetLaunchTemplateDataReq
 
 
 def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
-    image = reader.find(Image, instance.image_id)
     root = reader.find(Volume, instance.root.volume_id)
     type = CATALOGUE[instance.instance_type]
     tags = {key: value for key, value in instance.tags.items() if not key.startswith(RESERVED)}
@@ -168,7 +166,7 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
         "TagSpecifications": [{"ResourceType": "instance", "Tags": shown(tags)}] if tags else [],
         "BlockDeviceMappings": [
             {
-                "DeviceName": image.root_device if image else ROOT_DEVICE,
+                "DeviceName": instance.root.device,
                 "Ebs": {
                     "VolumeSize": instance.root.size_gib,
                     "VolumeType": root.type if root else None,
@@ -178,12 +176,14 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
         ],
         "NetworkInterfaces": [
             {
-                "DeviceIndex": 0,
-                "SubnetId": instance.nic.subnet_id,
-                "Groups": list(instance.nic.group_ids),
-                "AssociatePublicIpAddress": instance.nic.public_ip is not None,
-                "DeleteOnTermination": True,
+                "DeviceIndex": nic.device_index,
+                "SubnetId": nic.subnet_id,
+                "Groups": list(nic.group_ids),
+                # An elastic address is somebody's own, and not of the launch.
+                "AssociatePublicIpAddress": nic.public_ip is not None and not nic.elastic if nic is instance.nic else None,
+                "DeleteOnTermination": nic.delete_on_termination,
             }
+            for nic in instance.nics
         ],
         "MetadataOptions": {
             "HttpTokens": "required" if instance.metadata.tokens_required else "optional",
@@ -193,7 +193,7 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
         },
         "HibernationOptions": {"Configured": False},
         "EnclaveOptions": {"Enabled": False},
-        "MaintenanceOptions": {"AutoRecovery": "default"},
+        "MaintenanceOptions": {"AutoRecovery": instance.auto_recovery},
     }
     if type.burstable:
         found["CreditSpecification"] = {"CpuCredits": instance.credit_specification}

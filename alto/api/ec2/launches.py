@@ -14,6 +14,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, is_private_taken
 from alto.api.ec2.ids import find_image, is_own, owned
 from alto.api.ec2.keypairs import find_by_name
+from alto.api.ec2.launch_options import LaunchOptions, check_options
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
 from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, find_wanted
 from alto.api.ec2.shapes import show_reservation
@@ -22,7 +23,7 @@ from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.ec2.user_data import check_user_data
 from alto.model.errors import NoCapacity, NotFound, Refused
 from alto.model.hosts import Host
-from alto.model.images import Image, KeyPair
+from alto.model.images import ROOT_NAMES, Image, KeyPair
 from alto.model.instance_types import DEFAULT_INSTANCE_TYPE, InstanceType, instance_type
 from alto.model.instances import Instance, MetadataOptions, Phase
 from alto.model.networks import (
@@ -74,31 +75,14 @@ class MetadataOptionsRequest(msgspec.Struct, frozen=True, rename="pascal"):
     http_put_response_hop_limit: int | None = None
     http_endpoint: str | None = None
     instance_metadata_tags: str | None = None
+    http_protocol_ipv6: str | None = None
 
 
 class CreditSpecification(msgspec.Struct, frozen=True, rename="pascal"):
     cpu_credits: str | None = None
 
 
-class HibernationOptions(msgspec.Struct, frozen=True, rename="pascal"):
-    configured: bool | None = None
-
-
-class EnclaveOptions(msgspec.Struct, frozen=True, rename="pascal"):
-    enabled: bool | None = None
-
-
-class MaintenanceOptions(msgspec.Struct, frozen=True, rename="pascal"):
-    auto_recovery: str | None = None
-
-
-class PrivateDnsNameOptions(msgspec.Struct, frozen=True, rename="pascal"):
-    hostname_type: str | None = None
-    enable_resource_name_dns_a_record: bool | None = msgspec.field(name="EnableResourceNameDnsARecord", default=None)
-    enable_resource_name_dns_aaaa_record: bool | None = msgspec.field(name="EnableResourceNameDnsAAAARecord", default=None)
-
-
-class RunInstancesRequest(msgspec.Struct, frozen=True, rename="pascal"):
+class RunInstancesRequest(LaunchOptions, frozen=True, rename="pascal"):
     """None and empty: not given, so that a launch template may say it."""
 
     launch_template: LaunchTemplateSpecification | None = None
@@ -124,11 +108,6 @@ class RunInstancesRequest(msgspec.Struct, frozen=True, rename="pascal"):
     metadata_options: MetadataOptionsRequest = MetadataOptionsRequest()
     credit_specification: CreditSpecification = CreditSpecification()
     tag_specifications: tuple[TagSpecification, ...] = ()
-    # Terraform's provider always sends these; only what they are by default is offered.
-    hibernation_options: HibernationOptions = HibernationOptions()
-    enclave_options: EnclaveOptions = EnclaveOptions()
-    maintenance_options: MaintenanceOptions = MaintenanceOptions()
-    private_dns_name_options: PrivateDnsNameOptions = PrivateDnsNameOptions()
 
 
 async def run_instances(call: Call, request: RunInstancesRequest) -> dict[str, Any]:
@@ -153,7 +132,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     check_user_data(request.user_data)
     shutdown_behaviour = request.instance_initiated_shutdown_behavior or "stop"
     check_shutdown_behaviour(shutdown_behaviour)
-    _check_offered(request)
+    check_options(request, type)
     check_placement(request.placement)
     check_token(request.client_token)
     if request.image_id is None:
@@ -207,6 +186,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             monitoring=bool(request.monitoring.enabled),
             ebs_optimized=bool(request.ebs_optimized),
             credit_specification=credits,
+            auto_recovery=request.maintenance_options.auto_recovery or "default",
             group_name=group_name,
             placement=wanted.wish if wanted else None,
             instance_tags=tags["instance"] | own_tags,
@@ -235,20 +215,6 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         return show_reservation(tx, instances)
 
     return await call.store.write(body)
-
-
-def _check_offered(request: RunInstancesRequest) -> None:
-    dns = request.private_dns_name_options
-    wishes = (
-        (request.hibernation_options.configured, "hibernation"),
-        (request.enclave_options.enabled, "enclaves"),
-        (request.maintenance_options.auto_recovery not in (None, "default", "disabled"), "this AutoRecovery"),
-        (dns.hostname_type not in (None, "ip-name"), "host names other than ip-name"),
-        (dns.enable_resource_name_dns_a_record or dns.enable_resource_name_dns_aaaa_record, "DNS records of resource names"),
-    )
-    for wished, what in wishes:
-        if wished:
-            raise Refused("UnsupportedOperation", f"RunInstances does not support {what} here.")
 
 
 def _by_token(tx: Tx, call: Call, token: str | None) -> list[Instance] | None:
@@ -287,12 +253,16 @@ def _interface(request: RunInstancesRequest) -> InterfaceSpecification:
             groups=request.security_group_ids,
             private_ip_address=request.private_ip_address,
         )
-    if request.subnet_id or request.security_group_ids or request.security_groups or request.private_ip_address:
-        raise Refused(
-            "InvalidParameterCombination",
-            "Network interfaces and an instance-level subnet ID, security groups or private IP address may not be "
-            "specified on the same request",
-        )
+    for given, what in (
+        (request.subnet_id, "subnet ID"),
+        (request.security_group_ids or request.security_groups, "security groups"),
+        (request.private_ip_address, "private address"),
+    ):
+        if given:
+            raise Refused(
+                "InvalidParameterCombination",
+                f"Network interfaces and an instance-level {what} may not be specified on the same request",
+            )
     if len(request.network_interfaces) > 1 or request.network_interfaces[0].device_index not in (None, 0):
         raise Refused("UnsupportedOperation", "One network interface, with device index 0, is supported for a launch")
     if request.network_interfaces[0].delete_on_termination is False:
@@ -305,6 +275,9 @@ def metadata_options(request: MetadataOptionsRequest, now: MetadataOptions) -> M
     _one_of("HttpTokens", request.http_tokens, ("optional", "required"))
     _one_of("HttpEndpoint", request.http_endpoint, ("enabled", "disabled"))
     _one_of("InstanceMetadataTags", request.instance_metadata_tags, ("enabled", "disabled"))
+    _one_of("HttpProtocolIpv6", request.http_protocol_ipv6, ("enabled", "disabled"))
+    if request.http_protocol_ipv6 == "enabled":
+        raise Refused("UnsupportedOperation", "The metadata service has no IPv6 address here: HttpProtocolIpv6 is disabled.")
     hops = request.http_put_response_hop_limit
     if hops is not None and not 1 <= hops <= 64:
         raise Refused("InvalidParameterValue", f"Value ( {hops} ) for HttpPutResponseHopLimit is invalid: 1 to 64")
@@ -385,7 +358,7 @@ def _root(mappings: Sequence[BlockDeviceMapping], image: Image) -> tuple[int, st
     """(GiB, type) of the root volume."""
     size, volume_type = image.size_gib, DEFAULT_VOLUME_TYPE
     for mapping in mappings:
-        if mapping.device_name != image.root_device or mapping.ebs is None:
+        if mapping.device_name not in (image.root_device, *ROOT_NAMES) or mapping.ebs is None:
             raise Refused("UnsupportedOperation", f"Only the root device {image.root_device} can be mapped at a launch")
         if mapping.ebs.encrypted:
             raise Refused("UnsupportedOperation", "Encrypted volumes are not supported")

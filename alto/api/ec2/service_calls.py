@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from alto.api.call import Call, Settings
-from alto.api.ec2.instances import InstanceIds, terminate_instances
+from alto.api.ec2.instances import TerminateRequest, terminate_instances
 from alto.api.ec2.launches import RunInstancesRequest, launch
 from alto.api.ec2.tags import Tag, TagSpecification
 from alto.kit.world import World
@@ -36,7 +36,7 @@ class GroupCalls:
         await launch(self._call(group, "RunInstances", launching.token), request, group_name=group.name)
 
     async def terminate(self, group: AutoScalingGroup, instance_ids: Sequence[str]) -> None:
-        request = InstanceIds(instance_ids=tuple(instance_ids))
+        request = TerminateRequest(instance_ids=tuple(instance_ids))
         await terminate_instances(self._call(group, "TerminateInstances", ""), request)
 
     def _call(self, group: AutoScalingGroup, operation: str, digest: str) -> Call:

@@ -9,7 +9,7 @@ from typing import Any
 
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import Cached
-from alto.model.images import ROOT_DEVICE, Image
+from alto.model.images import Image
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, MetadataOptions, Nic, Phase
 from alto.model.networks import PortAddress, SecurityGroup
@@ -21,6 +21,14 @@ from alto.store.store import Reader, Store
 def state(instance: Instance) -> dict[str, Any]:
     name = state_name(instance)
     return {"Code": STATE_CODES[name], "Name": name}
+
+
+def transition_reason(instance: Instance) -> str:
+    """Who or what changed its state, and when; empty while nothing did."""
+    reason = instance.reason
+    if reason is None:
+        return ""
+    return reason.message if reason.transition is None else reason.transition
 
 
 def group_names(reader: Reader, ids: Sequence[str]) -> list[dict[str, str]]:
@@ -56,7 +64,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "State": state(instance),
         "PrivateDnsName": "" if gone else instance.hostname,
         "PublicDnsName": "" if gone else public_name,
-        "StateTransitionReason": instance.reason.message if instance.reason else "",
+        "StateTransitionReason": transition_reason(instance),
         "KeyName": instance.key_name,
         "AmiLaunchIndex": instance.launch_index,
         "ProductCodes": [],
@@ -66,7 +74,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "Monitoring": {"State": "enabled" if instance.monitoring else "disabled"},
         "Architecture": image.architecture if image else type.architecture,
         "RootDeviceType": "ebs",
-        "RootDeviceName": image.root_device if image else ROOT_DEVICE,
+        "RootDeviceName": instance.root.device,
         "BlockDeviceMappings": [],
         "VirtualizationType": "hvm",
         "ClientToken": instance.client_token or "",
@@ -82,7 +90,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "HibernationOptions": {"Configured": False},
         "EnclaveOptions": {"Enabled": False},
         "MetadataOptions": metadata_shape(instance.metadata),
-        "MaintenanceOptions": {"AutoRecovery": "default"},
+        "MaintenanceOptions": {"AutoRecovery": instance.auto_recovery, "RebootMigration": "disabled"},
         "PlatformDetails": "Linux/UNIX",
         "UsageOperation": "RunInstances",
         "UsageOperationUpdateTime": instance.created_at,
@@ -91,6 +99,8 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     }
     if instance.reason is not None:
         shape["StateReason"] = {"Code": instance.reason.code, "Message": instance.reason.message}
+    elif shape["State"]["Name"] == "pending":
+        shape["StateReason"] = {"Code": "pending", "Message": "pending"}
     if gone:
         return shape
     shape.update(
@@ -107,7 +117,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         shape["PublicIpAddress"] = nic.public_ip
     shape["BlockDeviceMappings"] = [
         {
-            "DeviceName": shape["RootDeviceName"],
+            "DeviceName": instance.root.device,
             "Ebs": {
                 "VolumeId": instance.root.volume_id,
                 "Status": "attached",

@@ -152,7 +152,7 @@ class Parser:
 
         for member, wire_name in root.required:
             if member not in result:
-                raise _missing(wire_name)
+                raise _no_instances() if member == "InstanceIds" else _missing(wire_name)
         for structure, node, path in demanding:
             for member, wire_name in node.required:
                 if member not in structure:
@@ -220,6 +220,11 @@ def _index(step: str, key: str) -> int:
 
 def _unknown(key: str) -> Refused:
     return Refused("UnknownParameter", f"The parameter {_short(key)} is not recognized")
+
+
+def _no_instances() -> Refused:
+    """EC2 has words of its own for a list of instances that is empty."""
+    return Refused("InvalidParameterCombination", "No instances specified")
 
 
 def _missing(name: str) -> Refused:

@@ -1,0 +1,143 @@
+"""RunInstances' options of which one value is offered, mostly the default one: tools send them all the same.
+
+What AWS sells and Alto has not (spot markets, reserved capacity, hibernation, enclaves) is refused as AWS refuses accounts
+that may not have it. Invariant: an option that is accepted is true of the machine, or is a wish that is remembered and shown.
+"""
+
+import msgspec
+
+from alto.model.errors import Refused
+from alto.model.instance_types import InstanceType
+
+AUTO_RECOVERY = ("default", "disabled")
+NO_SPOT = "Max spot instance count exceeded"
+
+
+class HibernationOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    configured: bool | None = None
+
+
+class EnclaveOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    enabled: bool | None = None
+
+
+class MaintenanceOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    auto_recovery: str | None = None
+
+
+class PrivateDnsNameOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    hostname_type: str | None = None
+    enable_resource_name_dns_a_record: bool | None = msgspec.field(name="EnableResourceNameDnsARecord", default=None)
+    enable_resource_name_dns_aaaa_record: bool | None = msgspec.field(name="EnableResourceNameDnsAAAARecord", default=None)
+
+
+class CpuOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    core_count: int | None = None
+    threads_per_core: int | None = None
+    amd_sev_snp: str | None = None
+    nested_virtualization: str | None = None
+
+
+class SpotOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    """Known, so that the refusal is about the market and not about a parameter."""
+
+    max_price: str | None = None
+    spot_instance_type: str | None = None
+    block_duration_minutes: int | None = None
+    valid_until: float | None = None
+    instance_interruption_behavior: str | None = None
+
+
+class InstanceMarketOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    market_type: str | None = None
+    spot_options: SpotOptions | None = None
+
+
+class CapacityReservationTarget(msgspec.Struct, frozen=True, rename="pascal"):
+    capacity_reservation_id: str | None = None
+    capacity_reservation_resource_group_arn: str | None = None
+
+
+class CapacityReservationSpecification(msgspec.Struct, frozen=True, rename="pascal"):
+    capacity_reservation_preference: str | None = None
+    capacity_reservation_target: CapacityReservationTarget | None = None
+
+
+class NetworkPerformanceOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    bandwidth_weighting: str | None = None
+
+
+class LaunchOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    hibernation_options: HibernationOptions = HibernationOptions()
+    enclave_options: EnclaveOptions = EnclaveOptions()
+    maintenance_options: MaintenanceOptions = MaintenanceOptions()
+    private_dns_name_options: PrivateDnsNameOptions = PrivateDnsNameOptions()
+    cpu_options: CpuOptions | None = None
+    instance_market_options: InstanceMarketOptions | None = None
+    capacity_reservation_specification: CapacityReservationSpecification | None = None
+    network_performance_options: NetworkPerformanceOptions | None = None
+
+
+def check_options(options: LaunchOptions, type: InstanceType) -> None:
+    """Raises: Refused."""
+    if options.hibernation_options.configured:
+        raise Refused("UnsupportedHibernationConfiguration", f"Hibernation is not supported here, for {type.name} or any type.")
+    check_auto_recovery(options.maintenance_options.auto_recovery)
+    if options.cpu_options is not None:
+        _check_cpu(options.cpu_options, type)
+    if options.instance_market_options is not None:
+        _check_market(options.instance_market_options)
+    if options.capacity_reservation_specification is not None:
+        _check_reservation(options.capacity_reservation_specification)
+    dns, network = options.private_dns_name_options, options.network_performance_options
+    wishes = (
+        (options.enclave_options.enabled, "enclaves"),
+        (dns.hostname_type not in (None, "ip-name"), "host names other than ip-name"),
+        (dns.enable_resource_name_dns_a_record or dns.enable_resource_name_dns_aaaa_record, "DNS records of resource names"),
+        (network is not None and network.bandwidth_weighting not in (None, "default"), "this BandwidthWeighting"),
+    )
+    for wished, what in wishes:
+        if wished:
+            raise Refused("UnsupportedOperation", f"RunInstances does not support {what} here.")
+
+
+def check_auto_recovery(value: str | None) -> None:
+    if value is not None and value not in AUTO_RECOVERY:
+        raise Refused(
+            "InvalidParameterValue", f"Invalid value '{value[:80]}' for AutoRecovery. Valid values: default, disabled"
+        )
+
+
+def _check_cpu(wanted: CpuOptions, type: InstanceType) -> None:
+    for value, name in ((wanted.amd_sev_snp, "AmdSevSnp"), (wanted.nested_virtualization, "NestedVirtualization")):
+        if value not in (None, "disabled"):
+            raise Refused("UnsupportedOperation", f"{name} is not supported here.")
+    if (wanted.core_count is None) is not (wanted.threads_per_core is None):
+        raise Refused("InvalidParameterCombination", "CpuOptions needs both CoreCount and ThreadsPerCore.")
+    if wanted.core_count is not None and (wanted.core_count, wanted.threads_per_core) != (type.cores, type.threads_per_core):
+        raise Refused(
+            "InvalidParameterValue",
+            f"The CPU options are not valid for {type.name}: its CoreCount is {type.cores}, its ThreadsPerCore "
+            f"{type.threads_per_core}.",
+        )
+
+
+def _check_market(wanted: InstanceMarketOptions) -> None:
+    if wanted.market_type == "spot":
+        raise Refused("MaxSpotInstanceCountExceeded", NO_SPOT)
+    if wanted.market_type is not None or wanted.spot_options is not None:
+        raise Refused(
+            "InvalidParameterValue", f"Invalid value '{str(wanted.market_type)[:80]}' for MarketType. Valid values: spot"
+        )
+
+
+def _check_reservation(wanted: CapacityReservationSpecification) -> None:
+    target = wanted.capacity_reservation_target
+    if target is not None and target.capacity_reservation_id is not None:
+        raise Refused(
+            "InvalidCapacityReservationId.NotFound",
+            f"The capacity reservation ID '{target.capacity_reservation_id[:80]}' does not exist",
+        )
+    preference = wanted.capacity_reservation_preference
+    if preference not in (None, "open", "none") or target is not None:
+        raise Refused("UnsupportedOperation", "There is no reserved capacity here: the preference is open or none.")
