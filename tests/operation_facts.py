@@ -8,7 +8,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ class _Own(NamedTuple):
 
 def errors_of(operation: Operation) -> frozenset[str]:
     errors: set[str] = set()
-    run = operation.run
+    run = operation.run.func if isinstance(operation.run, partial) else operation.run
     assert isinstance(run, FunctionType)
     seen = {(run.__module__, run.__name__)}
     todo = list(seen)
