@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from alto.model.acls import PrefixList
-from alto.model.routing import VpcPeering
-from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.cloud import Cloud, Tenant
 
 Parameters = dict[str, Any]
 Row = tuple[str, Callable[[str, str], Parameters]]
@@ -19,6 +18,7 @@ ABSENT = {
     "egress-only gateway": "eigw-00000000000000000",
     "acl": "acl-00000000000000000",
     "dhcp options": "dopt-00000000000000000",
+    "peering": "pcx-00000000000000000",
 }
 # What has an id and takes no tags.
 ABSENT_WITHOUT_TAGS = {
@@ -26,7 +26,6 @@ ABSENT_WITHOUT_TAGS = {
     "acl association": "aclassoc-00000000000000000",
     "range": "vpc-cidr-assoc-00000000000000000",
     "range of a subnet": "subnet-cidr-assoc-00000000000000000",
-    "peering": "pcx-00000000000000000",
     "prefix list": "pl-00000000000000000",
 }
 
@@ -101,6 +100,17 @@ ROWS |= {
     ("ReplaceNetworkAclEntry", "NetworkAclId"): row("acl", NetworkAclId=ID, **_FULL_ENTRY),
 }
 
+_PCX = {"VpcPeeringConnectionId": ID}
+ROWS |= {
+    ("AcceptVpcPeeringConnection", "VpcPeeringConnectionId"): row("peering", **_PCX),
+    ("CreateVpcPeeringConnection", "PeerVpcId"): row("vpc", VpcId=OWN + "vpc", PeerVpcId=ID),
+    ("CreateVpcPeeringConnection", "VpcId"): row("vpc", VpcId=ID, PeerVpcId=OWN + "vpc"),
+    ("DeleteVpcPeeringConnection", "VpcPeeringConnectionId"): row("peering", **_PCX),
+    ("DescribeVpcPeeringConnections", "VpcPeeringConnectionIds"): row("peering", VpcPeeringConnectionIds=[ID]),
+    ("ModifyVpcPeeringConnectionOptions", "VpcPeeringConnectionId"): row("peering", **_PCX),
+    ("RejectVpcPeeringConnection", "VpcPeeringConnectionId"): row("peering", **_PCX),
+}
+
 _TARGETS = {
     "EgressOnlyInternetGatewayId": "egress-only gateway",
     "GatewayId": "gateway",
@@ -125,19 +135,22 @@ def made_by(tenant: Tenant) -> dict[str, str]:
     """One of each of what only these operations make, and the ids of what its default VPC has of them."""
     own = owned_by(tenant)
     egress_only = tenant("CreateEgressOnlyInternetGateway", VpcId=own["vpc"])["EgressOnlyInternetGateway"]
+    other = tenant("CreateVpc", CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
+    peering = tenant("CreateVpcPeeringConnection", VpcId=own["vpc"], PeerVpcId=other)["VpcPeeringConnection"]
     return {
         "table": own["table"],
         "gateway": own["gateway"],
         "egress-only gateway": egress_only["EgressOnlyInternetGatewayId"],
         "acl": own["acl"],
         "dhcp options": own["dhcp options"],
+        "peering": peering["VpcPeeringConnectionId"],
     }
 
 
 def untagged_by(tenant: Tenant) -> dict[str, str]:
     own = owned_by(tenant)
     made = tenant("AssociateVpcCidrBlock", VpcId=own["vpc"], AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
-    of_vpc = tenant("DescribeVpcs")["Vpcs"][0]["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"]
+    of_vpc = tenant("DescribeVpcs", VpcIds=[own["vpc"]])["Vpcs"][0]["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"]
     in_subnet = tenant("AssociateSubnetCidrBlock", SubnetId=own["subnet"], Ipv6CidrBlock=of_vpc.replace("/56", "/64"))
     return {
         "table association": own["table association"],
@@ -149,30 +162,21 @@ def untagged_by(tenant: Tenant) -> dict[str, str]:
 
 def put_for(cloud: Cloud, tenant: Tenant) -> dict[str, str]:
     """What no operation makes yet, as rows."""
-    own = owned_by(tenant)
     mine = {"account": tenant.account.id, "region": tenant.region}
     cloud.put(
         PrefixList(id="pl-11111111111111111", name="list", max_entries=1, **mine),
-        VpcPeering(
-            id="pcx-11111111111111111",
-            vpc_id=own["vpc"],
-            accepter_account=tenant.account.id,
-            accepter_region=tenant.region,
-            accepter_vpc_id=own["vpc"],
-            expires_at=NOW,
-            **mine,
-        ),
     )
-    return {"peering": "pcx-11111111111111111", "prefix list": "pl-11111111111111111"}
+    return {"prefix list": "pl-11111111111111111"}
 
 
 def owned_by(tenant: Tenant) -> dict[str, str]:
     """What the asking account has in its default VPC, by kind."""
-    (table,) = tenant("DescribeRouteTables")["RouteTables"]
-    (gateway,) = tenant("DescribeInternetGateways")["InternetGateways"]
-    (acl,) = tenant("DescribeNetworkAcls")["NetworkAcls"]
-    (options,) = tenant("DescribeDhcpOptions")["DhcpOptions"]
     (instance,) = tenant("DescribeInstances")["Reservations"][0]["Instances"]
+    of_vpc = [{"Name": "vpc-id", "Values": [instance["VpcId"]]}]
+    (table,) = tenant("DescribeRouteTables", Filters=of_vpc)["RouteTables"]
+    (gateway,) = tenant("DescribeInternetGateways")["InternetGateways"]
+    (acl,) = tenant("DescribeNetworkAcls", Filters=of_vpc)["NetworkAcls"]
+    (options,) = tenant("DescribeDhcpOptions")["DhcpOptions"]
     return {
         "vpc": table["VpcId"],
         "subnet": instance["SubnetId"],

@@ -241,6 +241,7 @@ ROWS: dict[tuple[str, str], Row] = {
 
 # Ids of nothing that an account owns.
 NOT_OWNED = {
+    "PeerOwnerId",
     "Placement.HostId",
     "CapacityReservationSpecification.CapacityReservationTarget.CapacityReservationId",  # there are none
     "AvailabilityZoneId",

@@ -12,6 +12,7 @@ from alto.api.ec2.paging import Page, page_of_records
 from alto.model.errors import NotFound, Refused
 from alto.model.images import Image
 from alto.model.records import Record
+from alto.model.routing import VpcPeering
 from alto.store.store import Reader
 
 R = TypeVar("R", bound=Record)
@@ -97,6 +98,23 @@ def sees_image(call: Call, image: Image) -> bool:
     """Images are the one kind that other accounts may see."""
     mine = image.account == call.account or call.account in image.shared_with
     return (mine or image.public) and image.region in (None, call.region)
+
+
+def find_peering(reader: Reader, call: Call, id: str) -> VpcPeering:
+    """A connection that the caller asked for or was asked for. Raises: Refused (Malformed), NotFound."""
+    check_id(VpcPeering.KIND, id)
+    found = reader.find(VpcPeering, id)
+    if found is None or not (is_requester(call, found) or is_accepter(call, found)):
+        raise NotFound(VpcPeering.KIND, id)
+    return found
+
+
+def is_requester(call: Call, peering: VpcPeering) -> bool:
+    return is_own(call, peering)
+
+
+def is_accepter(call: Call, peering: VpcPeering) -> bool:
+    return (call.account, call.region) == (peering.accepter_account, peering.accepter_region)
 
 
 def is_own(call: Call, record: Record) -> bool:

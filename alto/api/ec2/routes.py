@@ -13,9 +13,9 @@ import msgspec
 from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
-from alto.api.ec2.ids import check_id, owned
+from alto.api.ec2.ids import find_peering, owned
 from alto.model.acls import PrefixList
-from alto.model.errors import NotFound, Refused
+from alto.model.errors import Refused
 from alto.model.instances import Instance
 from alto.model.networks import NetworkInterface
 from alto.model.routing import (
@@ -182,7 +182,7 @@ def _target(reader: Reader, call: Call, request: RouteRequest, table: RouteTable
             _same_network(table, interfaces[0].vpc_id, "interface", interfaces[0].id)
             return Target.INTERFACE, interfaces[0].id, id
         case "vpcPeeringConnectionId":
-            peering = peering_of(reader, call, id)
+            peering = find_peering(reader, call, id)
             if table.vpc_id not in (peering.vpc_id, peering.accepter_vpc_id):
                 raise Refused(
                     "InvalidParameterValue", f"route table {table.id} and peering connection {id} belong to different networks"
@@ -200,18 +200,6 @@ def _target(reader: Reader, call: Call, request: RouteRequest, table: RouteTable
 def _same_network(table: RouteTable, vpc_id: str | None, what: str, id: str) -> None:
     if vpc_id != table.vpc_id:
         raise Refused("InvalidParameterValue", f"route table {table.id} and {what} {id} belong to different networks")
-
-
-def peering_of(reader: Reader, call: Call, id: str) -> VpcPeering:
-    """A connection that the caller asked for or was asked for. Raises: Refused (Malformed), NotFound."""
-    check_id(VpcPeering.KIND, id)
-    found = reader.find(VpcPeering, id)
-    if found is not None and (call.account, call.region) in (
-        (found.account, found.region),
-        (found.accepter_account, found.accepter_region),
-    ):
-        return found
-    raise NotFound(VpcPeering.KIND, id)
 
 
 async def create_route(call: Call, request: RouteRequest) -> dict[str, object]:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import find_image, is_id, is_own, owned
+from alto.api.ec2.ids import find_image, find_peering, is_id, is_own, is_requester, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.wire.query import UNPRINTABLE
 from alto.model.acls import NetworkAcl, PrefixList
@@ -23,7 +23,14 @@ from alto.model.launch_templates import LaunchTemplate
 from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Volume, Vpc
 from alto.model.placement_groups import PlacementGroup
 from alto.model.records import Tags
-from alto.model.routing import DhcpOptions, EgressOnlyInternetGateway, InternetGateway, NatGateway, RouteTable
+from alto.model.routing import (
+    DhcpOptions,
+    EgressOnlyInternetGateway,
+    InternetGateway,
+    NatGateway,
+    RouteTable,
+    VpcPeering,
+)
 from alto.store.store import Reader, Tx
 
 # "Tag restrictions" in the EC2 user guide.
@@ -76,6 +83,7 @@ _KINDS: Mapping[str, tuple[str, type[Taggable]]] = {
     "nat": ("natgateway", NatGateway),
 }
 _RULE_PREFIX, _RULE_TYPE = "sgr", "security-group-rule"
+_PEERING_PREFIX, _PEERING_TYPE = "pcx", "vpc-peering-connection"
 
 # What EC2 can tag and Alto cannot make yet: such an id is well spelled and belongs to nobody.
 _ABSENT: Mapping[str, tuple[str, str]] = {
@@ -211,11 +219,14 @@ def _resources(ids: Sequence[str]) -> list[str]:
 
 def _retag(tx: Tx, call: Call, id: str, change: Callable[[Tags], Tags]) -> None:
     prefix = id.partition("-")[0]
-    if not is_id(id) or not (prefix in _KINDS or prefix in _ABSENT or prefix == _RULE_PREFIX):
+    if not is_id(id) or not (prefix in _KINDS or prefix in _ABSENT or prefix in (_RULE_PREFIX, _PEERING_PREFIX)):
         # One code for all kinds, unlike everywhere else.
         raise Refused("InvalidID", f"The ID '{id[:80]}' is not valid")
     if prefix == _RULE_PREFIX:
         _retag_rule(tx, call, id, change)
+        return
+    if prefix == _PEERING_PREFIX:
+        _retag_peering(tx, call, id, change)
         return
     if prefix in _ABSENT:
         code, message = _ABSENT[prefix]
@@ -246,6 +257,15 @@ def _retag_rule(tx: Tx, call: Call, id: str, change: Callable[[Tags], Tags]) -> 
                 tx.put(replace(group, permissions=tuple(changed if r.id == id else r for r in group.permissions)))
                 return
     raise NotFound("security_group_rule", id)
+
+
+def _retag_peering(tx: Tx, call: Call, id: str, change: Callable[[Tags], Tags]) -> None:
+    """The tags of the caller's side: the other's are not shown to it."""
+    peering = find_peering(tx, call, id)
+    asked = is_requester(call, peering)
+    tags = change(peering.tags if asked else peering.accepter_tags)
+    check_count(tags)
+    tx.put(replace(peering, tags=tags) if asked else replace(peering, accepter_tags=tags))
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -308,10 +328,20 @@ def _rows(reader: Reader, call: Call, ids: frozenset[str] | None, types: frozens
         if types is None or resource_type in types:
             for record in _records(reader, call, kind, ids):
                 yield from (_Row(record.id, resource_type, key, value) for key, value in record.tags.items())
-    if types is None or _RULE_TYPE in types:
+    if _may_be_asked(_RULE_PREFIX, _RULE_TYPE, ids, types):
         for group in reader.where(SecurityGroup, account=call.account, region=call.region):
             for rule in group.permissions:
                 yield from (_Row(rule.id, _RULE_TYPE, key, value) for key, value in rule.tags.items())
+    if _may_be_asked(_PEERING_PREFIX, _PEERING_TYPE, ids, types):
+        asked = reader.where(VpcPeering, account=call.account, region=call.region)
+        was_asked = reader.where(VpcPeering, accepter_account=call.account, accepter_region=call.region)
+        sides = {one.id: one.accepter_tags for one in was_asked} | {one.id: one.tags for one in asked}
+        for id, tags in sides.items():
+            yield from (_Row(id, _PEERING_TYPE, key, value) for key, value in tags.items())
+
+
+def _may_be_asked(prefix: str, resource_type: str, ids: frozenset[str] | None, types: frozenset[str] | None) -> bool:
+    return (types is None or resource_type in types) and (ids is None or any(id.startswith(f"{prefix}-") for id in ids))
 
 
 def _records(reader: Reader, call: Call, kind: type[Taggable], ids: frozenset[str] | None) -> Iterator[Taggable]:

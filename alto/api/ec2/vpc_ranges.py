@@ -26,8 +26,8 @@ from alto.api.ec2.vpcs import (
 from alto.model.acls import NetworkAcl
 from alto.model.errors import NotFound, Refused
 from alto.model.networks import CidrAssociation, Subnet, Vpc
-from alto.model.routing import Route, RouteTable, Target
-from alto.plan.ranges import further_range, subnet_range_v6
+from alto.model.routing import PeeringState, Route, RouteTable, Target, VpcPeering
+from alto.plan.ranges import further_range, overlap, subnet_range_v6
 from alto.plan.vpcs import local_route, open_entries_v6, ranges, ranges_v6
 from alto.store.store import Tx
 
@@ -72,6 +72,7 @@ async def associate_vpc_cidr_block(call: Call, request: AssociateVpcCidrBlockReq
         else:
             destinations = [each.destination for table in tables for each in table.routes if each.target is not Target.LOCAL]
             made = CidrAssociation(id=id, cidr=str(further_range(text, present, destinations)))
+            _check_peers(tx, vpc, made.cidr)
             tx.put(replace(vpc, secondary=(*vpc.secondary, made)))
             answer = {"CidrBlockAssociation": shown_association(made, ASSOCIATING)}
         for table in tables:
@@ -79,6 +80,14 @@ async def associate_vpc_cidr_block(call: Call, request: AssociateVpcCidrBlockReq
         return {"VpcId": vpc.id, **answer}
 
     return await call.store.write(body)
+
+
+def _check_peers(tx: Tx, vpc: Vpc, cidr: str) -> None:
+    """VPCs that are peered stay apart ("IPv4 CIDR block association restrictions")."""
+    for peering in (*tx.where(VpcPeering, vpc_id=vpc.id), *tx.where(VpcPeering, accepter_vpc_id=vpc.id)):
+        other = tx.find(Vpc, peering.accepter_vpc_id if peering.vpc_id == vpc.id else peering.vpc_id)
+        if peering.state is PeeringState.ACTIVE and other is not None and overlap([cidr], ranges(other)):
+            raise Refused("InvalidVpc.Range", f"The CIDR '{cidr}' conflicts with a VPC that is peered through {peering.id}")
 
 
 class AssociationIdRequest(msgspec.Struct, frozen=True, rename="pascal"):

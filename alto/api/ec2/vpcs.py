@@ -209,7 +209,7 @@ async def delete_vpc(call: Call, request: VpcIdRequest) -> dict[str, object]:
             raise Refused("DependencyViolation", f"The vpc '{vpc.id}' has dependencies and cannot be deleted.")
         for peering in peerings:
             if peering.state is PeeringState.PENDING:
-                tx.put(replace(peering, state=PeeringState.DELETED, ended_at=now))
+                tx.put(replace(peering, state=PeeringState.DELETED, message=call.account, ended_at=now))
         for own in (*tables, *acls, *groups, vpc):
             tx.delete(type(own), own.id)
 
