@@ -61,7 +61,8 @@ def refusal(request: HttpRequest) -> str:
 
 
 ACTION = {"Action": "DescribeRegions", "Version": "2016-11-15"}
-names = st.text(string.ascii_letters + string.digits + "._-~ é", min_size=1, max_size=8)
+# "Expires" is a part of the signature, and what the hypothesis finds in this file it tries as a name too.
+names = st.text(string.ascii_letters + string.digits + "._-~ é", min_size=1, max_size=8).filter(lambda name: name != "Expires")
 
 
 @given(st.dictionaries(names, st.text(max_size=8)), st.sampled_from(["GET", "POST"]))
