@@ -17,9 +17,11 @@ from msgspec.structs import replace
 
 from alto.agent.manifests import Manifest, Manifests, newer
 from alto.agent.networks import Networks, close
+from alto.agent.volumes import VolumeHands
 from alto.drivers.balancer.driver import BalancerDriver
 from alto.drivers.compute.driver import ComputeDriver, ImageDriver
 from alto.drivers.network.driver import NetworkDriver
+from alto.drivers.volume.driver import VolumeDriver
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, BalancerReport
 from alto.model.errors import AltoError, Impossible, Refused
@@ -59,6 +61,7 @@ class Drivers(msgspec.Struct, frozen=True, kw_only=True):
     images: ImageDriver
     network: NetworkDriver
     balancer: BalancerDriver
+    volumes: VolumeDriver | None = None  # None: machines keep roots of their own, and have no other volumes
 
 
 class Agent:
@@ -102,14 +105,23 @@ class Agent:
         self._workers: set[str] = set()
         self._again: set[str] = set()
         self._starts = asyncio.Semaphore(STARTS_MAX)
+        self._machine_locks: dict[str, asyncio.Lock] = {}
         self._asked: set[str] = set()  # questions of the server that are being answered
         # What the server has yet to hear.
         self._news = asyncio.Event()
         self._reports = 0
         self._unsent: dict[str, Report] = {}
-        self._said: dict[str, tuple[int, int, Phase, bool, tuple[str, ...], tuple[str, ...]]] = {}
+        self._said: dict[str, tuple[int, int, Phase, bool, tuple[str, ...], tuple[str, ...], int]] = {}
         self._balancer_reports: dict[str, BalancerReport] = {}
         self._balancers_said: dict[str, tuple[str | None, BalancerReport]] = {}
+        self._volumes = VolumeHands(
+            world,
+            drivers.volumes,
+            drivers.compute,
+            lock_of=self._machine,
+            machines=lambda: [manifest.machine for manifest in manifests.all()],
+            news=self._news,
+        )
         self.status = AgentStatus()
         self.joined = asyncio.Event()  # the server has taken this host once
 
@@ -167,7 +179,7 @@ class Agent:
     async def _session_loop(self) -> None:
         self._session = None
         self.status.connected = False
-        capabilities = await self._drivers.compute.capabilities()
+        capabilities = await self._volumes.describe(await self._drivers.compute.capabilities())
         hello = Hello(
             cloud_id=self._cloud_id,
             host_id=self._host_id,
@@ -210,6 +222,8 @@ class Agent:
         if news.full:
             wanted = {plan.id for plan in news.balancers}
             self._balancers = {id: plan for id, plan in self._balancers.items() if id in wanted}
+        if news.storage and self._tasks is not None:
+            self._volumes.take(news.storage, self._tasks)
         if news.full or news.balancers or news.gone_balancers:
             self._balancers_changed.set()
 
@@ -245,7 +259,10 @@ class Agent:
         machines = await self._drivers.compute.observe()
         ports = await self._drivers.network.observe()
         balancers = await self._drivers.balancer.observe()
+        volumes, snapshots = await self._volumes.observe()
         return Inventory(
+            volumes=volumes,
+            snapshots=snapshots,
             machines=tuple((id, seen.incarnation, seen.power is Power.ON) for id, seen in sorted(machines.items())),
             ports=tuple(sorted(port for found in ports.values() for port in found)),
             balancers={
@@ -286,11 +303,14 @@ class Agent:
         instances, self._unsent = self._unsent, {}
         balancers = tuple(report for _, report in sorted(self._balancer_reports.items()))
         self._balancer_reports.clear()
+        storage = dict(self._volumes.reports)
+        self._volumes.reports.clear()
         self._reports += 1
         reports = Reports(
             number=self._reports,
             instances=tuple(report for _, report in sorted(instances.items())),
             balancers=balancers,
+            storage=tuple(report for _, report in sorted(storage.items())),
             quarantined=self._quarantined,
             at=self._world.clock.now(),
         )
@@ -301,6 +321,7 @@ class Agent:
             self._unsent = {**instances, **self._unsent}
             for report in balancers:
                 self._balancer_reports.setdefault(report.id, report)
+            self._volumes.reports = {**storage, **self._volumes.reports}
             self._news.set()
             raise
         for said in reports.instances:
@@ -310,7 +331,8 @@ class Agent:
         await self._world.clock.sleep(GATHER_S)
 
     def _say(self, report: Report) -> None:
-        word = (report.epoch, report.incarnation, report.phase, report.guest_reached, report.attached, report.detached)
+        reached, wiring = report.guest_reached, (report.attached, report.detached, report.wired)
+        word = (report.epoch, report.incarnation, report.phase, reached, *wiring)
         if self._said.get(report.instance_id) == word:
             return
         self._said[report.instance_id] = word
@@ -333,7 +355,8 @@ class Agent:
             while True:
                 self._again.discard(id)
                 try:
-                    finished = await self._step(id)
+                    async with self._machine(id):
+                        finished = await self._step(id)
                     pause_s = RETRY_FIRST_S
                 except Exception as error:
                     # One machine that fails again and again holds up nobody else.
@@ -351,6 +374,8 @@ class Agent:
         finally:
             self._workers.discard(id)
             self._again.discard(id)
+            if self._manifests.find(id) is None:
+                self._machine_locks.pop(id, None)
             if id in self._unheard:
                 self._probe_now.set()
 
@@ -383,6 +408,7 @@ class Agent:
         if machine.wish is Wish.TERMINATED:
             # A start that was cut off may have left a port without a machine.
             await self._networks.unplug(machine)
+            await self._volumes.ended(machine)
             self._say(report_of(machine, seen, at=self._world.clock.now()))
             self._manifests.remove(machine.id)
             self._failed.pop(machine.id, None)
@@ -396,6 +422,7 @@ class Agent:
             await self._networks.follow(machine)
         elif self._networks.holds(machine):
             await self._networks.unplug(machine)
+        await self._volumes.wire(machine, running=running)
         if machine.id not in self._again:
             reached = self._reached.get(machine.id) == machine.incarnation
             if running and not reached:
@@ -410,9 +437,10 @@ class Agent:
         async with self._starts:
             try:
                 boot = await self._drivers.images.fetch(machine.image_source)
+                disks = await self._volumes.made(machine, boot)
                 taps = await self._networks.plug(machine)
                 try:
-                    await self._drivers.compute.start(machine, boot, taps)
+                    await self._drivers.compute.start(machine, boot, taps, disks)
                 finally:
                     close(taps)
             except Impossible as error:
@@ -423,7 +451,12 @@ class Agent:
                 self._seen[machine.id] = Seen(power=Power.OFF, incarnation=machine.incarnation, crashed=True)
                 return
         self._failed.pop(machine.id, None)
+        self._volumes.started(machine)
         self._seen[machine.id] = Seen(power=Power.ON, incarnation=machine.incarnation)
+
+    def _machine(self, id: str) -> asyncio.Lock:
+        """Held by whoever changes the machine or its volumes."""
+        return self._machine_locks.setdefault(id, asyncio.Lock())
 
     # What the host says by itself.
 

@@ -12,7 +12,7 @@ from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.records import Record
-from alto.plan.placement import Demand, Neighbours, Placed, Unplaced, place, room_of, take
+from alto.plan.placement import Neighbours, Placed, Unplaced, demand_of, disk_of, place, room_of, take
 from alto.store.store import Reader, Store, Tx
 
 # One transaction places so many, so that it stays short under a burst.
@@ -52,7 +52,7 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
     for instance in waiting:
         if instance.wish is not Wish.RUNNING:
             continue
-        demand = Demand(instance_type=instance.instance_type, vcpus=instance.vcpus, memory_mib=instance.memory_mib)
+        demand = demand_of(instance)
         member: PlacementMember | None = None
         if instance.placement is not None:
             demand = replace(demand, host_id=instance.placement.host_id)
@@ -89,6 +89,7 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
                 host,
                 vcpus_used=host.vcpus_used + sum(one.vcpus for one in placed),
                 memory_mib_used=host.memory_mib_used + sum(one.memory_mib for one in placed),
+                disk_gib_used=host.disk_gib_used + sum(disk_of(one) for one in placed),
                 instances=host.instances + len(placed),
             )
         )

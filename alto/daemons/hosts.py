@@ -14,10 +14,13 @@ from alto.drivers.balancer.fake import FakeBalancer
 from alto.drivers.balancer.haproxy.balancer import HaproxyBalancer
 from alto.drivers.compute.driver import ImageDriver
 from alto.drivers.compute.fake import FakeCompute
+from alto.drivers.compute.qemu.blockjobs import DiskTool
 from alto.drivers.compute.qemu.compute import QemuCompute
 from alto.drivers.image.fake import FakeImages
 from alto.drivers.network.fake import FakeNetwork
 from alto.drivers.network.vpc import VpcNetworks
+from alto.drivers.volume.fake import FakeStorage, FakeVolumes
+from alto.drivers.volume.files import FileVolumes
 from alto.kit.memory_files import MemoryFiles
 from alto.kit.world import World
 from alto.model.sessions import ServerLink
@@ -52,6 +55,7 @@ def local_drivers(
         compute=QemuCompute(world, places.host / "machines", trial=partial(images.fetch, "tiny")),
         images=images,
         network=network,
+        volumes=FileVolumes(world, places.host / "storage", DiskTool(world, places.host / "storage" / "work")),
         balancer=HaproxyBalancer(world, folder=places.host / "balancer", netns_of=network.netns_of),
     )
 
@@ -110,9 +114,11 @@ def local_agent(
 
 def simulated_agents(world: World, server: ServerLink, count: int, *, cloud_id: str) -> Iterator[Agent]:
     """`count` hosts that need no root and no QEMU. What runs on them goes with this process."""
+    storage = FakeStorage()  # one for all, as if they shared an array of disks
     for number in range(1, count + 1):
         drivers = Drivers(
-            compute=FakeCompute(world, vcpus=SIMULATED_VCPUS, memory_mib=SIMULATED_MEMORY_MIB),
+            compute=FakeCompute(world, vcpus=SIMULATED_VCPUS, memory_mib=SIMULATED_MEMORY_MIB, copy=storage.copy),
+            volumes=FakeVolumes(world, storage),
             images=FakeImages(world),
             network=FakeNetwork(world),
             balancer=FakeBalancer(world, answers=lambda instance_id: True),

@@ -20,6 +20,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     accelerator: str  # "kvm" | "tcg" | "none"
     vcpus: int
     memory_mib: int
+    storage: str = ""  # which storage its volumes are in; "": it takes none, and keeps roots itself
+    disk_gib: int | None = None  # how much that holds; None: nobody counts it
 
     @property
     def simulated(self) -> bool:
@@ -35,7 +37,12 @@ class Host(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "host"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("leaving",),)
     UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("name",), ("key",))
-    GUARDS: ClassVar[tuple[str, ...]] = ("vcpus_used <= vcpus", "memory_mib_used <= memory_mib", "vcpus_used >= 0")
+    GUARDS: ClassVar[tuple[str, ...]] = (
+        "vcpus_used <= vcpus",
+        "memory_mib_used <= memory_mib",
+        "vcpus_used >= 0",
+        "disk_gib_used <= disk_gib",
+    )
 
     name: str
     capabilities: Capabilities
@@ -45,6 +52,8 @@ class Host(Record, frozen=True, kw_only=True):
     leaving: bool = False  # an operator writes, once: it is forgotten as soon as nothing is on it, or it is silent
     vcpus: int
     memory_mib: int
+    disk_gib: int | None = None  # None: nobody counts it
+    disk_gib_used: int = 0
     vcpus_used: int = 0
     memory_mib_used: int = 0
     instances: int = 0

@@ -1,6 +1,9 @@
 """Images as EC2 knows them, and where their bytes come from."""
 
+import enum
 from typing import ClassVar
+
+import msgspec
 
 from alto.model.records import Record, Tags
 
@@ -11,10 +14,32 @@ ROOT_DEVICE = "/dev/sda1"
 ROOT_NAMES = (ROOT_DEVICE, "/dev/sda", "/dev/xvda", "/dev/vda")
 
 
-class Image(Record, frozen=True, kw_only=True):
+BOOTS_ITSELF = "disk"
+
+
+class ImageState(enum.StrEnum):
+    PENDING = "pending"  # its snapshots are being taken
+    AVAILABLE = "available"
+    FAILED = "failed"
+
+
+class ImageDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A block device that instances of the image have from the start."""
+
+    device: str
+    snapshot_id: str | None = None  # None: empty, or (the root) the source's own disk
+    size_gib: int
+    type: str = "gp3"
+    iops: int | None = None
+    throughput: int | None = None
+    delete_on_termination: bool = True
+
+
+class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
     """`account` owns it; every account sees `public` ones, and those of `shared_with` see it too. `source` names what the
-    image driver builds or finds: "tiny" for the image that Alto builds from Debian packages, or "file:///path.qcow2" for
-    one that was registered."""
+    image driver builds or finds: "tiny" for the image that Alto builds from Debian packages, "file:///path.qcow2" for
+    one that was registered, "disk" for one whose root snapshot boots by itself. `devices` has the root device only when
+    that is made from a snapshot; `storage` is where the snapshots are."""
 
     KIND: ClassVar[str] = "image"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account",), ("public",))
@@ -32,6 +57,17 @@ class Image(Record, frozen=True, kw_only=True):
     size_gib: int
     created_at: float
     tags: Tags = {}
+    state: ImageState = ImageState.AVAILABLE
+    fault: str | None = None
+    devices: tuple[ImageDevice, ...] = ()
+    storage: str | None = None
+    source_instance_id: str | None = None
+    source_image_id: str | None = None
+    source_image_region: str | None = None
+
+    @property
+    def root_snapshot_id(self) -> str | None:
+        return next((one.snapshot_id for one in self.devices if one.device == self.root_device), None)
 
 
 class KeyPair(Record, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ import msgspec
 from alto.model.images import ROOT_DEVICE
 from alto.model.networks import PortAddress
 from alto.model.records import Record, Tags
+from alto.model.volumes import Attachment
 
 
 class Wish(enum.StrEnum):
@@ -79,11 +80,12 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
 
 
-class RootVolume(msgspec.Struct, frozen=True, kw_only=True):
+class RootVolume(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     volume_id: str
     size_gib: int
     delete_on_termination: bool = True
     device: str = ROOT_DEVICE
+    snapshot_id: str | None = None  # what it is made from; None: the image's own disk
 
 
 class PlacementWish(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +133,9 @@ class Instance(Record, frozen=True, kw_only=True):
     metadata: MetadataOptions = MetadataOptions()
     nics: tuple[Nic, ...]  # by device index; the first is the primary one, and stays
     root: RootVolume
+    volumes: tuple[Attachment, ...] = ()  # beside the root one
+    wiring: int = 0  # grows with each change to the volumes
+    storage: str | None = None  # what its volumes need; None: any
     hostname: str  # "ip-172-31-0-5.ec2.internal"
     monitoring: bool = False
     ebs_optimized: bool = False
@@ -152,6 +157,7 @@ class Instance(Record, frozen=True, kw_only=True):
     reason: StateReason | None = None
     ended_at: float | None = None
     guest_reached_at: float | None = None  # last time the guest answered on the network
+    wired: int = 0  # the wiring that is true
 
     @property
     def nic(self) -> Nic:
@@ -178,6 +184,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     vcpus: int
     memory_mib: int
     root: RootVolume
+    volumes: tuple[Attachment, ...] = ()
+    wiring: int = 0
     nics: tuple[Nic, ...]
     hostname: str
     public_key: str | None
@@ -226,4 +234,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     # Attachments of interfaces: those that a running machine has now, and those that it had and will not have again.
     attached: tuple[str, ...] = ()
     detached: tuple[str, ...] = ()
+    wired: int = 0  # the wiring that is true
     at: float

@@ -165,29 +165,6 @@ class NetworkInterface(Record, frozen=True, kw_only=True):
     tags: Tags = {}
 
 
-# Those that a root volume may have and that need no number of operations. Amazon's promise speed by them; here they are
-# remembered, because tools compare what they asked for with what they read.
-VOLUME_TYPES = ("gp2", "gp3", "standard")
-DEFAULT_VOLUME_TYPE = "gp3"
-
-
-class Volume(Record, frozen=True, kw_only=True):
-    KIND: ClassVar[str] = "volume"
-    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("instance_id",))
-
-    account: str
-    region: str
-    zone: str
-    size_gib: int
-    type: str = DEFAULT_VOLUME_TYPE
-    created_at: float
-    instance_id: str | None = None
-    device: str | None = None
-    attached_at: float | None = None
-    delete_on_termination: bool = True
-    tags: Tags = {}
-
-
 def host_address(vpc_cidr: str) -> str:
     """Where connections come from that a host itself opens inside a VPC: balancers, health checks. EC2 reserves the first
     four addresses of a subnet, so that no guest ever has the VPC's base + 3."""

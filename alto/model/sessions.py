@@ -11,6 +11,7 @@ from alto.model.balancers import BalancerPlan, BalancerReport
 from alto.model.hosts import Capabilities
 from alto.model.instances import Machine, Report
 from alto.model.network_plans import NetworkChange, NetworkPlan
+from alto.model.volumes import JobReport, StorageJob
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,8 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     machines: tuple[tuple[str, int, bool], ...]  # (instance id, incarnation, on)
     ports: tuple[str, ...]  # network interface ids
     balancers: dict[str, tuple[str, ...]]  # balancer id -> instances that may get traffic
+    volumes: tuple[str, ...] = ()  # in its storage
+    snapshots: tuple[str, ...] = ()
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +68,7 @@ class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     network_changes: tuple[NetworkChange, ...] = ()  # of plans that were said before; after `networks`
     balancers: tuple[BalancerPlan, ...] = ()
     gone_balancers: tuple[str, ...] = ()
+    storage: tuple[StorageJob, ...] = ()
     asks: tuple[Ask, ...] = ()
 
 
@@ -75,6 +79,7 @@ class Reports(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     instances: tuple[Report, ...] = ()
     balancers: tuple[BalancerReport, ...] = ()
+    storage: tuple[JobReport, ...] = ()
     quarantined: tuple[str, ...] = ()  # machines found here that nobody assigned
     at: float
 

@@ -62,6 +62,7 @@ def report_of(machine: Machine, seen: Seen | None, *, at: float, guest_reached: 
         guest_reached=guest_reached and phase is Phase.RUNNING,
         attached=tuple(nic.attachment_id for nic in machine.nics if nic.attach is Attach.ATTACHING),
         detached=tuple(nic.attachment_id for nic in machine.nics if nic.attach is Attach.DETACHING),
+        wired=machine.wiring,
         at=at,
     )
 
@@ -70,6 +71,12 @@ def accept(instance: Instance, report: Report) -> Instance | None:
     """The instance after `report`, or None when it is no news (old, doubled, or from a host that no longer has it)."""
     if report.epoch != instance.epoch:
         return None
+    news = _moved(instance, report)
+    # A host that made a wiring true keeps it so, whatever it says late.
+    return replace(news or instance, wired=report.wired) if report.wired > instance.wired else news
+
+
+def _moved(instance: Instance, report: Report) -> Instance | None:
     if (report.incarnation, report.phase) <= (instance.incarnation, instance.phase):
         if report.phase is not Phase.RUNNING or (report.incarnation, report.phase) != (instance.incarnation, instance.phase):
             return None
@@ -161,6 +168,8 @@ def machine_of(instance: Instance) -> Machine:
         vcpus=instance.vcpus,
         memory_mib=instance.memory_mib,
         root=instance.root,
+        volumes=tuple([one for one in instance.volumes if not one.detaching]) if instance.volumes else (),
+        wiring=instance.wiring,
         nics=instance.nics,
         hostname=instance.hostname,
         public_key=instance.public_key,

@@ -11,8 +11,9 @@ from ipaddress import IPv4Network
 import msgspec
 
 from alto.model.instances import Instance, MetadataOptions, Nic, PlacementWish, RootVolume
-from alto.model.networks import DEFAULT_VOLUME_TYPE, AddressPool, NetworkInterface, PublicAddress, Subnet, Volume
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet
 from alto.model.records import Tags
+from alto.model.volumes import DEFAULT_VOLUME_TYPE, Volume
 from alto.plan.addresses import address_at, hostname, mac, next_offset
 
 # One instance's ids: instance 17, interface 17, volume 17, attachment 17, MAC 10.

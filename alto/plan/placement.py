@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from alto.model.hosts import Host, HostState
+from alto.model.instances import Instance
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
 
 
@@ -55,6 +56,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     host_id: str | None = None  # this one and no other
     group: Neighbours | None = None
     partition: int | None = None  # of the group
+    disk_gib: int = 0
+    storage: str | None = None  # where its volumes must be; "": in any storage; None: it has none but its root
 
 
 class Room(msgspec.Struct, kw_only=True):
@@ -66,6 +69,8 @@ class Room(msgspec.Struct, kw_only=True):
     memory_mib: int
     vcpus_free: int
     memory_mib_free: int
+    disk_gib_free: int | None = None  # None: nobody counts it
+    storage: str = ""
     refuses: str | None = None  # "draining": why it takes nothing, whatever it has left
 
     def lacks(self, demand: Demand) -> str | None:
@@ -82,7 +87,28 @@ class Room(msgspec.Struct, kw_only=True):
             return "short of memory"
         if demand.vcpus > self.vcpus_free:
             return "short of processors"
+        if demand.storage is not None and (not self.storage or demand.storage not in ("", self.storage)):
+            return "without the storage that its volumes need"
+        if self.disk_gib_free is not None and demand.disk_gib > self.disk_gib_free:
+            return "short of disk"
         return None
+
+
+def demand_of(instance: Instance) -> Demand:
+    """What an instance needs that has not been on a host yet."""
+    return Demand(
+        instance_type=instance.instance_type,
+        vcpus=instance.vcpus,
+        memory_mib=instance.memory_mib,
+        disk_gib=disk_of(instance),
+        storage=instance.storage,
+    )
+
+
+def disk_of(instance: Instance) -> int:
+    """GiB of the volumes that are made with it."""
+    gib = instance.root.size_gib
+    return gib + sum(one.size_gib for one in instance.volumes if one.made_here) if instance.volumes else gib
 
 
 def room_of(host: Host) -> Room:
@@ -98,6 +124,8 @@ def room_of(host: Host) -> Room:
         memory_mib=host.memory_mib,
         vcpus_free=host.vcpus - host.vcpus_used,
         memory_mib_free=host.memory_mib - host.memory_mib_used,
+        disk_gib_free=host.disk_gib - host.disk_gib_used if host.disk_gib is not None else None,
+        storage=host.capabilities.storage,
         refuses=refuses,
     )
 
@@ -140,6 +168,8 @@ def _best(demand: Demand, rooms: Sequence[Room]) -> Placed | Unplaced:
 def take(demand: Demand, room: Room, partition: int | None = None) -> None:
     room.vcpus_free -= demand.vcpus
     room.memory_mib_free -= demand.memory_mib
+    if room.disk_gib_free is not None:
+        room.disk_gib_free -= demand.disk_gib
     if demand.group is not None:
         demand.group.join(room.host_id, partition)
 
@@ -152,7 +182,10 @@ def fits_at_least(demand: Demand, count: int, rooms: Iterable[Room]) -> bool:
     for room in rooms:
         if room.lacks(demand) is None:
             by_memory = room.memory_mib_free // max(demand.memory_mib, 1)
-            left -= min(by_memory, room.vcpus_free // max(demand.vcpus, 1))
+            here = min(by_memory, room.vcpus_free // max(demand.vcpus, 1))
+            if room.disk_gib_free is not None:
+                here = min(here, room.disk_gib_free // max(demand.disk_gib, 1))
+            left -= here
             if left <= 0:
                 return True
     return left <= 0

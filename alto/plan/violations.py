@@ -9,9 +9,10 @@ from alto.model.addresses import Address
 from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.hosts import Host
 from alto.model.instances import Instance
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet, Volume
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet
 from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.routing import NatGateway
+from alto.model.volumes import Volume
 
 # How long a healthy cloud may take to clean up on a host: generous, as all these.
 HOST_CLEANING_S = 120.0

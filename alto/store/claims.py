@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from alto.model.addresses import Address
 from alto.model.hosts import Host
 from alto.model.instances import Attach, Instance, Nic
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Volume, secondary_id
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, secondary_id
 from alto.model.placement_groups import PlacementMember
 from alto.store.store import Tx
+from alto.store.volumes import release_volumes
 
 PUBLIC_POOL = "public"
 
@@ -57,12 +58,7 @@ def release_all(tx: Tx, instance: Instance) -> None:
             detach(tx, interface)
     if instance.placement is not None and instance.placement.group_id is not None:
         tx.delete(PlacementMember, instance.id)
-    volume = tx.find(Volume, instance.root.volume_id)
-    if volume is not None and volume.instance_id == instance.id:
-        if volume.delete_on_termination:
-            tx.delete(Volume, volume.id)
-        else:
-            tx.put(replace(volume, instance_id=None, device=None, attached_at=None))
+    release_volumes(tx, instance)
 
 
 def let_interfaces_go(tx: Tx, before: Instance, after: Instance) -> None:

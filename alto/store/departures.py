@@ -27,7 +27,15 @@ def vacate_host(tx: Tx, host: Host, *, now: float) -> list[str]:
     """The host keeps its id and name for the machine that comes next; what was on the last one is lost."""
     lost = _lose_all(tx, host, now=now, replaced=True)
     vacant = replace(
-        host, key=None, run="", starts=0, state=HostState.UNREACHABLE, vcpus_used=0, memory_mib_used=0, instances=0
+        host,
+        key=None,
+        run="",
+        starts=0,
+        state=HostState.UNREACHABLE,
+        vcpus_used=0,
+        memory_mib_used=0,
+        disk_gib_used=0,
+        instances=0,
     )
     tx.put(vacant)
     return lost

@@ -16,12 +16,12 @@ from alto.model.networks import (
     SecondaryAddress,
     SecurityGroup,
     Subnet,
-    Volume,
     Vpc,
 )
 from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.records import Record
 from alto.model.routing import DhcpOptions, EgressOnlyInternetGateway, InternetGateway, NatGateway, RouteTable, VpcPeering
+from alto.model.volumes import Snapshot, StorageJob, Volume
 from alto.store.leases import Lease
 
 KINDS: tuple[type[Record], ...] = (
@@ -55,6 +55,8 @@ KINDS: tuple[type[Record], ...] = (
     RouteTable,
     SecondaryAddress,
     SecurityGroup,
+    Snapshot,
+    StorageJob,
     Subnet,
     Volume,
     Vpc,

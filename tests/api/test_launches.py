@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from alto.model.images import Image
 from alto.model.instances import Instance, Phase, Report
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Volume
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress
+from alto.model.volumes import Volume
 from alto.plan.instances import accept, machine_of
 from tests.api.cloud import NOW, Cloud, Tenant
 from tests.api.test_regions import host

@@ -20,11 +20,11 @@ from alto.model.networks import (
     PublicAddress,
     SecondaryAddress,
     Subnet,
-    Volume,
 )
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
 from alto.model.records import Record
 from alto.model.routing import NatGateway
+from alto.model.volumes import Volume
 from alto.plan.audit import audit, audit_change, outlasting
 from alto.plan.violations import Found, HostSeen, Rule, State, Violation
 

@@ -14,6 +14,7 @@ from alto.drivers.balancer.fake import Fault as BalancerFault
 from alto.drivers.compute.fake import FakeCompute, FakeMachine, FakeMachines, Knobs
 from alto.drivers.image.fake import FakeImages
 from alto.drivers.network.fake import FakeNetwork, FakeNetworks
+from alto.drivers.volume.fake import FakeStorage, FakeVolumes
 from alto.model.instances import Power, Seen
 from alto.model.sessions import ServerLink
 from tests.sim.links import AgentLink, Link, Weather
@@ -74,10 +75,12 @@ class SimHost:
         self.disk = SimDisk()
         self.machines = FakeMachines()
         self.machines.machines = Noticing()
+        self.storage = FakeStorage(f"st-{number}")
         self.networks = FakeNetworks()
         self.balancers = FakeBalancers()
         self.compute_knobs = Knobs()
         self.network_knobs = Knobs()
+        self.volume_knobs = Knobs()
         self.image_knobs = Knobs()
         self.balancer_faults = 0.0
         self.skew_s = 0.0
@@ -98,7 +101,15 @@ class SimHost:
         )
         vcpus, memory_mib = self._size
         drivers = Drivers(
-            compute=FakeCompute(world, self.machines, vcpus=vcpus, memory_mib=memory_mib, knobs=self.compute_knobs),
+            compute=FakeCompute(
+                world,
+                self.machines,
+                vcpus=vcpus,
+                memory_mib=memory_mib,
+                knobs=self.compute_knobs,
+                copy=self.storage.copy,
+            ),
+            volumes=FakeVolumes(world, self.storage, knobs=self.volume_knobs),
             images=FakeImages(world, knobs=self.image_knobs, missing=frozenset((MISSING_IMAGE,))),
             network=FakeNetwork(world, networks=self.networks, knobs=self.network_knobs),
             balancer=FakeBalancer(
@@ -140,7 +151,7 @@ class SimHost:
         self.touched = True
 
     def calm(self) -> None:
-        for knobs in (self.compute_knobs, self.network_knobs, self.image_knobs):
+        for knobs in (self.compute_knobs, self.network_knobs, self.image_knobs, self.volume_knobs):
             knobs.fault_chance.clear()
             knobs.script.clear()
         self.balancer_faults = 0.0

@@ -191,9 +191,11 @@ def _left(cloud: SimCloud) -> list[str]:
         left += [f"machine {id} on {host.id}" for id in sorted(host.machines.machines)]
         left += [f"port {port} on {host.id}" for _, vpc in sorted(host.networks.vpcs.items()) for port in sorted(vpc.ports)]
         left += [f"network {vpc} on {host.id}" for vpc in sorted(host.networks.vpcs)]
+        left += [f"volume {id} on {host.id}" for id in sorted(host.storage.volumes)]
         left += [f"balancer {id} on {host.id}" for id in sorted(host.balancers.plans)]
         left += [f"manifest {path.name} on {host.id}" for path in sorted(host.disk.files) if MANIFESTS in path.parents]
     left += [f"{host.name} counts {host.instances} instances" for host in state.hosts if host.instances or host.vcpus_used]
+    left += [f"{host.name} counts {host.disk_gib_used} GiB" for host in state.hosts if host.disk_gib_used]
     left += [f"pool {pool.id} counts {pool.used}" for pool in state.pools if pool.used]
     left += [f"security group {group.name}" for group in cloud.store.read(_security_groups)]
     for rows in (state.interfaces, state.volumes, state.addresses, state.balancers, state.groups):

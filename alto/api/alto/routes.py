@@ -25,10 +25,11 @@ from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.errors import DriverFault, Refused
 from alto.model.hosts import Host
 from alto.model.instances import Instance, Phase
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet, Volume
+from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet
 from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.routing import NatGateway
 from alto.model.sessions import Inventory
+from alto.model.volumes import Volume
 from alto.plan.audit import Since, audit, outlasting
 from alto.plan.instances import state_name
 from alto.plan.violations import Found, HostSeen, State, Violation

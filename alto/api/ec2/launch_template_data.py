@@ -22,8 +22,8 @@ from alto.model.errors import Refused
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, Phase
 from alto.model.launch_templates import LaunchParameters, LaunchTemplateVersion
-from alto.model.networks import Volume
 from alto.model.records import Tags
+from alto.model.volumes import Volume
 from alto.store.store import Reader
 
 R = TypeVar("R", bound=msgspec.Struct)

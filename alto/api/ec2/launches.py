@@ -27,14 +27,13 @@ from alto.model.images import ROOT_NAMES, Image, KeyPair
 from alto.model.instance_types import DEFAULT_INSTANCE_TYPE, InstanceType, instance_type
 from alto.model.instances import Instance, MetadataOptions, Phase
 from alto.model.networks import (
-    DEFAULT_VOLUME_TYPE,
-    VOLUME_TYPES,
     AddressPool,
     PublicAddress,
     SecurityGroup,
     Subnet,
 )
 from alto.model.records import Tags
+from alto.model.volumes import DEFAULT_VOLUME_TYPE, ROOT_VOLUME_TYPES
 from alto.plan.launch import HEX_PER_INSTANCE, Order, plan_launch
 from alto.plan.placement import Demand, fits_at_least, room_of, why_nowhere
 from alto.store.claims import PUBLIC_POOL
@@ -377,8 +376,8 @@ def _root(mappings: Sequence[BlockDeviceMapping], image: Image) -> tuple[int, st
             )
         size = wanted or size
         volume_type = mapping.ebs.volume_type or volume_type
-        if volume_type not in VOLUME_TYPES:
-            known = ", ".join(VOLUME_TYPES)
+        if volume_type not in ROOT_VOLUME_TYPES:
+            known = ", ".join(ROOT_VOLUME_TYPES)
             raise Refused(
                 "InvalidParameterValue", f"Invalid value '{volume_type[:80]}' for VolumeType. Here it is one of {known}"
             )

@@ -18,7 +18,7 @@ from alto.model.errors import Refused
 from alto.model.hosts import Host
 from alto.model.instance_types import CATALOGUE, InstanceType
 from alto.model.instances import Instance, Phase, Wish
-from alto.plan.placement import Demand, Placed, Room, place, room_of, take
+from alto.plan.placement import Placed, Room, demand_of, place, room_of, take
 from alto.store.store import Reader
 
 # What euca2ools and the `verbose` form have always listed, with our smallest in front.
@@ -184,7 +184,7 @@ def rooms_of(reader: Reader) -> list[Room]:
     by_id = {room.host_id: room for room in rooms}
     for waiting in reader.where(Instance, phase=Phase.PENDING, limit=WAITING_MAX):
         if waiting.host_id is None and waiting.wish is Wish.RUNNING:
-            demand = Demand(instance_type=waiting.instance_type, vcpus=waiting.vcpus, memory_mib=waiting.memory_mib)
+            demand = demand_of(waiting)
             placed = place(demand, rooms)
             if isinstance(placed, Placed):
                 take(demand, by_id[placed.host_id])

@@ -20,7 +20,7 @@ from alto.model.errors import NotFound, Refused
 from alto.model.images import Image, KeyPair
 from alto.model.instances import Instance
 from alto.model.launch_templates import LaunchTemplate
-from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Volume, Vpc
+from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Vpc
 from alto.model.placement_groups import PlacementGroup
 from alto.model.records import Tags
 from alto.model.routing import (
@@ -31,6 +31,7 @@ from alto.model.routing import (
     RouteTable,
     VpcPeering,
 )
+from alto.model.volumes import Snapshot, Volume
 from alto.store.store import Reader, Tx
 
 # "Tag restrictions" in the EC2 user guide.
@@ -49,6 +50,7 @@ Taggable = (
     | SecurityGroup
     | NetworkInterface
     | Volume
+    | Snapshot
     | LaunchTemplate
     | PlacementGroup
     | RouteTable
@@ -71,6 +73,7 @@ _KINDS: Mapping[str, tuple[str, type[Taggable]]] = {
     "sg": ("security-group", SecurityGroup),
     "eni": ("network-interface", NetworkInterface),
     "vol": ("volume", Volume),
+    "snap": ("snapshot", Snapshot),
     "lt": ("launch-template", LaunchTemplate),
     "eipalloc": ("elastic-ip", Address),
     "pg": ("placement-group", PlacementGroup),
@@ -84,11 +87,6 @@ _KINDS: Mapping[str, tuple[str, type[Taggable]]] = {
 }
 _RULE_PREFIX, _RULE_TYPE = "sgr", "security-group-rule"
 _PEERING_PREFIX, _PEERING_TYPE = "pcx", "vpc-peering-connection"
-
-# What EC2 can tag and Alto cannot make yet: such an id is well spelled and belongs to nobody.
-_ABSENT: Mapping[str, tuple[str, str]] = {
-    "snap": ("InvalidSnapshot.NotFound", "The snapshot '{id}' does not exist."),
-}
 
 
 class Tag(msgspec.Struct, frozen=True, rename="pascal"):
@@ -219,7 +217,7 @@ def _resources(ids: Sequence[str]) -> list[str]:
 
 def _retag(tx: Tx, call: Call, id: str, change: Callable[[Tags], Tags]) -> None:
     prefix = id.partition("-")[0]
-    if not is_id(id) or not (prefix in _KINDS or prefix in _ABSENT or prefix in (_RULE_PREFIX, _PEERING_PREFIX)):
+    if not is_id(id) or not (prefix in _KINDS or prefix in (_RULE_PREFIX, _PEERING_PREFIX)):
         # One code for all kinds, unlike everywhere else.
         raise Refused("InvalidID", f"The ID '{id[:80]}' is not valid")
     if prefix == _RULE_PREFIX:
@@ -228,9 +226,6 @@ def _retag(tx: Tx, call: Call, id: str, change: Callable[[Tags], Tags]) -> None:
     if prefix == _PEERING_PREFIX:
         _retag_peering(tx, call, id, change)
         return
-    if prefix in _ABSENT:
-        code, message = _ABSENT[prefix]
-        raise Refused(code, message.format(id=id))
     record = _find(tx, call, id)
     tags = change(record.tags)
     check_count(tags)

@@ -15,7 +15,7 @@ from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import Cached, timestamp
-from alto.model.networks import Volume
+from alto.model.volumes import Volume
 
 
 def _speed(volume: Volume) -> dict[str, object]:

@@ -24,6 +24,8 @@ from alto.store.store import Reader, Tx
 # theirs); both as Nova does by default, with more processors because small hosts are the rule here.
 CPU_OVERCOMMIT = 32.0
 MEMORY_OVERCOMMIT = 1.5
+# Volumes are seldom full: a volume takes what was written to it. What is really left is the agent's to watch.
+DISK_OVERCOMMIT = 4.0
 
 
 def host_of(reader: Reader, key: str) -> str:
@@ -99,6 +101,9 @@ def welcome(tx: Tx, hello: Hello, connected: Sequence[Connected], now: float) ->
         if farewell is not None:
             return farewell
     vcpus, memory_mib = offered(hello.capabilities)
+    disk_gib = hello.capabilities.disk_gib
+    if disk_gib is not None:
+        disk_gib = int(disk_gib * DISK_OVERCOMMIT)
     host = tx.find(Host, hello.host_id)
     if host is not None and host.key != hello.key:
         raise Refused("UnknownHost", f"Host {host.name} joins with another key than this one", status=403)
@@ -114,6 +119,7 @@ def welcome(tx: Tx, hello: Hello, connected: Sequence[Connected], now: float) ->
             underlay=hello.underlay,
             vcpus=vcpus,
             memory_mib=memory_mib,
+            disk_gib=disk_gib,
             joined_at=now,
             run=hello.origin.run,
             starts=hello.origin.starts,
@@ -130,6 +136,7 @@ def welcome(tx: Tx, hello: Hello, connected: Sequence[Connected], now: float) ->
             # A host that shrank keeps what runs on it; it takes nothing new until there is room again.
             vcpus=max(vcpus, host.vcpus_used),
             memory_mib=max(memory_mib, host.memory_mib_used),
+            disk_gib=max(disk_gib, host.disk_gib_used) if disk_gib is not None else None,
             run=hello.origin.run,
             starts=hello.origin.starts,
         )

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from alto.api.hosts.admission import welcome
 from alto.api.hosts.networks import KINDS, read_plan
+from alto.api.hosts.storage import take_job_reports
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, LoadBalancer
 from alto.model.errors import DriverFault, Refused
@@ -22,12 +23,14 @@ from alto.model.instances import Instance, Machine, Phase
 from alto.model.network_plans import NetworkChange, NetworkPlan
 from alto.model.networks import SecurityGroup
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, SessionLost
+from alto.model.volumes import StorageJob
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
 from alto.plan.joining import Connected
 from alto.plan.network_changes import changed
 from alto.store.claims import let_interfaces_go, release_all, take_room_back
 from alto.store.store import Reader, Store, Tx
+from alto.store.volumes import settle_wiring
 
 log = structlog.get_logger()
 
@@ -63,6 +66,8 @@ class _Session:
         self.dirty_networks = False
         self.dirty_groups: set[str] = set()  # security groups whose rules may be others
         self.dirty_balancers = False
+        self.dirty_jobs = False
+        self.sent_jobs: dict[str, int] = {}  # the version
         self.asks: list[Ask] = []
         self.heard_report = 0  # the greatest number
         self.quarantined: tuple[str, ...] = ()
@@ -81,7 +86,7 @@ class HostSessions:
         self._answers: dict[str, tuple[str, asyncio.Future[bytes | None]]] = {}  # ask -> (host, its answer)
         # A host may still be on its way back after this server's start: it is silent only after its time.
         self._began = world.clock.monotonic()
-        self._watch = store.watch(Host, Instance, LoadBalancer, *KINDS)
+        self._watch = store.watch(Host, Instance, LoadBalancer, StorageJob, *KINDS)
 
     async def run(self) -> None:
         """Route changes to the sessions they concern, and mark hosts that fell silent; for ever."""
@@ -96,7 +101,7 @@ class HostSessions:
                 await self._mark_silent()
 
     def _route(self, changed: frozenset[tuple[str, str]]) -> None:
-        instance_ids, group_ids = [], []
+        instance_ids, group_ids, job_ids = [], [], []
         for kind, id in sorted(changed):
             if kind == Instance.KIND:
                 instance_ids.append(id)
@@ -104,6 +109,8 @@ class HostSessions:
                 self._dismiss_if_gone(id)
             elif kind == SecurityGroup.KIND:
                 group_ids.append(id)
+            elif kind == StorageJob.KIND:
+                job_ids.append(id)
             elif kind == "*":
                 for host_id in sorted(self._by_host):
                     self._dismiss_if_gone(host_id)
@@ -126,6 +133,12 @@ class HostSessions:
                         session.dirty_groups.add(id)
                         if group is not None:
                             session.wake.set()
+        if job_ids:
+            for job in self._store.read(lambda reader: [reader.find(StorageJob, id) for id in job_ids]):
+                mine = self._by_host.get(job.host_id) if job is not None else None
+                if mine is not None:
+                    mine.dirty_jobs = True
+                    mine.wake.set()
         if instance_ids:
             for instance in self._store.read(lambda reader: [reader.find(Instance, id) for id in instance_ids]):
                 mine = self._by_host.get(instance.host_id or "") if instance is not None else None
@@ -262,7 +275,7 @@ class HostSessions:
         if reports.quarantined != mine.quarantined:
             mine.quarantined = reports.quarantined
             log.warning("machines that nobody assigned", host=mine.host_id, machines=reports.quarantined)
-        if not reports.instances and not reports.balancers:
+        if not reports.instances and not reports.balancers and not reports.storage:
             return
 
         now = self._world.clock.now()
@@ -333,6 +346,7 @@ class HostSessions:
         session.sent_networks = {}
         session.dirty_groups.clear()
         session.sent_balancers = {}
+        session.sent_jobs = {}
         networks = self._new_networks(reader, session)
         balancers, gone = self._new_balancers(reader, session)
         return Assignments(
@@ -342,6 +356,7 @@ class HostSessions:
             networks=networks,
             balancers=balancers,
             gone_balancers=gone,
+            storage=self._new_jobs(reader, session),
         )
 
     def _news(self, reader: Reader, session: _Session) -> Assignments:
@@ -371,6 +386,7 @@ class HostSessions:
             network_changes=changes,
             balancers=balancers,
             gone_balancers=gone,
+            storage=self._new_jobs(reader, session) if session.dirty_jobs else (),
         )
 
     def _new_rules(self, reader: Reader, session: _Session) -> tuple[NetworkChange, ...]:
@@ -393,6 +409,13 @@ class HostSessions:
         for change in changes:
             session.sent_networks[change.vpc_id] = changed(session.sent_networks[change.vpc_id], change)
         return tuple(changes)
+
+    def _new_jobs(self, reader: Reader, session: _Session) -> tuple[StorageJob, ...]:
+        session.dirty_jobs = False
+        jobs = {one.id: one for one in reader.where(StorageJob, host_id=session.host_id)}
+        news = tuple(job for id, job in jobs.items() if session.sent_jobs.get(id) != job.version)
+        session.sent_jobs = {id: job.version for id, job in jobs.items()}
+        return news
 
     def _new_networks(self, reader: Reader, session: _Session) -> tuple[NetworkPlan, ...]:
         session.dirty_networks = False
@@ -440,11 +463,14 @@ def _take_reports(tx: Tx, host_id: str, reports: Reports, now: float) -> None:
             continue
         if holds_capacity(instance) and not holds_capacity(news):
             take_room_back(tx, instance)
+        if news.wired > instance.wired:
+            news = settle_wiring(tx, news, report.at)
         if news.phase is Phase.TERMINATED:
             release_all(tx, news)
         elif len(news.nics) < len(instance.nics):
             let_interfaces_go(tx, instance, news)
         tx.put(news)
+    take_job_reports(tx, host_id, reports.storage, now)
     by_id: Mapping[str, LoadBalancer] = (
         {one.id: one for one in tx.where(LoadBalancer, host_id=host_id)} if reports.balancers else {}
     )

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from alto.drivers.volume.driver import Disk
 from alto.model.hosts import Capabilities
 from alto.model.instances import Machine
 from alto.model.instances import Power as Power
@@ -40,10 +41,22 @@ class ComputeDriver(Protocol):
 
     async def capabilities(self) -> Capabilities: ...
 
-    async def start(self, machine: Machine, boot: BootFiles, taps: Sequence[Tap]) -> None:
-        """Disk (an overlay of `boot.disk`, made once, kept over stops) and process exist when it returns. The process is
-        of `machine.incarnation` and does not need this one to live. The first of `taps` is the primary interface and
-        stays; the others may be detached. The caller closes each `fd`."""
+    async def start(self, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk]) -> None:
+        """The process exists when it returns. It is of `machine.incarnation` and does not need this one to live. The first
+        of `taps` is the primary interface and the first of `disks` the root volume: both stay while it runs. The caller
+        closes each `fd`. Without any disk (on a host that has no storage) the driver keeps a root of its own, made from
+        `boot.disk` at the first start and kept over stops."""
+
+    async def wire(self, id: str, disks: Sequence[Disk]) -> None:
+        """A running machine has exactly these volumes, the root one first, each as large as it says. The guest may take a
+        second to see a new one, and has let go of one that is gone when this returns. Nothing happens to a machine that is
+        off: a start brings its volumes. Raises: DriverFault, when the guest has not let go yet: ask again."""
+
+    async def backup(self, id: str, targets: Mapping[str, Path], *, quiet: bool) -> bool:
+        """Copy volumes of a running machine into empty files of their size, all as they were at one moment. `quiet`: the
+        guest powers off before and comes up again after, in the same process, so that it has written everything.
+
+        False, and nothing was done, when the machine is off or has not all of the volumes."""
 
     async def attach_interface(self, id: str, tap: Tap) -> None:
         """A running machine gets another interface; the guest may take a second to see it. Nothing happens when the

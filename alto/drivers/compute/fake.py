@@ -9,10 +9,12 @@ Invariant: without faults it answers as the contract suite (`tests/drivers/compu
 
 import asyncio
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from alto.drivers.compute.driver import BootFiles, Power, Seen, Tap
+from alto.drivers.volume.driver import Disk
 from alto.kit.world import World
 from alto.model.errors import DriverFault, Impossible
 from alto.model.hosts import Capabilities
@@ -83,6 +85,7 @@ class FakeMachine:
     resets: int = 0
     console: bytes = b""
     interfaces: tuple[str, ...] = ()  # ids, the primary one first
+    disks: tuple[Disk, ...] = ()  # the root volume first
 
 
 class FakeMachines:
@@ -126,10 +129,13 @@ class FakeCompute:
         vcpus: int = 16,
         memory_mib: int = 65536,
         knobs: Knobs | None = None,
+        copy: Callable[[str, Path], None] = lambda volume_id, target: None,
     ) -> None:
+        """`copy`: how the simulated disks copy a volume into a file."""
         self.machines = machines if machines is not None else FakeMachines()
         self.knobs = knobs if knobs is not None else Knobs()
         self._world = world
+        self._copy = copy
         self._capabilities = Capabilities(kind="fake", accelerator="none", vcpus=vcpus, memory_mib=memory_mib)
         self._changed = asyncio.Event()
         self.machines.listener = self._changed
@@ -137,7 +143,7 @@ class FakeCompute:
     async def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    async def start(self, machine: Machine, boot: BootFiles, taps: Sequence[Tap]) -> None:
+    async def start(self, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk]) -> None:
         fault = await self.knobs.before(self._world, "start")
         here = self.machines.machines
         found = here.get(machine.id)
@@ -149,6 +155,7 @@ class FakeCompute:
                 resets=found.resets if found else 0,
                 console=found.console if found else b"",
                 interfaces=tuple(tap.interface_id for tap in taps),
+                disks=tuple(disks),
             )
             self.machines.say(machine.id, f"{machine.id} is simulated: no guest runs here ({machine.hostname} login: )")
         await self.knobs.after(self._world, "start", fault)
@@ -172,6 +179,25 @@ class FakeCompute:
         await self.knobs.before(self._world, "interfaces")
         found = self._running(id)
         return frozenset(found.interfaces) if found is not None else frozenset()
+
+    async def wire(self, id: str, disks: Sequence[Disk]) -> None:
+        fault = await self.knobs.before(self._world, "wire")
+        found = self._running(id)
+        if found is not None and found.disks != tuple(disks):
+            self.machines.machines[id] = replace(found, disks=tuple(disks))
+        await self.knobs.after(self._world, "wire", fault)
+
+    async def backup(self, id: str, targets: Mapping[str, Path], *, quiet: bool) -> bool:
+        fault = await self.knobs.before(self._world, "backup")
+        found = self._running(id)
+        if found is None or not targets.keys() <= {disk.volume_id for disk in found.disks}:
+            return False
+        for volume_id, target in targets.items():
+            self._copy(volume_id, target)
+        if quiet:
+            self.machines.machines[id] = replace(found, resets=found.resets + 1)
+        await self.knobs.after(self._world, "backup", fault)
+        return True
 
     def _running(self, id: str) -> FakeMachine | None:
         found = self.machines.machines.get(id)

@@ -64,8 +64,8 @@ def virtual_bytes(header: bytes) -> int:
     return int(size)
 
 
-def overlay(size: int, backing: str) -> bytes:
-    """An empty qcow2 file of `size` bytes over the qcow2 file `backing`, as `qemu-img create -b` makes it.
+def empty(size: int, backing: str | None = None) -> bytes:
+    """An empty qcow2 file of `size` bytes, over the qcow2 file `backing` if there is one, as `qemu-img create` makes it.
 
     Ours because it can then be written whole, and synced, with the rest of a machine's files; and costs no process.
     """
@@ -73,10 +73,10 @@ def overlay(size: int, backing: str) -> bytes:
     cluster = 1 << cluster_bits
     l1_entries = -(-size // (cluster * (cluster // 8)))
     l1_clusters = -(-l1_entries * 8 // cluster)
-    format_extension = struct.pack(">II8s", 0xE2792ACA, 5, b"qcow2")
+    format_extension = struct.pack(">II8s", 0xE2792ACA, 5, b"qcow2") if backing is not None else b""
     end_of_extensions = bytes(8)
-    name = backing.encode()
-    name_at = HEADER_BYTES + len(format_extension) + len(end_of_extensions)
+    name = (backing or "").encode()
+    name_at = HEADER_BYTES + len(format_extension) + len(end_of_extensions) if backing is not None else 0
     # Clusters: 0 header, 1 table of reference counts, 2 the one block of them, 3... the first table, all empty.
     header = struct.pack(
         ">4sIQIIQIIQQIIQQQQIIB7x",

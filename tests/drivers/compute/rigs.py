@@ -19,11 +19,16 @@ import pytest
 
 from alto.drivers.compute.driver import BootFiles, ComputeDriver, Tap
 from alto.drivers.compute.fake import FakeCompute, FakeMachines
+from alto.drivers.compute.qemu.blockjobs import DiskTool
 from alto.drivers.compute.qemu.compute import QemuCompute
 from alto.drivers.image.archive import Entry, cpio
 from alto.drivers.image.images import LocalImages
 from alto.drivers.image.kernel import LATE_MODULES, find_kernel
+from alto.drivers.volume.driver import Base, Disk
+from alto.drivers.volume.fake import FakeStorage, FakeVolumes
+from alto.drivers.volume.files import FileVolumes
 from alto.kit.world import World, real_world
+from alto.model.volumes import GIB
 
 NO_TAP = Tap(interface_id="eni-00000000000000001", name="", mac="02:00:00:00:00:01")
 CACHE = Path(os.environ.get("ALTO_TEST_CACHE", "/var/tmp/alto-test-images"))
@@ -75,6 +80,12 @@ class Rig(Protocol):
     def tap(self, number: int) -> Tap:
         """Another network port; the caller closes its descriptor."""
 
+    async def disks(self, number: int = 1) -> list[Disk]:
+        """The root volume of machine `number`."""
+
+    async def volume(self, number: int) -> Disk:
+        """Another volume, of a GiB."""
+
     async def interfaces(self, id: str) -> list[str]:
         """Hardware addresses of what the guest sees."""
 
@@ -85,9 +96,17 @@ class FakeRig:
     def __init__(self) -> None:
         self.world = real_world()
         self.machines = FakeMachines()
+        self.storage = FakeStorage()
+        self.volumes = FakeVolumes(self.world, self.storage)
 
     def driver(self) -> ComputeDriver:
-        return FakeCompute(self.world, self.machines)
+        return FakeCompute(self.world, self.machines, copy=self.storage.copy)
+
+    async def disks(self, number: int = 1) -> list[Disk]:
+        return [await self.volumes.create(f"vol-{number:017x}", GIB, account="1", base=Base(path=self.boot.disk))]
+
+    async def volume(self, number: int) -> Disk:
+        return await self.volumes.create(f"vol-{number:017x}", GIB, account="1")
 
     def crash(self, id: str) -> None:
         self.machines.crash(id)
@@ -117,11 +136,21 @@ class QemuRig:
         self.world = world or real_world()
         self.state = state
         self.boot = boot
+        storage = state.parent / "storage"
+        self.volumes = FileVolumes(self.world, storage, DiskTool(self.world, storage / "work"))
         self._others = {pid for pid, _ in all_processes()}
         self._asked = 0
 
     def driver(self) -> QemuCompute:
         return QemuCompute(self.world, self.state)
+
+    async def disks(self, number: int = 1) -> list[Disk]:
+        base = Base(path=self.boot.disk, format=self.boot.disk_format)
+        return [await self.volumes.create(f"vol-{number:017x}", GIB, account="1", base=base)]
+
+    async def volume(self, number: int) -> Disk:
+        await self.volumes.capacity()
+        return await self.volumes.create(f"vol-{number:017x}", GIB, account="1")
 
     def crash(self, id: str) -> None:
         (pid,) = self.processes(id)

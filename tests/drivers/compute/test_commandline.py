@@ -9,11 +9,13 @@ from msgspec.structs import replace
 
 from alto.drivers.compute.driver import BootFiles, Tap
 from alto.drivers.compute.qemu.commandline import Descriptors, Host, arguments, command, inherited, uid_of, uuid_of
+from alto.drivers.volume.driver import Base, Disk
 from tests.drivers.compute.machines import machine
 
 TINY = BootFiles(disk=Path("/cache/disk"), kernel=Path("/cache/vmlinux"), initrd=Path("/cache/initrd"), cmdline="quiet")
 REGISTERED = BootFiles(disk=Path("/cache/disk"))
-FDS = Descriptors(disk=10, image=11, monitor=12, console=13, console_log=14, kernel=15, initrd=16)
+FDS = Descriptors(disks=((10, 11),), monitor=12, console=13, console_log=14, kernel=15, initrd=16)
+ROOT = Disk(volume_id="vol-1", path=Path("/storage/disk"), size_bytes=1 << 30, base=Base(path=Path("/cache/disk")))
 TAP = Tap(interface_id="eni-1", name="tap1", mac="02:00:00:00:00:01", fd=20)
 TCG, KVM = Host(accelerator="tcg", tsc_khz=2_500_000), Host(accelerator="kvm", kvm_gid=108)
 
@@ -23,65 +25,65 @@ def after(words: list[str], option: str) -> list[str]:
 
 
 def test_size_is_the_machines() -> None:
-    words = arguments(replace(machine(), vcpus=4, memory_mib=8192), TINY, [TAP], FDS, TCG)
+    words = arguments(replace(machine(), vcpus=4, memory_mib=8192), TINY, [TAP], [ROOT], FDS, TCG)
     assert after(words, "-smp") == ["4"]
     assert after(words, "-m") == ["8192M"]
 
 
 def test_chain_is_said_and_not_read() -> None:
     """Goal: no format and no backing file comes from a disk. Method: the chain's own words."""
-    (chain,) = after(arguments(machine(), TINY, [TAP], FDS, TCG), "-blockdev")
+    (chain,) = after(arguments(machine(), TINY, [TAP], [ROOT], FDS, TCG), "-blockdev")
     root = json.loads(chain)
     assert (root["driver"], root["file"]["filename"], root["file"]["read-only"]) == ("qcow2", "/dev/fdset/1", False)
     image = root["backing"]
     assert (image["driver"], image["read-only"]) == ("qcow2", True)
     assert (image["file"]["filename"], image["file"]["read-only"]) == ("/dev/fdset/2", True)
-    assert "backing" not in image
-    words = arguments(machine(), TINY, [TAP], FDS, TCG)
+    assert image["backing"] is None
+    words = arguments(machine(), TINY, [TAP], [ROOT], FDS, TCG)
     assert {word.split(",opaque")[0] for word in after(words, "-add-fd")} == {"set=1,fd=10", "set=2,fd=11", "set=3,fd=14"}
-    assert not any("unsafe" in word or "/cache" in word for word in words)
+    assert not any("unsafe" in word or "/cache" in word or "/storage" in word for word in words)
 
 
 def test_no_file_of_the_host_is_named() -> None:
     """Goal: the process can be a user that may open nothing."""
-    words = arguments(machine(), TINY, [TAP], FDS, TCG)
+    words = arguments(machine(), TINY, [TAP], [ROOT], FDS, TCG)
     paths = {part for word in words for part in word.replace('"', ",").replace("=", ",").split(",") if part.startswith("/")}
     assert paths == {"/dev/fdset/1", "/dev/fdset/2", "/dev/fdset/3", "/proc/self/fd/15", "/proc/self/fd/16"}
 
 
 def test_confined_before_it_begins() -> None:
-    words = command(machine(), TINY, [TAP], FDS, TCG)
+    words = command(machine(), TINY, [TAP], [ROOT], FDS, TCG)
     before = words[: words.index("qemu-system-x86_64")]
     assert before[:2] == ["unshare", "--net"]
     assert after(before, "--reuid") == after(before, "--regid") == [str(uid_of(machine().id))]
     assert {"--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"} <= set(before)
     (sandbox,) = after(words, "-sandbox")
     assert sandbox == "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-    with_kvm = command(machine(), TINY, [TAP], FDS, KVM)
+    with_kvm = command(machine(), TINY, [TAP], [ROOT], FDS, KVM)
     assert after(with_kvm, "--groups") == ["108"]
     assert "--clear-groups" not in with_kvm
 
 
 def test_accelerators() -> None:
-    emulated = arguments(machine(), TINY, [TAP], FDS, TCG)
+    emulated = arguments(machine(), TINY, [TAP], [ROOT], FDS, TCG)
     assert after(emulated, "-cpu") == ["qemu64"]
     assert "tb-size=64" in after(emulated, "-accel")[0]
     assert "tsc_early_khz=2500000" in after(emulated, "-append")[0]
-    unsure = arguments(machine(), TINY, [TAP], FDS, Host(accelerator="tcg"))
+    unsure = arguments(machine(), TINY, [TAP], [ROOT], FDS, Host(accelerator="tcg"))
     assert after(unsure, "-append") == ["quiet"]
-    fast = arguments(machine(), TINY, [TAP], FDS, KVM)
+    fast = arguments(machine(), TINY, [TAP], [ROOT], FDS, KVM)
     assert (after(fast, "-accel"), after(fast, "-cpu"), after(fast, "-append")) == (["kvm"], ["host"], ["quiet"])
 
 
 def test_registered_image_boots_by_itself() -> None:
-    words = arguments(machine(), REGISTERED, [TAP], replace(FDS, kernel=None, initrd=None), TCG)
+    words = arguments(machine(), REGISTERED, [TAP], [ROOT], replace(FDS, kernel=None, initrd=None), TCG)
     assert not {"-kernel", "-initrd", "-append"} & set(words)
     assert after(words, "-cpu") == ["max"]
 
 
 def test_without_tap_no_card() -> None:
     tapless = replace(TAP, fd=-1)
-    assert not any("virtio-net" in word for word in arguments(machine(), TINY, [tapless], FDS, TCG))
+    assert not any("virtio-net" in word for word in arguments(machine(), TINY, [tapless], [ROOT], FDS, TCG))
     assert sorted(inherited(FDS, [tapless])) == [10, 11, 12, 13, 14, 15, 16]
     assert 20 in inherited(FDS, [TAP])
 
@@ -99,5 +101,5 @@ def test_identities_differ() -> None:
 
 
 def test_commas_stay_within_their_value() -> None:
-    words = arguments(replace(machine(), instance_type="t3.nano,uuid=evil"), TINY, [TAP], FDS, TCG)
+    words = arguments(replace(machine(), instance_type="t3.nano,uuid=evil"), TINY, [TAP], [ROOT], FDS, TCG)
     assert any("product=t3.nano,,uuid=evil," in word for word in after(words, "-smbios"))

@@ -35,11 +35,11 @@ def test_start_is_idempotent(rig: Rig) -> None:
     async def main() -> None:
         driver = rig.driver()
         assert await observed(driver) == {}
-        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP])
+        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP], await rig.disks())
         life = rig.processes(ID)
         assert len(life) == 1
-        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP])
-        await driver.start(machine(incarnation=1), rig.boot, [NO_TAP])
+        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP], await rig.disks())
+        await driver.start(machine(incarnation=1), rig.boot, [NO_TAP], await rig.disks())
         assert rig.processes(ID) == life
         assert await observed(driver) == {ID: Seen(power=Power.ON, incarnation=2)}
         assert await driver.measure(ID)
@@ -55,14 +55,14 @@ def test_stop_start_destroy(rig: Rig) -> None:
     async def main() -> None:
         driver = rig.driver()
         await driver.stop(ID, grace_s=1)  # none there: nothing to do
-        await driver.start(machine(), rig.boot, [NO_TAP])
+        await driver.start(machine(), rig.boot, [NO_TAP], await rig.disks())
         await rig.settled(ID)
         await driver.stop(ID, grace_s=60)
         assert rig.processes(ID) == []
         assert await observed(driver) == {ID: Seen(power=Power.OFF, incarnation=1)}
         assert not await driver.measure(ID)
         await driver.stop(ID, grace_s=60)
-        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP])
+        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP], await rig.disks())
         assert len(rig.processes(ID)) == 1
         assert await observed(driver) == {ID: Seen(power=Power.ON, incarnation=2)}
         await driver.destroy(ID)
@@ -80,11 +80,11 @@ def test_crash_is_seen(rig: Rig) -> None:
 
     async def main() -> None:
         driver = rig.driver()
-        await driver.start(machine(), rig.boot, [NO_TAP])
+        await driver.start(machine(), rig.boot, [NO_TAP], await rig.disks())
         await driver.wait_change(timeout_s=0.05)  # the start itself may count as a change
         rig.crash(ID)
         assert await until_off(driver) == Seen(power=Power.OFF, incarnation=1, crashed=True)
-        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP])
+        await driver.start(machine(incarnation=2), rig.boot, [NO_TAP], await rig.disks())
         assert await observed(driver) == {ID: Seen(power=Power.ON, incarnation=2)}
         await driver.destroy(ID)
         await driver.close()
@@ -95,7 +95,7 @@ def test_crash_is_seen(rig: Rig) -> None:
 def test_power_off_by_guest_is_seen(rig: Rig) -> None:
     async def main() -> None:
         driver = rig.driver()
-        await driver.start(machine(), rig.boot, [NO_TAP])
+        await driver.start(machine(), rig.boot, [NO_TAP], await rig.disks())
         await rig.power_off_by_guest(ID)
         assert await until_off(driver) == Seen(power=Power.OFF, incarnation=1, guest_initiated=True)
         assert rig.processes(ID) == []
@@ -110,13 +110,13 @@ def test_another_driver_finds_the_machine(rig: Rig) -> None:
 
     async def main() -> None:
         first = rig.driver()
-        await first.start(machine(), rig.boot, [NO_TAP])
+        await first.start(machine(), rig.boot, [NO_TAP], await rig.disks())
         await rig.settled(ID)
         life, boots = rig.processes(ID), rig.boots(ID)
         await first.close()
         second = rig.driver()
         assert await observed(second) == {ID: Seen(power=Power.ON, incarnation=1)}
-        await second.start(machine(), rig.boot, [NO_TAP])
+        await second.start(machine(), rig.boot, [NO_TAP], await rig.disks())
         assert await second.measure(ID)
         assert (rig.processes(ID), rig.boots(ID)) == (life, boots)
         await second.destroy(ID)
@@ -131,13 +131,13 @@ def test_what_happened_while_nobody_looked(rig: Rig) -> None:
 
     async def main() -> None:
         first = rig.driver()
-        await first.start(machine(), rig.boot, [NO_TAP])
+        await first.start(machine(), rig.boot, [NO_TAP], await rig.disks())
         await rig.settled(ID)
         await first.close()
         await rig.power_off_by_guest(ID)
         second = rig.driver()
         assert await until_off(second) == Seen(power=Power.OFF, incarnation=1, guest_initiated=True)
-        await second.start(machine(incarnation=2), rig.boot, [NO_TAP])
+        await second.start(machine(incarnation=2), rig.boot, [NO_TAP], await rig.disks())
         await second.close()
         rig.crash(ID)
         third = rig.driver()
@@ -153,7 +153,7 @@ def test_reboot_keeps_the_process(rig: Rig) -> None:
         driver = rig.driver()
         with pytest.raises(DriverFault):
             await driver.reboot(ID)
-        await driver.start(machine(), rig.boot, [NO_TAP])
+        await driver.start(machine(), rig.boot, [NO_TAP], await rig.disks())
         await rig.settled(ID)
         life, boots = rig.processes(ID), rig.boots(ID)
         await driver.reboot(ID)
@@ -173,7 +173,7 @@ def test_console_is_kept(rig: Rig) -> None:
     async def main() -> None:
         driver = rig.driver()
         assert await driver.console(ID) == b""
-        await driver.start(machine(), rig.boot, [NO_TAP])
+        await driver.start(machine(), rig.boot, [NO_TAP], await rig.disks())
         await rig.settled(ID)
         said = await driver.console(ID)
         assert said
@@ -199,7 +199,7 @@ def test_interfaces_come_and_go(rig: Rig) -> None:
     async def main() -> None:
         driver = rig.driver()
         await driver.attach_interface(ID, third)  # none there: nothing to do
-        await driver.start(machine(), rig.boot, [first, second])
+        await driver.start(machine(), rig.boot, [first, second], await rig.disks())
         await rig.settled(ID)
         await until_seen(first, second)
         for _ in range(2):

@@ -50,15 +50,15 @@ def test_script_comes_before_chance_and_is_used_up() -> None:
         knobs = Knobs(script={"start": [Fault.REFUSE, Fault.IMPOSSIBLE, Fault.LOSE, None]}, fault_chance={"start": 1.0})
         fake = FakeCompute(world(), knobs=knobs)
         with pytest.raises(DriverFault):
-            await fake.start(machine(), BOOT, [TAP])
+            await fake.start(machine(), BOOT, [TAP], [])
         assert await fake.observe() == {}
         with pytest.raises(Impossible):
-            await fake.start(machine(), BOOT, [TAP])
+            await fake.start(machine(), BOOT, [TAP], [])
         assert await fake.observe() == {}
         with pytest.raises(DriverFault):
-            await fake.start(machine(), BOOT, [TAP])
+            await fake.start(machine(), BOOT, [TAP], [])
         assert (await fake.observe())[machine().id].power is Power.ON  # the answer was lost, not the machine
-        await fake.start(machine(), BOOT, [TAP])
+        await fake.start(machine(), BOOT, [TAP], [])
         assert knobs.script["start"] == []
 
     run(main())
@@ -68,7 +68,7 @@ def test_hang_ends_in_a_fault_and_does_nothing() -> None:
     async def main() -> None:
         fake = FakeCompute(world(), knobs=Knobs(script={"start": [Fault.HANG]}, hang_s=0.01))
         with pytest.raises(DriverFault, match="within"):
-            await fake.start(machine(), BOOT, [TAP])
+            await fake.start(machine(), BOOT, [TAP], [])
         assert await fake.observe() == {}
 
     run(main())
@@ -99,10 +99,10 @@ def test_machines_outlive_the_driver() -> None:
 
     async def main() -> None:
         machines = FakeMachines()
-        await FakeCompute(world(), machines).start(machine(), BOOT, [TAP])
+        await FakeCompute(world(), machines).start(machine(), BOOT, [TAP], [])
         second = FakeCompute(world(), machines)
         assert (await second.observe())[machine().id].power is Power.ON
-        await second.start(machine(), BOOT, [TAP])
+        await second.start(machine(), BOOT, [TAP], [])
         assert machines.machines[machine().id].starts == 1
 
     run(main())

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from alto.drivers.compute.qemu.compute import QemuCompute
 from alto.drivers.compute.qemu.record import Record, Stage, load, save
 from alto.drivers.image.images import LocalImages
-from alto.drivers.image.qcow2 import overlay
+from alto.drivers.image.qcow2 import empty
 from alto.kit.world import real_world
 from alto.model.errors import DriverFault, Impossible
 from alto.model.instances import Power, Seen
@@ -26,6 +26,7 @@ from tests.drivers.compute.machines import machine
 from tests.drivers.compute.rigs import NO_TAP, QemuRig, until
 
 pytestmark = pytest.mark.vm
+ROOT = Path("storage/volumes/vol-00000000000000001/disk.qcow2")
 ID, OTHER = machine(1).id, machine(2).id
 
 OWNER = """
@@ -33,17 +34,17 @@ import asyncio, sys
 from pathlib import Path
 import msgspec
 from alto.drivers.compute.driver import BootFiles
-from alto.drivers.compute.qemu.compute import QemuCompute
-from alto.kit.world import real_world
 from tests.drivers.compute.machines import machine
-from tests.drivers.compute.rigs import NO_TAP
+from tests.drivers.compute.rigs import NO_TAP, QemuRig
 
 async def main():
     state, disk, kernel, initrd, cmdline = sys.argv[1:]
     boot = BootFiles(disk=Path(disk), kernel=Path(kernel), initrd=Path(initrd), cmdline=cmdline)
-    driver = QemuCompute(real_world(), Path(state))
+    rig = QemuRig(Path(state), boot)
+    disks = await rig.disks()
+    driver = rig.driver()
     print("starting", flush=True)
-    await driver.start(machine(), boot, [NO_TAP])
+    await driver.start(machine(), boot, [NO_TAP], disks)
     print("started", flush=True)
     await asyncio.sleep(600)
 
@@ -62,8 +63,8 @@ def test_the_process_may_do_nothing(qemu: QemuRig) -> None:
 
     async def main() -> None:
         driver = qemu.driver()
-        await driver.start(machine(1), qemu.boot, [NO_TAP])
-        await driver.start(machine(2), qemu.boot, [NO_TAP])
+        await driver.start(machine(1), qemu.boot, [NO_TAP], await qemu.disks())
+        await driver.start(machine(2), qemu.boot, [NO_TAP], await qemu.disks(2))
         users = set()
         for id in (ID, OTHER):
             (pid,) = qemu.processes(id)
@@ -130,7 +131,7 @@ def test_owner_killed_while_it_starts(qemu: QemuRig) -> None:
             driver = qemu.driver()
             seen = await driver.observe()
             assert set(seen) <= {ID}
-            await driver.start(machine(), qemu.boot, [NO_TAP])
+            await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
             assert len(qemu.processes(ID)) == 1
             assert await driver.measure(ID)
             await driver.destroy(ID)
@@ -145,7 +146,7 @@ def test_record_without_process_finds_the_one_that_listens(qemu: QemuRig) -> Non
 
     async def main() -> None:
         first = qemu.driver()
-        await first.start(machine(), qemu.boot, [NO_TAP])
+        await first.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
         await first.close()
         home = qemu.state / ID
         record = load(real_world().files, home)
@@ -154,7 +155,7 @@ def test_record_without_process_finds_the_one_that_listens(qemu: QemuRig) -> Non
         cut = Record(id=ID, incarnation=1, stage=Stage.STARTING, boot_id=record.boot_id)
         save(real_world().files, home, cut)
         second = qemu.driver()
-        await second.start(machine(), qemu.boot, [NO_TAP])
+        await second.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
         assert qemu.processes(ID) == [pid]
         await second.close()
         save(real_world().files, home, cut)
@@ -171,8 +172,8 @@ def test_hung_machine_blocks_nobody(qemu: QemuRig) -> None:
 
     async def main() -> None:
         driver = qemu.driver()
-        await driver.start(machine(1), qemu.boot, [NO_TAP])
-        await driver.start(machine(2), qemu.boot, [NO_TAP])
+        await driver.start(machine(1), qemu.boot, [NO_TAP], await qemu.disks())
+        await driver.start(machine(2), qemu.boot, [NO_TAP], await qemu.disks(2))
         (pid,) = qemu.processes(ID)
         os.kill(pid, signal.SIGSTOP)
         for agent in (driver, qemu.driver()):
@@ -199,7 +200,7 @@ def test_hung_machine_blocks_nobody(qemu: QemuRig) -> None:
 def test_hung_machine_that_goes_on_is_well(qemu: QemuRig) -> None:
     async def main() -> None:
         driver = qemu.driver()
-        await driver.start(machine(), qemu.boot, [NO_TAP])
+        await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
         (pid,) = qemu.processes(ID)
         os.kill(pid, signal.SIGSTOP)
         assert not await driver.measure(ID)
@@ -217,7 +218,7 @@ def test_disk_is_kept_over_power_cuts_and_gone_after_destroy(qemu: QemuRig) -> N
 
     async def main() -> None:
         driver = qemu.driver()
-        await driver.start(machine(), qemu.boot, [NO_TAP])
+        await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
         await qemu.settled(ID)
         # The quotes tell the answer from the echo of what was typed.
         write = "echo precious | dd of=/dev/vda bs=512 seek=2000000 conv=fsync"
@@ -227,12 +228,12 @@ def test_disk_is_kept_over_power_cuts_and_gone_after_destroy(qemu: QemuRig) -> N
         os.kill(pid, signal.SIGKILL)
         await until(lambda: qemu.processes(ID) == [], "killed")
         for incarnation in (2, 3):
-            await driver.start(machine(incarnation=incarnation), qemu.boot, [NO_TAP])
+            await driver.start(machine(incarnation=incarnation), qemu.boot, [NO_TAP], await qemu.disks())
             await qemu.said(ID, "guest ready", times=incarnation)
             qemu.type(ID, "dd if=/dev/vda bs=512 skip=2000000 count=1 2>/dev/null | grep -a preci | sed s/preci/very_preci/")
             await qemu.said(ID, "very_precious", times=incarnation - 1)
             await driver.stop(ID, grace_s=60)
-        check = ["qemu-img", "check", "-f", "qcow2", str(qemu.state / ID / "root.qcow2")]
+        check = ["qemu-img", "check", "-f", "qcow2", str(qemu.state.parent / ROOT)]
         assert (await real_world().processes.run(check)).returncode == 0
         await driver.destroy(ID)
         assert not (qemu.state / ID).exists()
@@ -249,18 +250,18 @@ def test_failed_start_leaves_nothing(qemu: QemuRig) -> None:
         broken = qemu.boot.__class__(disk=qemu.boot.disk, kernel=Path("/etc/hostname"), cmdline="")
         driver = qemu.driver()
         with pytest.raises(DriverFault):
-            await driver.start(machine(), broken, [NO_TAP])
+            await driver.start(machine(), broken, [NO_TAP], await qemu.disks())
         assert qemu.processes(ID) == []
         assert not (qemu.state / ID).exists()
         assert await driver.observe() == {}
-        await driver.start(machine(), qemu.boot, [NO_TAP])
+        await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
         await driver.stop(ID, grace_s=0)
         no_tap = os.open("/dev/null", os.O_RDWR)
         with pytest.raises(DriverFault):
-            await driver.start(machine(incarnation=2), qemu.boot, [replace(NO_TAP, fd=no_tap)])
+            await driver.start(machine(incarnation=2), qemu.boot, [replace(NO_TAP, fd=no_tap)], await qemu.disks())
         os.close(no_tap)
         assert qemu.processes(ID) == []
-        assert (qemu.state / ID / "root.qcow2").exists()
+        assert (qemu.state.parent / ROOT).exists()
         assert await driver.observe() == {ID: Seen(power=Power.OFF, incarnation=1)}
         await driver.destroy(ID)
         await driver.close()
@@ -274,19 +275,19 @@ def test_disk_that_a_guest_could_have_forged_is_refused(qemu: QemuRig) -> None:
 
     async def main() -> None:
         driver = qemu.driver()
-        await driver.start(machine(), qemu.boot, [NO_TAP])
+        await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
         await driver.stop(ID, grace_s=0)
-        disk = qemu.state / ID / "root.qcow2"
-        forged = bytearray(overlay(1 << 30, "/etc/shadow"))
+        disks, disk = await qemu.disks(), qemu.state.parent / ROOT
+        forged = bytearray(empty(1 << 30, "/etc/shadow"))
         disk.write_bytes(forged)
-        await driver.start(machine(incarnation=2), qemu.boot, [NO_TAP])
+        await driver.start(machine(incarnation=2), qemu.boot, [NO_TAP], disks)
         (pid,) = qemu.processes(ID)
         assert "/etc/shadow" not in [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
         await driver.stop(ID, grace_s=0)
         forged[72 + 7] |= 4  # the data is in another file
         disk.write_bytes(forged)
         with pytest.raises(Impossible, match="another file"):
-            await driver.start(machine(incarnation=3), qemu.boot, [NO_TAP])
+            await driver.start(machine(incarnation=3), qemu.boot, [NO_TAP], disks)
         await driver.destroy(ID)
         await driver.close()
 
@@ -298,7 +299,7 @@ def test_talkative_guest_does_not_fill_the_disk(qemu: QemuRig) -> None:
 
     async def main() -> None:
         driver = qemu.driver()
-        await driver.start(machine(), qemu.boot, [NO_TAP])
+        await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
         await qemu.settled(ID)
         qemu.type(ID, "head -c 1200000 /dev/zero | tr '\\\\0' x; echo; echo last wor''ds")
         await qemu.said(ID, "last words")
@@ -322,23 +323,25 @@ def test_disk_stays_with_the_image_that_it_was_made_from(qemu: QemuRig, tmp_path
 
     async def main() -> None:
         driver = qemu.driver()
-        await driver.start(machine(), qemu.boot, [NO_TAP])
+        await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
         await driver.stop(ID, grace_s=0)
         await driver.close()
         newer = tmp_path / "newer.qcow2"
         newer.write_bytes(qemu.boot.disk.read_bytes())
         driver = qemu.driver()
-        await driver.start(machine(incarnation=2), msgspec.structs.replace(qemu.boot, disk=newer), [NO_TAP])
+        await driver.start(machine(incarnation=2), msgspec.structs.replace(qemu.boot, disk=newer), [NO_TAP], await qemu.disks())
         (pid,) = qemu.processes(ID)
         opened = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
         assert str(qemu.boot.disk) in opened
         assert str(newer) not in opened
         await driver.destroy(ID)
-        await driver.start(machine(), msgspec.structs.replace(qemu.boot, disk=newer), [NO_TAP])
+        await qemu.volumes.delete(machine().root.volume_id)
+        qemu.boot = msgspec.structs.replace(qemu.boot, disk=newer)
+        await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
         await driver.stop(ID, grace_s=0)
         newer.unlink()
         with pytest.raises(Impossible, match="gone"):
-            await driver.start(machine(incarnation=2), qemu.boot, [NO_TAP])
+            await driver.start(machine(incarnation=2), qemu.boot, [NO_TAP], await qemu.disks())
         await driver.destroy(ID)
         await driver.close()
 
@@ -350,8 +353,8 @@ def test_unreadable_record_loses_no_machine(qemu: QemuRig) -> None:
 
     async def main() -> None:
         first = qemu.driver()
-        await first.start(machine(), qemu.boot, [NO_TAP])
-        await first.start(machine(2), qemu.boot, [NO_TAP])
+        await first.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
+        await first.start(machine(2), qemu.boot, [NO_TAP], await qemu.disks(2))
         await first.close()
         (pid,) = qemu.processes(ID)
         (qemu.state / ID / "record.json").write_bytes(b"{")
@@ -373,7 +376,7 @@ def test_status_is_asked_while_a_machine_starts(qemu: QemuRig) -> None:
     async def main() -> None:
         driver = qemu.driver()
         for incarnation in range(1, 4):
-            start = asyncio.create_task(driver.start(machine(incarnation=incarnation), qemu.boot, [NO_TAP]))
+            start = asyncio.create_task(driver.start(machine(incarnation=incarnation), qemu.boot, [NO_TAP], await qemu.disks()))
             while not start.done():
                 await driver.measure(ID)
                 await driver.observe()
@@ -393,7 +396,7 @@ def test_guest_sees_amazons_hardware(qemu: QemuRig) -> None:
 
     async def main() -> None:
         driver = qemu.driver()
-        await driver.start(machine(), qemu.boot, [NO_TAP])
+        await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
         await qemu.settled(ID)
         qemu.type(ID, "cd /sys/class/dmi/id")
         qemu.type(ID, "cat sys_vendor product_name chassis_asset_tag product_uuid product_serial; echo e''nd")
@@ -422,7 +425,8 @@ def test_registered_image_boots_from_its_own_loader(qemu: QemuRig, tmp_path: Pat
         assert done.returncode == 0
         boot = await LocalImages(real_world(), tmp_path / "cache").fetch(f"file://{disk}")
         driver = qemu.driver()
-        await driver.start(machine(), boot, [NO_TAP])
+        qemu.boot = boot
+        await driver.start(machine(), boot, [NO_TAP], await qemu.disks())
         await qemu.said(ID, "sector speaks")
         await driver.stop(ID, grace_s=0)
         await driver.destroy(ID)
@@ -437,7 +441,7 @@ def test_long_state_folder(qemu: QemuRig, tmp_path: Path) -> None:
     async def main() -> None:
         state = tmp_path / ("a" * 100) / ("b" * 100)
         driver = QemuCompute(real_world(), state)
-        await driver.start(machine(), qemu.boot, [NO_TAP])
+        await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
         assert await driver.measure(ID)
         await driver.destroy(ID)
         assert qemu.processes(ID) == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alto.drivers.image.qcow2 import HEADER_BYTES, overlay, refusal, virtual_bytes
+from alto.drivers.image.qcow2 import HEADER_BYTES, empty, refusal, virtual_bytes
 
 
 def qemu_img(*words: str) -> str:
@@ -74,7 +74,7 @@ def test_other_refusals(tmp_path: Path) -> None:
 
 
 def changed(change: Callable[[bytearray], None]) -> str | None:
-    data = bytearray(overlay(1 << 30, "/nowhere"))
+    data = bytearray(empty(1 << 30, "/nowhere"))
     struct.pack_into(">QI", data, 8, 0, 0)  # without its backing file it is a plain image
     assert refusal(bytes(data[:HEADER_BYTES]), len(data)) is None
     change(data)
@@ -119,7 +119,7 @@ def test_our_overlay_is_qemu_imgs(tmp_path: Path, size: int) -> None:
     base = made(tmp_path / "base.qcow2", size="1M")
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 512", str(base)], check=True, capture_output=True)
     path = tmp_path / "top.qcow2"
-    path.write_bytes(overlay(size, str(base)))
+    path.write_bytes(empty(size, str(base)))
     qemu_img("check", "-f", "qcow2", str(path))
     info = qemu_img("info", "-f", "qcow2", str(path))
     assert f"({size} bytes)" in info or f" {size} B " in info

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from alto.drivers.compute.driver import Tap
+from alto.drivers.compute.driver import BootFiles, Tap
+from alto.drivers.compute.qemu.blockjobs import DiskTool
 from alto.drivers.compute.qemu.compute import QemuCompute
 from alto.drivers.image.images import LocalImages
+from alto.drivers.volume.driver import Base, Disk
+from alto.drivers.volume.files import FileVolumes
 from alto.kit.world import real_world
 from alto.model.instances import Power
 from tests.drivers.compute.machines import machine
@@ -48,7 +51,7 @@ def test_life_of_a_tiny_instance(tmp_path: Path) -> None:
 
             async def start(incarnation: int) -> None:
                 tap = network.tap()
-                await driver.start(machine(incarnation=incarnation, mac=MAC), boot, [tap])
+                await driver.start(machine(incarnation=incarnation, mac=MAC), boot, [tap], await root(tmp_path, boot))
                 os.close(tap.fd)
 
             async def said(text: str, times: int = 1) -> None:
@@ -94,6 +97,11 @@ def test_life_of_a_tiny_instance(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+async def root(folder: Path, boot: BootFiles) -> list[Disk]:
+    volumes = FileVolumes(real_world(), folder / "storage", DiskTool(real_world(), folder / "storage" / "work"))
+    return [await volumes.create(machine().root.volume_id, 1 << 30, account="1", base=Base(path=boot.disk))]
+
+
 async def until_grown(network: GuestNetwork, key: Path) -> None:
     """The image's 64 MiB become the gibibyte that was asked for."""
     async with asyncio.timeout(180):
@@ -108,7 +116,7 @@ def test_boots_without_any_network(tmp_path: Path) -> None:
         boot = await LocalImages(real_world(), CACHE).fetch("tiny")
         driver = QemuCompute(real_world(), tmp_path / "machines")
         try:
-            await driver.start(machine(), boot, [Tap(interface_id="eni-1", name="", mac=MAC)])
+            await driver.start(machine(), boot, [Tap(interface_id="eni-1", name="", mac=MAC)], await root(tmp_path, boot))
             log = tmp_path / "machines" / ID / "console.log"
             await until(lambda: "login:" in log.read_text(errors="replace"), "the console offers a login")
             assert "no DHCP lease yet" in log.read_text(errors="replace")

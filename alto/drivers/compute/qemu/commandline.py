@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from alto.drivers.compute.driver import BootFiles, Tap
+from alto.drivers.volume.driver import Disk
 from alto.model.instances import Machine
 
 # Beyond 1,879,048,191, systemd's UIDS-GIDS.md knows no use of a user id.
@@ -28,8 +29,7 @@ SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=de
 class Descriptors(msgspec.Struct, frozen=True, kw_only=True):
     """Open files of this process, by number, that QEMU inherits under the same number."""
 
-    disk: int
-    image: int
+    disks: tuple[tuple[int, int | None], ...]  # of each disk, and of its base
     monitor: int  # a listening Unix socket
     console: int  # a listening Unix socket
     console_log: int
@@ -56,8 +56,18 @@ def uuid_of(id: str) -> str:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
-def command(machine: Machine, boot: BootFiles, taps: Sequence[Tap], fds: Descriptors, host: Host) -> list[str]:
-    return [*_confinement(machine.id, host), "qemu-system-x86_64", *arguments(machine, boot, taps, fds, host)]
+def command(
+    machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk], fds: Descriptors, host: Host
+) -> list[str]:
+    return [*_confinement(machine.id, host), "qemu-system-x86_64", *arguments(machine, boot, taps, disks, fds, host)]
+
+
+def copier(id: str, monitor_fd: int) -> list[str]:
+    """A QEMU without a machine, which works on disks for `id` and ends with the process that started it."""
+    words = [*_confinement(id, Host(accelerator="none")), "setpriv", "--pdeathsig", "KILL", "--", "qemu-system-x86_64"]
+    words += ["-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", SANDBOX]
+    words += ["-chardev", f"socket,id=monitor,fd={monitor_fd},server=on,wait=off"]
+    return [*words, "-mon", "chardev=monitor,mode=control"]
 
 
 def _confinement(id: str, host: Host) -> list[str]:
@@ -72,13 +82,15 @@ def _confinement(id: str, host: Host) -> list[str]:
     ]
 
 
-def arguments(machine: Machine, boot: BootFiles, taps: Sequence[Tap], fds: Descriptors, host: Host) -> list[str]:
+def arguments(
+    machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk], fds: Descriptors, host: Host
+) -> list[str]:
     words = ["-name", f"guest={machine.id}", "-uuid", uuid_of(machine.id)]
     words += ["-nodefaults", "-no-user-config", "-display", "none", "-sandbox", SANDBOX]
     words += _processor(machine, boot, host)
     words += _smbios(machine)
-    words += _disk(boot, fds)
     words += ["-device", "virtio-rng-pci", "-device", f"pcie-pci-bridge,id={HOT_BUS}"]
+    words += _disks(disks, fds)
     for index, tap in enumerate(taps):
         if tap.fd >= 0:
             words += ["-netdev", f"tap,id={netdev_of(tap.interface_id)},fd={tap.fd}"]
@@ -119,7 +131,8 @@ def on_hot_bus() -> dict[str, str]:
 
 
 def inherited(fds: Descriptors, taps: Sequence[Tap]) -> list[int]:
-    numbers = [fds.disk, fds.image, fds.monitor, fds.console, fds.console_log, fds.kernel, fds.initrd]
+    numbers = [fd for pair in fds.disks for fd in pair]
+    numbers += [fds.monitor, fds.console, fds.console_log, fds.kernel, fds.initrd]
     numbers += [tap.fd for tap in taps]
     return [number for number in numbers if number is not None and number >= 0]
 
@@ -158,27 +171,52 @@ def _smbios(machine: Machine) -> list[str]:
     return [word for table in tables for word in ("-smbios", _options(table))]
 
 
-def _disk(boot: BootFiles, fds: Descriptors) -> list[str]:
+def node(disk: Disk, set: int, base_set: int | None, *, read_only: bool = False) -> dict[str, object]:
+    """The whole chain of a volume as QEMU's block layer takes it, named after the volume; `set` are descriptor sets."""
+
     def file(set: int, *, read_only: bool) -> dict[str, object]:
         # Descriptor sets, because QEMU opens and locks a disk several times.
         return {"driver": "file", "filename": f"/dev/fdset/{set}", "read-only": read_only, "aio": "threads"}
 
-    image = {"driver": boot.disk_format, "node-name": "image", "read-only": True, "file": file(2, read_only=True)}
     # The default cache mode, writeback: what the guest synced is on the disk. Zeros written become holes.
-    root = {
+    top: dict[str, object] = {
         "driver": "qcow2",
-        "node-name": "root",
+        "node-name": disk.volume_id,
+        "read-only": read_only,
         "discard": "unmap",
         "detect-zeroes": "unmap",
-        "file": {**file(1, read_only=False), "discard": "unmap"},
-        "backing": image,
+        "file": {**file(set, read_only=read_only), "discard": "unmap"},
+        "backing": None,
     }
-    return [
-        *("-add-fd", f"set=1,fd={fds.disk},opaque=root"),
-        *("-add-fd", f"set=2,fd={fds.image},opaque=image"),
-        *("-blockdev", json.dumps(root)),
-        *("-device", "virtio-blk-pci,drive=root,bootindex=1"),
-    ]
+    if disk.base is not None and base_set is not None:
+        top["backing"] = {"driver": disk.base.format, "read-only": True, "file": file(base_set, read_only=True)}
+        if disk.base.format == "qcow2":
+            top["backing"] |= {"backing": None}  # type: ignore[operator]
+    return top
+
+
+def drive(disk: Disk) -> dict[str, str]:
+    """The guest finds it by its serial number, which has room for 20 characters: the id without its dash, as on EC2."""
+    return {
+        "driver": "virtio-blk-pci",
+        "id": disk.volume_id,
+        "drive": disk.volume_id,
+        "serial": disk.volume_id.replace("-", ""),
+    }
+
+
+def _disks(disks: Sequence[Disk], fds: Descriptors) -> list[str]:
+    words = []
+    for index, (disk, (own, base)) in enumerate(zip(disks, fds.disks, strict=True)):
+        # Of the sets, 3 is the console's log.
+        set, base_set = (1, 2) if index == 0 else (2 * index + 2, 2 * index + 3)
+        words += ["-add-fd", f"set={set},fd={own},opaque={disk.volume_id}"]
+        if base is not None:
+            words += ["-add-fd", f"set={base_set},fd={base},opaque={disk.volume_id}"]
+        words += ["-blockdev", json.dumps(node(disk, set, base_set if base is not None else None))]
+        device = drive(disk) | ({"bootindex": "1"} if index == 0 else on_hot_bus())
+        words += ["-device", _options(device)]
+    return words
 
 
 def _options(values: dict[str, str]) -> str:

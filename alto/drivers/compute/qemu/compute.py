@@ -1,7 +1,7 @@
 """Machines as QEMU processes that do not need us: found again by what is written beside their disks.
 
-`state_dir/ID/` holds a machine: record.json (see record.py), root.qcow2 (its overlay), console.log, and the sockets of QEMU.
-Not here: networks (a tap comes in open), images (the backing file comes in by path), the wish (the agent's).
+`state_dir/ID/` holds a machine: record.json (see record.py), console.log, and the sockets of QEMU.
+Not here: networks (a tap comes in open), volumes (files come in by path), the wish (the agent's).
 The invariant: at most one process per machine, and a process is never used before its record is on the disk.
 """
 
@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from qemu.qmp.message import Message
 
 from alto.drivers.compute.driver import BootFiles, Tap
-from alto.drivers.compute.qemu import accelerator, hotplug, monitor
+from alto.drivers.compute.qemu import accelerator, blockjobs, hotplug, monitor
 from alto.drivers.compute.qemu.commandline import Descriptors, Host, command, inherited
 from alto.drivers.compute.qemu.monitor import Monitor, NobodyListens
 from alto.drivers.compute.qemu.record import Ended, Record, Stage, load, origin_of, save
-from alto.drivers.image.qcow2 import HEADER_BYTES, overlay, refusal, virtual_bytes
+from alto.drivers.image.qcow2 import HEADER_BYTES, refusal
+from alto.drivers.volume.driver import Disk
 from alto.kit.world import Pid, World
 from alto.model.errors import AltoError, DriverFault, Impossible
 from alto.model.hosts import Capabilities
@@ -79,7 +80,7 @@ class QemuCompute:
             raise DriverFault("The host does not say how much memory it has")
         return Capabilities(kind="qemu", accelerator=host.accelerator, vcpus=processors, memory_mib=memory_mib)
 
-    async def start(self, machine: Machine, boot: BootFiles, taps: Sequence[Tap]) -> None:
+    async def start(self, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk]) -> None:
         with self._faults():
             host = await self._ready()
             here = self._known().get(machine.id)
@@ -93,7 +94,7 @@ class QemuCompute:
                         return
                     # Whoever begins an incarnation has seen the end of the one before.
                     await self._end(here, Ended.STOPPED)
-                await self._start(here, machine, boot, taps, host)
+                await self._start(here, machine, boot, taps, disks, host)
             self._changed.set()
 
     async def attach_interface(self, id: str, tap: Tap) -> None:
@@ -112,6 +113,33 @@ class QemuCompute:
         with self._faults():
             async with self._running(id) as qemu:
                 return await hotplug.interfaces(qemu) if qemu is not None else frozenset()
+
+    async def wire(self, id: str, disks: Sequence[Disk]) -> None:
+        with self._faults():
+            async with self._running(id) as qemu:
+                if qemu is not None:
+                    for disk in disks:
+                        self._check(disk)
+                    await hotplug.set_disks(self._world.files, qemu, disks)
+
+    async def backup(self, id: str, targets: Mapping[str, Path], *, quiet: bool) -> bool:
+        with self._faults():
+            async with self._running(id) as qemu:
+                if qemu is None or not targets.keys() <= await hotplug.disks(qemu):
+                    return False
+                if not quiet:
+                    await blockjobs.copy(self._world, qemu, targets)
+                    return True
+                here = self._known()[id]
+                self._save(here, replace(here.record, stage=Stage.REBOOTING))
+                await self._press_button(here, REBOOT_GRACE_S)
+                # Whatever comes of the copies, the guest comes up again.
+                try:
+                    await blockjobs.begin(self._world, qemu, targets)
+                finally:
+                    await self._reset(here)
+                await blockjobs.finish(self._world, qemu, targets)
+                return True
 
     async def stop(self, id: str, *, grace_s: float) -> None:
         with self._faults():
@@ -249,26 +277,25 @@ class QemuCompute:
             await self._settle(here)
             yield None if here.record.stage is Stage.OFF else await self._connected(here)
 
-    async def _start(self, here: _Here, machine: Machine, boot: BootFiles, taps: Sequence[Tap], host: Host) -> None:
+    async def _start(
+        self, here: _Here, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk], host: Host
+    ) -> None:
         files = self._world.files
         before = here.record
         if machine.id not in self._known():
             files.make_dirs(here.home)
-        disk = here.home / "root.qcow2"
+        if not disks:
+            raise Impossible("A machine needs a root volume")
         async with AsyncExitStack() as undo:
             if machine.id in self._known():
                 undo.callback(self._save, here, before)
             else:
                 undo.callback(files.remove_tree, here.home)
-            if before.origin is not None and files.exists(disk):
+            if before.origin is not None:
+                # The kernel goes with the disk that the machine was first started with.
                 boot = before.origin.boot
-                if not files.exists(boot.disk):
-                    raise Impossible("The image that the machine's disk was made from is gone from this host")
-                self._check(boot.disk, "image", boot.disk_format)
-            else:
-                self._check(boot.disk, "image", boot.disk_format)
-                files.write(disk, overlay(self._disk_bytes(machine, boot), str(boot.disk)))
-            self._check(disk, "disk", "qcow2", may_have_backing=True)
+            for disk in disks:
+                self._check(disk)
             starting = replace(
                 before,
                 incarnation=machine.incarnation,
@@ -280,7 +307,7 @@ class QemuCompute:
                 origin=origin_of(boot),
             )
             self._save(here, starting)
-            process = await self._spawn(here, machine, boot, taps, host)
+            process = await self._spawn(here, machine, boot, taps, disks, host)
             undo.push_async_callback(self._drop, here, process)
             # While QEMU gets ready: the greeting comes later than this is on the disk.
             self._save(here, replace(starting, stage=Stage.ON, pid=process.pid, started=process.started))
@@ -295,7 +322,9 @@ class QemuCompute:
             undo.pop_all()
         self._known()[machine.id] = here
 
-    async def _spawn(self, here: _Here, machine: Machine, boot: BootFiles, taps: Sequence[Tap], host: Host) -> Pid:
+    async def _spawn(
+        self, here: _Here, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk], host: Host
+    ) -> Pid:
         with ExitStack() as ours:
 
             def opened(path: Path, *, write: bool = False, append: bool = False) -> int:
@@ -307,8 +336,7 @@ class QemuCompute:
             for sock in listening:
                 ours.callback(sock.close)
             fds = Descriptors(
-                disk=opened(here.home / "root.qcow2", write=True),
-                image=opened(boot.disk),
+                disks=tuple((opened(one.path, write=True), opened(one.base.path) if one.base else None) for one in disks),
                 monitor=listening[0].fileno(),
                 console=listening[1].fileno(),
                 console_log=opened(here.home / "console.log", append=True),
@@ -316,25 +344,21 @@ class QemuCompute:
                 initrd=opened(boot.initrd) if boot.initrd else None,
             )
             return await self._world.processes.spawn(
-                command(machine, boot, taps, fds, host),
+                command(machine, boot, taps, disks, fds, host),
                 log=here.home / "qemu.log",
                 pass_fds=inherited(fds, taps),
                 env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
             )
 
-    def _disk_bytes(self, machine: Machine, boot: BootFiles) -> int:
-        wished = machine.root.size_gib << 30
-        if boot.disk_format == "raw":
-            return max(wished, self._world.files.size(boot.disk))
-        return max(wished, virtual_bytes(self._world.files.part(boot.disk, 0, HEADER_BYTES)))
-
-    def _check(self, path: Path, what: str, format: str, *, may_have_backing: bool = False) -> None:
-        if format == "raw":
-            return
-        header = self._world.files.part(path, 0, HEADER_BYTES)
-        why = refusal(header, self._world.files.size(path), may_have_backing=may_have_backing)
-        if why is not None:
-            raise Impossible(f"The machine's {what} cannot be used: {why}")
+    def _check(self, disk: Disk) -> None:
+        for path, format, what in ((disk.path, "qcow2", "disk"), *([(b.path, b.format, "image")] if (b := disk.base) else [])):
+            if not self._world.files.exists(path):
+                raise Impossible(f"The machine's {what} is gone from this host")
+            if format == "qcow2":
+                header = self._world.files.part(path, 0, HEADER_BYTES)
+                why = refusal(header, self._world.files.size(path), may_have_backing=path == disk.path)
+                if why is not None:
+                    raise Impossible(f"The machine's {what} cannot be used: {why}")
 
     # Knowing again.
 

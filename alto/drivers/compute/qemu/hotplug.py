@@ -5,11 +5,16 @@ this process too. Not here: whether the machine is on, and who may touch it now 
 """
 
 import asyncio
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from alto.drivers.compute.driver import Tap
-from alto.drivers.compute.qemu.commandline import netdev_of, nic
+from alto.drivers.compute.qemu.commandline import drive, netdev_of, nic, node, on_hot_bus
 from alto.drivers.compute.qemu.monitor import HypervisorRefused, Monitor
+from alto.drivers.volume.driver import Disk
+from alto.kit.world import Files
 from alto.model.errors import DriverFault
 
 # A guest that runs lets go of a device within 0.3 s; one that boots does not hear, and is asked again.
@@ -22,7 +27,7 @@ async def add_interface(qemu: Monitor, tap: Tap) -> None:
         return
     netdev = netdev_of(tap.interface_id)
     # One that an earlier try left behind holds a tap that may be closed by now.
-    await _unless_absent(qemu, "netdev_del", netdev)
+    await _unless_absent(qemu, "netdev_del", {"id": netdev})
     if tap.fd >= 0:
         await qemu.execute("getfd", {"fdname": netdev}, pass_fd=tap.fd)
         await qemu.execute("netdev_add", {"type": "tap", "id": netdev, "fd": netdev})
@@ -32,11 +37,68 @@ async def add_interface(qemu: Monitor, tap: Tap) -> None:
 async def remove_interface(qemu: Monitor, interface_id: str) -> None:
     """Idempotent. Raises: DriverFault, when the guest has not let go of it in time."""
     await _unplug(qemu, interface_id)
-    await _unless_absent(qemu, "netdev_del", netdev_of(interface_id))
+    await _unless_absent(qemu, "netdev_del", {"id": netdev_of(interface_id)})
 
 
 async def interfaces(qemu: Monitor) -> frozenset[str]:
     return frozenset(device for device in await _devices(qemu) if device.startswith("eni-"))
+
+
+async def set_disks(files: Files, qemu: Monitor, wanted: Sequence[Disk]) -> None:
+    """The machine has these and no others, each at least as large as it says. Raises: DriverFault, as `remove_interface`."""
+    present = await disks(qemu)
+    for id in sorted(present - {disk.volume_id for disk in wanted}):
+        await _unplug(qemu, id)
+        await _unless_absent(qemu, "blockdev-del", {"node-name": id})
+        await remove_fds(qemu, id)
+    for disk in wanted:
+        if disk.volume_id not in present:
+            # What an earlier try left behind.
+            await _unless_absent(qemu, "blockdev-del", {"node-name": disk.volume_id})
+            await remove_fds(qemu, disk.volume_id)
+            await add_node(files, qemu, disk)
+            await qemu.execute("device_add", drive(disk) | on_hot_bus())
+    sizes = await node_sizes(qemu)
+    for disk in wanted:
+        if sizes.get(disk.volume_id, disk.size_bytes) < disk.size_bytes:
+            await qemu.execute("block_resize", {"node-name": disk.volume_id, "size": disk.size_bytes})
+
+
+async def disks(qemu: Monitor) -> frozenset[str]:
+    return frozenset(device for device in await _devices(qemu) if device.startswith("vol-"))
+
+
+async def add_node(files: Files, qemu: Monitor, disk: Disk, *, read_only: bool = False) -> None:
+    """The volume's chain, of descriptors that are opened here."""
+    own = await add_fd(files, qemu, disk.path, disk.volume_id, write=not read_only)
+    base = await add_fd(files, qemu, disk.base.path, disk.volume_id) if disk.base is not None else None
+    await qemu.execute("blockdev-add", node(disk, own, base, read_only=read_only))
+
+
+async def add_fd(files: Files, qemu: Monitor, path: Path, opaque: str, *, write: bool = False) -> int:
+    """The number of the new set, which `remove_fds` finds by `opaque`."""
+    fd = files.open(path, write=write)
+    try:
+        answer = await qemu.execute("add-fd", {"opaque": opaque}, pass_fd=fd)
+    finally:
+        os.close(fd)
+    assert isinstance(answer, dict)
+    return int(answer["fdset-id"])
+
+
+async def remove_fds(qemu: Monitor, opaque: str) -> None:
+    answer = await qemu.execute("query-fdsets")
+    assert isinstance(answer, list)
+    for one in answer:
+        if any(fd.get("opaque") == opaque for fd in one["fds"]):
+            await qemu.execute("remove-fd", {"fdset-id": one["fdset-id"]})
+
+
+async def node_sizes(qemu: Monitor) -> dict[str, int]:
+    """Of every block node that has a name: how large a disk it is."""
+    answer = await qemu.execute("query-named-block-nodes", {"flat": True})
+    assert isinstance(answer, list)
+    return {one["node-name"]: one["image"]["virtual-size"] for one in answer}
 
 
 async def _devices(qemu: Monitor) -> frozenset[str]:
@@ -63,7 +125,7 @@ async def _unplug(qemu: Monitor, device: str) -> None:
         raise DriverFault(f"The guest has not let go of {device} yet") from None
 
 
-async def _unless_absent(qemu: Monitor, command: str, id: str) -> None:
+async def _unless_absent(qemu: Monitor, command: str, arguments: Mapping[str, str]) -> None:
     """A removal that is no fault when there is nothing to remove."""
     with suppress(HypervisorRefused):
-        await qemu.execute(command, {"id": id})
+        await qemu.execute(command, arguments)

@@ -1,0 +1,87 @@
+"""Volumes in one transaction: the room that they take on hosts, and what becomes of them with their instance.
+
+A volume's size is claimed on its home: `Volume.host_id`, or the host of the instance that it was made with. The claim ends when
+the host has said that the bytes are gone. Only additions and subtractions here; which host it should be was decided in `plan`.
+"""
+
+from msgspec.structs import replace
+
+from alto.model.hosts import Host
+from alto.model.instances import Instance
+from alto.model.volumes import AttachState, StorageJob, Task, Volume, VolumePhase
+from alto.store.store import Tx
+
+
+def claim_disk(tx: Tx, host_id: str | None, gib: int) -> None:
+    """Negative to give back. Raises: CapacityExceeded."""
+    host = tx.find(Host, host_id) if host_id is not None else None
+    if host is not None and gib:
+        tx.put(replace(host, disk_gib_used=host.disk_gib_used + gib))
+
+
+def put_job(tx: Tx, job: StorageJob) -> None:
+    """In the place of whatever was wished before for the same volume or snapshot."""
+    known = tx.find(StorageJob, job.id)
+    tx.put(replace(job, version=known.version) if known is not None else job)
+
+
+def begin_deletion(tx: Tx, volume: Volume) -> None:
+    """Of a detached one: to people it is gone, its host is told, and says when its bytes are."""
+    assert volume.host_id is not None
+    tx.put(replace(detached(volume), phase=VolumePhase.DELETING))
+    put_job(
+        tx,
+        StorageJob(id=volume.id, host_id=volume.host_id, account=volume.account, task=Task.DELETE, size_gib=volume.size_gib),
+    )
+
+
+def detached(volume: Volume) -> Volume:
+    return replace(volume, instance_id=None, device=None, attached_at=None, attach_state=AttachState.ATTACHED)
+
+
+def release_volumes(tx: Tx, instance: Instance) -> None:
+    """Of a terminated instance: each goes or stays, as was wished for it. The bytes of what was made with it went with it."""
+    given_back = 0
+    for id in (instance.root.volume_id, *(one.volume_id for one in instance.volumes)):
+        volume = tx.find(Volume, id)
+        if volume is None or volume.instance_id != instance.id:
+            continue
+        made_with_it = volume.host_id is None
+        if made_with_it and (volume.delete_on_termination or instance.host_id is None):
+            tx.delete(Volume, volume.id)
+            given_back += volume.size_gib if instance.host_id is not None else 0
+        elif made_with_it:
+            tx.put(replace(detached(volume), host_id=instance.host_id))
+        elif volume.delete_on_termination:
+            begin_deletion(tx, volume)
+        else:
+            tx.put(detached(volume))
+    claim_disk(tx, instance.host_id, -given_back)
+
+
+def settle_wiring(tx: Tx, instance: Instance, at: float) -> Instance:
+    """The instance after its host said what is wired; the volumes that this attached, detached or grew know it too."""
+    kept = []
+    for one in instance.volumes:
+        volume = tx.find(Volume, one.volume_id)
+        if one.since > instance.wired or volume is None or volume.instance_id != instance.id:
+            kept.append(one)
+        elif one.detaching:
+            tx.put(replace(grown(detached(volume), at), host_id=volume.host_id or instance.host_id))
+        else:
+            kept.append(one)
+            changed = replace(grown(volume, at), attach_state=AttachState.ATTACHED)
+            if changed != volume:
+                tx.put(changed)
+    root = tx.find(Volume, instance.root.volume_id)
+    if root is not None and root.instance_id == instance.id and instance.wired == instance.wiring:
+        changed = grown(root, at)
+        if changed != root:
+            tx.put(changed)
+    return replace(instance, volumes=tuple(kept)) if len(kept) != len(instance.volumes) else instance
+
+
+def grown(volume: Volume, at: float) -> Volume:
+    if volume.before is None or volume.before.ended_at is not None:
+        return volume
+    return replace(volume, before=replace(volume.before, ended_at=at))
