@@ -21,7 +21,7 @@ import msgspec
 from alto.boot.metadata import VERSIONS, find, tree_of
 from alto.kit.world import World
 from alto.model.instances import Machine
-from alto.model.network_plans import NetworkPlan, Port
+from alto.model.network_plans import NetworkPlan
 from alto.model.networks import METADATA_ADDRESS
 
 HEAD_MAX = 8 * 1024  # bytes of request line and headers; AWS refuses long ones too
@@ -50,7 +50,6 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
     """The instance behind a connection."""
 
     machine: Machine
-    port: Port
     plan: NetworkPlan
 
 
@@ -194,7 +193,7 @@ def _look_up(path: tuple[str, ...], asker: Asker) -> _Answer:
         return _Answer(status=HTTPStatus.OK, body="\n".join(VERSIONS).encode())
     if path[0] not in VERSIONS:
         return _error(HTTPStatus.NOT_FOUND)
-    body = find(tree_of(asker.machine, asker.port, asker.plan), path[1:])
+    body = find(tree_of(asker.machine, asker.plan), path[1:])
     if body is None:
         return _error(HTTPStatus.NOT_FOUND)
     return _Answer(

@@ -1,4 +1,4 @@
-"""What the metadata service says of one instance, as a tree: pure, from the machine, its port and its VPC.
+"""What the metadata service says of one instance, as a tree: pure, from the machine and its VPC.
 
 A folder is a dictionary, a leaf is bytes. Names, spelling and layout are AWS's ("Instance metadata categories" in the EC2 user
 guide), so that cloud-init and SDKs find what they look for. What is not true here is not there: no IAM roles, no signatures.
@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TypeAlias, Union
 
-from alto.model.instances import Machine
-from alto.model.network_plans import NetworkPlan, Port
+from alto.model.instances import Attach, Machine, Nic
+from alto.model.network_plans import NetworkPlan
+from alto.model.networks import PortAddress
+from alto.plan.addresses import hostname
 
 Tree: TypeAlias = Mapping[str, Union["Tree", bytes]]
 
@@ -50,11 +52,11 @@ def _numbered(folder: Tree, number: str) -> Tree | None:
     return None
 
 
-def tree_of(machine: Machine, port: Port, plan: NetworkPlan) -> Tree:
+def tree_of(machine: Machine, plan: NetworkPlan) -> Tree:
     """Below the version. The listing of a folder is in AWS's order, which is alphabetical."""
     tree: dict[str, Tree | bytes] = {
         "dynamic": {"instance-identity": {"document": identity_document(machine)}},
-        "meta-data": _meta_data(machine, port, plan),
+        "meta-data": _meta_data(machine, plan),
     }
     user_data = _user_data(machine)
     if user_data is not None:
@@ -62,7 +64,7 @@ def tree_of(machine: Machine, port: Port, plan: NetworkPlan) -> Tree:
     return tree
 
 
-def _meta_data(machine: Machine, port: Port, plan: NetworkPlan) -> Tree:
+def _meta_data(machine: Machine, plan: NetworkPlan) -> Tree:
     meta: dict[str, Tree | bytes | str | None] = {
         "ami-id": machine.image_id,
         "ami-launch-index": str(machine.launch_index),
@@ -74,15 +76,15 @@ def _meta_data(machine: Machine, port: Port, plan: NetworkPlan) -> Tree:
         "instance-life-cycle": "on-demand",
         "instance-type": machine.instance_type,
         "local-hostname": machine.hostname,
-        "local-ipv4": port.private_ip,
-        "mac": port.mac,
-        "network": {"interfaces": {"macs": {port.mac: _interface(machine, port, plan)}}},
+        "local-ipv4": machine.nic.private_ip,
+        "mac": machine.nic.mac,
+        "network": {"interfaces": {"macs": _interfaces(machine, plan)}},
         "placement": {"availability-zone": machine.zone.encode(), "region": machine.region.encode()},
         "profile": "default-hvm",
-        "public-ipv4": port.public_ip,
+        "public-ipv4": machine.nic.public_ip,
         "public-keys": _public_keys(machine),
         "reservation-id": machine.reservation_id,
-        "security-groups": "\n".join(_group_names(port, plan)),
+        "security-groups": "\n".join(_group_names(machine.nic, plan)),
         "services": {"domain": b"amazonaws.com", "partition": b"aws"},
         "tags": _tags(machine),
     }
@@ -91,24 +93,32 @@ def _meta_data(machine: Machine, port: Port, plan: NetworkPlan) -> Tree:
     return _without_none(dict(sorted(meta.items())))
 
 
-def _interface(machine: Machine, port: Port, plan: NetworkPlan) -> Tree:
+def _interfaces(machine: Machine, plan: NetworkPlan) -> Tree:
+    """By hardware address; one that is being detached is gone already."""
+    return {nic.mac: _interface(machine, nic, plan) for nic in machine.nics if nic.attach is not Attach.DETACHING}
+
+
+def _interface(machine: Machine, nic: Nic, plan: NetworkPlan) -> Tree:
+    addresses = (PortAddress(private_ip=nic.private_ip, public_ip=nic.public_ip), *nic.secondary)
+    public = {one.public_ip: one.private_ip.encode() for one in addresses if one.public_ip is not None}
     entries: dict[str, Tree | bytes | str | None] = {
-        "device-number": "0",
-        "interface-id": port.id,
-        "ipv4-associations": {port.public_ip: port.private_ip.encode()} if port.public_ip else None,
-        "local-hostname": machine.hostname,
-        "local-ipv4s": port.private_ip,
-        "mac": port.mac,
+        "device-number": str(nic.device_index),
+        "interface-id": nic.interface_id,
+        "ipv4-associations": public or None,
+        "local-hostname": machine.hostname if nic is machine.nic else hostname(nic.private_ip, machine.region),
+        "local-ipv4s": "\n".join(one.private_ip for one in addresses),
+        "mac": nic.mac,
         "owner-id": machine.account,
-        "public-ipv4s": port.public_ip,
-        "security-group-ids": "\n".join(port.group_ids),
-        "security-groups": "\n".join(_group_names(port, plan)),
-        "subnet-id": machine.nic.subnet_id,
-        "subnet-ipv4-cidr-block": port.subnet_cidr,
-        "vpc-id": plan.vpc_id,
-        "vpc-ipv4-cidr-block": plan.cidr,
-        "vpc-ipv4-cidr-blocks": plan.cidr,
+        "public-ipv4s": "\n".join(public) or None,
+        "security-group-ids": "\n".join(nic.group_ids),
+        "security-groups": "\n".join(_group_names(nic, plan)),
+        "subnet-id": nic.subnet_id,
+        "subnet-ipv4-cidr-block": next((one.cidr for one in plan.subnets if one.id == nic.subnet_id), None),
+        "vpc-id": nic.vpc_id,
     }
+    if nic.vpc_id == plan.vpc_id:
+        entries["vpc-ipv4-cidr-block"] = plan.cidr
+        entries["vpc-ipv4-cidr-blocks"] = "\n".join(plan.ranges)
     return _without_none(entries)
 
 
@@ -118,9 +128,9 @@ def _public_keys(machine: Machine) -> Tree | None:
     return {f"0={machine.key_name or ''}": {"openssh-key": machine.public_key.strip().encode() + b"\n"}}
 
 
-def _group_names(port: Port, plan: NetworkPlan) -> list[str]:
+def _group_names(nic: Nic, plan: NetworkPlan) -> list[str]:
     names = {group.id: group.name for group in plan.groups}
-    return [names.get(id, id) for id in port.group_ids]
+    return [names.get(id, id) for id in nic.group_ids]
 
 
 def _tags(machine: Machine) -> Tree | None:

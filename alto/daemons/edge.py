@@ -160,7 +160,7 @@ class Edge:
         network = self._records.network(vpc_id)
         if port is None or port.machine is None or network is None:
             return None
-        return Asker(machine=port.machine, port=port.port, plan=network.plan)
+        return Asker(machine=port.machine, plan=network.plan)
 
     def _release(self, vpc_id: str) -> None:
         served = self._served.pop(vpc_id)

@@ -58,6 +58,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     volume_tags: Tags = {}
     interface_tags: Tags = {}
     interface_description: str = ""
+    interface_deleted: bool = True  # with its instance
+    interface: NetworkInterface | None = None  # one that exists already, for the only instance of this launch
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +78,8 @@ def plan_launch(
     private_taken: Callable[[str], bool],
     public_taken: Callable[[str], bool],
 ) -> Launch:
-    """Records for `order.count` instances; `ids` has HEX_PER_INSTANCE digits for each.
+    """Records for `order.count` instances; `ids` has HEX_PER_INSTANCE digits for each. The interfaces are without those claims
+    that `order.interface` has already.
 
     Raises: NoCapacity: the subnet or the public pool has too few addresses left; nothing is planned then.
     """
@@ -91,11 +94,15 @@ def plan_launch(
         instance_id, interface_id = "i-" + digits[0:17], "eni-" + digits[17:34]
         volume_id, attachment_id = "vol-" + digits[34:51], "eni-attach-" + digits[51:68]
         hardware = mac(digits[68:78])
-        private_cursor, private_ip = next(private)
-        public_ip: str | None = None
-        if order.public:
-            public_cursor, public_ip = next(public)
-            addresses.append(PublicAddress(id=public_ip, account=order.account, region=order.region, owner_id=instance_id))
+        own = order.interface
+        if own is None:
+            private_cursor, private_ip = next(private)
+            public_ip: str | None = None
+            if order.public:
+                public_cursor, public_ip = next(public)
+                addresses.append(PublicAddress(id=public_ip, account=order.account, region=order.region, owner_id=instance_id))
+        else:
+            interface_id, hardware, private_ip, public_ip = own.id, own.mac, own.private_ip, own.public_ip
         instances.append(
             Instance(
                 id=instance_id,
@@ -129,8 +136,11 @@ def plan_launch(
                         private_ip=private_ip,
                         public_ip=public_ip,
                         group_ids=order.group_ids,
+                        delete_on_termination=order.interface_deleted,
                         description=order.interface_description,
-                    ),
+                    )
+                    if own is None
+                    else _taken(own, attachment_id),
                 ),
                 root=RootVolume(volume_id=volume_id, size_gib=order.root_gib, device=order.root_device),
                 hostname=hostname(private_ip, order.region),
@@ -158,8 +168,13 @@ def plan_launch(
                 instance_id=instance_id,
                 attachment_id=attachment_id,
                 attached_at=order.now,
+                delete_on_termination=order.interface_deleted,
                 description=order.interface_description,
                 tags=order.interface_tags,
+            )
+            if own is None
+            else msgspec.structs.replace(
+                own, instance_id=instance_id, attachment_id=attachment_id, attached_at=order.now, device_index=0
             )
         )
         volumes.append(
@@ -177,8 +192,8 @@ def plan_launch(
                 tags=order.volume_tags,
             )
         )
-    pools = [_given(private_pool, private_cursor, order.count)]
-    if order.public:
+    pools = [_given(private_pool, private_cursor, order.count)] if order.interface is None else []
+    if order.public and order.interface is None:
         pools.append(_given(public_pool, public_cursor, order.count))
     return Launch(
         instances=tuple(instances),
@@ -186,6 +201,24 @@ def plan_launch(
         volumes=tuple(volumes),
         addresses=tuple(addresses),
         pools=tuple(pools),
+    )
+
+
+def _taken(interface: NetworkInterface, attachment_id: str) -> Nic:
+    return Nic(
+        interface_id=interface.id,
+        attachment_id=attachment_id,
+        subnet_id=interface.subnet_id,
+        vpc_id=interface.vpc_id,
+        mac=interface.mac,
+        private_ip=interface.private_ip,
+        public_ip=interface.public_ip,
+        group_ids=interface.group_ids,
+        elastic=interface.elastic,
+        secondary=interface.secondary,
+        source_dest_check=interface.source_dest_check,
+        delete_on_termination=False,
+        description=interface.description,
     )
 
 

@@ -74,9 +74,7 @@ def let_interfaces_go(tx: Tx, before: Instance, after: Instance) -> None:
 def detach(tx: Tx, interface: NetworkInterface) -> None:
     """No instance has it any more. Elastic addresses that lead to it stay so."""
     interface = without_automatic(tx, interface)
-    if has_elastic(interface):
-        for address in tx.where(Address, interface_id=interface.id):
-            tx.put(replace(address, instance_id=None))
+    lead_elastic(tx, interface, None)
     tx.put(
         replace(interface, instance_id=None, attachment_id=None, attached_at=None, device_index=0, delete_on_termination=False)
     )
@@ -129,6 +127,13 @@ def disassociate(tx: Tx, address: Address) -> Address:
             put_interface(tx, with_public(interface, address.private_ip, None))
         address = tx.put(unassociated(address))
     return address
+
+
+def lead_elastic(tx: Tx, interface: NetworkInterface, instance_id: str | None) -> None:
+    """Its elastic addresses name the instance that has it now."""
+    if has_elastic(interface):
+        for address in tx.where(Address, interface_id=interface.id):
+            tx.put(replace(address, instance_id=instance_id))
 
 
 def has_elastic(interface: NetworkInterface) -> bool:

@@ -96,7 +96,6 @@ def test_it_takes_the_place_of_the_automatic_one_which_comes_back(tenant: Tenant
         ("subnet-id", own["SubnetId"]),
     ):
         assert len(tenant("DescribeAddresses", Filters=[{"Name": name, "Values": [value]}])["Addresses"]) == 1, name
-    assert tenant.refused("ReleaseAddress", AllocationId=elastic["AllocationId"]) == "InvalidIPAddress.InUse"
     tenant("DisassociateAddress", AssociationId=association)
     back = instance_of(tenant, id)
     assert back["PublicIpAddress"] not in (elastic["PublicIp"], automatic)
@@ -122,6 +121,25 @@ def test_it_goes_over_from_one_to_another_unless_that_is_forbidden(tenant: Tenan
     tenant("AssociateAddress", AllocationId=other["AllocationId"], InstanceId=two["InstanceId"])
     assert "AssociationId" not in address_of(tenant, allocation["AllocationId"])
     assert instance_of(tenant, two["InstanceId"])["PublicIpAddress"] == other["PublicIp"]
+
+
+def test_its_release_takes_it_from_an_instance_in_the_default_vpc_alone(tenant: Tenant) -> None:
+    (instance,) = launched(tenant)
+    elastic = tenant("AllocateAddress")
+    tenant("AssociateAddress", AllocationId=elastic["AllocationId"], InstanceId=instance["InstanceId"])
+    tenant("ReleaseAddress", PublicIp=elastic["PublicIp"])
+    assert instance_of(tenant, instance["InstanceId"])["PublicIpAddress"] != elastic["PublicIp"]
+    assert tenant("DescribeAddresses")["Addresses"] == []
+    vpc = tenant("CreateVpc", CidrBlock="10.5.0.0/16")["Vpc"]["VpcId"]
+    subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.5.0.0/24")["Subnet"]["SubnetId"]
+    interface = tenant("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    other = tenant("AllocateAddress")
+    association = tenant("AssociateAddress", AllocationId=other["AllocationId"], NetworkInterfaceId=interface)["AssociationId"]
+    assert tenant.refused("ReleaseAddress", AllocationId=other["AllocationId"]) == "InvalidIPAddress.InUse"
+    tenant("DisassociateAddress", AssociationId=association)
+    shown = address_of(tenant, other["AllocationId"])
+    assert [shown["InstanceId"], shown["NetworkInterfaceId"]] == ["", ""]
+    tenant("ReleaseAddress", AllocationId=other["AllocationId"])
 
 
 def test_a_secondary_private_address_has_its_own(tenant: Tenant) -> None:

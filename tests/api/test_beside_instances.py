@@ -148,12 +148,10 @@ def test_an_instances_public_address_is_no_elastic_one(tenant: Tenant, instance:
 
 
 def test_what_cannot_be_kept_is_refused_and_not_promised(cloud: Cloud, tenant: Tenant, instance: dict[str, Any]) -> None:
-    """A row that outlived its bytes, an interface that was to stay."""
+    """A row that outlived its bytes."""
     launch = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1}
     kept_disk = [{"DeviceName": "/dev/sda1", "Ebs": {"DeleteOnTermination": False}}]
     assert tenant.refused("RunInstances", **launch, BlockDeviceMappings=kept_disk) == "UnsupportedOperation"
-    kept_interface = [{"DeviceIndex": 0, "DeleteOnTermination": False}]
-    assert tenant.refused("RunInstances", **launch, NetworkInterfaces=kept_interface) == "UnsupportedOperation"
     assert len(tenant("DescribeInstances")["Reservations"]) == 1
 
 

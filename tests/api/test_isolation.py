@@ -187,6 +187,15 @@ ROWS: dict[tuple[str, str], Row] = {
             "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": [id]}],
         },
     ),
+    ("RunInstances", "NetworkInterfaces.NetworkInterfaceId"): (
+        "interface",
+        lambda id, own: {
+            "ImageId": IMAGE,
+            "MinCount": 1,
+            "MaxCount": 1,
+            "NetworkInterfaces": [{"DeviceIndex": 0, "NetworkInterfaceId": id}],
+        },
+    ),
     ("RunInstances", "NetworkInterfaces.SubnetId"): (
         "subnet",
         lambda id, own: {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from alto.boot.imds import CONNECTIONS_MAX, Asker, MetadataService
 from alto.kit.world import World, real_world
 from alto.model.instances import Machine, MetadataOptions
-from tests.drivers.network.samples import machine, plan, port
+from tests.drivers.network.samples import machine, plan
 
 HOST = "Host: 169.254.169.254\r\n"
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
@@ -55,7 +55,7 @@ class Service:
 
     def _find(self, address: str) -> Asker | None:
         assert address == "127.0.0.1"
-        return Asker(machine=self.machine, port=port(1), plan=plan()) if self.machine else None
+        return Asker(machine=self.machine, plan=plan()) if self.machine else None
 
     async def __aenter__(self) -> "Service":
         self.server = await asyncio.start_server(self.service.serve, "127.0.0.1", 0)

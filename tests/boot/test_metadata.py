@@ -10,7 +10,8 @@ import json
 import msgspec
 
 from alto.boot.metadata import VERSIONS, find, tree_of
-from alto.model.instances import MetadataOptions
+from alto.model.instances import Attach, MetadataOptions, Nic
+from alto.model.networks import PortAddress
 from tests.drivers.network.samples import DEFAULT, group, machine, plan, port
 
 PORT = port(1, "sg-default", "sg-web", public_ip="127.64.0.5")
@@ -26,7 +27,7 @@ MACHINE = machine(
     group_name="asg",
 )
 PLAN = plan(msgspec.structs.replace(DEFAULT, name="default"), msgspec.structs.replace(group("sg-web"), name="the web"))
-TREE = tree_of(MACHINE, PORT, PLAN)
+TREE = tree_of(MACHINE, PLAN)
 
 
 def at(path: str, tree: object = TREE) -> bytes | None:
@@ -72,6 +73,36 @@ def test_what_aws_says_at_each_path() -> None:
     }
     assert {path: at(f"meta-data/{path}") for path in expected} == expected
     assert at("user-data") == b"#cloud-config\n\xff"
+
+
+def test_each_interface_has_its_folder_with_all_its_addresses() -> None:
+    nic = msgspec.structs.replace(MACHINE.nic, secondary=(PortAddress(private_ip="10.77.0.99", public_ip="127.64.0.6"),))
+    second = Nic(
+        interface_id="eni-00000000000000002",
+        attachment_id="eni-attach-00000000000000002",
+        subnet_id="subnet-vpc-1",
+        vpc_id="vpc-1",
+        mac="02:00:0a:4d:00:63",
+        private_ip="10.77.0.50",
+        public_ip=None,
+        group_ids=("sg-web",),
+        device_index=1,
+    )
+    leaving = msgspec.structs.replace(second, mac="02:00:0a:4d:00:64", attach=Attach.DETACHING)
+    tree = tree_of(msgspec.structs.replace(MACHINE, nics=(nic, second, leaving)), PLAN)
+    macs = "meta-data/network/interfaces/macs"
+    assert at(macs, tree) == b"02:00:0a:4d:00:0b/\n02:00:0a:4d:00:63/"
+    first = f"{macs}/02:00:0a:4d:00:0b"
+    assert at(f"{first}/local-ipv4s", tree) == b"10.77.0.11\n10.77.0.99"
+    assert at(f"{first}/public-ipv4s", tree) == b"127.64.0.5\n127.64.0.6"
+    assert at(f"{first}/ipv4-associations/127.64.0.6", tree) == b"10.77.0.99"
+    other = f"{macs}/02:00:0a:4d:00:63"
+    assert at(f"{other}/device-number", tree) == b"1"
+    assert at(f"{other}/local-hostname", tree) == b"ip-10-77-0-50.ec2.internal"
+    assert at(f"{other}/security-groups", tree) == b"the web"
+    assert at(f"{other}/subnet-ipv4-cidr-block", tree) == b"10.77.0.0/24"
+    assert at(f"{other}/public-ipv4s", tree) is None
+    assert at("meta-data/local-ipv4", tree) == b"10.77.0.11"
 
 
 def test_folders_list_as_crawlers_expect() -> None:
@@ -127,11 +158,11 @@ def test_the_identity_document_has_awss_keys() -> None:
 
 
 def test_what_an_instance_does_not_have_is_not_there() -> None:
-    tree = tree_of(machine(2), port(2), plan())
+    tree = tree_of(machine(2), plan())
     for path in ("user-data", "meta-data/public-ipv4", "meta-data/public-keys", "meta-data/tags", "meta-data/iam"):
         assert at(path, tree) is None, path
     assert b"public-" not in (at("meta-data", tree) or b"")
-    hidden = tree_of(machine(2, tags={"Name": "x"}), port(2), plan())
+    hidden = tree_of(machine(2, tags={"Name": "x"}), plan())
     assert at("meta-data/tags/instance/Name", hidden) is None
     assert at("meta-data/ami-id/x", tree) is None
     assert at("meta-data/nothing", tree) is None

@@ -1,20 +1,15 @@
 """To what elastic addresses lead: AssociateAddress, DisassociateAddress.
 
-One transaction moves an address: the record, the interface that had it, the one that has it now, and their instances. The
-hosts follow by the instances' records. An automatic public address gives way to an elastic one and comes back, another one,
-when that leaves ("Public IPv4 addresses" in the EC2 user guide).
-
-Invariant: an Address and its interface say the same, and an address is on one interface at most (unique keys of Address).
+Who may ask for what is decided here; the rows are written in address_targets.py, and hosts follow by the instances' records.
 """
 
 from collections.abc import Mapping
 
 import msgspec
-from msgspec.structs import replace
 
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
-from alto.api.ec2.address_pools import take_public
+from alto.api.ec2.address_targets import lead_to, leave, public_of
 from alto.api.ec2.addresses import find_address
 from alto.api.ec2.ids import is_own, owned
 from alto.model.addresses import Address
@@ -22,7 +17,6 @@ from alto.model.errors import Refused
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.networks import NetworkInterface
 from alto.plan.instances import state_name
-from alto.store.claims import disassociate, put_interface, release_public, with_public
 from alto.store.store import Reader, Tx
 
 
@@ -37,9 +31,9 @@ class AssociateAddressRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def associate_address(call: Call, request: AssociateAddressRequest) -> dict[str, object]:
     if request.allocation_id is None and request.public_ip is None:
-        raise Refused("MissingParameter", "Either 'AllocationId' or 'PublicIp' must be provided.")
+        raise Refused("MissingParameter", "Invalid request, expect PublicIp/AllocationId parameter.")
     if request.instance_id is None and request.network_interface_id is None:
-        raise Refused("MissingParameter", "Either instance ID or network interface id must be specified")
+        raise Refused("MissingParameter", "Invalid request, expect InstanceId/NetworkId parameter.")
     if request.instance_id is not None and request.network_interface_id is not None:
         raise Refused(
             "InvalidParameterCombination", "You may specify instance id or network interface id, but not both in the same call"
@@ -52,7 +46,7 @@ async def associate_address(call: Call, request: AssociateAddressRequest) -> dic
         address = find_address(tx, call, request.allocation_id, request.public_ip)
         interface = _target(tx, call, request)
         private_ip = request.private_ip_address or interface.private_ip
-        had = _public_of(interface, private_ip)
+        had = public_of(interface, private_ip)
         if address.association_id is not None and (address.interface_id, address.private_ip) == (interface.id, private_ip):
             return address.association_id
         if address.association_id is not None and not may_move:
@@ -67,45 +61,6 @@ async def associate_address(call: Call, request: AssociateAddressRequest) -> dic
         return lead_to(tx, call, address, interface.id, private_ip, association_id)
 
     return {"AssociationId": await call.store.write(body)}
-
-
-def lead_to(tx: Tx, call: Call, address: Address, interface_id: str, private_ip: str, association_id: str) -> str:
-    """From wherever it was to this private address, which lets go of another that it has."""
-    leave(tx, call, address)
-    interface = tx.get(NetworkInterface, interface_id)
-    had = _public_of(interface, private_ip)
-    if had is not None and had.elastic:
-        for other in tx.where(Address, interface_id=interface.id, private_ip=private_ip):
-            disassociate(tx, other)
-    elif had is not None and had.public_ip is not None and interface.instance_id is not None:
-        release_public(tx, had.public_ip, interface.instance_id)
-        tx.put(replace(interface, automatic=True))
-    interface = tx.get(NetworkInterface, interface_id)
-    put_interface(tx, with_public(interface, private_ip, address.public_ip, elastic=True))
-    tx.put(
-        replace(
-            tx.get(Address, address.id),
-            association_id=association_id,
-            interface_id=interface.id,
-            private_ip=private_ip,
-            instance_id=interface.instance_id,
-        )
-    )
-    return association_id
-
-
-def leave(tx: Tx, call: Call, address: Address) -> None:
-    """The address leads nowhere; the interface that it leaves gets an automatic one again, if it gave one up for it."""
-    interface_id, private_ip = address.interface_id, address.private_ip
-    disassociate(tx, address)
-    interface = tx.find(NetworkInterface, interface_id) if interface_id is not None else None
-    if interface is None or not interface.automatic or private_ip != interface.private_ip or interface.instance_id is None:
-        return
-    instance = tx.find(Instance, interface.instance_id)
-    # Not with several interfaces, as at EC2: which one should be the way in is then the owner's to say.
-    if instance is not None and instance.wish is not Wish.TERMINATED and len(instance.nics) == 1:
-        fresh = take_public(tx, call, instance.id)
-        put_interface(tx, replace(interface, public_ip=fresh, elastic=False, automatic=False))
 
 
 def _target(reader: Reader, call: Call, request: AssociateAddressRequest) -> NetworkInterface:
@@ -133,20 +88,6 @@ def _target(reader: Reader, call: Call, request: AssociateAddressRequest) -> Net
     return interface
 
 
-class _Public(msgspec.Struct, frozen=True):
-    public_ip: str | None
-    elastic: bool
-
-
-def _public_of(interface: NetworkInterface, private_ip: str) -> _Public | None:
-    if private_ip == interface.private_ip:
-        return _Public(interface.public_ip, interface.elastic)
-    for one in interface.secondary:
-        if one.private_ip == private_ip:
-            return _Public(one.public_ip, one.elastic)
-    return None
-
-
 class DisassociateAddressRequest(msgspec.Struct, frozen=True, rename="pascal"):
     association_id: str | None = None
     public_ip: str | None = None
@@ -155,7 +96,7 @@ class DisassociateAddressRequest(msgspec.Struct, frozen=True, rename="pascal"):
 async def disassociate_address(call: Call, request: DisassociateAddressRequest) -> dict[str, object]:
     id, public_ip = request.association_id, request.public_ip
     if id is None and public_ip is None:
-        raise Refused("MissingParameter", "Either 'AssociationId' or 'PublicIp' must be provided.")
+        raise Refused("MissingParameter", "Invalid request, expect EipAssociation/PublicIp parameter.")
 
     def body(tx: Tx) -> None:
         if id is not None:

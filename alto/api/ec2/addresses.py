@@ -10,6 +10,7 @@ import msgspec
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import take_public
+from alto.api.ec2.address_targets import let_go
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import is_own, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
@@ -69,15 +70,16 @@ class ReleaseAddressRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def release_address(call: Call, request: ReleaseAddressRequest) -> dict[str, object]:
+    """One that leads to an instance in the default VPC is taken from it; from elsewhere it is to be disassociated first (API
+    reference)."""
     if request.allocation_id is None and request.public_ip is None:
-        raise Refused("MissingParameter", "Either 'PublicIp' or 'AllocationId' must be provided.")
+        raise Refused("MissingParameter", "Invalid request, expect PublicIp/AllocationId parameter.")
     _check_border(call, request.network_border_group)
 
     def body(tx: Tx) -> None:
         address = find_address(tx, call, request.allocation_id, request.public_ip)
         if address.association_id is not None:
-            code = "InvalidIPAddress.InUse"
-            raise Refused(code, f"Address {address.public_ip} is in use. Disassociate it first ({address.association_id}).")
+            let_go(tx, call, address)
         tx.delete(Address, address.id)
         release_public(tx, address.public_ip, address.id)
 
@@ -149,11 +151,11 @@ def _shown(reader: Reader, one: Address) -> dict[str, object]:
         "Tags": shown(one.tags),
         # Empty, not absent, when it leads nowhere: as Amazon answers, and as old tools read it.
         "InstanceId": one.instance_id or "",
+        "NetworkInterfaceId": one.interface_id or "",
     }
     if one.association_id is not None:
         shape.update(
             AssociationId=one.association_id,
-            NetworkInterfaceId=one.interface_id,
             NetworkInterfaceOwnerId=one.account,
             PrivateIpAddress=one.private_ip,
             SubnetId=_subnet_id(reader, one),

@@ -15,13 +15,12 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.ids import owned
-from alto.model.addresses import Address
 from alto.model.errors import Refused
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Attach, Instance, Nic, Phase, Wish
 from alto.model.networks import NetworkInterface
 from alto.plan.instances import state_name
-from alto.store.claims import detach, has_elastic
+from alto.store.claims import detach, lead_elastic
 from alto.store.store import Reader, Tx
 
 
@@ -91,11 +90,18 @@ def check_room(instance: Instance, index: int, secondary: int) -> None:
 INDEX_MAX = 30
 
 
-def attached(tx: Tx, instance: Instance, interface: NetworkInterface, index: int, attachment_id: str, now: float) -> Instance:
+def attached(
+    tx: Tx,
+    instance: Instance,
+    interface: NetworkInterface,
+    index: int,
+    attachment_id: str,
+    now: float,
+    *,
+    delete_on_termination: bool = False,
+) -> Instance:
     """`instance` with the interface, whose row is written; the caller writes the instance."""
-    if has_elastic(interface):
-        for address in tx.where(Address, interface_id=interface.id):
-            tx.put(replace(address, instance_id=instance.id))
+    lead_elastic(tx, interface, instance.id)
     interface = tx.put(
         replace(
             interface,
@@ -103,7 +109,7 @@ def attached(tx: Tx, instance: Instance, interface: NetworkInterface, index: int
             attachment_id=attachment_id,
             attached_at=now,
             device_index=index,
-            delete_on_termination=False,
+            delete_on_termination=delete_on_termination,
         )
     )
     # Its host may be about to start it without this one.
@@ -121,7 +127,7 @@ def attached(tx: Tx, instance: Instance, interface: NetworkInterface, index: int
         secondary=interface.secondary,
         device_index=index,
         source_dest_check=interface.source_dest_check,
-        delete_on_termination=False,
+        delete_on_termination=delete_on_termination,
         attach=Attach.ATTACHING if hot else Attach.ATTACHED,
         attached_at=now,
         description=interface.description,
@@ -144,7 +150,9 @@ async def detach_network_interface(call: Call, request: DetachNetworkInterfaceRe
         interface = _by_attachment(tx, call, id)
         instance = tx.get(Instance, interface.instance_id or "")
         if interface.device_index == 0:
-            raise Refused("OperationNotPermitted", "The network interface at device index 0 cannot be detached.")
+            raise Refused(
+                "OperationNotPermitted", "The network interface at device index 0 and networkCard index 0 cannot be detached."
+            )
         # Between two runs, and before the first, no machine has it.
         off = instance.host_id is None or instance.phase in (Phase.PENDING, Phase.STOPPED)
         nics = []

@@ -37,7 +37,9 @@ async def describe_network_interface_attribute(
     if not id or not attribute:
         raise Refused("MissingParameter", "The request must contain the parameters networkInterfaceId and attribute")
     if attribute not in _ATTRIBUTES:
-        raise Refused("InvalidParameterValue", f"Value ({attribute[:80]}) for parameter attribute is invalid.")
+        raise Refused(
+            "InvalidParameterValue", f"Value ({attribute[:80]}) for parameter attribute is invalid. Unknown attribute."
+        )
     member, show = _ATTRIBUTES[attribute]
 
     def body(reader: Reader) -> dict[str, object]:

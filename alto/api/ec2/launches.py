@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from alto.api.accounts import default_vpc
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, is_private_taken
 from alto.api.ec2.ids import find_image, is_own, owned
 from alto.api.ec2.keypairs import find_by_name
+from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfaces, draw_others, existing, with_interfaces
 from alto.api.ec2.launch_options import LaunchOptions, check_options
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
 from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, find_wanted
@@ -36,7 +38,7 @@ from alto.model.records import Tags
 from alto.model.volumes import DEFAULT_VOLUME_TYPE, ROOT_VOLUME_TYPES
 from alto.plan.launch import HEX_PER_INSTANCE, Order, plan_launch
 from alto.plan.placement import Demand, fits_at_least, room_of, why_nowhere
-from alto.store.claims import PUBLIC_POOL
+from alto.store.claims import PUBLIC_POOL, lead_elastic
 from alto.store.store import Reader, Tx
 
 COUNT_MAX = 1000  # one call's bound, so that one transaction stays short
@@ -57,16 +59,6 @@ class Ebs(msgspec.Struct, frozen=True, rename="pascal"):
 class BlockDeviceMapping(msgspec.Struct, frozen=True, rename="pascal"):
     device_name: str | None = None
     ebs: Ebs | None = None
-
-
-class InterfaceSpecification(msgspec.Struct, frozen=True, rename="pascal"):
-    device_index: int | None = None
-    subnet_id: str | None = None
-    groups: tuple[str, ...] = ()
-    associate_public_ip_address: bool | None = None
-    private_ip_address: str | None = None
-    delete_on_termination: bool | None = None
-    description: str | None = None
 
 
 class MetadataOptionsRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -121,11 +113,9 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         own_tags |= template_tags
     least, most = _counts(request)
     type = instance_type(request.instance_type or DEFAULT_INSTANCE_TYPE)
-    interface = _interface(request)
-    if interface.private_ip_address is not None and most > 1:
-        raise Refused(
-            "InvalidParameterCombination", "A private IP address can be given to one instance only: MaxCount must be 1"
-        )
+    listed = _interfaces(request, most)
+    interface = listed[0]
+    more = len(listed) > 1 or bool(interface.addresses.further)
     metadata = metadata_options(request.metadata_options, MetadataOptions())
     tags = tags_for(request.tag_specifications, "instance", "volume", "network-interface")
     check_user_data(request.user_data)
@@ -141,7 +131,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         raise Refused("InvalidParameterValue", f"Invalid value '{credits}' for CpuCredits. Valid values: standard, unlimited")
     now = call.world.clock.now()
     reservation_id = "r-" + call.world.chance.hex(17)
-    ids = call.world.chance.hex(HEX_PER_INSTANCE * most)
+    ids, drawn = call.world.chance.hex(HEX_PER_INSTANCE * most), draw_others(call, listed, most)
 
     def body(tx: Tx) -> dict[str, Any]:
         known = _by_token(tx, call, request.client_token)
@@ -149,13 +139,15 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             return show_reservation(tx, known)
         image = find_image(tx, call, request.image_id or "")
         key = _find_key(tx, call, request.key_name)
-        subnet = _find_subnet(tx, call, request, interface, least)
-        group_ids = _find_groups(tx, call, request, interface, subnet.vpc_id)
+        own = existing(tx, call, interface)
+        primary = replace(interface, subnet_id=own.subnet_id, groups=own.group_ids) if own is not None else interface
+        subnet = _find_subnet(tx, call, request, primary, least)
+        group_ids = _find_groups(tx, call, request, primary, subnet.vpc_id)
         pools = tx.get(AddressPool, subnet.id), tx.get(AddressPool, PUBLIC_POOL)
         wanted = find_wanted(tx, call, request.placement)
         count = _count_that_fits(tx, type, subnet, pools, wanted, least, most)
         root_gib, root_type = _root(request.block_device_mappings, image)
-        public = interface.associate_public_ip_address
+        public, primary_ip = interface.associate_public_ip_address, interface.addresses.primary
         order = Order(
             account=call.account,
             region=call.region,
@@ -172,8 +164,9 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             root_device=image.root_device,
             subnet=subnet,
             group_ids=group_ids,
-            public=subnet.map_public_ip if public is None else public,
-            private_ip=check_private(interface.private_ip_address, subnet) if interface.private_ip_address else None,
+            # As at EC2: with several interfaces none is given a public address by itself.
+            public=subnet.map_public_ip and len(listed) == 1 if public is None else public,
+            private_ip=check_private(primary_ip, subnet) if primary_ip else None,
             key_name=key.name if key else None,
             public_key=key.public_key if key else None,
             user_data=request.user_data,
@@ -192,6 +185,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             volume_tags=tags["volume"],
             interface_tags=tags["network-interface"],
             interface_description=interface.description or "",
+            interface_deleted=interface.delete_on_termination is not False,
+            interface=own,
         )
         planned = plan_launch(
             order,
@@ -210,6 +205,14 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             *planned.pools,
         ):
             tx.put(record)
+        if own is not None:
+            lead_elastic(tx, own, instances[0].id)
+        if more:
+            its = drawn or [[] for _ in instances]
+            instances = [
+                with_interfaces(tx, call, one, listed, its[place], type, tags["network-interface"], now)
+                for place, one in enumerate(instances)
+            ]
         remember_result(tx, call, request.client_token, reservation_id, now)
         return show_reservation(tx, instances)
 
@@ -244,13 +247,19 @@ def _counts(request: RunInstancesRequest) -> tuple[int, int]:
     return least, min(most, COUNT_MAX)
 
 
-def _interface(request: RunInstancesRequest) -> InterfaceSpecification:
-    """The primary interface, however it was asked for: by NetworkInterfaces or by the request's own parameters."""
+def _interfaces(request: RunInstancesRequest, most: int) -> tuple[InterfaceSpecification, ...]:
+    """The primary one first, however it was asked for: by NetworkInterfaces or by the request's own parameters."""
     if not request.network_interfaces:
-        return InterfaceSpecification(
-            subnet_id=request.subnet_id,
-            groups=request.security_group_ids,
-            private_ip_address=request.private_ip_address,
+        if request.private_ip_address is not None and most > 1:
+            raise Refused(
+                "InvalidParameterCombination", "A private IP address can be given to one instance only: MaxCount must be 1"
+            )
+        return (
+            InterfaceSpecification(
+                subnet_id=request.subnet_id,
+                groups=request.security_group_ids,
+                private_ip_address=request.private_ip_address,
+            ),
         )
     for given, what in (
         (request.subnet_id, "subnet ID"),
@@ -262,11 +271,7 @@ def _interface(request: RunInstancesRequest) -> InterfaceSpecification:
                 "InvalidParameterCombination",
                 f"Network interfaces and an instance-level {what} may not be specified on the same request",
             )
-    if len(request.network_interfaces) > 1 or request.network_interfaces[0].device_index not in (None, 0):
-        raise Refused("UnsupportedOperation", "One network interface, with device index 0, is supported for a launch")
-    if request.network_interfaces[0].delete_on_termination is False:
-        raise Refused("UnsupportedOperation", "Interfaces go with their instance: DeleteOnTermination=false is not supported")
-    return request.network_interfaces[0]
+    return check_interfaces(request.network_interfaces, most)
 
 
 def metadata_options(request: MetadataOptionsRequest, now: MetadataOptions) -> MetadataOptions:

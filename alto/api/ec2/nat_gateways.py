@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
-from alto.api.ec2.address_associations import lead_to, leave
+from alto.api.ec2.address_targets import lead_to, leave
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned, page_of_own
 from alto.api.ec2.new_interfaces import Addresses, draw_interface, make_interface
