@@ -1,8 +1,13 @@
-"""What holds for every test: one that boots real machines has more time, for emulation on a busy machine is slow."""
+"""What holds for every test: one that boots real machines has more time, for emulation on a busy machine is slow, and no
+single example of a property is timed, for the same reason."""
 
+import hypothesis
 import pytest
 
 MACHINES_S = 600
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,13 +1,15 @@
-"""What a security group's permission or an ACL's entry matches, as words of nftables.
+"""What a security group's permission or an ACL's entry matches: as words of nftables, and asked about one packet.
 
 Pure, and the only place where something of a tenant's becomes text: addresses and numbers are parsed and written anew, ids are
 matched against a pattern, everything else is a ValueError whose text says what makes no sense.
+Both answers come from one reading of the rule (`_read`), so that a trace says what the kernel does.
 """
 
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
+from typing import NamedTuple
 
 from alto.model.acls import AclEntry
 from alto.model.networks import Permission
@@ -15,8 +17,37 @@ from alto.model.networks import Permission
 IPV6_ONLY = {"icmpv6", "58"}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-_PORTS = {"tcp": "tcp", "6": "tcp", "udp": "udp", "17": "udp"}
-_ICMP = {"icmp", "1"}
+ANY = -1
+TCP, UDP, ICMP = 6, 17, 1
+NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp"}
+_NUMBERS = {name: number for number, name in NAMES.items()}
+
+
+class Traffic(NamedTuple):
+    """`low` and `high`: ports, or an ICMP type and code. ANY is all of them."""
+
+    protocol: int
+    low: int = ANY
+    high: int = ANY
+
+    def covers(self, protocol: int, port: int) -> bool:
+        """`port`: the destination's, or an ICMP type, whose code is 0."""
+        if self.protocol in (ANY, protocol) and protocol in (TCP, UDP) and self.low != ANY:
+            return self.low <= port <= self.high
+        if self.protocol == ICMP == protocol:
+            return self.low in (ANY, port) and self.high in (ANY, 0)
+        return self.protocol in (ANY, protocol)
+
+    def __str__(self) -> str:
+        """For people."""
+        if self.protocol == ANY:
+            return "all traffic"
+        name = NAMES.get(self.protocol, f"protocol {self.protocol}")
+        if self.low == ANY:
+            return f"all {name}" if self.protocol in NAMES else name
+        if self.protocol == ICMP:
+            return f"icmp type {self.low}" + (f" code {self.high}" if self.high != ANY else "")
+        return f"{name} {self.low}" if self.low == self.high else f"{name} {self.low}-{self.high}"
 
 
 def is_id(text: str) -> bool:
@@ -52,7 +83,20 @@ def permission_match(permission: Permission, is_set: Callable[[str], bool]) -> s
         peer = _range(permission.cidr, side)
     else:
         return None
-    return _joined(peer, _traffic(permission.protocol.lower(), permission.from_port, permission.to_port))
+    return _joined(peer, _words(traffic_of(permission)))
+
+
+def traffic_of(permission: Permission) -> Traffic:
+    """Raises: ValueError."""
+    return _read(permission.protocol.lower(), permission.from_port, permission.to_port)
+
+
+def entry_traffic(entry: AclEntry) -> Traffic:
+    """Raises: ValueError."""
+    low, high = entry.from_port, entry.to_port
+    if entry.protocol in ("icmp", str(ICMP)):
+        low, high = entry.icmp_type, entry.icmp_code
+    return _read(entry.protocol, ANY if low is None else low, ANY if high is None else high)
 
 
 def entry_match(entry: AclEntry) -> str | None:
@@ -61,11 +105,8 @@ def entry_match(entry: AclEntry) -> str | None:
         return None
     if entry.cidr is None:
         raise ValueError("it has no range")
-    low, high = entry.from_port, entry.to_port
-    if entry.protocol in _ICMP:
-        low, high = entry.icmp_type, entry.icmp_code
-    traffic = _traffic(entry.protocol, -1 if low is None else low, -1 if high is None else high)
-    return _joined(_range(entry.cidr, "daddr" if entry.egress else "saddr"), traffic)
+    traffic = entry_traffic(entry)
+    return _joined(_range(entry.cidr, "daddr" if entry.egress else "saddr"), _words(traffic))
 
 
 def addresses(texts: Iterable[str]) -> Iterator[str]:
@@ -106,26 +147,38 @@ def _range(cidr: str, side: str) -> str:
     return f"ip {side} {network}" if network.prefixlen else ""
 
 
-def _traffic(protocol: str, low: int, high: int) -> str:
-    """The protocol part; "" for all traffic. `low` and `high` are ports, or an ICMP type and code; -1 is any."""
+def _read(protocol: str, low: int, high: int) -> Traffic:
+    """Raises: ValueError."""
     if protocol == "-1":
-        return ""
-    if protocol in _PORTS:
-        name = _PORTS[protocol]
-        if (low, high) in ((-1, -1), (0, 65535)):
-            return f"meta l4proto {name}"
+        return Traffic(ANY)
+    number = _NUMBERS.get(protocol)
+    if number is None:
+        if not (protocol.isascii() and protocol.isdigit() and int(protocol) <= 255):
+            raise ValueError(f"{protocol!r} is no protocol")
+        number = int(protocol)
+    if number in (TCP, UDP):
+        if (low, high) in ((ANY, ANY), (0, 65535)):
+            return Traffic(number)
         if not 0 <= low <= high <= 65535:
             raise ValueError(f"{low} to {high} is no range of ports")
-        return f"{name} dport {low}" if low == high else f"{name} dport {low}-{high}"
-    if protocol in _ICMP:
+        return Traffic(number, low, high)
+    if number == ICMP:
         if not (-1 <= low <= 255 and -1 <= high <= 255):
             raise ValueError(f"{low} and {high} are no ICMP type and code")
-        if low == -1:
-            return "meta l4proto icmp"
-        return f"icmp type {low}" if high == -1 else f"icmp type {low} icmp code {high}"
-    if protocol.isascii() and protocol.isdigit() and int(protocol) <= 255:
-        return f"meta l4proto {int(protocol)}"
-    raise ValueError(f"{protocol!r} is no protocol")
+        return Traffic(number, low, high if low != ANY else ANY)
+    return Traffic(number)
+
+
+def _words(traffic: Traffic) -> str:
+    """ "" for all traffic."""
+    protocol, low, high = traffic
+    if protocol == ANY:
+        return ""
+    if low == ANY:
+        return f"meta l4proto {NAMES.get(protocol, protocol)}"
+    if protocol == ICMP:
+        return f"icmp type {low}" if high == ANY else f"icmp type {low} icmp code {high}"
+    return f"{NAMES[protocol]} dport {low}" if low == high else f"{NAMES[protocol]} dport {low}-{high}"
 
 
 def _joined(*words: str) -> str:

@@ -113,6 +113,21 @@ def test_an_instance_from_run_to_terminate(alto: Shell) -> None:
     assert "m1.tiny" in alto.said
 
 
+def test_a_trace_names_the_rules_and_tells_scripts_by_its_exit_code(alto: Shell) -> None:
+    for name in ("here", "there"):
+        alto("instance", "run", "--name", name, "--wait", "-q")
+    rows = alto.rows("net", "trace", "here", "there:443")
+    # Both are in one subnet, so no ACL is asked.
+    assert [row["WHAT"] for row in rows if row["WAY"] == "there"] == ["security-group", "route-table", "security-group"]
+    assert {row["VERDICT"] for row in rows} == {"pass"}
+    assert "simulated" in alto.said
+    told = json.loads(alto("net", "trace", "internet", "there:443", "-o", "json", code=1))
+    assert (told["arrives"], told["there"][-1]["rule"]) == (False, "default")
+    alto("net", "trace", "here", "there:https", code=2)
+    alto("net", "trace", "here", "nobody:443", code=3)
+    alto("instance", "terminate", "here", "there", "--yes", "--wait")
+
+
 def test_a_service_follows_its_wish(alto: Shell) -> None:
     alto("service", "create", "web", "-n", "2", "--wait")
     members = alto.rows("service", "show", "web")

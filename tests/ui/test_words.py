@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from alto.ui.cli.answers import TraceAnswer, TraceEnd, TraceStep
 from alto.ui.cli.failures import Exit, exit_for
+from alto.ui.cli.net import tree
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,3 +145,29 @@ def write_cloud(state: Path, endpoint: str) -> None:
     }
     path.write_text(json.dumps(cloud))
     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+
+def test_a_trace_is_a_tree_with_the_rule_that_stops_it() -> None:
+    end = {"interface_id": "eni-1", "instance_id": "i-1"}
+    steps = [
+        TraceStep(what="security-group", id="sg-1", rule="sgr-1", passes=True, sentence="allowed"),
+        TraceStep(what="network-acl", id="acl-1", rule="20", passes=False, sentence="entry 20 denies"),
+    ]
+    told = TraceAnswer(
+        source=TraceEnd(name="app", address="10.0.0.5", **end),
+        destination=TraceEnd(name="internet", address="198.51.100.1"),
+        traffic="tcp 443",
+        arrives=False,
+        answered=None,
+        verdict="does not arrive: entry 20 denies",
+        simulated=False,
+        there=steps,
+        back=[],
+    )
+    assert tree(told, coloured=False) == [
+        "app (i-1, eni-1, 10.0.0.5) -> internet (198.51.100.1), tcp 443: does not arrive: entry 20 denies",
+        "there",
+        "├─ pass security-group sg-1 sgr-1: allowed",
+        "└─ STOP network-acl acl-1 20: entry 20 denies",
+    ]
+    assert "\x1b[31mSTOP\x1b[0m" in tree(told, coloured=True)[-1]

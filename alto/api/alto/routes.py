@@ -1,8 +1,8 @@
 """`/alto/v1`: what AWS has no word for, as JSON, signed like every other call (service name "alto").
 
 GET status, hosts (more of them: hosts.py), accounts, audit, services, services/NAME, instances/ID; POST accounts, services,
-services/NAME/scale, ec2/ACTION (EC2's own operations with boto3's parameter names, for the `alto` command); DELETE
-services/NAME.
+services/NAME/scale, net/trace (net.py), ec2/ACTION (EC2's own operations with boto3's parameter names, for the `alto`
+command); DELETE services/NAME.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import msgspec
 from alto.api.accounts import create_account, draw_account, draw_region, ensure_region
 from alto.api.alto import services
 from alto.api.alto.hosts import CreateToken, HostOperations, Remove, Rename, Replace, show_host
+from alto.api.alto.net import TraceRequest, trace_flow
 from alto.api.call import Call
 from alto.api.ec2.ids import owned
 from alto.api.wire.gateway import LocalRequest
@@ -95,6 +96,9 @@ class AltoApi:
                 return 200, await services.scale_service(call, name, _decode(body, services.Scale))
             case ("GET", ["instances", id]):
                 return 200, call.store.read(lambda reader: _show_instance(reader, call, owned(reader, call, Instance, id)))
+            case ("POST", ["net", "trace"]):
+                flow = _decode(body, TraceRequest)
+                return 200, call.store.read(lambda reader: trace_flow(reader, call, flow))
             case ("POST", ["ec2", action]):
                 parameters = _object(body)
                 return 200, await self._invoke(call, action, parameters)

@@ -259,3 +259,35 @@ class ConsoleOutput(Pascal, frozen=True, kw_only=True):
 
 class Nothing(msgspec.Struct, frozen=True):
     """An answer that nobody reads."""
+
+
+class TraceEnd(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    address: str
+    interface_id: str | None = None
+    instance_id: str | None = None
+
+    @property
+    def words(self) -> str:
+        ids = ", ".join(one for one in (self.instance_id, self.interface_id, self.address) if one and one != self.name)
+        return f"{self.name} ({ids})" if ids else self.name
+
+
+class TraceStep(msgspec.Struct, frozen=True, kw_only=True):
+    what: str
+    id: str | None = None
+    rule: str
+    passes: bool | None
+    sentence: str
+
+
+class TraceAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    source: TraceEnd
+    destination: TraceEnd
+    traffic: str
+    arrives: bool
+    answered: bool | None
+    verdict: str
+    simulated: bool
+    there: list[TraceStep]
+    back: list[TraceStep]

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "agent": ("agent", "agent", "Make this machine a host of a cloud elsewhere"),
     "host": ("hosts", "host", "Where instances run"),
     "instance": ("instances", "instance", "Virtual machines"),
+    "net": ("net", "net", "What becomes of packets, and why"),
     "service": ("services", "service", "Instances behind a load balancer"),
 }
 

@@ -9,6 +9,7 @@ from alto.model.acls import AclEntry
 from alto.model.network_plans import AclPlan, NetworkPlan, Port, PortAddress, RoutePlan, SubnetPlan
 from alto.model.networks import Permission, SecurityGroup
 from alto.model.routing import Target
+from alto.plan.trace import End, Flow
 from tests.drivers.network.oracle import ANY, Entry, Interface, Network, Rule
 from tests.drivers.network.wires import ECHO, ICMP, TCP, TIMESTAMP, UDP, Packet
 
@@ -169,6 +170,20 @@ def port_of(one: Interface) -> Port:
         hostname=f"ip-{last}.ec2.internal",
         group_ids=tuple(one.groups),
         source_dest_check=one.checked,
+    )
+
+
+def flow_of(of: Network, packet: Packet) -> Flow:
+    def end(address: str) -> End:
+        owner = of.owner(address)
+        return End(address=address, port=port_of(owner) if owner is not None else None)
+
+    return Flow(
+        source=end(packet.source),
+        destination=end(packet.destination),
+        protocol=packet.protocol,
+        port=packet.port,
+        source_port=packet.source_port,
     )
 
 

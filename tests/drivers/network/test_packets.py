@@ -2,8 +2,9 @@
 
 Method: random rule sets, each with fifty flows, whose fate an oracle foretells that was written from EC2's documentation alone
 (oracle.py). Each first packet is written to its sender's tap, and the answer of what arrived to the receiver's. Ports are
-plugged once, rules swapped as changes of what was there, now and then by a driver that starts anew. `ALTO_PACKET_SEED=N`
-replays one rule set after the one before it. A machine's taps are held by this process, so nothing is lost to a guest's speed.
+plugged once, rules swapped as changes of what was there, now and then by a driver that starts anew. What `alto net trace` says
+of each flow (plan/trace.py) must be what became of it. `ALTO_PACKET_SEED=N` replays one rule set after the one before it. A
+machine's taps are held by this process, so nothing is lost to a guest's speed.
 """
 
 import asyncio
@@ -17,10 +18,11 @@ import pytest
 from alto.drivers.network import conntrack, uplink
 from alto.kit.world import real_world
 from alto.plan.network_changes import difference
+from alto.plan.trace import trace
 from tests.drivers.network.guests import run, site
 from tests.drivers.network.machinery import Cloud
 from tests.drivers.network.oracle import ANY, Entry, Network, Rule
-from tests.drivers.network.random_rules import MACHINE, PUBLIC, WORLD, flows, network, plan_of, port_of
+from tests.drivers.network.random_rules import MACHINE, PUBLIC, WORLD, flow_of, flows, network, plan_of, port_of
 from tests.drivers.network.samples import machine
 from tests.drivers.network.wires import UDP, Outside, Packet, Wire
 
@@ -136,6 +138,11 @@ def check(rig: Rig, seed: int, *, anew: bool = False) -> tuple[int, int]:
     answered = rig.deliver(answers)
     assert answered - foretold == set(), f"an answer that EC2 would stop came through; {replay}"
     assert foretold - answered == set(), f"an answer that EC2 would let through was stopped; {replay}"
+    plans = {rig.plan.vpc_id: rig.plan}
+    for one in tried:
+        told = trace(plans, flow_of(of, one))
+        assert told.arrives is (one in arrived), f"{one} {told}; {replay}"
+        assert told.answered is (one.answered() in answered if one in arrived else None), f"{one} {told}; {replay}"
     return len(arrived), len(answered)
 
 
