@@ -53,7 +53,7 @@ class PrefixListEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 class PrefixList(Record, frozen=True, kw_only=True):
     """A customer-managed list of ranges that rules and routes may name. `revision` is EC2's Version; `earlier` what the
-    revisions before it held, oldest first."""
+    revisions just before it held, oldest first; `done` what was last done to it, as EC2's State says."""
 
     KIND: ClassVar[str] = "prefix_list"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
@@ -66,4 +66,5 @@ class PrefixList(Record, frozen=True, kw_only=True):
     entries: tuple[PrefixListEntry, ...] = ()
     revision: int = 1
     earlier: tuple[tuple[PrefixListEntry, ...], ...] = ()
+    done: str = "create-complete"
     tags: Tags = {}

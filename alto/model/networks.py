@@ -95,6 +95,14 @@ class PublicAddress(Record, frozen=True, kw_only=True):
     elastic: bool = False
 
 
+class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose a rule's group is that is in another VPC, and the peering connection by which it may be named."""
+
+    account: str
+    vpc_id: str
+    peering_id: str
+
+
 class Permission(msgspec.Struct, frozen=True, kw_only=True):
     """One security group rule: one protocol, one port range, one peer (a range, a group or a prefix list).
 
@@ -108,6 +116,7 @@ class Permission(msgspec.Struct, frozen=True, kw_only=True):
     to_port: int
     cidr: str | None = None
     group_id: str | None = None
+    group_peer: PeerGroup | None = None  # None: the group is in the rule's own VPC
     cidr_v6: str | None = None
     prefix_list_id: str | None = None
     description: str | None = None

@@ -27,7 +27,8 @@ from alto.model.routing import (
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
     """All that concerns one VPC. `peers`: the other VPC of each peering that still has it; `targets`: interfaces that routes
-    name, by id; `prefix_lists`: those that rules or routes name."""
+    name, by id; `prefix_lists`: those that rules or routes name; `peer_interfaces`: those of peered VPCs that are in a group
+    which rules here name, by that group's id."""
 
     vpc: Vpc
     subnets: tuple[Subnet, ...]
@@ -40,6 +41,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     peerings: tuple[VpcPeering, ...] = ()
     peers: Mapping[str, Vpc] = {}
     targets: Mapping[str, NetworkInterface] = {}
+    peer_interfaces: Mapping[str, tuple[NetworkInterface, ...]] = {}
     dhcp: DhcpOptions | None = None
 
 
@@ -82,6 +84,7 @@ def network_plan(rows: Rows) -> NetworkPlan:
         nats=nats,
         peers=peers,
         internet=bool(rows.gateways),
+        members={id: tuple(_addresses(interfaces)) for id, interfaces in sorted(rows.peer_interfaces.items())},
         dhcp=rows.dhcp.settings if rows.dhcp is not None else {},
         dns_support=vpc.dns_support,
         dns_hostnames=vpc.dns_hostnames,
@@ -95,6 +98,24 @@ def named_interfaces(tables: Iterable[RouteTable]) -> set[str]:
 def named_lists(tables: Iterable[RouteTable], groups: Iterable[SecurityGroup]) -> set[str]:
     named = {route.destination for table in tables for route in table.routes if route.destination.startswith("pl-")}
     return named | {one.prefix_list_id for group in groups for one in group.permissions if one.prefix_list_id is not None}
+
+
+def peer_groups(groups: Iterable[SecurityGroup], peerings: Iterable[VpcPeering]) -> dict[str, str]:
+    """The groups of peered VPCs that rules of `groups` name, each with its VPC. A connection that is not active leads to
+    none: such a rule is stale and lets nothing through."""
+    active = {one.id for one in peerings if one.state is PeeringState.ACTIVE}
+    return {
+        rule.group_id: rule.group_peer.vpc_id
+        for group in groups
+        for rule in group.permissions
+        if rule.group_id is not None and rule.group_peer is not None and rule.group_peer.peering_id in active
+    }
+
+
+def _addresses(interfaces: Iterable[NetworkInterface]) -> Iterator[str]:
+    for one in sorted(interfaces, key=lambda one: one.id):
+        yield one.private_ip
+        yield from (each.private_ip for each in one.secondary)
 
 
 def _peers(rows: Rows) -> Iterator[PeerPlan]:

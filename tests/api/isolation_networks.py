@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from alto.model.acls import PrefixList
-from tests.api.cloud import Cloud, Tenant
+from tests.api.cloud import Tenant
 
 Parameters = dict[str, Any]
 Row = tuple[str, Callable[[str, str], Parameters]]
@@ -19,6 +18,7 @@ ABSENT = {
     "acl": "acl-00000000000000000",
     "dhcp options": "dopt-00000000000000000",
     "peering": "pcx-00000000000000000",
+    "prefix list": "pl-00000000000000000",
 }
 # What has an id and takes no tags.
 ABSENT_WITHOUT_TAGS = {
@@ -26,7 +26,6 @@ ABSENT_WITHOUT_TAGS = {
     "acl association": "aclassoc-00000000000000000",
     "range": "vpc-cidr-assoc-00000000000000000",
     "range of a subnet": "subnet-cidr-assoc-00000000000000000",
-    "prefix list": "pl-00000000000000000",
 }
 
 
@@ -111,6 +110,25 @@ ROWS |= {
     ("RejectVpcPeeringConnection", "VpcPeeringConnectionId"): row("peering", **_PCX),
 }
 
+_PL = {"PrefixListId": ID}
+ROWS |= {
+    ("DeleteManagedPrefixList", "PrefixListId"): row("prefix list", **_PL),
+    ("DescribeManagedPrefixLists", "PrefixListIds"): row("prefix list", PrefixListIds=[ID]),
+    ("DescribePrefixLists", "PrefixListIds"): row("prefix list", PrefixListIds=[ID]),
+    ("DescribeSecurityGroupReferences", "GroupId"): row("group", GroupId=[ID]),
+    ("DescribeStaleSecurityGroups", "VpcId"): row("vpc", VpcId=ID),
+    ("GetManagedPrefixListAssociations", "PrefixListId"): row("prefix list", **_PL),
+    ("GetManagedPrefixListEntries", "PrefixListId"): row("prefix list", **_PL),
+    ("GetSecurityGroupsForVpc", "VpcId"): row("vpc", VpcId=ID),
+    ("ModifyManagedPrefixList", "PrefixListId"): row("prefix list", PrefixListName="mine", **_PL),
+    ("RestoreManagedPrefixListVersion", "PrefixListId"): row("prefix list", PreviousVersion=1, CurrentVersion=1, **_PL),
+}
+for _direction in ("Egress", "Ingress"):
+    for _verb in ("AuthorizeSecurityGroup", "RevokeSecurityGroup", "UpdateSecurityGroupRuleDescriptions"):
+        ROWS[_verb + _direction, "IpPermissions.PrefixListIds.PrefixListId"] = row(
+            "prefix list", GroupId=OWN + "group", IpPermissions=[{"IpProtocol": "-1", "PrefixListIds": [{"PrefixListId": ID}]}]
+        )
+
 _TARGETS = {
     "EgressOnlyInternetGatewayId": "egress-only gateway",
     "GatewayId": "gateway",
@@ -137,6 +155,7 @@ def made_by(tenant: Tenant) -> dict[str, str]:
     egress_only = tenant("CreateEgressOnlyInternetGateway", VpcId=own["vpc"])["EgressOnlyInternetGateway"]
     other = tenant("CreateVpc", CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
     peering = tenant("CreateVpcPeeringConnection", VpcId=own["vpc"], PeerVpcId=other)["VpcPeeringConnection"]
+    listed = tenant("CreateManagedPrefixList", PrefixListName="list", MaxEntries=1, AddressFamily="IPv4")["PrefixList"]
     return {
         "table": own["table"],
         "gateway": own["gateway"],
@@ -144,6 +163,7 @@ def made_by(tenant: Tenant) -> dict[str, str]:
         "acl": own["acl"],
         "dhcp options": own["dhcp options"],
         "peering": peering["VpcPeeringConnectionId"],
+        "prefix list": listed["PrefixListId"],
     }
 
 
@@ -160,15 +180,6 @@ def untagged_by(tenant: Tenant) -> dict[str, str]:
     }
 
 
-def put_for(cloud: Cloud, tenant: Tenant) -> dict[str, str]:
-    """What no operation makes yet, as rows."""
-    mine = {"account": tenant.account.id, "region": tenant.region}
-    cloud.put(
-        PrefixList(id="pl-11111111111111111", name="list", max_entries=1, **mine),
-    )
-    return {"prefix list": "pl-11111111111111111"}
-
-
 def owned_by(tenant: Tenant) -> dict[str, str]:
     """What the asking account has in its default VPC, by kind."""
     (instance,) = tenant("DescribeInstances")["Reservations"][0]["Instances"]
@@ -177,6 +188,8 @@ def owned_by(tenant: Tenant) -> dict[str, str]:
     (gateway,) = tenant("DescribeInternetGateways")["InternetGateways"]
     (acl,) = tenant("DescribeNetworkAcls", Filters=of_vpc)["NetworkAcls"]
     (options,) = tenant("DescribeDhcpOptions")["DhcpOptions"]
+    named = [*of_vpc, {"Name": "group-name", "Values": ["default"]}]
+    (group,) = tenant("DescribeSecurityGroups", Filters=named)["SecurityGroups"]
     return {
         "vpc": table["VpcId"],
         "subnet": instance["SubnetId"],
@@ -186,4 +199,5 @@ def owned_by(tenant: Tenant) -> dict[str, str]:
         "acl": acl["NetworkAclId"],
         "acl association": acl["Associations"][0]["NetworkAclAssociationId"],
         "dhcp options": options["DhcpOptionsId"],
+        "group": group["GroupId"],
     }

@@ -8,15 +8,16 @@ Invariant: two rules mean the same exactly when `meaning` is equal, so that a du
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from alto.api.ec2.ids import check_id
 from alto.api.ec2.tags import shown
+from alto.model.acls import PrefixList
 from alto.model.errors import Refused
-from alto.model.networks import Permission, SecurityGroup
+from alto.model.networks import PeerGroup, Permission, SecurityGroup
 from alto.model.records import Tags
 
 ALL = "-1"
@@ -49,6 +50,11 @@ class UserIdGroupPair(msgspec.Struct, frozen=True, rename="pascal"):
     description: str | None = None
 
 
+class PrefixListId(msgspec.Struct, frozen=True, rename="pascal"):
+    prefix_list_id: str | None = None
+    description: str | None = None
+
+
 class IpPermission(msgspec.Struct, frozen=True, rename="pascal"):
     ip_protocol: str | None = None
     from_port: int | None = None
@@ -56,10 +62,11 @@ class IpPermission(msgspec.Struct, frozen=True, rename="pascal"):
     ip_ranges: tuple[IpRange, ...] = ()
     ipv6_ranges: tuple[Ipv6Range, ...] = ()
     user_id_group_pairs: tuple[UserIdGroupPair, ...] = ()
+    prefix_list_ids: tuple[PrefixListId, ...] = ()
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule as asked for: its source group may still be a name, and it has no id."""
+    """A rule as asked for: its source group may still be a name, its prefix list be unknown, and it has no id."""
 
     protocol: str
     from_port: int
@@ -67,6 +74,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     cidr: str | None = None
     cidr_v6: str | None = None
     group: UserIdGroupPair | None = None
+    prefix_list_id: str | None = None
     description: str | None = None
 
 
@@ -90,10 +98,19 @@ def drafts(permissions: Sequence[IpPermission]) -> list[Draft]:
                 replace(bare, group=_checked_pair(each), description=checked_description(each.description))
                 for each in permission.user_id_group_pairs
             ),
+            *(
+                replace(
+                    bare,
+                    prefix_list_id=checked_prefix_list(each.prefix_list_id),
+                    description=checked_description(each.description),
+                )
+                for each in permission.prefix_list_ids
+            ),
         ]
         if not of_this:
             raise Refused(
-                "MissingParameter", "Each IP permission needs a source or destination: an IP range or a security group"
+                "MissingParameter",
+                "Each IP permission needs a source or destination: an IP range, a security group or a prefix list",
             )
         result += of_this
     if not result:
@@ -182,7 +199,16 @@ def _checked_pair(pair: UserIdGroupPair) -> UserIdGroupPair:
     return pair
 
 
-def made(draft: Draft, id: str, egress: bool, group_id: str | None, tags: Tags) -> Permission:
+def checked_prefix_list(id: str | None) -> str:
+    if id is None:
+        raise Refused("MissingParameter", "The request must contain the parameter prefixListId")
+    return check_id(PrefixList.KIND, id)
+
+
+def made(
+    draft: Draft, id: str, egress: bool, tags: Tags, group: SecurityGroup | None = None, peer: PeerGroup | None = None
+) -> Permission:
+    """`group` is the one that `draft` names."""
     return Permission(
         id=id,
         egress=egress,
@@ -191,7 +217,9 @@ def made(draft: Draft, id: str, egress: bool, group_id: str | None, tags: Tags) 
         to_port=draft.to_port,
         cidr=draft.cidr,
         cidr_v6=draft.cidr_v6,
-        group_id=group_id,
+        group_id=group.id if group is not None else None,
+        group_peer=peer,
+        prefix_list_id=draft.prefix_list_id,
         description=draft.description,
         tags=tags,
     )
@@ -202,12 +230,16 @@ Meaning = tuple[bool, str, int, int, str]
 
 def meaning(rule: Permission) -> Meaning:
     """What a rule lets through; its id, description and tags aside."""
-    return rule.egress, rule.protocol, rule.from_port, rule.to_port, rule.cidr or rule.cidr_v6 or rule.group_id or ""
+    return rule.egress, rule.protocol, rule.from_port, rule.to_port, _peer(rule)
+
+
+def _peer(rule: Permission) -> str:
+    return rule.cidr or rule.cidr_v6 or rule.group_id or rule.prefix_list_id or ""
 
 
 def in_words(rule: Permission) -> str:
     """As EC2 names a rule in a refusal."""
-    peer = rule.cidr or rule.cidr_v6 or rule.group_id
+    peer = _peer(rule)
     if rule.protocol == ALL:
         return f"peer: {peer}, ALL, ALLOW"
     if rule.protocol in _WITH_PORTS:
@@ -217,36 +249,68 @@ def in_words(rule: Permission) -> str:
     return f"peer: {peer}, protocol: {rule.protocol}, ALLOW"
 
 
-def shown_permissions(group: SecurityGroup, *, egress: bool) -> list[dict[str, object]]:
-    """`IpPermissions`: rules of one protocol and range of ports stand together, in the order in which they were made."""
+def shown_permissions(
+    group: SecurityGroup, *, egress: bool, peering_status: Callable[[str], str] = lambda id: "active"
+) -> list[dict[str, object]]:
+    """`IpPermissions`: rules of one protocol and range of ports stand together, in the order in which they were made.
+    `peering_status` says it of a peering connection's id, and is only asked where a rule names one."""
+    return listed_permissions(group, [rule for rule in group.permissions if rule.egress is egress], peering_status)
+
+
+def listed_permissions(
+    group: SecurityGroup, rules: Sequence[Permission], peering_status: Callable[[str], str]
+) -> list[dict[str, object]]:
     found: dict[tuple[str, int, int], dict[str, list[dict[str, object]]]] = {}
-    for rule in group.permissions:
-        if rule.egress is egress:
-            sources = found.setdefault(
-                (rule.protocol, rule.from_port, rule.to_port), {"pairs": [], "ranges": [], "ranges_v6": []}
-            )
-            if rule.cidr is not None:
-                sources["ranges"].append({"CidrIp": rule.cidr, "Description": rule.description})
-            elif rule.cidr_v6 is not None:
-                sources["ranges_v6"].append({"CidrIpv6": rule.cidr_v6, "Description": rule.description})
-            else:
-                sources["pairs"].append({"GroupId": rule.group_id, "UserId": group.account, "Description": rule.description})
+    for rule in rules:
+        sources = found.setdefault(
+            (rule.protocol, rule.from_port, rule.to_port),
+            {"UserIdGroupPairs": [], "IpRanges": [], "Ipv6Ranges": [], "PrefixListIds": []},
+        )
+        if rule.cidr is not None:
+            sources["IpRanges"].append({"CidrIp": rule.cidr, "Description": rule.description})
+        elif rule.cidr_v6 is not None:
+            sources["Ipv6Ranges"].append({"CidrIpv6": rule.cidr_v6, "Description": rule.description})
+        elif rule.prefix_list_id is not None:
+            sources["PrefixListIds"].append({"PrefixListId": rule.prefix_list_id, "Description": rule.description})
+        else:
+            sources["UserIdGroupPairs"].append(_pair(group, rule, peering_status))
     return [
         {
             "IpProtocol": protocol,
             **({"FromPort": from_port, "ToPort": to_port} if protocol in _WITH_PORTS + _WITH_TYPES else {}),
-            "UserIdGroupPairs": sources["pairs"],
-            "IpRanges": sources["ranges"],
-            "Ipv6Ranges": sources["ranges_v6"],
-            "PrefixListIds": [],
+            **sources,
         }
         for (protocol, from_port, to_port), sources in found.items()
     ]
 
 
+def _pair(group: SecurityGroup, rule: Permission, peering_status: Callable[[str], str]) -> dict[str, object]:
+    peer = rule.group_peer
+    if peer is None:
+        return {"GroupId": rule.group_id, "UserId": group.account, "Description": rule.description}
+    return {
+        "GroupId": rule.group_id,
+        "UserId": peer.account,
+        "VpcId": peer.vpc_id,
+        "VpcPeeringConnectionId": peer.peering_id,
+        "PeeringStatus": peering_status(peer.peering_id),
+        "Description": rule.description,
+    }
+
+
 def shown_rule(group: SecurityGroup, rule: Permission) -> dict[str, object]:
     """As DescribeSecurityGroupRules and the Authorize operations list a rule."""
-    referenced = {"GroupId": rule.group_id, "UserId": group.account, "VpcId": group.vpc_id} if rule.group_id else None
+    peer = rule.group_peer
+    referenced: dict[str, object] | None = None
+    if peer is not None:
+        referenced = {
+            "GroupId": rule.group_id,
+            "UserId": peer.account,
+            "VpcId": peer.vpc_id,
+            "VpcPeeringConnectionId": peer.peering_id,
+        }
+    elif rule.group_id is not None:
+        referenced = {"GroupId": rule.group_id, "UserId": group.account, "VpcId": group.vpc_id}
     return {
         "SecurityGroupRuleId": rule.id,
         "GroupId": group.id,
@@ -257,6 +321,7 @@ def shown_rule(group: SecurityGroup, rule: Permission) -> dict[str, object]:
         "ToPort": rule.to_port,
         "CidrIpv4": rule.cidr,
         "CidrIpv6": rule.cidr_v6,
+        "PrefixListId": rule.prefix_list_id,
         "ReferencedGroupInfo": referenced,
         "Description": rule.description,
         "Tags": shown(rule.tags),
@@ -274,6 +339,7 @@ def shown_revoked(group: SecurityGroup, rule: Permission) -> dict[str, object]:
         "ToPort": rule.to_port,
         "CidrIpv4": rule.cidr,
         "CidrIpv6": rule.cidr_v6,
+        "PrefixListId": rule.prefix_list_id,
         "ReferencedGroupId": rule.group_id,
         "Description": rule.description,
     }

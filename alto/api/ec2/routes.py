@@ -210,13 +210,27 @@ async def create_route(call: Call, request: RouteRequest) -> dict[str, object]:
         if _find(table, destination.text) is not None:
             raise Refused("RouteAlreadyExists", f"The route identified by {destination.text} already exists.")
         _check_local(table.routes, destination.text, target)
-        if len(table.routes) >= ROUTES_MAX:
-            raise Refused("RouteLimitExceeded", f"The maximum number of routes of a route table is {ROUTES_MAX}.")
         new = Route(destination=destination.text, target=target, target_id=id, instance_id=instance_id)
-        tx.put(replace(table, routes=(*table.routes, new)))
+        routes = (*table.routes, new)
+        check_route_number(tx, routes)
+        tx.put(replace(table, routes=routes))
 
     await call.store.write(body)
     return {"Return": True}
+
+
+def check_route_number(reader: Reader, routes: Sequence[Route], *, changed: PrefixList | None = None) -> None:
+    """A prefix list counts for its maximum; `changed` is one as it will be. Raises: Refused."""
+    number = 0
+    for route in routes:
+        if not route.destination.startswith("pl-"):
+            number += 1
+            continue
+        is_it = changed is not None and changed.id == route.destination
+        named = changed if is_it else reader.find(PrefixList, route.destination)
+        number += named.max_entries if named is not None else 1
+    if number > ROUTES_MAX:
+        raise Refused("RouteLimitExceeded", f"The maximum number of routes of a route table is {ROUTES_MAX}.")
 
 
 def _find(table: RouteTable, destination: str) -> Route | None:

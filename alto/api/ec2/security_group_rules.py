@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import check_id
+from alto.api.ec2.ids import check_id, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.permissions import (
     Draft,
@@ -23,6 +23,7 @@ from alto.api.ec2.permissions import (
     checked_cidr_v6,
     checked_description,
     checked_ports,
+    checked_prefix_list,
     checked_protocol,
     drafts,
     in_words,
@@ -31,10 +32,11 @@ from alto.api.ec2.permissions import (
     shown_revoked,
     shown_rule,
 )
-from alto.api.ec2.security_groups import one_group
+from alto.api.ec2.security_groups import active_peering, by_name, one_group
 from alto.api.ec2.tags import TagSpecification, tags_for
+from alto.model.acls import PrefixList
 from alto.model.errors import NotFound, Refused
-from alto.model.networks import Permission, SecurityGroup, Vpc
+from alto.model.networks import PeerGroup, Permission, SecurityGroup, Vpc
 from alto.model.records import Tags
 from alto.store.store import Reader, Tx
 
@@ -188,7 +190,7 @@ async def _authorize(
         new = _resolved(tx, call, group, asked, ids, tags, egress=egress)
         _refuse_duplicates(group.permissions, new)
         changed = replace(group, permissions=group.permissions + tuple(new))
-        _check_number(changed)
+        check_rule_number(tx, changed)
         return tx.put(changed), new
 
     group, new = await call.store.write(body)
@@ -205,21 +207,38 @@ def _resolved(
     *,
     egress: bool,
 ) -> list[Permission]:
-    """The rules that `asked` are, source groups found."""
-    return [
-        made(draft, id, egress, _source(reader, call, group, draft.group).id if draft.group else None, tags)
-        for draft, id in zip(asked, ids, strict=True)
-    ]
+    """The rules that `asked` are, source groups and prefix lists found."""
+    return [_made(reader, call, group, draft, id, tags, egress) for draft, id in zip(asked, ids, strict=True)]
 
 
-def _source(reader: Reader, call: Call, group: SecurityGroup, pair: UserIdGroupPair) -> SecurityGroup:
-    """The group that a rule of `group` names as its source: of the same account and VPC."""
-    if pair.user_id and pair.user_id != call.account:
-        raise NotFound(SecurityGroup.KIND, pair.group_id or pair.group_name or "")
-    source = one_group(reader, call, pair.group_id, pair.group_name)
-    if source.vpc_id != group.vpc_id or (pair.vpc_id and pair.vpc_id != source.vpc_id):
-        raise NotFound(SecurityGroup.KIND, source.id)
-    return source
+def _made(reader: Reader, call: Call, group: SecurityGroup, draft: Draft, id: str, tags: Tags, egress: bool) -> Permission:
+    if draft.prefix_list_id is not None:
+        owned(reader, call, PrefixList, draft.prefix_list_id)
+    if draft.group is None:
+        return made(draft, id, egress, tags)
+    source, peer = _source(reader, call, group, draft.group)
+    return made(draft, id, egress, tags, source, peer)
+
+
+def _source(reader: Reader, call: Call, group: SecurityGroup, pair: UserIdGroupPair) -> tuple[SecurityGroup, PeerGroup | None]:
+    """The group that a rule of `group` names as its source: of its own VPC, or of one that is peered with it, in the same
+    region; another account's with that account's id beside it. Raises: NotFound."""
+    account = pair.user_id or call.account
+    if account == call.account and pair.group_id is None:
+        source: SecurityGroup | None = by_name(reader, call, pair.group_name or "")
+    else:
+        source = reader.find(SecurityGroup, pair.group_id or "")
+    if (
+        source is not None
+        and (source.account, source.region) == (account, call.region)
+        and pair.vpc_id in (None, source.vpc_id)
+    ):
+        if source.vpc_id == group.vpc_id:
+            return source, None
+        peering = active_peering(reader, group.vpc_id, source.vpc_id)
+        if peering is not None:
+            return source, PeerGroup(account=source.account, vpc_id=source.vpc_id, peering_id=peering.id)
+    raise NotFound(SecurityGroup.KIND, pair.group_id or pair.group_name or "")
 
 
 def _refuse_duplicates(present: Sequence[Permission], new: Sequence[Permission]) -> None:
@@ -233,11 +252,24 @@ def _refuse_duplicates(present: Sequence[Permission], new: Sequence[Permission])
         asked.add(meaning(rule))
 
 
-def _check_number(group: SecurityGroup) -> None:
+def check_rule_number(reader: Reader, group: SecurityGroup, *, changed: PrefixList | None = None) -> None:
+    """`changed` is a prefix list as it will be. Raises: Refused: more rules than a group may have."""
     for egress in (False, True):
-        rules = [rule for rule in group.permissions if rule.egress is egress]
-        # A rule with a group as its source counts for both.
-        if max(sum(rule.cidr_v6 is None for rule in rules), sum(rule.cidr is None for rule in rules)) > RULES_MAX:
+        v4 = v6 = 0
+        for rule in group.permissions:
+            if rule.egress is not egress:
+                continue
+            if rule.prefix_list_id is None:
+                # A rule with a group as its source counts for both.
+                v4 += rule.cidr_v6 is None
+                v6 += rule.cidr is None
+            else:
+                is_it = changed is not None and changed.id == rule.prefix_list_id
+                named = changed if is_it else reader.find(PrefixList, rule.prefix_list_id)
+                weight = named.max_entries if named is not None else 1
+                v4 += weight if named is None or named.family == "IPv4" else 0
+                v6 += weight if named is None or named.family == "IPv6" else 0
+        if max(v4, v6) > RULES_MAX:
             raise Refused(
                 "RulesPerSecurityGroupLimitExceeded", f"The maximum number of rules per security group is {RULES_MAX}."
             )
@@ -273,7 +305,7 @@ async def _revoke(
             gone.add(rule_id)
         by_meaning = {meaning(rule): rule for rule in present.values()}
         for permission, draft in asked:
-            (rule,) = _resolved(tx, call, group, [draft], [""], {}, egress=egress)
+            rule = _meant(tx, call, group, draft, egress)
             found = by_meaning.get(meaning(rule))
             if found is not None:
                 gone.add(found.id)
@@ -294,6 +326,15 @@ async def _revoke(
     return {**answer, "UnknownIpPermissions": [msgspec.to_builtins(each) for each in unknown]} if unknown else answer
 
 
+def _meant(reader: Reader, call: Call, group: SecurityGroup, draft: Draft, egress: bool) -> Permission:
+    """The rule that a request describes which is about one that is there. It may be stale: what a present rule names by id
+    need not be there any more."""
+    pair = draft.group
+    if pair is not None and pair.group_id is not None and any(rule.group_id == pair.group_id for rule in group.permissions):
+        return replace(made(draft, "", egress, {}), group_id=pair.group_id)
+    return _made(reader, call, group, draft, "", {}, egress)
+
+
 def _is_in_default_vpc(reader: Reader, group: SecurityGroup) -> bool:
     return reader.get(Vpc, group.vpc_id).default_of is not None
 
@@ -304,6 +345,7 @@ class RuleRequest(msgspec.Struct, frozen=True, rename="pascal"):
     to_port: int | None = None
     cidr_ipv4: str | None = None
     cidr_ipv6: str | None = None
+    prefix_list_id: str | None = None
     referenced_group_id: str | None = None
     description: str | None = None
 
@@ -338,7 +380,9 @@ async def modify_security_group_rules(call: Call, request: ModifyRulesRequest) -
                 raise NotFound("security_group_rule", rule_id)
             (changed[rule_id],) = _resolved(tx, call, group, [draft], [rule_id], old.tags, egress=old.egress)
         _refuse_duplicates([rule for rule in group.permissions if rule.id not in changed], list(changed.values()))
-        tx.put(replace(group, permissions=tuple(changed.get(rule.id, rule) for rule in group.permissions)))
+        new = replace(group, permissions=tuple(changed.get(rule.id, rule) for rule in group.permissions))
+        check_rule_number(tx, new)
+        tx.put(new)
 
     await call.store.write(body)
     return {"Return": True}
@@ -347,8 +391,11 @@ async def modify_security_group_rules(call: Call, request: ModifyRulesRequest) -
 def _draft(rule: RuleRequest | None) -> Draft:
     if rule is None:
         raise Refused("MissingParameter", "The request must contain the parameter SecurityGroupRule")
-    if sum(source is not None for source in (rule.cidr_ipv4, rule.cidr_ipv6, rule.referenced_group_id)) != 1:
-        raise Refused("InvalidParameterValue", "A rule has exactly one of CidrIpv4, CidrIpv6 and ReferencedGroupId")
+    sources = (rule.cidr_ipv4, rule.cidr_ipv6, rule.prefix_list_id, rule.referenced_group_id)
+    if sum(source is not None for source in sources) != 1:
+        raise Refused(
+            "InvalidParameterValue", "A rule has exactly one of CidrIpv4, CidrIpv6, PrefixListId and ReferencedGroupId"
+        )
     protocol = checked_protocol(rule.ip_protocol)
     from_port, to_port = checked_ports(protocol, rule.from_port, rule.to_port)
     return Draft(
@@ -358,6 +405,7 @@ def _draft(rule: RuleRequest | None) -> Draft:
         cidr=checked_cidr(rule.cidr_ipv4) if rule.cidr_ipv4 is not None else None,
         cidr_v6=checked_cidr_v6(rule.cidr_ipv6) if rule.cidr_ipv6 is not None else None,
         group=UserIdGroupPair(group_id=rule.referenced_group_id) if rule.referenced_group_id is not None else None,
+        prefix_list_id=checked_prefix_list(rule.prefix_list_id) if rule.prefix_list_id is not None else None,
         description=checked_description(rule.description),
     )
 
@@ -401,7 +449,7 @@ async def _update_descriptions(call: Call, request: UpdateDescriptionsRequest, *
         descriptions = dict(by_id)
         known = {meaning(rule): rule.id for rule in own}
         for draft in asked:
-            (rule,) = _resolved(tx, call, group, [draft], [""], {}, egress=egress)
+            rule = _meant(tx, call, group, draft, egress)
             if meaning(rule) not in known:
                 raise Refused("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
             descriptions[known[meaning(rule)]] = draft.description

@@ -18,6 +18,7 @@ from alto.api.ec2.permissions import shown_permissions
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.model.errors import Refused
 from alto.model.networks import NetworkInterface, Permission, SecurityGroup, Vpc
+from alto.model.routing import PeeringState, VpcPeering
 from alto.plan.security_groups import is_used
 from alto.store.store import Reader, Tx
 
@@ -37,11 +38,13 @@ def _rule_filters(prefix: str, *, egress: bool) -> Filters[SecurityGroup]:
         prefix + "from-port": over(lambda rule: rule.from_port),
         prefix + "group-id": over(lambda rule: rule.group_id),
         prefix + "ipv6-cidr": over(lambda rule: rule.cidr_v6),
-        prefix + "prefix-list-id": lambda group: None,
+        prefix + "prefix-list-id": over(lambda rule: rule.prefix_list_id),
         prefix + "protocol": over(lambda rule: rule.protocol),
         prefix + "to-port": over(lambda rule: rule.to_port),
         prefix + "user-id": lambda group: [
-            group.account for rule in group.permissions if rule.egress is egress and rule.group_id
+            rule.group_peer.account if rule.group_peer is not None else group.account
+            for rule in group.permissions
+            if rule.egress is egress and rule.group_id
         ],
     }
 
@@ -84,12 +87,15 @@ async def describe_security_groups(call: Call, request: DescribeSecurityGroupsRe
         ids = request.group_ids + tuple(by_name(reader, call, name).id for name in request.group_names)
         matches = matcher(request.filters, _filters(reader))
         page = page_of_own(reader, call, SecurityGroup, ids, matches, request.max_results, request.next_token)
-        return listing("SecurityGroups", [_shown(group) for group in page.items], page.next_token)
+        return listing("SecurityGroups", [_shown(reader, group) for group in page.items], page.next_token)
 
     return call.store.read(body)
 
 
-def _shown(group: SecurityGroup) -> dict[str, object]:
+def _shown(reader: Reader, group: SecurityGroup) -> dict[str, object]:
+    def status(id: str) -> str:
+        return peering_status(reader, id)
+
     return {
         "GroupId": group.id,
         "GroupName": group.name,
@@ -97,10 +103,24 @@ def _shown(group: SecurityGroup) -> dict[str, object]:
         "OwnerId": group.account,
         "VpcId": group.vpc_id,
         "SecurityGroupArn": _arn(group),
-        "IpPermissions": shown_permissions(group, egress=False),
-        "IpPermissionsEgress": shown_permissions(group, egress=True),
+        "IpPermissions": shown_permissions(group, egress=False, peering_status=status),
+        "IpPermissionsEgress": shown_permissions(group, egress=True, peering_status=status),
         "Tags": shown(group.tags),
     }
+
+
+def peering_status(reader: Reader, id: str) -> str:
+    """Of a connection that a rule names: one that is gone was deleted."""
+    peering = reader.find(VpcPeering, id)
+    return peering.state if peering is not None else PeeringState.DELETED
+
+
+def active_peering(reader: Reader, vpc_id: str, other_id: str) -> VpcPeering | None:
+    """The connection by which groups of one of these VPCs may be named in rules of the other."""
+    both = (*reader.where(VpcPeering, vpc_id=vpc_id), *reader.where(VpcPeering, accepter_vpc_id=vpc_id))
+    return next(
+        (one for one in both if one.state is PeeringState.ACTIVE and other_id in (one.vpc_id, one.accepter_vpc_id)), None
+    )
 
 
 def _arn(group: SecurityGroup) -> str:

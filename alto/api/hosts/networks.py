@@ -5,7 +5,7 @@ from alto.model.network_plans import NetworkPlan
 from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Vpc
 from alto.model.records import Record
 from alto.model.routing import DhcpOptions, InternetGateway, NatGateway, RouteTable, VpcPeering
-from alto.plan.networks import Rows, named_interfaces, named_lists, network_plan
+from alto.plan.networks import Rows, named_interfaces, named_lists, network_plan, peer_groups
 from alto.store.store import Reader
 
 # A change of one of these may change a plan.
@@ -35,6 +35,11 @@ def read_plan(reader: Reader, vpc_id: str) -> NetworkPlan | None:
     interfaces = (reader.find(NetworkInterface, id) for id in sorted(named_interfaces(tables)))
     lists = (reader.find(PrefixList, id) for id in sorted(named_lists(tables, groups)))
     peers = (reader.find(Vpc, id) for id in sorted(others - {vpc_id}))
+    groups_of_peers = {
+        id: [one for one in reader.where(NetworkInterface, vpc_id=other) if id in one.group_ids]
+        for id, other in peer_groups(groups, peerings).items()
+        if reader.find(SecurityGroup, id) is not None
+    }
     return network_plan(
         Rows(
             vpc=vpc,
@@ -48,6 +53,7 @@ def read_plan(reader: Reader, vpc_id: str) -> NetworkPlan | None:
             peerings=peerings,
             peers={one.id: one for one in peers if one is not None},
             targets={one.id: one for one in interfaces if one is not None},
+            peer_interfaces={id: tuple(found) for id, found in groups_of_peers.items()},
             dhcp=reader.find(DhcpOptions, vpc.dhcp_options_id) if vpc.dhcp_options_id else None,
         )
     )

@@ -65,6 +65,7 @@ class _Session:
         self.dirty_instances: set[str] = set()
         self.dirty_networks = False
         self.dirty_groups: set[str] = set()  # security groups whose rules may be others
+        self.named_peers: set[str] = set()  # VPCs that have groups which rules of sent networks name
         self.dirty_balancers = False
         self.dirty_jobs = False
         self.sent_jobs: dict[str, int] = {}  # the version
@@ -141,8 +142,15 @@ class HostSessions:
                     mine.wake.set()
         if instance_ids:
             for instance in self._store.read(lambda reader: [reader.find(Instance, id) for id in instance_ids]):
-                mine = self._by_host.get(instance.host_id or "") if instance is not None else None
-                if instance is None or mine is None:
+                if instance is None:
+                    continue
+                for session in self._by_host.values():
+                    # Who is in a group of a peered VPC decides what its rules let through here.
+                    if session.named_peers and instance.nic.vpc_id in session.named_peers:
+                        session.dirty_networks = True
+                        session.wake.set()
+                mine = self._by_host.get(instance.host_id or "")
+                if mine is None:
                     continue
                 mine.dirty_instances.add(instance.id)
                 # What came back is mostly the host's own report, which is no news to it.
@@ -402,8 +410,10 @@ class HostSessions:
             elif group.vpc_id in session.sent_networks:
                 plan = session.sent_networks[group.vpc_id]
                 named = {rule.prefix_list_id for rule in group.permissions if rule.prefix_list_id is not None}
-                if not named <= plan.prefix_lists.keys():
-                    session.dirty_networks = True  # a list that the host does not have yet is said with the whole plan
+                peers = {rule.group_id for rule in group.permissions if rule.group_peer is not None}
+                if not (named <= plan.prefix_lists.keys() and peers <= plan.members.keys()):
+                    # A list or a peered VPC's group that the host does not know yet is said with the whole plan.
+                    session.dirty_networks = True
                 elif next((one for one in plan.groups if one.id == id), None) != group:
                     changes.append(NetworkChange(vpc_id=group.vpc_id, groups=(group,)))
         for change in changes:
@@ -420,11 +430,15 @@ class HostSessions:
     def _new_networks(self, reader: Reader, session: _Session) -> tuple[NetworkPlan, ...]:
         session.dirty_networks = False
         wanted = {machine.nic.vpc_id for machine in session.sent_machines.values()}
+        session.named_peers = set()
         news = []
         for vpc_id in sorted(wanted):
             plan = read_plan(reader, vpc_id)
             if plan is None:
                 continue
+            session.named_peers |= {
+                rule.group_peer.vpc_id for one in plan.groups for rule in one.permissions if rule.group_peer is not None
+            }
             if session.sent_networks.get(vpc_id) != plan:
                 session.sent_networks[vpc_id] = plan
                 news.append(plan)

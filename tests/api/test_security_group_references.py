@@ -1,0 +1,121 @@
+"""Goal: rules may name groups of peered VPCs, and say when what they named is gone. Method: whole operations by two accounts
+over a store in memory, and the plan that hosts are told."""
+
+from typing import Any
+
+import pytest
+
+from alto.api.hosts.networks import read_plan
+from alto.model.networks import NetworkInterface
+from tests.api.cloud import Tenant
+
+
+class Peered:
+    """Two VPCs of two accounts, peered, with a group in each."""
+
+    def __init__(self, tenant: Tenant, stranger: Tenant) -> None:
+        self.vpc, self.other = (
+            one("CreateVpc", CidrBlock=cidr)["Vpc"]["VpcId"]
+            for one, cidr in ((tenant, "10.0.0.0/16"), (stranger, "10.1.0.0/16"))
+        )
+        made = tenant("CreateVpcPeeringConnection", VpcId=self.vpc, PeerVpcId=self.other, PeerOwnerId=stranger.account.id)
+        self.pcx = made["VpcPeeringConnection"]["VpcPeeringConnectionId"]
+        self.mine, self.theirs = (
+            one("CreateSecurityGroup", GroupName="web", Description="web", VpcId=vpc)["GroupId"]
+            for one, vpc in ((tenant, self.vpc), (stranger, self.other))
+        )
+        self.pair = {"GroupId": self.theirs, "UserId": stranger.account.id}
+
+    def rule(self, **changes: str) -> dict[str, Any]:
+        pair = {**self.pair, **changes}
+        permission = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "UserIdGroupPairs": [pair]}
+        return {"GroupId": self.mine, "IpPermissions": [permission]}
+
+
+@pytest.fixture
+def peered(tenant: Tenant, stranger: Tenant) -> Peered:
+    return Peered(tenant, stranger)
+
+
+def pairs(tenant: Tenant, group: str) -> list[dict[str, Any]]:
+    (found,) = tenant("DescribeSecurityGroups", GroupIds=[group])["SecurityGroups"]
+    return [pair for permission in found["IpPermissions"] for pair in permission["UserIdGroupPairs"]]
+
+
+def test_a_group_of_a_peer_is_named_once_the_connection_is_active(tenant: Tenant, stranger: Tenant, peered: Peered) -> None:
+    assert tenant.refused("AuthorizeSecurityGroupIngress", **peered.rule()) == "InvalidGroup.NotFound"
+    stranger("AcceptVpcPeeringConnection", VpcPeeringConnectionId=peered.pcx)
+    for wrong in ({"UserId": tenant.account.id}, {"VpcId": peered.vpc}, {"GroupId": "sg-00000000000000000"}):
+        assert tenant.refused("AuthorizeSecurityGroupIngress", **peered.rule(**wrong)) == "InvalidGroup.NotFound"
+    (rule,) = tenant("AuthorizeSecurityGroupIngress", **peered.rule())["SecurityGroupRules"]
+    where = {"UserId": stranger.account.id, "VpcId": peered.other, "VpcPeeringConnectionId": peered.pcx}
+    assert rule["ReferencedGroupInfo"] == {"GroupId": peered.theirs, **where}
+    assert pairs(tenant, peered.mine) == [{"GroupId": peered.theirs, **where, "PeeringStatus": "active"}]
+    assert tenant.refused("AuthorizeSecurityGroupIngress", **peered.rule()) == "InvalidPermission.Duplicate"
+    references = stranger("DescribeSecurityGroupReferences", GroupId=[peered.theirs])["SecurityGroupReferenceSet"]
+    assert references == [
+        {"GroupId": peered.theirs, "ReferencingVpcId": peered.vpc, "VpcPeeringConnectionId": peered.pcx},
+    ]
+    assert tenant("DescribeSecurityGroupReferences", GroupId=[peered.mine])["SecurityGroupReferenceSet"] == []
+    by_owner = [{"Name": "ip-permission.user-id", "Values": [stranger.account.id]}]
+    (found,) = tenant("DescribeSecurityGroups", Filters=by_owner)["SecurityGroups"]
+    assert found["GroupId"] == peered.mine
+
+
+@pytest.mark.parametrize("what_goes", ["connection", "group"])
+def test_a_rule_is_stale_when_what_it_names_is_gone(tenant: Tenant, stranger: Tenant, peered: Peered, what_goes: str) -> None:
+    stranger("AcceptVpcPeeringConnection", VpcPeeringConnectionId=peered.pcx)
+    tenant("AuthorizeSecurityGroupIngress", **peered.rule())
+    assert tenant("DescribeStaleSecurityGroups", VpcId=peered.vpc)["StaleSecurityGroupSet"] == []
+    if what_goes == "connection":
+        stranger("DeleteVpcPeeringConnection", VpcPeeringConnectionId=peered.pcx)
+    else:
+        stranger("DeleteSecurityGroup", GroupId=peered.theirs)
+    (stale,) = tenant("DescribeStaleSecurityGroups", VpcId=peered.vpc)["StaleSecurityGroupSet"]
+    assert (stale["GroupId"], stale["GroupName"], stale["VpcId"]) == (peered.mine, "web", peered.vpc)
+    ((permission,), outward) = stale["StaleIpPermissions"], stale["StaleIpPermissionsEgress"]
+    assert outward == []
+    (pair,) = permission["UserIdGroupPairs"]
+    assert (pair["GroupId"], pair["VpcPeeringConnectionId"]) == (peered.theirs, peered.pcx)
+    assert pair["PeeringStatus"] == ("deleted" if what_goes == "connection" else "active")
+    # It can still be taken away, though nothing is there any more that it names.
+    tenant("RevokeSecurityGroupIngress", **peered.rule())
+    assert pairs(tenant, peered.mine) == []
+
+
+def test_hosts_are_told_who_is_in_the_group(tenant: Tenant, stranger: Tenant, peered: Peered) -> None:
+    stranger("AcceptVpcPeeringConnection", VpcPeeringConnectionId=peered.pcx)
+    subnet = stranger("CreateSubnet", VpcId=peered.other, CidrBlock="10.1.0.0/24")["Subnet"]
+    interface = NetworkInterface(
+        id="eni-11111111111111111",
+        account=stranger.account.id,
+        region=stranger.region,
+        vpc_id=peered.other,
+        subnet_id=subnet["SubnetId"],
+        zone=subnet["AvailabilityZone"],
+        mac="0a:00:00:00:00:01",
+        private_ip="10.1.0.9",
+        group_ids=(peered.theirs,),
+    )
+    tenant.cloud.put(interface)
+
+    def members() -> dict[str, tuple[str, ...]]:
+        plan = tenant.cloud.store.read(lambda reader: read_plan(reader, peered.vpc))
+        assert plan is not None
+        return plan.members
+
+    assert members() == {}
+    tenant("AuthorizeSecurityGroupIngress", **peered.rule())
+    assert members() == {peered.theirs: ("10.1.0.9",)}
+    stranger("DeleteVpcPeeringConnection", VpcPeeringConnectionId=peered.pcx)
+    assert members() == {}
+
+
+def test_groups_for_a_vpc(tenant: Tenant, peered: Peered) -> None:
+    found = tenant("GetSecurityGroupsForVpc", VpcId=peered.vpc)["SecurityGroupForVpcs"]
+    assert sorted(one["GroupName"] for one in found) == ["default", "web"]
+    assert {one["PrimaryVpcId"] for one in found} == {peered.vpc}
+    (only,) = tenant("GetSecurityGroupsForVpc", VpcId=peered.vpc, Filters=[{"Name": "group-name", "Values": ["w*"]}])[
+        "SecurityGroupForVpcs"
+    ]
+    assert (only["GroupId"], only["OwnerId"], only["Description"]) == (peered.mine, tenant.account.id, "web")
