@@ -110,6 +110,15 @@ ROWS |= {
     ("RejectVpcPeeringConnection", "VpcPeeringConnectionId"): row("peering", **_PCX),
 }
 
+_ENDPOINT = {"VpcId": OWN + "vpc", "ServiceName": "com.amazonaws.us-east-1.s3"}
+ROWS |= {
+    ("CreateVpcEndpoint", "RouteTableIds"): row("table", **_ENDPOINT, RouteTableIds=[ID]),
+    ("CreateVpcEndpoint", "SecurityGroupIds"): row("group", **_ENDPOINT, SecurityGroupIds=[ID]),
+    ("CreateVpcEndpoint", "SubnetIds"): row("subnet", **_ENDPOINT, SubnetIds=[ID]),
+    ("CreateVpcEndpoint", "VpcId"): row("vpc", **(_ENDPOINT | {"VpcId": ID})),
+    ("DescribeVpcEndpoints", "VpcEndpointIds"): row("vpc", VpcEndpointIds=[ID]),
+}
+
 _PL = {"PrefixListId": ID}
 ROWS |= {
     ("DeleteManagedPrefixList", "PrefixListId"): row("prefix list", **_PL),

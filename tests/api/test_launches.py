@@ -315,3 +315,12 @@ def test_user_data_comes_back_as_it_was_given_and_changes_only_while_stopped(clo
     tenant("ModifyInstanceAttribute", InstanceId=id, InstanceType={"Value": "t3.nano"})
     shown = tenant("DescribeInstances", InstanceIds=[id])["Reservations"][0]["Instances"][0]
     assert shown["InstanceType"] == "t3.nano"
+
+
+def test_a_dedicated_vpc_takes_no_instances(tenant: Tenant) -> None:
+    vpc = tenant("CreateVpc", CidrBlock="10.0.0.0/16", InstanceTenancy="dedicated")["Vpc"]["VpcId"]
+    subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
+    refusal = tenant.refusal("RunInstances", **ONE, SubnetId=subnet)
+    assert refusal.startswith(f"UnsupportedOperation: The VPC '{vpc}' has the tenancy 'dedicated', which is not offered")
+    tenant("ModifyVpcTenancy", VpcId=vpc, InstanceTenancy="default")
+    launch(tenant, SubnetId=subnet)

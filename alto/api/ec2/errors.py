@@ -59,6 +59,7 @@ _NOT_FOUND: dict[str, _Missing] = {
     "network_acl_association": _Missing("InvalidAssociationID.NotFound", "The association ID '{id}' does not exist"),
     "dhcp_options": _Missing("InvalidDhcpOptionID.NotFound", "The dhcpOption ID '{id}' does not exist"),
     "prefix_list": _Missing("InvalidPrefixListID.NotFound", "The prefix list ID '{id}' does not exist"),
+    "vpc_endpoint": _Missing("InvalidVpcEndpointId.NotFound", "The Vpc Endpoint Id '{id}' does not exist"),
     "vpc_peering": _Missing("InvalidVpcPeeringConnectionID.NotFound", "The vpcPeeringConnection ID '{id}' does not exist"),
     "volume": _Missing("InvalidVolume.NotFound", "The volume '{id}' does not exist."),
     "snapshot": _Missing("InvalidSnapshot.NotFound", "The snapshot '{id}' does not exist."),

@@ -44,6 +44,7 @@ _SPELLINGS: dict[str, _Spelling] = {
     "network_acl_association": _Spelling("aclassoc-", "InvalidAssociationID.Malformed"),
     "dhcp_options": _Spelling("dopt-", "InvalidDhcpOptionsId.Malformed"),
     "prefix_list": _Spelling("pl-", "InvalidPrefixListID.Malformed"),
+    "vpc_endpoint": _Spelling("vpce-", "InvalidVpcEndpointId.Malformed"),
     "vpc_peering": _Spelling("pcx-", "InvalidVpcPeeringConnectionId.Malformed"),
     "volume": _Spelling("vol-", "InvalidVolumeID.Malformed"),
     "launch_template": _Spelling("lt-", "InvalidLaunchTemplateId.Malformed"),

@@ -18,7 +18,7 @@ from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfaces, draw_others, existing, with_interfaces
 from alto.api.ec2.launch_options import LaunchOptions, check_options
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
-from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, find_wanted
+from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, check_vpc_tenancy, find_wanted
 from alto.api.ec2.shapes import show_reservation
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
@@ -33,6 +33,7 @@ from alto.model.networks import (
     PublicAddress,
     SecurityGroup,
     Subnet,
+    Vpc,
 )
 from alto.model.records import Tags
 from alto.model.volumes import DEFAULT_VOLUME_TYPE, ROOT_VOLUME_TYPES
@@ -322,6 +323,9 @@ def _find_subnet(
         subnet = owned(reader, call, Subnet, interface.subnet_id)
         if zone is not None and zone != subnet.zone:
             raise Refused("InvalidParameterCombination", f"Subnet {subnet.id} is in {subnet.zone}, not in {zone}")
+        # A default VPC is never dedicated: the commonest launches need not read it.
+        if not subnet.default_for_zone:
+            check_vpc_tenancy(reader.get(Vpc, subnet.vpc_id))
         return subnet
     vpc = default_vpc(reader, call.account, call.region)
     if vpc is None:

@@ -34,6 +34,7 @@ from alto.api.ec2 import (
     subnets,
     tags,
     volumes,
+    vpc_endpoints,
     vpc_ranges,
     vpcs,
 )
@@ -71,6 +72,7 @@ OPERATIONS: Operations = {
     **subnets.OPERATIONS,
     **tags.OPERATIONS,
     **volumes.OPERATIONS,
+    **vpc_endpoints.OPERATIONS,
     **vpc_ranges.OPERATIONS,
     **vpcs.OPERATIONS,
 }

@@ -15,6 +15,7 @@ from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.model.errors import Refused
 from alto.model.hosts import Host
 from alto.model.instances import Instance, PlacementWish
+from alto.model.networks import Vpc
 from alto.model.placement_groups import DEFAULT_PARTITIONS, PARTITIONS_MAX, PlacementGroup, PlacementMember, Strategy
 from alto.plan.placement import Demand, Neighbours
 from alto.store.store import Reader, Tx
@@ -183,6 +184,16 @@ def check_placement(placement: Placement) -> None:
         raise Refused("InvalidParameterCombination", "Either GroupName or GroupId may name a placement group, not both.")
     if placement.partition_number is not None and not (placement.group_name or placement.group_id):
         raise Refused("InvalidParameterCombination", "A PartitionNumber needs a placement group.")
+
+
+def check_vpc_tenancy(vpc: Vpc) -> None:
+    """Raises: Refused: its instances would have to be alone on their hosts."""
+    if vpc.tenancy != "default":
+        raise Refused(
+            "UnsupportedOperation",
+            f"The VPC '{vpc.id}' has the tenancy '{vpc.tenancy}', which is not offered: hosts here are shared by all accounts. "
+            "ModifyVpcTenancy can make it 'default'.",
+        )
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
