@@ -26,8 +26,10 @@ from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, BalancerReport
 from alto.model.errors import AltoError, Impossible, Refused
 from alto.model.instances import Machine, Phase, Power, Report, Seen, StateReason, Wish
+from alto.model.pressure import Gauges
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Origin, Reports, ServerLink, SessionLost
 from alto.plan.instances import Action, next_action, report_of
+from alto.plan.pressure import differs
 
 log = structlog.get_logger()
 
@@ -77,7 +79,9 @@ class Agent:
         name: str,
         underlay: str = "",
         origin: Origin = Origin(),  # noqa: B008 (frozen)
+        gauges: Callable[[], Gauges | None] = lambda: None,
     ) -> None:
+        """`gauges`: how full the machine is; None where nothing is real."""
         self._world = world
         self._drivers = drivers
         self._manifests = manifests
@@ -87,6 +91,7 @@ class Agent:
         self._name = name
         self._underlay = underlay
         self._origin = origin
+        self._gauges = gauges
         self._tasks: asyncio.TaskGroup | None = None
         # What the server wishes, beside the manifests.
         self._session: str | None = None
@@ -112,6 +117,8 @@ class Agent:
         self._reports = 0
         self._unsent: dict[str, Report] = {}
         self._said: dict[str, tuple[int, int, Phase, bool, tuple[str, ...], tuple[str, ...], int]] = {}
+        self._gauges_unsaid: Gauges | None = None
+        self._gauges_said: Gauges | None = None
         self._balancer_reports: dict[str, BalancerReport] = {}
         self._balancers_said: dict[str, tuple[str | None, BalancerReport]] = {}
         self._volumes = VolumeHands(
@@ -191,6 +198,8 @@ class Agent:
         )
         session = await self._server.hello(hello)
         self._said.clear()  # a new session hears everything again
+        self._gauges_said = None
+        self._measure()
         self._session = session
         self.status.connected = True
         self.joined.set()
@@ -312,6 +321,7 @@ class Agent:
             balancers=balancers,
             storage=tuple(report for _, report in sorted(storage.items())),
             quarantined=self._quarantined,
+            gauges=self._gauges_unsaid,
             at=self._world.clock.now(),
         )
         try:
@@ -324,11 +334,20 @@ class Agent:
             self._volumes.reports = {**storage, **self._volumes.reports}
             self._news.set()
             raise
+        if self._gauges_unsaid is reports.gauges:
+            self._gauges_unsaid = None
         for said in reports.instances:
             # It is over: what was said is remembered only of machines that may say more.
             if said.phase is Phase.TERMINATED and said.instance_id not in self._unsent:
                 self._said.pop(said.instance_id, None)
         await self._world.clock.sleep(GATHER_S)
+
+    def _measure(self) -> None:
+        """How full the machine is: told when it changed."""
+        gauges = self._gauges()
+        if gauges is not None and differs(gauges, self._gauges_said):
+            self._gauges_said = self._gauges_unsaid = gauges
+            self._news.set()
 
     def _say(self, report: Report) -> None:
         reached, wiring = report.guest_reached, (report.attached, report.detached, report.wired)
@@ -495,6 +514,7 @@ class Agent:
     async def _sweep_loop(self) -> None:
         await self._drivers.compute.wait_change(timeout_s=SWEEP_S)
         await self._look()
+        self._measure()
         await self._networks.refresh()
         await self._networks.remove_idle(nic.vpc_id for machine in self._running() for nic in machine.nics)
 

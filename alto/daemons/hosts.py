@@ -10,6 +10,7 @@ import msgspec
 from alto.agent.agent import Agent, Drivers
 from alto.agent.manifests import Manifests
 from alto.agent.origin import begin, fingerprint
+from alto.agent.pressure import Machine
 from alto.drivers.balancer.fake import FakeBalancer
 from alto.drivers.balancer.haproxy.balancer import HaproxyBalancer
 from alto.drivers.compute.driver import ImageDriver
@@ -109,6 +110,7 @@ def local_agent(
         name=name,
         underlay=underlay,
         origin=begin(world, places.host, machine=this_machine(world), place=place),
+        gauges=Machine(world.files, places.host).gauges,
     )
 
 

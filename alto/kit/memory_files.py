@@ -45,5 +45,8 @@ class MemoryFiles:
         depth = len(path.parts)
         return sorted({known.parts[depth] for known in self._data if path in known.parents})
 
+    def space(self, path: Path) -> tuple[int, int]:
+        raise FileNotFoundError(f"{path} is in memory: it takes no disk")
+
     def exists(self, path: Path) -> bool:
         return path in self._data or any(path in known.parents for known in self._data)

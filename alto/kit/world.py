@@ -84,6 +84,9 @@ class Files(Protocol):
 
     def exists(self, path: Path) -> bool: ...
 
+    def space(self, path: Path) -> tuple[int, int]:
+        """(bytes, free bytes) of the file system that holds `path`."""
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -260,6 +263,10 @@ class RealFiles:
 
     def exists(self, path: Path) -> bool:
         return path.exists()
+
+    def space(self, path: Path) -> tuple[int, int]:
+        found = os.statvfs(path)
+        return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
 class RealProcesses:

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import msgspec
 
+from alto.model.pressure import Pressure
 from alto.model.records import Record
 
 
@@ -49,6 +50,7 @@ class Host(Record, frozen=True, kw_only=True):
     underlay: str = ""  # "IP:PORT" (UDP) of its end of the VPCs' VXLANs, as its agent says; "" when it has none
     state: HostState = HostState.READY
     draining: bool = False  # an operator writes: it keeps what it has and takes nothing new
+    pressure: tuple[Pressure, ...] = ()  # what its machine is short of, as its agent measured
     leaving: bool = False  # an operator writes, once: it is forgotten as soon as nothing is on it, or it is silent
     vcpus: int
     memory_mib: int
@@ -64,4 +66,4 @@ class Host(Record, frozen=True, kw_only=True):
 
     @property
     def takes_instances(self) -> bool:
-        return self.state is HostState.READY and not self.draining
+        return self.state is HostState.READY and not self.draining and not self.pressure

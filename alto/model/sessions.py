@@ -11,6 +11,7 @@ from alto.model.balancers import BalancerPlan, BalancerReport
 from alto.model.hosts import Capabilities
 from alto.model.instances import Machine, Report
 from alto.model.network_plans import NetworkChange, NetworkPlan
+from alto.model.pressure import Gauges
 from alto.model.volumes import JobReport, StorageJob
 
 
@@ -81,6 +82,7 @@ class Reports(msgspec.Struct, frozen=True, kw_only=True):
     balancers: tuple[BalancerReport, ...] = ()
     storage: tuple[JobReport, ...] = ()
     quarantined: tuple[str, ...] = ()  # machines found here that nobody assigned
+    gauges: Gauges | None = None  # how full the machine is, when that changed
     at: float
 
 

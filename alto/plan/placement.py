@@ -117,6 +117,8 @@ def room_of(host: Host) -> Room:
         refuses = "not heard of"
     elif host.draining:
         refuses = "draining"
+    elif host.pressure:
+        refuses = f"with {' and '.join(host.pressure)} nearly used up"
     return Room(
         host_id=host.id,
         name=host.name,

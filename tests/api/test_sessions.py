@@ -10,9 +10,11 @@ from msgspec.structs import replace
 from alto.api.hosts.session import HostSessions
 from alto.model.errors import DriverFault
 from alto.model.hosts import Capabilities, Host, HostState
-from alto.model.sessions import Hello
+from alto.model.images import Image
+from alto.model.pressure import Gauges
+from alto.model.sessions import Hello, Reports
 from alto.store.sqlite import MemoryDisk, SqliteStore
-from tests.api.cloud import Cloud
+from tests.api.cloud import NOW, Cloud
 from tests.sim.loop import SimLoop
 from tests.sim.world import SimDisk, sim_world
 
@@ -110,3 +112,44 @@ def test_a_host_is_not_called_silent_because_the_server_just_started() -> None:
         return states
 
     assert loop.run(body()) == [HostState.READY, HostState.UNREACHABLE]
+
+
+EASY = Gauges(memory_mib=8192, memory_free_mib=6000, disk_mib=99_999, disk_free_mib=50_000, processes_max=9999, processes=99)
+
+
+def test_a_full_host_takes_nothing_new_and_says_so_until_it_has_room(cloud: Cloud) -> None:
+    tenant, sessions = cloud.account("tenant"), cloud.sessions
+
+    async def say(session: str, number: int, gauges: Gauges | None) -> None:
+        await sessions.report(session, Reports(number=number, gauges=gauges, at=cloud.clock.now()))
+
+    cloud.put(
+        Image(
+            id="ami-0a170000000000001",
+            account="0",
+            region=None,
+            name="tiny",
+            public=True,
+            source="tiny",
+            size_gib=1,
+            created_at=NOW,
+        )
+    )
+    one = {"ImageId": "ami-0a170000000000001", "InstanceType": "m1.tiny", "MinCount": 1, "MaxCount": 1}
+    large = Capabilities(kind="fake", accelerator="none", vcpus=8, memory_mib=1024)
+    session = cloud.runner.run(sessions.hello(replace(HELLO, capabilities=large)))
+    cloud.runner.run(say(session, 1, EASY))
+    assert sessions.gauges("h-1") == EASY
+    tenant("RunInstances", **one)
+
+    full = replace(EASY, memory_free_mib=50, disk_free_mib=10)
+    cloud.runner.run(say(session, 2, full))
+    said = tenant.refusal("RunInstances", **one)
+    assert said.startswith("InsufficientInstanceCapacity: ")
+    assert "1 host with disk and memory nearly used up" in said
+    # A report about something else does not change it.
+    cloud.runner.run(say(session, 3, None))
+    assert cloud.store.read(lambda reader: reader.get(Host, "h-1")).pressure
+
+    cloud.runner.run(say(session, 4, EASY))
+    tenant("RunInstances", **one)

@@ -137,6 +137,9 @@ class SimFiles:
         inside = [*self._disk.files, *self._disk.folders]
         return sorted({entry.name for entry in inside if entry.parent == path and entry != path})
 
+    def space(self, path: Path) -> tuple[int, int]:
+        raise FileNotFoundError(f"{path} is simulated: it takes no disk")
+
     def exists(self, path: Path) -> bool:
         return path in self._disk.files or path in self._disk.folders
 

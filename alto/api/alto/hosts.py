@@ -75,6 +75,7 @@ class HostOperations:
                 "key": host.key,
                 "starts": host.starts,
                 "heard_s_ago": self._sessions.silence(host.id),
+                "gauges": self._sessions.gauges(host.id),
                 "runs": [
                     {"instance_id": one.id, "state": state_name(one)}
                     for one in reader.where(Instance, host_id=host.id)
@@ -254,7 +255,7 @@ def advice(hosts: list[Host]) -> str | None:
     if not hosts:
         return f"This cloud has no host: instances wait until it has one. {ADD_ONE}"
     if not any(host.takes_instances for host in hosts):
-        return "No host takes new instances: all are unreachable or draining. See: alto host list"
+        return "No host takes new instances: all are unreachable, draining or full. See: alto host list"
     return None
 
 
@@ -278,6 +279,7 @@ def show_host(host: Host, call: Call) -> dict[str, Any]:
         "vcpus_used": host.vcpus_used,
         "memory_mib": host.memory_mib,
         "memory_mib_used": host.memory_mib_used,
+        "pressure": list(host.pressure),
         "joined_at": host.joined_at,
     }
 

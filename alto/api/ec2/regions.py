@@ -148,7 +148,7 @@ async def describe_availability_zones(call: Call, request: DescribeAvailabilityZ
 def _no_host(hosts: Sequence[Host]) -> str:
     if not hosts:
         return "This cloud has no host yet: instances wait until one joins"
-    return f"None of {len(hosts)} hosts takes new instances: all are unreachable or draining"
+    return f"None of {len(hosts)} hosts takes new instances: all are unreachable, draining or full"
 
 
 def _zone(zone: _Zone, messages: list[dict[str, str]]) -> dict[str, object]:

@@ -22,12 +22,14 @@ from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Machine, Phase
 from alto.model.network_plans import NetworkChange, NetworkPlan
 from alto.model.networks import SecurityGroup
+from alto.model.pressure import Gauges
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, SessionLost
 from alto.model.volumes import StorageJob
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
 from alto.plan.joining import Connected
 from alto.plan.network_changes import changed
+from alto.plan.pressure import under_pressure
 from alto.store.claims import let_interfaces_go, release_all, take_room_back
 from alto.store.store import Reader, Store, Tx
 from alto.store.volumes import settle_wiring
@@ -72,6 +74,8 @@ class _Session:
         self.asks: list[Ask] = []
         self.heard_report = 0  # the greatest number
         self.quarantined: tuple[str, ...] = ()
+        self.gauges: Gauges | None = None
+        self.heard_gauges = 0  # the greatest number of a report that had them
         self.wake = asyncio.Event()
 
 
@@ -283,6 +287,9 @@ class HostSessions:
         if reports.quarantined != mine.quarantined:
             mine.quarantined = reports.quarantined
             log.warning("machines that nobody assigned", host=mine.host_id, machines=reports.quarantined)
+        if reports.gauges is not None and reports.number > mine.heard_gauges:
+            mine.heard_gauges, mine.gauges = reports.number, reports.gauges
+            await self._judge_pressure(mine, reports.gauges)
         if not reports.instances and not reports.balancers and not reports.storage:
             return
 
@@ -296,6 +303,33 @@ class HostSessions:
             _take_reports(tx, mine.host_id, replace(reports, balancers=()) if late else reports, now)
 
         await self._store.write(body)
+
+    async def _judge_pressure(self, session: _Session, gauges: Gauges) -> None:
+        """Numbers are kept here; only what changes for placement is written."""
+
+        def news(reader: Reader) -> Host | None:
+            host = reader.find(Host, session.host_id)
+            if host is None or session.gauges is not gauges:  # gone, or something later was said meanwhile
+                return None
+            pressure = under_pressure(gauges, host.pressure)
+            return replace(host, pressure=pressure) if pressure != host.pressure else None
+
+        def body(tx: Tx) -> None:
+            # Asked here too: another session may have begun while this one waited for the writer.
+            self._session(session.id)
+            host = news(tx)
+            if host is not None:
+                tx.put(host)
+
+        found = self._store.read(news)
+        if found is not None:
+            await self._store.write(body)
+            log.warning("a host's pressure changed", host=session.host_id, short_of=[str(one) for one in found.pressure])
+
+    def gauges(self, host_id: str) -> Gauges | None:
+        """How full the host's machine was when it last said so; None when it has not since this server began."""
+        session = self._by_host.get(host_id)
+        return session.gauges if session is not None else None
 
     async def answer(self, session: str, ask: str, data: bytes | None) -> None:
         mine = self._session(session)

@@ -19,6 +19,17 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     vcpus_used: int = 0
     memory_mib: int = 0
     memory_mib_used: int = 0
+    pressure: list[str] = []
+
+
+class Gauges(msgspec.Struct, frozen=True, kw_only=True):
+    memory_mib: int
+    memory_free_mib: int
+    disk_mib: int
+    disk_free_mib: int
+    processes_max: int
+    processes: int
+    stalled: float | None = None
 
 
 class Hosts(msgspec.Struct, frozen=True):
@@ -35,6 +46,7 @@ class HostDetails(HostView, frozen=True, kw_only=True):
     underlay: str = ""
     key: str | None = None
     heard_s_ago: float | None = None
+    gauges: Gauges | None = None
     runs: list[Placed] = []
 
 

@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from alto.ui.cli import options
-from alto.ui.cli.answers import HostDetails, Hosts, HostView, Removal, Token, Tokens
+from alto.ui.cli.answers import Gauges, HostDetails, Hosts, HostView, Removal, Token, Tokens
 from alto.ui.cli.failures import Failure
 from alto.ui.cli.output import say, show
 
@@ -39,12 +39,13 @@ def _show(hosts: list[HostView], data: object) -> None:
             one.instances,
             f"{one.vcpus_used}/{one.vcpus}",
             f"{one.memory_mib_used}/{one.memory_mib}",
+            ",".join(one.pressure),
         ]
         for one in hosts
     ]
     show(
         rows,
-        ["HOST", "NAME", "KIND", "ACCELERATOR", "STATE", "INSTANCES", "VCPUS", "MEMORY-MIB"],
+        ["HOST", "NAME", "KIND", "ACCELERATOR", "STATE", "INSTANCES", "VCPUS", "MEMORY-MIB", "SHORT-OF"],
         data=data,
         format=options.output(),
         quiet=options.quiet(),
@@ -71,8 +72,24 @@ def show_(which: str) -> None:
         ["underlay", one.underlay or "none"],
         ["key", one.key or "none: it is the cloud's own process"],
     ]
+    if one.gauges is not None:
+        rows += _gauges(one.gauges)
+    if one.pressure:
+        rows.append(["short of", f"{', '.join(one.pressure)}: it keeps what it has, and takes nothing new"])
     rows += [["instance", f"{each.instance_id} {each.state}"] for each in one.runs]
     show(rows, ["WHAT", "VALUE"], data=msgspec.json.decode(raw), format=options.output(), quiet=options.quiet(), name_column=1)
+
+
+def _gauges(now: Gauges) -> list[list[object]]:
+    """How full the machine itself is, whoever fills it."""
+    rows: list[list[object]] = [
+        ["free memory", f"{now.memory_free_mib} of {now.memory_mib} MiB"],
+        ["free disk", f"{now.disk_free_mib} of {now.disk_mib} MiB"],
+        ["processes", f"{now.processes} of {now.processes_max}"],
+    ]
+    if now.stalled is not None:
+        rows.append(["stalled", f"{now.stalled:.0%} of the last minute for want of memory"])
+    return rows
 
 
 @host.command()
