@@ -17,10 +17,12 @@ from alto.kit.world import Net
 from alto.model.errors import AltoError, Refused
 from alto.model.joining import Introduction, Known, Problem, door_name
 from alto.model.sessions import AnswerCall, Assignments, AssignmentsCall, Hello, ReportCall, Reports, SessionLost
+from alto.model.shipments import PART_BYTES, PartCall, Shipment, ShipmentCall
 
 PREFIX = "/alto/hosts/v1/"
 CALL_S = 20.0
 HELLO_S = 60.0  # it carries every manifest of this host
+SHIPMENT_S = 3600.0  # the server may have to copy a large disk first, and read all of it
 POLL_MARGIN_S = 10.0  # beyond what the server was asked to wait
 SHORT_BYTES_MAX = 64 * 1024
 ASSIGNMENTS_BYTES_MAX = 256 * 1024 * 1024
@@ -47,7 +49,9 @@ def address_of(url: str) -> tuple[str, int]:
 
 
 class HttpsLink:
-    """Implements `ServerLink`. `certificate`: PEM files of this host's certificate and key; None before it has joined."""
+    """Implements `ServerLink` and `ImageSource`.
+
+    `certificate`: PEM files of this host's certificate and key; None before it has joined."""
 
     def __init__(
         self, net: Net, url: str, *, cloud_id: str, authority: str, certificate: tuple[str, str] | None = None
@@ -86,6 +90,12 @@ class HttpsLink:
 
     async def answer(self, session: str, ask: str, data: bytes | None) -> None:
         await self.call("answer", AnswerCall(session=session, ask=ask, data=data))
+
+    async def shipment(self, source: str) -> Shipment:
+        return _decode(await self.call("image", ShipmentCall(source=source), timeout_s=SHIPMENT_S), Shipment)
+
+    async def part(self, digest: str, start: int) -> bytes:
+        return (await self.call("image-part", PartCall(digest=digest, start=start), answer_bytes_max=PART_BYTES)).body
 
     async def known(self) -> bool:
         """Whether we are a host of this cloud; False when we were one. Raises: Refused when it never heard of us."""

@@ -21,10 +21,13 @@ from alto.agent.agent import Agent, Drivers
 from alto.agent.identity import HostIdentity, become, find_identity, link_of
 from alto.daemons.hosts import COMPUTE, LocalPlaces, local_agent, local_drivers, take_away, this_machine
 from alto.daemons.process import default_cache, is_endpoint, set_up_log, stop_process, write_process
+from alto.drivers.compute.driver import ImageDriver
 from alto.drivers.image.images import LocalImages
+from alto.drivers.image.remote import RemoteImages
 from alto.kit.world import World, real_world
 from alto.model.errors import AltoError
 from alto.model.joining import HOST_NAME, BadInvitation, Invitation, read_invitation
+from alto.model.shipments import ImageSource
 
 log = structlog.get_logger()
 
@@ -127,7 +130,7 @@ async def up(world: World, options: Options) -> int:
     if before is not None and before.host_id != identity.host_id:
         await _clear(_drivers(world, options, before), before)
     link = link_of(world, options.state, identity)
-    drivers = _drivers(world, options, identity)
+    drivers = _drivers(world, options, identity, link)
     agent = local_agent(
         world,
         drivers,
@@ -202,9 +205,12 @@ async def _clear(drivers: Drivers, before: HostIdentity) -> None:
     await drivers.network.remove_all()
 
 
-def _drivers(world: World, options: Options, identity: HostIdentity) -> Drivers:
+def _drivers(world: World, options: Options, identity: HostIdentity, server: ImageSource | None = None) -> Drivers:
+    """`server`: for images that are not made here."""
     places = LocalPlaces(state=options.state, cache=options.cache)
-    images = LocalImages(world, options.cache)
+    images: ImageDriver = LocalImages(world, options.cache)
+    if server is not None:
+        images = RemoteImages(world, options.cache, images, server)
     return local_drivers(
         world,
         places,

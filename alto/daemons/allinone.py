@@ -27,6 +27,7 @@ from alto.daemons.hosts import LocalPlaces, local_agent, local_drivers, simulate
 from alto.daemons.process import default_cache, is_endpoint, set_up_log, stop_process, write_process
 from alto.daemons.server import TINY_SOURCE, Operator, Server, first_start, serve_http
 from alto.drivers.image.images import LocalImages
+from alto.drivers.image.shipping import Shipping
 from alto.kit.world import World, real_world
 from alto.model.errors import AltoError
 from alto.store.sqlite import SqliteStore
@@ -251,7 +252,11 @@ async def up(world: World, options: Options) -> int:
                 tasks.create_task(server.run(), name="server"),
                 tasks.create_task(serve_http(world, server.gateway, sock, answering.set), name="http"),
                 tasks.create_task(announce(), name="announce"),
-                *([tasks.create_task(_open_door(world, store, server, settings, door), name="door")] if door else []),
+                *(
+                    [tasks.create_task(_open_door(world, store, server, settings, door, options.cache), name="door")]
+                    if door
+                    else []
+                ),
                 *(tasks.create_task(agent.run(), name="agent") for agent in agents),
             ]
             await stop.wait()
@@ -293,13 +298,14 @@ def _identity(world: World, state: Path) -> Identity:
     return identity
 
 
-async def _open_door(world: World, store: Store, server: Server, settings: Settings, door: "_Door") -> None:
+async def _open_door(world: World, store: Store, server: Server, settings: Settings, door: "_Door", cache: Path) -> None:
     app = HostsDoor(
         world,
         store,
         server.sessions,
         door.authority,
         server.gateway,
+        Shipping(world, LocalImages(world, cache)),
         cloud_id=settings.cloud_id,
         public_pool=settings.public_pool,
     )

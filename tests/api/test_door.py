@@ -4,6 +4,7 @@ link; nothing between them is pretended."""
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,16 @@ from alto.api.hosts.door import HostsDoor
 from alto.api.hosts.session import HostSessions
 from alto.control.hosts import Hosts
 from alto.daemons.server import serve_http
+from alto.drivers.image.images import LocalImages
+from alto.drivers.image.remote import RemoteImages
+from alto.drivers.image.shipping import Shipping
 from alto.kit.world import real_world
-from alto.model.errors import Refused
+from alto.model.errors import Impossible, Refused
 from alto.model.hosts import Capabilities, Host
 from alto.model.joining import BadInvitation, Invitation, invitation_text, read_invitation
 from alto.model.sessions import Hello, Origin, Reports, SessionLost
 from alto.store.sqlite import MemoryDisk, SqliteStore
+from tests.plan.test_instances import instance
 
 WORLD = real_world()
 
@@ -36,6 +41,7 @@ class Cloud:
         self.settings = Settings(cloud_id=cloud_id, regions=("us-east-1",))
         self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
         self.sessions = HostSessions(WORLD, self.store, cloud_id)
+        self.folder = folder / cloud_id
         self.authority = Authority(WORLD, folder / cloud_id, cloud_id)
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.sock.setblocking(False)
@@ -46,7 +52,10 @@ class Cloud:
     async def serve(self) -> None:
         pool = self.settings.public_pool
         cloud_id = self.settings.cloud_id
-        door = HostsDoor(WORLD, self.store, self.sessions, self.authority, _nothing, cloud_id=cloud_id, public_pool=pool)
+        images = Shipping(WORLD, LocalImages(WORLD, self.folder / "images"))
+        door = HostsDoor(
+            WORLD, self.store, self.sessions, self.authority, _nothing, images, cloud_id=cloud_id, public_pool=pool
+        )
         await serve_http(WORLD, door, self.sock, self.open.set, tls=self.authority.context())
 
     @property
@@ -228,6 +237,28 @@ def test_a_removed_host_is_told_so_and_may_join_anew(tmp_path: Path) -> None:
             await link.hello(hello_of(identity))
         again = await join(cloud, tmp_path / "host", await cloud.invite())
         assert again.host_id != identity.host_id
+
+    story(tmp_path, body)
+
+
+def test_a_host_gets_the_images_of_its_own_instances_and_no_others(tmp_path: Path) -> None:
+    path = tmp_path / "registered.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "10M"], check=True)
+    source = f"file://{path}"
+
+    async def body(cloud: Cloud, _: Cloud) -> None:
+        mine = await join(cloud, tmp_path / "mine", await cloud.invite())
+        other = await join(cloud, tmp_path / "other", await cloud.invite())
+        await cloud.store.write(lambda tx: tx.put(instance(host_id=mine.host_id, image_source=source)))
+        for identity, folder in ((mine, "mine"), (other, "other")):
+            link = link_of(WORLD, tmp_path / folder, identity)
+            images = RemoteImages(WORLD, tmp_path / f"{folder} images", LocalImages(WORLD, tmp_path / "unused"), link)
+            if identity is mine:
+                assert (await images.fetch(source)).disk.read_bytes() == path.read_bytes()
+            else:
+                with pytest.raises(Impossible, match="runs nothing that needs the image"):
+                    await images.fetch(source)
+            link.close()
 
     story(tmp_path, body)
 

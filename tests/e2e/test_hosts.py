@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,20 @@ from tests.e2e.cloud import ROOT, machines_of, until
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 
-SERVER, AGENT = "alto-hosts-server", "alto-hosts-agent"
+# Of this run alone: another may be testing beside it.
+SERVER, AGENT = f"hosts-server-{os.getpid()}", f"hosts-agent-{os.getpid()}"
 ADDRESS = "192.168.77.1"
+
+
+CALL = """
+import boto3, json
+client = boto3.client("ec2", endpoint_url="{endpoint}", region_name="{region}", aws_access_key_id="{access_key_id}",
+    aws_secret_access_key="{secret_access_key}")
+print(json.dumps(client.{action}(**{parameters}), default=str))
+"""
+# A disk whose first sector says something on the serial line and stops: xor ax,ax; mov ds,ax; cld; mov dx,0x3f8; mov si,0x7c16;
+# then lodsb; test al,al; jz; out dx,al until the end; hlt.
+SPEAKS = bytes.fromhex("31c08ed8fcbaf803be167cac84c07403eeebf8f4ebfd") + b"from a disk that came over\r\n\0"
 
 
 class Side:
@@ -44,6 +57,16 @@ class Side:
         assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def ec2(self, action: str, **parameters: Any) -> Any:
+        """What boto3 is answered by the cloud of this side, from within its namespace."""
+        cloud = json.loads((self.state / "cloud.json").read_bytes())
+        keys = ("endpoint", "region", "access_key_id", "secret_access_key")
+        script = CALL.format(action=action, parameters=parameters, **{key: cloud[key] for key in keys})
+        command = ["nsenter", f"--net=/run/netns/{self.namespace}", sys.executable, "-c", script]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
     def kill(self, name: str) -> None:
         """The process that wrote `name` when it was ready, as by `kill -9`."""
         os.kill(json.loads((self.state / name).read_bytes())["pid"], signal.SIGKILL)
@@ -68,7 +91,11 @@ def sides(real_machine: None, image_cache: Path, tmp_path_factory: pytest.TempPa
     def ip(*arguments: str) -> None:
         subprocess.run(["ip", *arguments], check=True)
 
-    server, agent = Side(SERVER, base / "server", image_cache), Side(AGENT, base / "agent", image_cache)
+    # Two machines share no files; what was built for tests is built for both.
+    caches = [base / "server-cache", base / "agent-cache"]
+    for cache in caches:
+        subprocess.run(["cp", "-a", "--reflink=auto", image_cache, cache], check=True)
+    server, agent = Side(SERVER, base / "server", caches[0]), Side(AGENT, base / "agent", caches[1])
     try:
         for name in (SERVER, AGENT):
             ip("netns", "add", name)
@@ -117,6 +144,16 @@ def test_a_machine_joins_serves_outlives_and_leaves(sides: tuple[Side, Side]) ->
         # The audit asks the host itself: it is heard again, and everything is as it was.
         until(lambda: clean(server), "a clean audit", timeout_s=30, every_s=1.0)
         assert machines_of(agent.state) == before
+
+    # An image that was registered on the server boots on the host, which does not have it.
+    raw, path = agent.state.parent / "speaks.raw", server.state.parent / "speaks.qcow2"
+    raw.write_bytes((SPEAKS.ljust(510, b"\0") + b"\x55\xaa").ljust(3 << 20, b"\0"))
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path], check=True)
+    image = server.ec2("register_image", Name="speaks", ImageLocation=f"file://{path}")["ImageId"]
+    other = server.alto("instance", "run", "--image", image, "-q").split()[0]
+    until(lambda: "came over" in server.alto("instance", "console", other), "the disk speaks", timeout_s=60, every_s=1.0)
+    assert [name for name in os.listdir(agent.cache) if name.startswith("shipped-")]
+    server.alto("instance", "terminate", other, "--yes", "--wait")
 
     server.alto("host", "remove", "attic", code=5)
     assert instance in server.said

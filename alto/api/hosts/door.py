@@ -1,8 +1,8 @@
 """The hosts' door: agents' sessions as JSON over HTTPS, for machines that dial in from anywhere.
 
-GET introduction: anybody. POST join: whoever has an invitation. POST known, hello, assignments, report, answer: a host, told by
-the key of its certificate, which TLS proved. What else comes through the door is the API's (`other`), so that EC2 is there
-over TLS as well.
+GET introduction: anybody. POST join: whoever has an invitation. POST known, hello, assignments, report, answer, image,
+image-part: a host, told by the key of its certificate, which TLS proved. What else comes through the door is the API's
+(`other`), so that EC2 is there over TLS as well.
 
 Invariant: an agent speaks only for the host whose key it has, and only in that host's session; a host's word reaches nothing
 that was not given to that host (`session.py` sees to it). Not here: what sessions say, and who is taken (`admission.py`).
@@ -22,10 +22,12 @@ from alto.api.wire.edge import BoundedHttp
 from alto.kit.certificates import key_of_certificate, key_of_request
 from alto.kit.world import World
 from alto.model.errors import AltoError, NotFound, Refused
+from alto.model.instances import Instance, Phase
 from alto.model.joining import FormerHost, Introduction, Join, Joined, Known, Problem
 from alto.model.sessions import AnswerCall, AssignmentsCall, Hello, ReportCall, SessionLost
+from alto.model.shipments import ImageSource, PartCall, ShipmentCall
 from alto.plan.joining import Connected
-from alto.store.store import Store, Tx
+from alto.store.store import Reader, Store, Tx
 
 log = structlog.get_logger()
 
@@ -76,6 +78,7 @@ class HostsDoor:
         sessions: HostSessions,
         authority: Authority,
         other: App,
+        images: ImageSource,
         *,
         cloud_id: str,
         public_pool: str,
@@ -85,6 +88,7 @@ class HostsDoor:
         self._sessions = sessions
         self._authority = authority
         self._other = other
+        self._images = images
         self._cloud_id = cloud_id
         self._public_pool = public_pool
 
@@ -124,7 +128,7 @@ class HostsDoor:
                 return 200, Introduction(cloud_id=self._cloud_id, authority=self._authority.certificate)
             case ("POST", "join"):
                 return 200, await self._join(_decode(await _read(receive, JOIN_BYTES_MAX), Join))
-            case ("POST", "known" | "hello" | "assignments" | "report" | "answer"):
+            case ("POST", "known" | "hello" | "assignments" | "report" | "answer" | "image" | "image-part"):
                 if key is None:
                     raise Refused("NoCertificate", "Only hosts of this cloud speak here, each with its certificate", status=401)
                 host_id = self._store.read(lambda reader: host_of(reader, key))
@@ -168,6 +172,15 @@ class HostsDoor:
                 timeout_s = min(max(asked.timeout_s, 0.0), POLL_MAX_S)
                 news = await self._sessions.assignments(asked.session, timeout_s=timeout_s)
                 return (204, None) if news is None else (200, news)
+            case "image":
+                wanted = _decode(body, ShipmentCall)
+                if not self._store.read(lambda reader: _needs_image(reader, host_id, wanted.source)):
+                    raise Refused("UnauthorizedImage", "This host runs nothing that needs the image", status=403)
+                return 200, await self._images.shipment(wanted.source)
+            case "image-part":
+                # Its digest, which nobody guesses, was told to those who may have it.
+                part = _decode(body, PartCall)
+                return 200, await self._images.part(part.digest, part.start)
             case "report":
                 said = _decode(body, ReportCall)
                 self._check(said.session, key)
@@ -182,6 +195,12 @@ class HostsDoor:
     def _check(self, session: str, key: str) -> None:
         if not self._sessions.belongs(session, key):
             raise SessionLost(session)
+
+
+def _needs_image(reader: Reader, host_id: str, source: str) -> bool:
+    return any(
+        one.image_source == source and one.phase is not Phase.TERMINATED for one in reader.where(Instance, host_id=host_id)
+    )
 
 
 class _Disconnected(Exception):
