@@ -14,7 +14,8 @@ expressed lets nothing through, is named in `Firewall.refused`, and harms no oth
 (`source_dest_check`) may send other addresses than its own, from its own MAC, but not the host's.
 
 A network ACL stands at its subnet's border: between two ports of one subnet it is not asked, nor for DHCP, metadata and the
-VPC's resolver (as in EC2). What comes through a NAT gateway meets the ACL of the guest's own subnet here.
+VPC's resolver (as in EC2). A NAT gateway is in a subnet like any port: what a guest sends there leaves the guest's subnet and
+enters the gateway's, and leaves that again under the gateway's address; its answers likewise.
 
 Connections that do not come from a guest have one of two fixed addresses, and rules mean them literally:
 * MACHINE_ADDRESS (169.254.169.252): everything that came to a public address, from this machine or through it. A rule with
@@ -31,7 +32,16 @@ Invariant: every name of ours begins with `alto_` or `c_` (nft has many keywords
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from alto.model.network_plans import AclPlan, Firewall, FirewallPatch, NetworkChange, NetworkPlan, Port, SubnetPlan
+from alto.model.network_plans import (
+    AclPlan,
+    Firewall,
+    FirewallPatch,
+    NatPlan,
+    NetworkChange,
+    NetworkPlan,
+    Port,
+    SubnetPlan,
+)
 from alto.model.networks import SecurityGroup
 from alto.plan.chains import (
     ACL_IN,
@@ -78,6 +88,8 @@ def replanned(firewall: Firewall, plan: NetworkPlan, ports: Iterable[Port]) -> F
     _whole(firewall.prefix_lists, {id: cidrs for id, cidrs in plan.prefix_lists.items() if is_id(id)}, draft.prefix_list)
     _whole(firewall.acls, {one.id: one for one in plan.acls if is_id(one.id)}, draft.acl)
     _whole(firewall.subnets, {one.id: one for one in plan.subnets}, draft.subnet)
+    here = {one.id: one for one in plan.nats if is_id(one.id) and one.underlay in ("", plan.underlay)}
+    _whole(firewall.nats, here, draft.nat)
     _whole(firewall.ports, {one.id: one for one in ports}, draft.port)
     return draft.finished()
 
@@ -136,6 +148,7 @@ def take(firewall: Firewall, patch: FirewallPatch) -> None:
     _patch(firewall.prefix_lists, patch.prefix_lists)
     _patch(firewall.acls, patch.acls)
     _patch(firewall.subnets, patch.subnets)
+    _patch(firewall.nats, patch.nats)
     _patch(firewall.ports, patch.ports)
     _patch(firewall.declared, patch.declared)
     _patch(firewall.chains, patch.chains)
@@ -236,6 +249,7 @@ class _Draft:
         self._groups: set[str] = set()
         self._ports: set[str] = set()
         self._subnets: set[str] = set()
+        self._nats: set[str] = set()
 
     # What it is made of.
 
@@ -268,6 +282,11 @@ class _Draft:
             self._new.subnets[id] = subnet
             self._subnets.add(id)
 
+    def nat(self, id: str, nat: NatPlan | None) -> None:
+        if _differs(self._old.nats.get(id), nat):
+            self._new.nats[id] = nat
+            self._nats.add(id)
+
     def port(self, id: str, port: Port | None) -> None:
         if _differs(self._old.ports.get(id), port):
             self._new.ports[id] = port
@@ -286,6 +305,8 @@ class _Draft:
                 self._subnets |= {one.id for one in self._all(self._old.subnets, self._new.subnets) if one.acl_id == id}
         for id in sorted(self._subnets):
             self._make_subnet(id)
+        for id in sorted(self._nats):
+            self._make_nat(id)
         for id in sorted(self._ports):
             self._make_port(id)
         return self._new
@@ -370,6 +391,7 @@ class _Draft:
         old, subnet = self._old.subnets.get(id), self._get(self._old.subnets, self._new.subnets, id)
         if _is_guarded(old) != _is_guarded(subnet):
             self._ports |= {port.id for port in self._all(self._old.ports, self._new.ports) if port.subnet_id == id}
+            self._nats |= {nat.id for nat in self._all(self._old.nats, self._new.nats) if nat.subnet_id == id}
         if not is_id(id):
             return
         complaints = []
@@ -386,6 +408,17 @@ class _Draft:
             if rules is not None or subnet_chain(id, egress) in self._old.chains:
                 self._new.chains[subnet_chain(id, egress)] = rules
         self._refuse(id, complaints)
+
+    def _make_nat(self, id: str) -> None:
+        old, nat = self._old.nats.get(id), self._get(self._old.nats, self._new.nats, id)
+        for name, egress in ((ACL_OUT, True), (ACL_IN, False)):
+            elements: dict[str, str | int | None] = {}
+            if old is not None and f'"{old.device}"' in self._old.elements.get(name, {}):
+                elements[f'"{old.device}"'] = None
+            if nat is not None and _is_guarded(self._get(self._old.subnets, self._new.subnets, nat.subnet_id)):
+                elements[f'"{nat.device}"'] = f"jump {subnet_chain(nat.subnet_id, egress)}"
+            if elements:
+                self._new.elements.setdefault(name, {}).update(elements)
 
     def _make_port(self, id: str) -> None:
         old, port = self._old.ports.get(id), self._get(self._old.ports, self._new.ports, id)

@@ -33,6 +33,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     port: Port | None = None
     host_id: str = ""
+    underlay: str = ""  # where other hosts reach that one, if they do
     trouble: str | None = None  # why nothing comes from or to it, whatever the rules say
 
 
@@ -164,6 +165,8 @@ class _Walk:
         if destination == METADATA_ADDRESS or destination in _own_addresses(plan):
             self._to_the_host(plan, destination)
             return
+        if port.source_dest_check and source not in {one.private_ip for one in port.addresses}:
+            self._step("interface", port.id, "source-dest-check", False, f"it has not {source}, and its source is checked")
         self._groups(plan, port, True, destination)
         self._acl(plan, subnet, True, destination, self._flow.port)
         for _ in range(HOPS_MAX):
@@ -285,7 +288,9 @@ class _Walk:
         self._step("host", plan.vpc_id, destination if served else "default", served, said)
 
     def _are_joined(self, plan: NetworkPlan, one: End, other: End) -> bool:
-        if not one.host_id or not other.host_id or one.host_id == other.host_id or plan.vni:
+        if not one.host_id or not other.host_id or one.host_id == other.host_id:
+            return True
+        if plan.vni and one.underlay and other.underlay:
             return True
         said = f"{plan.vpc_id} has no way from {one.host_id} to {other.host_id}"
         self._step("host", other.host_id, "default", False, said)
@@ -356,13 +361,13 @@ class _Walk:
             return False  # a rule that makes no sense lets nothing through
 
     def _is_member(self, plan: NetworkPlan, group_id: str, address: str) -> bool:
-        if address in plan.members.get(group_id, ()):
-            return True
+        """A group's members are interfaces of its VPC; those of a peer's groups count too."""
+        near = {plan.vpc_id, *(peer.vpc_id for peer in plan.peers)}
         ends = (self._flow.source, self._flow.destination, *self._routers.values())
         return any(
             group_id in end.port.group_ids and any(address == one.private_ip for one in end.port.addresses)
             for end in ends
-            if end.port is not None and end.port.vpc_id == plan.vpc_id
+            if end.port is not None and end.port.vpc_id in near
         )
 
     def _acl(self, plan: NetworkPlan, subnet: SubnetPlan | None, egress: bool, peer: str, port: int) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from alto.model.network_plans import NetworkPlan
 from alto.plan.firewall import amended, compiled, statements, take
 from alto.plan.network_changes import changed, difference
-from tests.drivers.network.random_rules import network, plan_of
+from tests.drivers.network.random_rules import network, plans_of
 from tests.drivers.network.samples import allow, group, plan, port
 
 
@@ -27,7 +27,7 @@ def sorted_of(one: NetworkPlan) -> NetworkPlan:
 def test_a_change_leads_from_one_plan_to_the_other() -> None:
     for seed in range(50):
         # Some of it comes and goes.
-        old, new = plan_of(network(seed)), plan_of(network(seed + 1))
+        old, new = plans_of(network(seed))["vpc-1"], plans_of(network(seed + 1))["vpc-1"]
         old = msgspec.structs.replace(
             old, groups=old.groups[seed % 3 :], members={"sg-a": ("10.0.0.1", "10.0.0.2"), "sg-x": ()}
         )

@@ -69,7 +69,7 @@ def trace_flow(reader: Reader, call: Call, request: TraceRequest) -> dict[str, A
         Flow(source=source, destination=destination, protocol=protocol, port=port, source_port=request.source_port),
         routers,
     )
-    ends = [one.interface for one in (first, second) if one.interface is not None]
+    hosts = [_host(reader, one.interface) for one in (first, second) if one.interface is not None]
     return {
         "source": _show_end(first, source),
         "destination": _show_end(second, destination),
@@ -77,7 +77,7 @@ def trace_flow(reader: Reader, call: Call, request: TraceRequest) -> dict[str, A
         "arrives": told.arrives,
         "answered": told.answered,
         "verdict": told.verdict,
-        "simulated": any(_is_simulated(reader, one) for one in ends),
+        "simulated": any(host.capabilities.simulated for host in hosts if host is not None),
         "there": [_show_step(step) for step in told.there],
         "back": [_show_step(step) for step in told.back],
     }
@@ -166,6 +166,7 @@ def _end(reader: Reader, place: _Place, *, as_named: bool = False) -> End:
         return End(address=place.address)
     subnet = reader.get(Subnet, interface.subnet_id)
     instance = reader.find(Instance, interface.instance_id) if interface.instance_id else None
+    host = _host(reader, interface)
     address = next((one.private_ip for one in _addresses(interface) if one.public_ip == place.address), place.address)
     if as_named:
         address = place.address
@@ -177,8 +178,9 @@ def _end(reader: Reader, place: _Place, *, as_named: bool = False) -> End:
     return End(
         address=address or interface.private_ip,
         port=_port_of(interface, subnet),
-        # Simulated hosts have no network of which they could be a part.
-        host_id=(instance.host_id or "") if instance is not None and not _is_simulated(reader, interface) else "",
+        # Simulated hosts have no network that could be in two parts.
+        host_id=host.id if host is not None and not host.capabilities.simulated else "",
+        underlay=host.underlay if host is not None else "",
         trouble=trouble,
     )
 
@@ -228,10 +230,9 @@ def _routers(reader: Reader, plans: Iterable[NetworkPlan]) -> list[_Place]:
     return [_Place(name=one.id, interface=one) for one in found if one is not None]
 
 
-def _is_simulated(reader: Reader, interface: NetworkInterface) -> bool:
+def _host(reader: Reader, interface: NetworkInterface) -> Host | None:
     instance = reader.find(Instance, interface.instance_id) if interface.instance_id else None
-    host = reader.find(Host, instance.host_id) if instance is not None and instance.host_id else None
-    return host is not None and host.capabilities.simulated
+    return reader.find(Host, instance.host_id) if instance is not None and instance.host_id else None
 
 
 def _show_end(place: _Place, end: End) -> dict[str, Any]:

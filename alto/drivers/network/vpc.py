@@ -502,6 +502,8 @@ class VpcNetworks:
         def outside(ones: Iterable[PortAddress | NatPlan]) -> dict[str, str]:
             return {one.private_ip: uplink.alias(one.public_ip, self._pool) for one in ones if one.public_ip}
 
+        if not vpc.plan.internet:
+            return uplink.NOTHING
         here = outside(one for record in vpc.ports.values() for one in record.port.addresses)
         far = outside(one for neighbour in vpc.plan.neighbours for one in neighbour.public)
         nats = outside(one for one in vpc.plan.nats if one.underlay in ("", vpc.plan.underlay))

@@ -53,7 +53,14 @@ class Network:
     groups: dict[str, list[Rule]] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
     interfaces: dict[str, Interface] = field(default_factory=dict)
-    elsewhere: dict[str, list[str]] = field(default_factory=dict)  # group -> addresses of its interfaces on other hosts
+    behind: dict[str, str] = field(
+        default_factory=dict
+    )  # address that is no interface's -> the interface that routes lead it to
+    nat_of: dict[str, str] = field(default_factory=dict)  # subnet whose way out is a NAT gateway -> the gateway's subnet
+
+    def at(self, address: str) -> Interface | None:
+        """Who has it, or stands for it."""
+        return self.owner(address) or self.interfaces.get(self.behind.get(address, ""))
 
     def owner(self, address: str) -> Interface | None:
         return next((one for one in self.interfaces.values() if address in one.addresses), None)
@@ -80,25 +87,44 @@ class Network:
         if kind == "list":
             return any(inside(address, one) for one in self.lists.get(what, []))
         owner = self.owner(address)
-        return (owner is not None and what in owner.groups) or address in self.elsewhere.get(what, [])
+        return owner is not None and what in owner.groups
+
+    def _is_taken(self, interface: Interface, address: str) -> bool:
+        return not interface.checked or address in interface.addresses
+
+    def _nat_subnet(self, sender: Interface | None, destination: str) -> str | None:
+        """Of the NAT gateway that carries what leaves the VPC."""
+        return self.nat_of.get(sender.subnet) if sender is not None and self.at(destination) is None else None
 
     def arrives(self, source: str, destination: str, protocol: int, port: int) -> bool:
         """The first packet of a flow. `port`: the destination's, or an ICMP type (its code is 0). An address that no
         interface has is the world's."""
-        sender, receiver = self.owner(source), self.owner(destination)
+        sender, receiver = self.at(source), self.at(destination)
         if sender is not None and not (
-            self.passes_groups(sender, True, destination, protocol, port)
+            self._is_taken(sender, source)
+            and self.passes_groups(sender, True, destination, protocol, port)
             and self.passes_acl(sender.subnet, True, destination, protocol, port)
         ):
             return False
+        nat = self._nat_subnet(sender, destination)
+        if nat is not None and not (
+            self.passes_acl(nat, False, source, protocol, port) and self.passes_acl(nat, True, destination, protocol, port)
+        ):
+            return False
         return receiver is None or (
-            self.passes_acl(receiver.subnet, False, source, protocol, port)
+            self._is_taken(receiver, destination)
+            and self.passes_acl(receiver.subnet, False, source, protocol, port)
             and self.passes_groups(receiver, False, source, protocol, port)
         )
 
     def answers(self, source: str, destination: str, protocol: int, port: int) -> bool:
         """The answer to a packet that arrived: groups remember it, ACLs do not. `source`: the answer's."""
-        sender, receiver = self.owner(source), self.owner(destination)
+        sender, receiver = self.at(source), self.at(destination)
+        nat = self._nat_subnet(receiver, source)
+        if nat is not None and not (
+            self.passes_acl(nat, False, source, protocol, port) and self.passes_acl(nat, True, destination, protocol, port)
+        ):
+            return False
         return (sender is None or self.passes_acl(sender.subnet, True, destination, protocol, port)) and (
             receiver is None or self.passes_acl(receiver.subnet, False, source, protocol, port)
         )

@@ -1,12 +1,14 @@
 """Random networks for the packet oracle, the flows to try in them, and the same networks in the words of the product.
 
-A seed makes a network on the same eight interfaces, so that ports are plugged once and only rules are swapped.
+A seed makes a network on the same ten interfaces, two of them in a peered VPC, so that ports are plugged once and only rules
+are swapped. Subnet 1 leaves through a NAT gateway in subnet 2. Two interfaces are routers now and then: their source is not
+checked, and routes lead to an address behind each.
 """
 
 import random
 
 from alto.model.acls import AclEntry
-from alto.model.network_plans import AclPlan, NetworkPlan, Port, PortAddress, RoutePlan, SubnetPlan
+from alto.model.network_plans import AclPlan, NatPlan, NetworkPlan, PeerPlan, Port, PortAddress, RoutePlan, SubnetPlan
 from alto.model.networks import Permission, SecurityGroup
 from alto.model.routing import Target
 from alto.plan.trace import End, Flow
@@ -16,8 +18,14 @@ from tests.drivers.network.wires import ECHO, ICMP, TCP, TIMESTAMP, UDP, Packet
 MACHINE = "169.254.169.252"  # who a guest sees when a connection came to its public address (ADR 4)
 WORLD = "203.0.113.7"
 SUBNETS = {"subnet-0": "10.77.0.0/24", "subnet-1": "10.77.1.0/24", "subnet-2": "10.77.2.0/24"}
-PUBLIC = {"10.77.0.11": "127.64.0.5", "10.77.1.15": "127.64.0.6"}  # private -> public
+FAR = {"subnet-far": "10.78.0.0/24"}  # of the other VPC
+RANGES_OF = {"vpc-1": "10.77.0.0/16", "vpc-2": "10.78.0.0/16"}
+PUBLIC = {"10.77.0.11": "127.64.0.5", "10.77.2.16": "127.64.0.6"}  # private -> public
+NAT = NatPlan(id="nat-00000000000000001", subnet_id="subnet-2", private_ip="10.77.2.200", public_ip="127.64.0.9")
+BEHIND = {"10.99.0.3": f"eni-{3:017x}", "10.99.0.5": f"eni-{5:017x}"}
+PEERING = "pcx-00000000000000001"
 GROUPS = [f"sg-{letter}" for letter in "abcdef"]
+FAR_GROUPS = ["sg-x", "sg-y"]
 LISTS = ["pl-a", "pl-b"]
 ESP = 50
 SERVICES = [22, 80, 443, 8080]
@@ -33,6 +41,9 @@ CIDRS = [
     "10.77.1.12/30",
     "10.77.0.11/32",
     "10.77.2.16/32",
+    "10.78.0.0/16",
+    "10.99.0.0/16",
+    "10.77.2.200/32",
     "203.0.113.0/24",
     "169.254.169.252/32",
 ]
@@ -47,30 +58,40 @@ def interfaces() -> dict[str, Interface]:
         addresses += [f"10.77.{number % 3}.{100 + number * 2 + extra}" for extra in range({2: 1, 5: 2}.get(number, 0))]
         id = f"eni-{number:017x}"
         made[id] = Interface(id, subnet, f"02:00:0a:4d:00:{11 + number:02x}", addresses, [])
+    for number in (8, 9):
+        id = f"eni-{number:017x}"
+        made[id] = Interface(id, "subnet-far", f"02:00:0a:4e:00:{11 + number:02x}", [f"10.78.0.{11 + number}"], [])
     return made
+
+
+def vpc_of(one: Interface) -> str:
+    return "vpc-2" if one.subnet in FAR else "vpc-1"
 
 
 def network(seed: int) -> Network:
     chance = random.Random(seed)
-    made = Network(subnets=SUBNETS, acl_of={subnet: f"acl-{chance.randrange(3)}" for subnet in SUBNETS})
+    acl_of = {subnet: f"acl-{chance.randrange(3)}" for subnet in SUBNETS} | dict.fromkeys(FAR, "acl-far")
+    made = Network(subnets=SUBNETS | FAR, acl_of=acl_of, behind=BEHIND, nat_of={"subnet-1": NAT.subnet_id})
     made.lists = {id: [chance.choice(CIDRS[2:]) for _ in range(chance.randrange(4))] for id in LISTS}
-    made.acls = {f"acl-{number}": _entries(chance) for number in range(3)}
-    made.groups = {id: _rules(chance) for id in GROUPS}
+    made.acls = {id: _entries(chance) for id in ("acl-0", "acl-1", "acl-2", "acl-far")}
+    made.groups = {id: _rules(chance) for id in (*GROUPS, *FAR_GROUPS)}
     made.interfaces = interfaces()
     for one in made.interfaces.values():
-        one.groups = chance.sample(GROUPS, chance.choice([1, 1, 2, 3]))
+        here = FAR_GROUPS if one.subnet in FAR else GROUPS
+        one.groups = chance.sample(here, chance.choice([1, 1, 2]))
+        one.checked = one.id not in BEHIND.values() or chance.random() < 0.3
     return made
 
 
 def _rules(chance: random.Random) -> list[Rule]:
     everything_out = Rule(True, ANY, ANY, ANY, ("cidr", "0.0.0.0/0"))
-    rules = [everything_out] if chance.random() < 0.5 else [_rule(chance, True) for _ in range(chance.randrange(1, 5))]
-    return rules + [_rule(chance, False) for _ in range(chance.randrange(1, 6))]
+    rules = [everything_out] if chance.random() < 0.7 else [_rule(chance, True) for _ in range(chance.randrange(1, 5))]
+    return rules + [_rule(chance, False) for _ in range(chance.randrange(2, 10))]
 
 
 def _rule(chance: random.Random, egress: bool) -> Rule:
     kind = chance.choice(["cidr", "cidr", "group", "list"])
-    peer = chance.choice({"cidr": CIDRS, "group": GROUPS, "list": LISTS}[kind])
+    peer = chance.choice({"cidr": CIDRS, "group": GROUPS + FAR_GROUPS, "list": LISTS}[kind])
     return Rule(egress, *_traffic(chance), (kind, peer))
 
 
@@ -86,7 +107,7 @@ def _traffic(chance: random.Random) -> tuple[int, int, int]:
 def _entries(chance: random.Random) -> list[Entry]:
     made = []
     for egress in (False, True):
-        count = 0 if chance.random() < 0.4 else chance.randrange(1, 6)
+        count = 0 if chance.random() < 0.6 else chance.randrange(1, 6)
         for number in chance.sample(range(1, 90), count):
             protocol, low, high = _traffic(chance)
             if protocol in (TCP, UDP) and chance.random() < 0.3:
@@ -99,7 +120,8 @@ def _entries(chance: random.Random) -> list[Entry]:
 
 
 def flows(of: Network, seed: int, count: int) -> list[Packet]:
-    """Between interfaces, from the world to public addresses, and from those to the world. Each has a number of its own."""
+    """Between interfaces, from the world to public addresses, out into the world under a public address or a NAT gateway's, and
+    from and to what is behind routers. Each has a number of its own."""
     chance = random.Random(seed + 1_000_000)
     addresses = [address for one in of.interfaces.values() for address in one.addresses]
     made = []
@@ -111,9 +133,11 @@ def flows(of: Network, seed: int, count: int) -> list[Packet]:
         if where < 0.1:
             source, destination = MACHINE, chance.choice(list(PUBLIC))
         elif where < 0.2:
-            source, destination = chance.choice(list(PUBLIC)), WORLD
+            source, destination = chance.choice([*PUBLIC, *HIDDEN]), WORLD
+        elif where < 0.3:
+            source, destination = _routed(of, chance)
         protocol = chance.choice([TCP, TCP, UDP, UDP, ICMP, ESP])
-        if protocol == ESP and (where < 0.2 or any({one.source, one.destination} == {source, destination} for one in made)):
+        if protocol == ESP and (where < 0.3 or any({one.source, one.destination} == {source, destination} for one in made)):
             protocol = TCP  # it has no ports: two of its flows, or one and its like the other way, would be one
         if protocol in (TCP, UDP):
             made.append(Packet(source, destination, protocol, EPHEMERAL + number, chance.choice(SERVICES)))
@@ -124,33 +148,71 @@ def flows(of: Network, seed: int, count: int) -> list[Packet]:
     return made
 
 
+HIDDEN = ["10.77.1.12", "10.77.1.15"]  # behind the NAT gateway
+
+
+def _routed(of: Network, chance: random.Random) -> tuple[str, str]:
+    """From or to behind a router, to or from another subnet: within one no ACL is asked, of which addresses tell nothing."""
+    stranger, router = chance.choice(list(BEHIND.items()))
+    others = [one for one in of.interfaces.values() if one.subnet not in (*FAR, of.interfaces[router].subnet)]
+    pair = stranger, chance.choice(chance.choice(others).addresses)
+    return pair if chance.random() < 0.6 else (pair[1], pair[0])
+
+
 # The same in the product's words.
 
 
-def plan_of(of: Network) -> NetworkPlan:
-    way_out = RoutePlan(destination="0.0.0.0/0", target=Target.INTERNET, target_id="igw-1")
+def plans_of(of: Network) -> dict[str, NetworkPlan]:
+    return {vpc_id: _plan(of, vpc_id) for vpc_id in RANGES_OF}
+
+
+def _plan(of: Network, vpc_id: str) -> NetworkPlan:
+    near, other = vpc_id == "vpc-1", "vpc-2" if vpc_id == "vpc-1" else "vpc-1"
+    out = RoutePlan(destination="0.0.0.0/0", target=Target.INTERNET, target_id="igw-1")
+    by_nat = RoutePlan(destination="0.0.0.0/0", target=Target.NAT, target_id=NAT.id)
+    over = RoutePlan(destination=RANGES_OF[other], target=Target.PEERING, target_id=PEERING)
+    routers = tuple(
+        RoutePlan(
+            destination=f"{address}/32",
+            target=Target.INTERFACE,
+            target_id=id,
+            address=of.interfaces[id].addresses[0],
+        )
+        for address, id in BEHIND.items()
+    )
+    routes = {id: (over, by_nat if id in of.nat_of else out, *routers) for id in SUBNETS} | dict.fromkeys(FAR, (over,))
+    subnets = SUBNETS if near else FAR
+    acls = {of.acl_of[id] for id in subnets} | ({"acl-0", "acl-1", "acl-2"} if near else set())
     return NetworkPlan(
-        vpc_id="vpc-1",
+        vpc_id=vpc_id,
         region="us-east-1",
-        cidr="10.77.0.0/16",
+        cidr=RANGES_OF[vpc_id],
         subnets=tuple(
-            SubnetPlan(id=id, cidr=cidr, zone="us-east-1a", routes=(way_out,), acl_id=of.acl_of[id])
-            for id, cidr in of.subnets.items()
+            SubnetPlan(id=id, cidr=cidr, zone="us-east-1a", route_table_id=f"rtb-{id}", routes=routes[id], acl_id=of.acl_of[id])
+            for id, cidr in subnets.items()
         ),
-        groups=tuple(
-            SecurityGroup(
-                id=id,
-                account="000000000000",
-                region="us-east-1",
-                vpc_id="vpc-1",
-                name=id,
-                description="",
-                permissions=tuple(_permission(id, number, rule) for number, rule in enumerate(rules)),
-            )
-            for id, rules in of.groups.items()
-        ),
+        groups=tuple(_group(of, id, vpc_id) for id in (GROUPS if near else FAR_GROUPS)),
+        members={
+            id: tuple(sorted(address for one in of.interfaces.values() if id in one.groups for address in one.addresses))
+            for id in (FAR_GROUPS if near else GROUPS)
+        },
         prefix_lists={id: tuple(ranges) for id, ranges in of.lists.items()},
-        acls=tuple(AclPlan(id=id, entries=tuple(map(_entry, entries))) for id, entries in of.acls.items()),
+        acls=tuple(AclPlan(id=id, entries=tuple(map(_entry, of.acls[id]))) for id in sorted(acls)),
+        nats=(NAT,) if near else (),
+        peers=(PeerPlan(id=PEERING, vpc_id=other, cidrs=(RANGES_OF[other],)),),
+        internet=near,
+    )
+
+
+def _group(of: Network, id: str, vpc_id: str) -> SecurityGroup:
+    return SecurityGroup(
+        id=id,
+        account="000000000000",
+        region="us-east-1",
+        vpc_id=vpc_id,
+        name=id,
+        description="",
+        permissions=tuple(_permission(id, number, rule) for number, rule in enumerate(of.groups[id])),
     )
 
 
@@ -160,9 +222,9 @@ def port_of(one: Interface) -> Port:
     return Port(
         id=one.id,
         instance_id=f"i-{last}",
-        vpc_id="vpc-1",
+        vpc_id=vpc_of(one),
         subnet_id=one.subnet,
-        subnet_cidr=SUBNETS[one.subnet],
+        subnet_cidr=(SUBNETS | FAR)[one.subnet],
         mac=one.mac,
         private_ip=address,
         public_ip=PUBLIC.get(address),
@@ -174,17 +236,18 @@ def port_of(one: Interface) -> Port:
 
 
 def flow_of(of: Network, packet: Packet) -> Flow:
-    def end(address: str) -> End:
-        owner = of.owner(address)
-        return End(address=address, port=port_of(owner) if owner is not None else None)
-
+    sender, receiver = of.at(packet.source), of.owner(packet.destination)
     return Flow(
-        source=end(packet.source),
-        destination=end(packet.destination),
+        source=End(address=packet.source, port=port_of(sender) if sender is not None else None),
+        destination=End(address=packet.destination, port=port_of(receiver) if receiver is not None else None),
         protocol=packet.protocol,
         port=packet.port,
         source_port=packet.source_port,
     )
+
+
+def routers_of(of: Network) -> list[End]:
+    return [End(address=of.interfaces[id].addresses[0], port=port_of(of.interfaces[id])) for id in BEHIND.values()]
 
 
 def _permission(group_id: str, number: int, rule: Rule) -> Permission:

@@ -69,6 +69,15 @@ def test_a_subnet_without_a_route_to_the_internet_is_not_reached_and_gets_one_li
         assert reaches(OTHER, 80, timeout=0.5) != "open"
 
 
+def test_without_an_internet_gateway_no_public_address_leads_in(cloud: Cloud) -> None:
+    cloud.ensure(network(()))
+    guest = cloud.guest(1, "sg-open", public_ip=PUBLIC)
+    with tcp_server(guest.netns, 80, hello):
+        assert say(PUBLIC, 80) == "169.254.169.252"
+        cloud.ensure(network((), internet=False), port(1, "sg-open", public_ip=PUBLIC))
+        assert reaches(PUBLIC, 80, timeout=0.5) != "open"
+
+
 def port_of(guest: Guest, number: int, **changes: object):  # type: ignore[no-untyped-def]
     place = {"private_ip": f"10.77.1.{10 + number}", "subnet_cidr": "10.77.1.0/24", "subnet_id": "subnet-private"}
     return port(number, "sg-open", **{**place, **changes})

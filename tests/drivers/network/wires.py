@@ -14,7 +14,7 @@ from typing import NamedTuple
 from alto.drivers.network.vpc import TAP_MAC
 
 VNET_HEADER = bytes(10)
-ECHO, TIMESTAMP = 8, 13
+UNREACHABLE, ECHO, TIMESTAMP = 3, 8, 13
 ANSWERS = {ECHO: 0, TIMESTAMP: 14}  # ICMP: request -> answer
 TCP, UDP, ICMP = 6, 17, 1
 SYN, SYN_ACK = 0x02, 0x12
