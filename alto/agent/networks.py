@@ -17,6 +17,7 @@ from alto.drivers.network.driver import NetworkDriver
 from alto.kit.world import World
 from alto.model.errors import DriverFault
 from alto.model.instances import Attach, Machine, Nic, Wish
+from alto.model.limits import limits_of
 from alto.model.network_plans import NetworkChange, NetworkPlan, Port
 from alto.plan.addresses import hostname
 from alto.plan.network_changes import changed, difference
@@ -204,6 +205,7 @@ class Networks:
             group_ids=nic.group_ids,
             source_dest_check=nic.source_dest_check,
             device_index=nic.device_index,
+            rate_mbps=limits_of(machine.instance_type, machine.vcpus, machine.memory_mib).network_mbps,
         )
 
     # VPCs.

@@ -140,6 +140,7 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     group_ids: tuple[str, ...]
     source_dest_check: bool = True
     device_index: int = 0
+    rate_mbps: int | None = None  # the most that goes through, each way; None: as fast as it can
 
     @property
     def addresses(self) -> tuple[PortAddress, ...]:

@@ -24,7 +24,7 @@ import msgspec
 import structlog
 
 from alto.drivers.compute.driver import Tap
-from alto.drivers.network import arp, conntrack, dnsmasq, uplink
+from alto.drivers.network import arp, conntrack, dnsmasq, rates, uplink
 from alto.drivers.network.commands import Commands
 from alto.drivers.network.dnsmasq import Dnsmasq
 from alto.drivers.network.driver import Routes, Rules
@@ -33,6 +33,7 @@ from alto.drivers.network.host import HostUplink
 from alto.drivers.network.metadata import Metadata
 from alto.drivers.network.nft import Nft
 from alto.drivers.network.peerings import Peerings
+from alto.drivers.network.rates import Rates
 from alto.drivers.network.records import NetworkRecord, NetworkRecords, PortRecord
 from alto.drivers.network.routing import KernelRouting
 from alto.drivers.network.tunnel import Tunnels
@@ -75,6 +76,7 @@ class _Vpc:
     firewall: Firewall
     dns: Dnsmasq
     routing: KernelRouting
+    rates: Rates
     ports: dict[str, PortRecord] = field(default_factory=dict)
     translations: Translations = uplink.NOTHING
 
@@ -163,7 +165,8 @@ class VpcNetworks:
             undo.push_async_callback(self._unplug, vpc, port)
             self._put(vpc, port, machine)
             routing = self._routes.with_port(vpc.routing.now, vpc.plan, port)
-            await self._filter(vpc, self._rules.plugged(vpc.firewall, port), routing=routing)
+            await self._filter(vpc, self._rules.plugged(vpc.firewall, port), routing=routing, also=vpc.rates.putting(port))
+            vpc.rates.put(port)
             await vpc.dns.put(vpc.plan, port)
             fd = self._world.net.open_tap(port.device, netns=vpc.netns)
             undo.callback(_close, fd)
@@ -272,10 +275,11 @@ class VpcNetworks:
             firewall=self._rules.compiled(plan, ports),
             dns=dns,
             routing=KernelRouting(self._world, self._nft, self._routes, netns, self._routes.EMPTY),
+            rates=Rates(ports),
         )
         before = {record.port.id: record for record in self._records.ports(plan.vpc_id)}
         self._take_ports(vpc, before, ports)
-        await self._nft.apply(netns, self._rules.ruleset(vpc.firewall))
+        await self._nft.apply(netns, self._rules.ruleset(vpc.firewall) + rates.ruleset(ports))
         self._complain(vpc, vpc.firewall.refused)
         vpc.translations = self._translations(vpc)
         await self._nft.apply(netns, uplink.vpc_ruleset(vpc.translations))
@@ -436,13 +440,15 @@ class VpcNetworks:
         vpc.routing.forget(port.device)
         routing = self._routes.without_port(vpc.routing.now, port.device)
         ended = [one.private_ip for one in port.addresses]
-        await self._translate(vpc, self._rules.unplugged(vpc.firewall, port.id), routing=routing, ended=ended)
+        slow, patch = vpc.rates.dropping(port.id), self._rules.unplugged(vpc.firewall, port.id)
+        await self._translate(vpc, patch, routing=routing, ended=ended, also=slow)
+        vpc.rates.dropped(port.id)
         self._records.remove_port(port)
 
-    async def _filter(self, vpc: _Vpc, patch: FirewallPatch, *, routing: Routing | None = None) -> None:
+    async def _filter(self, vpc: _Vpc, patch: FirewallPatch, *, routing: Routing | None = None, also: str = "") -> None:
         """`routing`: of which nothing but marks is new; its routes come with the tap."""
         marks = self._routes.change(vpc.routing.now, routing) if routing is not None else ""
-        await self._nft.apply(vpc.netns, self._rules.statements(vpc.firewall, patch) + marks)
+        await self._nft.apply(vpc.netns, self._rules.statements(vpc.firewall, patch) + marks + also)
         self._filtered(vpc, patch)
         if routing is not None:
             vpc.routing.now = routing
@@ -463,13 +469,14 @@ class VpcNetworks:
         *,
         routing: Routing | None = None,
         ended: Sequence[str] = (),
+        also: str = "",
     ) -> None:
         """Public addresses as the ports have them now, new rules and marks in the same transaction if there are any: the
         kernel takes 10 ms for each that removes something. What an address carried for its last owner is cut, and all that the
         addresses `ended` had: each look at the kernel's table of connections takes 9 ms."""
         new, old = self._translations(vpc), vpc.translations
         rules = self._rules.statements(vpc.firewall, patch) if patch is not None else ""
-        await vpc.routing.move(routing or vpc.routing.now, rules=rules + uplink.vpc_change(old, new))
+        await vpc.routing.move(routing or vpc.routing.now, rules=rules + uplink.vpc_change(old, new) + also)
         if patch is not None:
             self._filtered(vpc, patch)
         cut = [outside for outside, private in old.inward.items() if new.inward.get(outside) != private]
