@@ -47,6 +47,7 @@ class VolumeHands:
         self._news = news
         self._jobs: dict[str, StorageJob] = {}
         self._workers: set[str] = set()
+        self._copying: set[str] = set()  # snapshots that are being made just now
         self._at_once = asyncio.Semaphore(JOBS_MAX)
         self._wired: dict[str, tuple[int, int]] = {}  # machine -> the incarnation and wiring that are true
         self.reports: dict[str, JobReport] = {}
@@ -111,6 +112,8 @@ class VolumeHands:
         self._wired.pop(machine.id, None)
         if self._driver is None:
             return
+        for id in _volumes_of(machine):
+            self._check_copied(id)
         if machine.root.delete_on_termination:
             await self._driver.delete(machine.root.volume_id)
         for one in machine.volumes:
@@ -168,25 +171,36 @@ class VolumeHands:
             case Task.GROW:
                 await driver.grow(job.id, job.size_gib * GIB)
             case Task.DELETE:
+                self._check_copied(job.id)
                 await driver.delete(job.id)
             case Task.COPY:
                 await driver.copy_snapshot(job.snapshot_id or "", job.id)
             case Task.DELETE_SNAPSHOT:
-                if any(other.snapshot_id == job.id for other in self._jobs.values()):
-                    raise DriverFault(f"{job.id} is still needed for what is made from it")
+                if job.id in self._copying or any(other.snapshot_id == job.id for other in self._jobs.values()):
+                    raise DriverFault(f"{job.id} is being made, or still needed for what is made from it")
                 await driver.delete_snapshot(job.id)
             case Task.SNAPSHOT:
                 await self._snapshot(driver, jobs)
+
+    def _check_copied(self, volume_id: str) -> None:
+        """Raises: DriverFault, while a snapshot of it is still to be taken."""
+        if any(job.task is Task.SNAPSHOT and job.volume_id == volume_id for job in self._jobs.values()):
+            raise DriverFault(f"{volume_id} is still to be copied into a snapshot")
 
     async def _snapshot(self, driver: VolumeDriver, jobs: Sequence[StorageJob]) -> None:
         """All of `jobs`, which are of one machine's volumes, or one of a volume that no machine has."""
         wanted = {job.volume_id or "": job for job in jobs}
         has = next((one for one in self._machines() if not wanted.keys().isdisjoint(_volumes_of(one))), None)
-        if has is None:
-            await self._copy(driver, wanted, None)
-        else:
-            async with self._lock_of(has.id):
-                await self._copy(driver, wanted, has.id)
+        ids = {job.id for job in jobs}
+        self._copying |= ids
+        try:
+            if has is None:
+                await self._copy(driver, wanted, None)
+            else:
+                async with self._lock_of(has.id):
+                    await self._copy(driver, wanted, has.id)
+        finally:
+            self._copying -= ids
 
     async def _copy(self, driver: VolumeDriver, wanted: dict[str, StorageJob], machine_id: str | None) -> None:
         missing = {volume_id: job for volume_id, job in wanted.items() if not await driver.has(job.id)}
@@ -198,6 +212,8 @@ class VolumeHands:
                     await driver.finish_snapshot(job.id)
                 return
         for volume_id, job in missing.items():
+            if not await driver.has(volume_id):
+                raise Impossible(f"The volume {volume_id} is gone")
             await driver.snapshot(volume_id, job.id)
 
 

@@ -13,7 +13,7 @@ ROOT_DEVICE = "/dev/sda1"
 # Names that people map to say the root, because the images they know call it so.
 ROOT_NAMES = (ROOT_DEVICE, "/dev/sda", "/dev/xvda", "/dev/vda")
 
-
+TINY = "tiny"  # the source of the image that Alto builds: its kernel is beside its disk
 BOOTS_ITSELF = "disk"
 
 

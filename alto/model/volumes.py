@@ -13,6 +13,7 @@ import msgspec
 from alto.model.records import Record, Tags
 
 DEFAULT_VOLUME_TYPE = "gp3"
+NOBODY = ""  # the account and region of what is deleted, until its bytes are
 GIB = 1 << 30
 
 
@@ -53,7 +54,7 @@ class AttachState(enum.StrEnum):
 class VolumePhase(enum.StrEnum):
     CREATING = "creating"
     MADE = "made"
-    DELETING = "deleting"  # to people it is gone
+    DELETING = "deleting"  # it is nobody's any more
     FAILED = "failed"
 
 
@@ -104,15 +105,16 @@ class SnapshotPhase(enum.StrEnum):
     PENDING = "pending"
     COMPLETED = "completed"
     ERROR = "error"
-    DELETING = "deleting"  # to people it is gone
+    DELETING = "deleting"  # it is nobody's any more
 
 
 class Snapshot(Record, frozen=True, kw_only=True, omit_defaults=True):
     """`boot_source` is what a machine boots by whose root volume it was taken of ("tiny": its kernel is outside of the disk);
-    None when nobody knows: then the disk boots by itself, or not at all."""
+    None when nobody knows: then the disk boots by itself, or not at all. `shared` is true of one that others see too (it is
+    public, or shared with some), and None of all others, so that the index is small."""
 
     KIND: ClassVar[str] = "snapshot"
-    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("volume_id",), ("public",))
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("volume_id",), ("shared",))
 
     account: str
     region: str
@@ -126,8 +128,9 @@ class Snapshot(Record, frozen=True, kw_only=True, omit_defaults=True):
     host_id: str
     storage: str
     boot_source: str | None = None
-    public: bool
+    public: bool = False
     shared_with: tuple[str, ...] = ()  # accounts
+    shared: bool | None = None
     tags: Tags = {}
 
 

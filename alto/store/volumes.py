@@ -7,8 +7,9 @@ the host has said that the bytes are gone. Only additions and subtractions here;
 from msgspec.structs import replace
 
 from alto.model.hosts import Host
+from alto.model.images import TINY
 from alto.model.instances import Instance
-from alto.model.volumes import AttachState, StorageJob, Task, Volume, VolumePhase
+from alto.model.volumes import NOBODY, AttachState, Snapshot, SnapshotPhase, StorageJob, Task, Volume, VolumePhase
 from alto.store.store import Tx
 
 
@@ -26,12 +27,46 @@ def put_job(tx: Tx, job: StorageJob) -> None:
 
 
 def begin_deletion(tx: Tx, volume: Volume) -> None:
-    """Of a detached one: to people it is gone, its host is told, and says when its bytes are."""
+    """Of a detached one: it is nobody's any more, its host is told, and says when its bytes are gone."""
     assert volume.host_id is not None
-    tx.put(replace(detached(volume), phase=VolumePhase.DELETING))
+    tx.put(replace(detached(volume), phase=VolumePhase.DELETING, account=NOBODY, region=NOBODY, tags={}))
+    put_job(tx, job_for(volume, Task.DELETE))
+
+
+def begin_snapshot_deletion(tx: Tx, snapshot: Snapshot) -> None:
+    gone = replace(
+        snapshot,
+        phase=SnapshotPhase.DELETING,
+        account=NOBODY,
+        region=NOBODY,
+        public=False,
+        shared_with=(),
+        shared=None,
+        tags={},
+    )
+    tx.put(gone)
     put_job(
         tx,
-        StorageJob(id=volume.id, host_id=volume.host_id, account=volume.account, task=Task.DELETE, size_gib=volume.size_gib),
+        StorageJob(
+            id=snapshot.id,
+            host_id=snapshot.host_id,
+            account=snapshot.account,
+            task=Task.DELETE_SNAPSHOT,
+            size_gib=snapshot.size_gib,
+        ),
+    )
+
+
+def job_for(volume: Volume, task: Task) -> StorageJob:
+    """Of a volume that is on a host of its own."""
+    assert volume.host_id is not None
+    return StorageJob(
+        id=volume.id,
+        host_id=volume.host_id,
+        account=volume.account,
+        task=task,
+        size_gib=volume.size_gib,
+        snapshot_id=volume.snapshot_id if task is Task.CREATE else None,
     )
 
 
@@ -42,6 +77,7 @@ def detached(volume: Volume) -> Volume:
 def release_volumes(tx: Tx, instance: Instance) -> None:
     """Of a terminated instance: each goes or stays, as was wished for it. The bytes of what was made with it went with it."""
     given_back = 0
+    root_id = instance.root.volume_id
     for id in (instance.root.volume_id, *(one.volume_id for one in instance.volumes)):
         volume = tx.find(Volume, id)
         if volume is None or volume.instance_id != instance.id:
@@ -51,7 +87,8 @@ def release_volumes(tx: Tx, instance: Instance) -> None:
             tx.delete(Volume, volume.id)
             given_back += volume.size_gib if instance.host_id is not None else 0
         elif made_with_it:
-            tx.put(replace(detached(volume), host_id=instance.host_id))
+            boots_by = instance.image_source if id == root_id and instance.image_source == TINY else None
+            tx.put(replace(detached(volume), host_id=instance.host_id, boot_source=boots_by))
         elif volume.delete_on_termination:
             begin_deletion(tx, volume)
         else:

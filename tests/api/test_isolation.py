@@ -14,7 +14,7 @@ from alto.api.ec2.operations import OPERATIONS
 from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
 from alto.model.images import Image
-from tests.api import isolation_addresses, isolation_networks
+from tests.api import isolation_addresses, isolation_networks, isolation_volumes
 from tests.api.cloud import NEEDED, NOW, Answered, Cloud, Tenant
 from tests.api.living import LivingCloud
 from tests.api.test_regions import host
@@ -40,6 +40,7 @@ ABSENT = {
     "template": "lt-00000000000000000",
     "placement group": "pg-00000000000000000",
     **isolation_addresses.ABSENT,
+    **isolation_volumes.ABSENT,
     **isolation_networks.ABSENT,
 }
 ABSENT_WITHOUT_TAGS = {**isolation_addresses.ABSENT_WITHOUT_TAGS, **isolation_networks.ABSENT_WITHOUT_TAGS}
@@ -254,6 +255,7 @@ ROWS: dict[tuple[str, str], Row] = {
         lambda id, own: {"GroupId": own, "SecurityGroupRuleDescriptions": described(id)},
     ),
     **isolation_addresses.ROWS,
+    **isolation_volumes.ROWS,
     **isolation_networks.ROWS,
 }
 
@@ -266,6 +268,11 @@ NOT_OWNED = {
     "ZoneIds",
     "SourceSecurityGroupOwnerId",
     "UserIds",
+    "OwnerIds",
+    "RestorableByUserIds",
+    "CreateVolumePermission.Add.UserId",
+    "CreateVolumePermission.Remove.UserId",
+    "KmsKeyId",
     "LaunchPermission.Add.UserId",
     "LaunchPermission.Remove.UserId",
     "IpPermissions.UserIdGroupPairs.UserId",
@@ -346,6 +353,7 @@ class Owner:
             "template": template["LaunchTemplate"]["LaunchTemplateId"],
             **isolation_networks.made_by(tenant),
             **isolation_addresses.made_by(tenant),
+            **isolation_volumes.made_by(tenant),
         }
         self.untagged = isolation_networks.untagged_by(tenant) | isolation_addresses.untagged_by(tenant)
 
@@ -384,7 +392,9 @@ def filled(tenant: Tenant, operation: str, place: str, id: str) -> Parameters:
         reservations = tenant("DescribeInstances")["Reservations"]
         parameters["InstanceId"] = reservations[0]["Instances"][0]["InstanceId"]
     if isolation_networks.OWN in str(parameters):
-        own_ids = isolation_networks.owned_by(tenant) | isolation_addresses.owned_by(tenant)
+        own_ids = (
+            isolation_networks.owned_by(tenant) | isolation_addresses.owned_by(tenant) | isolation_volumes.owned_by(tenant)
+        )
         known = {isolation_networks.OWN + kind: own_id for kind, own_id in own_ids.items()}
         parameters = isolation_networks.substituted(parameters, known)
     if place.startswith("SecurityGroupRules.SecurityGroupRule."):
@@ -409,6 +419,7 @@ class World:
         for tenant in self.asking.values():
             tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="t2.micro")
             isolation_addresses.prepare(tenant)
+            isolation_volumes.prepare(tenant)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from alto.model.errors import NotFound, Refused
 from alto.model.images import Image
 from alto.model.records import Record
 from alto.model.routing import VpcPeering
+from alto.model.volumes import Snapshot
 from alto.store.store import Reader
 
 R = TypeVar("R", bound=Record)
@@ -96,7 +97,7 @@ def find_image(reader: Reader, call: Call, id: str) -> Image:
 
 
 def sees_image(call: Call, image: Image) -> bool:
-    """Images are the one kind that other accounts may see."""
+    """Images are, with snapshots, what other accounts may see."""
     mine = image.account == call.account or call.account in image.shared_with
     return (mine or image.public) and image.region in (None, call.region)
 
@@ -116,6 +117,20 @@ def is_requester(call: Call, peering: VpcPeering) -> bool:
 
 def is_accepter(call: Call, peering: VpcPeering) -> bool:
     return (call.account, call.region) == (peering.accepter_account, peering.accepter_region)
+
+
+def find_snapshot(reader: Reader, call: Call, id: str) -> Snapshot:
+    """One that the caller may make volumes of: its own, or one that others share. Raises: Refused (Malformed), NotFound."""
+    check_id(Snapshot.KIND, id)
+    snapshot = reader.find(Snapshot, id)
+    if snapshot is None or not sees_snapshot(call, snapshot):
+        raise NotFound(Snapshot.KIND, id)
+    return snapshot
+
+
+def sees_snapshot(call: Call, snapshot: Snapshot) -> bool:
+    shared = snapshot.public or call.account in snapshot.shared_with
+    return snapshot.region == call.region and (shared or snapshot.account == call.account)
 
 
 def is_own(call: Call, record: Record) -> bool:

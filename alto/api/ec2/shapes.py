@@ -13,6 +13,7 @@ from alto.model.images import Image
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, MetadataOptions, Nic, Phase
 from alto.model.networks import PortAddress, SecurityGroup
+from alto.model.volumes import Attachment
 from alto.plan.addresses import hostname
 from alto.plan.instances import STATE_CODES, state_name
 from alto.store.store import Reader, Store
@@ -124,10 +125,24 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
                 "AttachTime": instance.created_at,
                 "DeleteOnTermination": instance.root.delete_on_termination,
             },
-        }
+        },
+        *(_block_device(instance, one) for one in instance.volumes),
     ]
     shape["NetworkInterfaces"] = [_interface(reader, instance, one) for one in instance.nics]
     return shape
+
+
+def _block_device(instance: Instance, one: Attachment) -> dict[str, Any]:
+    state = "detaching" if one.detaching else ("attaching" if one.since > instance.wired else "attached")
+    return {
+        "DeviceName": one.device,
+        "Ebs": {
+            "VolumeId": one.volume_id,
+            "Status": state,
+            "AttachTime": one.attached_at,
+            "DeleteOnTermination": one.delete_on_termination,
+        },
+    }
 
 
 def _interface(reader: Reader, instance: Instance, nic: Nic) -> dict[str, Any]:

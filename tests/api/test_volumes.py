@@ -1,0 +1,274 @@
+"""Goal: volumes and snapshots are made, attached, grown, copied and deleted as the API reference says, with its codes. Method:
+whole calls against a cloud with simulated hosts, whose disks remember what was written."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from alto.api.wire.models import Models
+from alto.daemons.server import TINY_IMAGE_ID
+from tests.api.cloud import Tenant
+from tests.api.living import LivingCloud
+
+WAIT_S = 30.0
+ZONE = "us-east-1a"
+
+
+@pytest.fixture(scope="module")
+def cloud(models: Models) -> Iterator[LivingCloud]:
+    cloud = LivingCloud(models)
+    yield cloud
+    cloud.close()
+
+
+@pytest.fixture
+def tenant(cloud: LivingCloud, request: pytest.FixtureRequest) -> Tenant:
+    return cloud.account(request.node.name[:40])
+
+
+@pytest.fixture
+def stranger(cloud: LivingCloud, request: pytest.FixtureRequest) -> Tenant:
+    return cloud.account("other " + request.node.name[:40])
+
+
+def until(tenant: Tenant, true: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + WAIT_S
+    while not true():
+        assert time.monotonic() < give_up_at
+        tenant.cloud.runner.run(asyncio.sleep(0.02))
+
+
+def state(tenant: Tenant, id: str) -> str:
+    return str(volume(tenant, id)["State"])
+
+
+def volume(tenant: Tenant, id: str) -> dict[str, Any]:
+    (found,) = tenant("DescribeVolumes", VolumeIds=[id])["Volumes"]
+    return dict(found)
+
+
+def made(tenant: Tenant, **parameters: Any) -> str:
+    id: str = tenant("CreateVolume", AvailabilityZone=ZONE, **({"Size": 8} | parameters))["VolumeId"]
+    until(tenant, lambda: state(tenant, id) == "available")
+    return id
+
+
+def launched(tenant: Tenant, zone: str = ZONE, **parameters: Any) -> str:
+    wish = {"ImageId": TINY_IMAGE_ID, "MinCount": 1, "MaxCount": 1, "InstanceType": "t2.nano"} | parameters
+    (instance,) = tenant("RunInstances", Placement={"AvailabilityZone": zone}, **wish)["Instances"]
+    until(tenant, lambda: instance_of(tenant, instance["InstanceId"])["State"]["Name"] == "running")
+    return str(instance["InstanceId"])
+
+
+def instance_of(tenant: Tenant, id: str) -> dict[str, Any]:
+    (reservation,) = tenant("DescribeInstances", InstanceIds=[id])["Reservations"]
+    return dict(reservation["Instances"][0])
+
+
+def copied(tenant: Tenant, volume_id: str, **parameters: Any) -> str:
+    id: str = tenant("CreateSnapshot", VolumeId=volume_id, **parameters)["SnapshotId"]
+    until(tenant, lambda: tenant("DescribeSnapshots", SnapshotIds=[id])["Snapshots"][0]["State"] == "completed")
+    return id
+
+
+def test_the_life_of_a_volume(tenant: Tenant) -> None:
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "data"}]}]
+    first = tenant("CreateVolume", AvailabilityZone=ZONE, Size=10, TagSpecifications=tags)
+    id = first["VolumeId"]
+    assert (first["State"], first["Size"], first["VolumeType"], first["Iops"]) == ("creating", 10, "gp2", 100)
+    assert (first["Encrypted"], first["SnapshotId"], first["Attachments"]) == (False, "", [])
+    until(tenant, lambda: state(tenant, id) == "available")
+    instance = launched(tenant)
+    attached = tenant("AttachVolume", VolumeId=id, InstanceId=instance, Device="/dev/sdh")
+    assert (attached["State"], attached["Device"], attached["DeleteOnTermination"]) == ("attaching", "/dev/sdh", False)
+    until(tenant, lambda: volume(tenant, id)["Attachments"][0]["State"] == "attached")
+    assert state(tenant, id) == "in-use"
+    mappings = instance_of(tenant, instance)["BlockDeviceMappings"]
+    assert [(each["DeviceName"], each["Ebs"]["Status"]) for each in mappings][1:] == [("/dev/sdh", "attached")]
+    by_volume = [{"Name": "block-device-mapping.volume-id", "Values": [id]}]
+    assert len(tenant("DescribeInstances", Filters=by_volume)["Reservations"]) == 1
+    assert tenant.refused("DeleteVolume", VolumeId=id) == "VolumeInUse"
+    detached = tenant("DetachVolume", VolumeId=id)
+    assert (detached["State"], detached["InstanceId"]) == ("detaching", instance)
+    until(tenant, lambda: state(tenant, id) == "available")
+    assert tenant.refused("DetachVolume", VolumeId=id) == "IncorrectState"
+    assert len(instance_of(tenant, instance)["BlockDeviceMappings"]) == 1
+    tenant("DeleteVolume", VolumeId=id)
+    assert tenant.refused("DescribeVolumes", VolumeIds=[id]) == "InvalidVolume.NotFound"
+    assert tenant.refused("DeleteVolume", VolumeId=id) == "InvalidVolume.NotFound"
+    assert id not in str(tenant("DescribeTags")) + str(tenant("DescribeVolumes"))
+
+
+def test_without_any_waiting(tenant: Tenant) -> None:
+    """Code that was written against a double without time asks for the next step at once."""
+    (instance,) = tenant("RunInstances", ImageId=TINY_IMAGE_ID, MinCount=1, MaxCount=1)["Instances"]
+    zone = instance["Placement"]["AvailabilityZone"]
+    id = tenant("CreateVolume", AvailabilityZone=zone, Size=1)["VolumeId"]
+    tenant("AttachVolume", VolumeId=id, InstanceId=instance["InstanceId"], Device="/dev/sdf")
+    assert state(tenant, id) == "in-use"
+    tenant("DetachVolume", VolumeId=id, InstanceId=instance["InstanceId"], Device="/dev/sdf")
+    snapshot = tenant("CreateSnapshot", VolumeId=id)["SnapshotId"]
+    second = tenant("CreateVolume", AvailabilityZone=zone, SnapshotId=snapshot)["VolumeId"]
+    assert state(tenant, second) == "available"
+    for each in (id, second):
+        tenant("DeleteVolume", VolumeId=each)
+    tenant("DeleteSnapshot", SnapshotId=snapshot)
+
+
+def test_what_a_volume_may_not_be(tenant: Tenant) -> None:
+    def refused(**parameters: Any) -> str:
+        return tenant.refused("CreateVolume", **({"AvailabilityZone": ZONE} | parameters))
+
+    assert refused() == "MissingParameter"
+    assert tenant.refused("CreateVolume", Size=1) == "MissingParameter"
+    assert refused(Size=1, AvailabilityZone="us-east-1z") == "InvalidZone.NotFound"
+    assert refused(Size=1, VolumeType="gp9") == "UnknownVolumeType"
+    assert refused(Size=0) == refused(Size=1, VolumeType="io1", Iops=100) == "InvalidParameterValue"
+    assert refused(Size=10, VolumeType="io1") == "MissingParameter"
+    assert refused(Size=10, VolumeType="gp2", Iops=300) == "InvalidParameterCombination"
+    assert refused(Size=10, VolumeType="gp2", Throughput=300) == "InvalidParameterCombination"
+    assert refused(Size=10, VolumeType="io1", Iops=600) == "InvalidParameterCombination"
+    assert refused(Size=10, VolumeType="gp3", Throughput=9999) == "InvalidParameterValue"
+    assert refused(Size=1, SnapshotId="snap-00000000000000000") == "InvalidSnapshot.NotFound"
+    assert refused(Size=1, SnapshotId="snap-x") == "InvalidSnapshotID.Malformed"
+    assert refused(Size=1, KmsKeyId="k") == "InvalidParameterDependency"
+    assert refused(Size=1, Encrypted=True) == refused(Size=1, MultiAttachEnabled=True) == "UnsupportedOperation"
+    assert refused(Size=1, DryRun=True) == "DryRunOperation"
+    assert tenant("DescribeVolumes")["Volumes"] == []
+    shown = tenant("CreateVolume", AvailabilityZone=ZONE, Size=10, VolumeType="io1", Iops=500)
+    assert (shown["Iops"], shown["VolumeType"]) == (500, "io1")
+    gp3 = tenant("CreateVolume", AvailabilityZone=ZONE, Size=10, VolumeType="gp3")
+    assert (gp3["Iops"], gp3["Throughput"]) == (3000, 125)
+
+
+def test_a_client_token_makes_one_volume(tenant: Tenant) -> None:
+    wish = {"AvailabilityZone": ZONE, "Size": 3, "ClientToken": "again"}
+    first, second = tenant("CreateVolume", **wish), tenant("CreateVolume", **wish)
+    assert first["VolumeId"] == second["VolumeId"]
+    assert tenant.refused("CreateVolume", **(wish | {"Size": 4})) == "IdempotentParameterMismatch"
+    assert len(tenant("DescribeVolumes")["Volumes"]) == 1
+
+
+def test_what_attaching_refuses(tenant: Tenant) -> None:
+    id, instance, elsewhere = made(tenant), launched(tenant), launched(tenant, "us-east-1b")
+
+    def refused(**parameters: Any) -> str:
+        return tenant.refused("AttachVolume", **({"VolumeId": id, "InstanceId": instance, "Device": "/dev/sdh"} | parameters))
+
+    assert refused(VolumeId="vol-00000000000000000") == "InvalidVolume.NotFound"
+    assert refused(InstanceId="i-00000000000000000") == "InvalidInstanceID.NotFound"
+    assert refused(InstanceId=elsewhere) == "InvalidVolume.ZoneMismatch"
+    assert refused(Device="wardrobe") == refused(Device="/dev/sda1") == refused(Device="/dev/xvda") == "InvalidParameterValue"
+    tenant("AttachVolume", VolumeId=id, InstanceId=instance, Device="/dev/sdh")
+    assert refused() == refused(Device="/dev/sdi") == "VolumeInUse"
+    other = made(tenant)
+    taken = tenant.refusal("AttachVolume", VolumeId=other, InstanceId=instance, Device="/dev/sdh")
+    assert taken.endswith("Attachment point /dev/sdh is already in use")
+    assert tenant.refused("DetachVolume", VolumeId=id, InstanceId=elsewhere) == "InvalidAttachment.NotFound"
+    assert tenant.refused("DetachVolume", VolumeId=id, Device="/dev/sdz") == "InvalidAttachment.NotFound"
+    (root,) = instance_of(tenant, elsewhere)["BlockDeviceMappings"]
+    assert tenant.refused("DetachVolume", VolumeId=root["Ebs"]["VolumeId"]) == "OperationNotPermitted"
+    assert tenant.refused("DeleteVolume", VolumeId=root["Ebs"]["VolumeId"]) == "VolumeInUse"
+
+
+def test_a_volume_outlives_its_instance(tenant: Tenant) -> None:
+    id, instance = made(tenant), launched(tenant)
+    tenant("AttachVolume", VolumeId=id, InstanceId=instance, Device="/dev/sdh")
+    tenant("TerminateInstances", InstanceIds=[instance])
+    until(tenant, lambda: state(tenant, id) == "available")
+    assert [each["VolumeId"] for each in tenant("DescribeVolumes")["Volumes"]] == [id]
+
+
+def test_a_stopped_instance_is_wired_too(tenant: Tenant) -> None:
+    id, instance = made(tenant), launched(tenant)
+    tenant("StopInstances", InstanceIds=[instance])
+    tenant("AttachVolume", VolumeId=id, InstanceId=instance, Device="/dev/sdh")
+    until(tenant, lambda: volume(tenant, id)["Attachments"][0]["State"] == "attached")
+    tenant("StartInstances", InstanceIds=[instance])
+    until(tenant, lambda: instance_of(tenant, instance)["State"]["Name"] == "running")
+    tenant("DetachVolume", VolumeId=id)
+    until(tenant, lambda: state(tenant, id) == "available")
+
+
+def test_a_volume_grows(tenant: Tenant) -> None:
+    id, instance = made(tenant), launched(tenant)
+    assert tenant.refused("DescribeVolumesModifications", VolumeIds=[id]) == "InvalidVolumeModification.NotFound"
+    begun = tenant("ModifyVolume", VolumeId=id, Size=9)["VolumeModification"]
+    assert (begun["ModificationState"], begun["OriginalSize"], begun["TargetSize"]) == ("modifying", 8, 9)
+    assert (begun["OriginalIops"], begun["TargetIops"], begun["Progress"]) == (100, 100, 0)
+    tenant("AttachVolume", VolumeId=id, InstanceId=instance, Device="/dev/sdh")
+    for size in (10, 100):
+        tenant("ModifyVolume", VolumeId=id, Size=size, VolumeType="gp3")
+
+        def done() -> bool:
+            (one,) = tenant("DescribeVolumesModifications", VolumeIds=[id])["VolumesModifications"]
+            return bool(one["ModificationState"] == "completed" and one["Progress"] == 100)
+
+        until(tenant, done)
+    assert (volume(tenant, id)["Size"], volume(tenant, id)["VolumeType"], state(tenant, id)) == (100, "gp3", "in-use")
+    assert tenant.refusal("ModifyVolume", VolumeId=id, Size=50).endswith("New size cannot be smaller than existing size")
+    completed = [{"Name": "modification-state", "Values": ["completed"]}]
+    assert len(tenant("DescribeVolumesModifications", Filters=completed)["VolumesModifications"]) == 1
+
+
+def test_a_snapshot_and_what_is_made_of_it(tenant: Tenant, stranger: Tenant) -> None:
+    id = made(tenant)
+    tags = [{"ResourceType": "snapshot", "Tags": [{"Key": "Name", "Value": "copy"}]}]
+    begun = tenant("CreateSnapshot", VolumeId=id, Description="of today", TagSpecifications=tags)
+    assert (begun["State"], begun["VolumeId"], begun["VolumeSize"]) == ("pending", id, 8)
+    snapshot = begun["SnapshotId"]
+    until(tenant, lambda: tenant("DescribeSnapshots", SnapshotIds=[snapshot])["Snapshots"][0]["Progress"] == "100%")
+    for name, value in (("description", "of *"), ("volume-id", id), ("status", "completed"), ("tag:Name", "copy")):
+        found = tenant("DescribeSnapshots", Filters=[{"Name": name, "Values": [value]}])["Snapshots"]
+        assert [each["SnapshotId"] for each in found] == [snapshot], name
+    assert tenant("DescribeSnapshots", OwnerIds=["self"])["Snapshots"][0]["OwnerId"] == tenant.account.id
+    assert tenant("DescribeSnapshots", OwnerIds=["amazon"])["Snapshots"] == []
+    tenant("DeleteVolume", VolumeId=id)
+    again = made(tenant, SnapshotId=snapshot, Size=9)
+    assert (volume(tenant, again)["SnapshotId"], volume(tenant, again)["Size"]) == (snapshot, 9)
+    less = tenant.refused("CreateVolume", AvailabilityZone=ZONE, SnapshotId=snapshot, Size=7)
+    assert less == "InvalidParameterValue"
+    # Nobody else sees it before it is shared.
+    assert stranger("DescribeSnapshots")["Snapshots"] == []
+    assert stranger.refused("DescribeSnapshots", SnapshotIds=[snapshot]) == "InvalidSnapshot.NotFound"
+    share = {"SnapshotId": snapshot, "Attribute": "createVolumePermission"}
+    tenant("ModifySnapshotAttribute", **share, OperationType="add", UserIds=[stranger.account.id])
+    shown = tenant("DescribeSnapshotAttribute", **share)["CreateVolumePermissions"]
+    assert shown == [{"UserId": stranger.account.id}]
+    assert len(stranger("DescribeSnapshots")["Snapshots"]) == 1
+    made(stranger, SnapshotId=snapshot)
+    assert stranger.refused("DeleteSnapshot", SnapshotId=snapshot) == "UnauthorizedOperation"
+    tenant("ResetSnapshotAttribute", **share)
+    assert stranger("DescribeSnapshots")["Snapshots"] == []
+    tenant("DeleteSnapshot", SnapshotId=snapshot)
+    assert tenant.refused("DescribeSnapshots", SnapshotIds=[snapshot]) == "InvalidSnapshot.NotFound"
+    assert state(tenant, again) == "available"
+
+
+def test_snapshots_of_all_volumes_of_an_instance(tenant: Tenant) -> None:
+    id, instance = made(tenant), launched(tenant)
+    tenant("AttachVolume", VolumeId=id, InstanceId=instance, Device="/dev/sdh")
+    tenant("CreateTags", Resources=[id], Tags=[{"Key": "a", "Value": "b"}])
+    both = tenant(
+        "CreateSnapshots", InstanceSpecification={"InstanceId": instance}, CopyTagsFromSource="volume", Description="two"
+    )["Snapshots"]
+    assert len(both) == 2
+    assert [each["Tags"] for each in both if each["VolumeId"] == id] == [[{"Key": "a", "Value": "b"}]]
+    without = {"InstanceId": instance, "ExcludeBootVolume": True}
+    one = tenant("CreateSnapshots", InstanceSpecification=without)["Snapshots"]
+    assert [each["VolumeId"] for each in one] == [id]
+    until(tenant, lambda: all(each["State"] == "completed" for each in tenant("DescribeSnapshots")["Snapshots"]))
+
+
+def test_a_snapshot_is_copied_into_another_region(tenant: Tenant) -> None:
+    snapshot = copied(tenant, made(tenant))
+    there = tenant.in_region("eu-central-1")
+    copy = there("CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=snapshot, Description="far")["SnapshotId"]
+    until(there, lambda: there("DescribeSnapshots", SnapshotIds=[copy])["Snapshots"][0]["State"] == "completed")
+    (shown,) = there("DescribeSnapshots", SnapshotIds=[copy])["Snapshots"]
+    assert (shown["VolumeId"], shown["Description"], shown["VolumeSize"]) == ("vol-ffffffff", "far", 8)
+    absent = {"SourceRegion": "eu-central-1", "SourceSnapshotId": snapshot}
+    assert tenant.refused("CopySnapshot", **absent) == "InvalidSnapshot.NotFound"
