@@ -75,18 +75,27 @@ class VolumeHands:
             return ()
         root = machine.root
         # The snapshot may be gone by the second start, when it is not needed any more.
-        base: Base | None = Base(path=boot.disk, format=boot.disk_format)
+        base = Base(path=boot.disk, format=boot.disk_format) if boot.disk is not None else None
         if root.snapshot_id is not None:
-            base = None if await driver.has(root.volume_id) else await driver.base(root.snapshot_id)
+            base = await self._base_of(root.volume_id, root.snapshot_id)
         disks = [await driver.create(root.volume_id, root.size_gib * GIB, account=machine.account, base=base)]
         for one in machine.volumes:
             size = one.size_gib * GIB
             if one.made_here and not await driver.has(one.volume_id):
-                base = await driver.base(one.snapshot_id) if one.snapshot_id is not None else None
+                base = await self._base_of(one.volume_id, one.snapshot_id) if one.snapshot_id is not None else None
                 disks.append(await driver.create(one.volume_id, size, account=machine.account, base=base))
             else:
                 disks.append(await driver.grow(one.volume_id, size))
         return tuple(disks)
+
+    async def _base_of(self, volume_id: str, snapshot_id: str) -> Base | None:
+        """What a volume is made of; None when it is made already. Raises: Impossible, when the snapshot is gone."""
+        assert self._driver is not None
+        if await self._driver.has(volume_id):
+            return None
+        if not await self._driver.has(snapshot_id):
+            raise Impossible(f"The snapshot {snapshot_id} is gone")
+        return await self._driver.base(snapshot_id)
 
     def started(self, machine: Machine) -> None:
         self._wired[machine.id] = (machine.incarnation, machine.wiring)
@@ -164,9 +173,7 @@ class VolumeHands:
             raise Impossible("This host has no storage for volumes")
         match job.task:
             case Task.CREATE:
-                base = None
-                if job.snapshot_id is not None and not await driver.has(job.id):
-                    base = await driver.base(job.snapshot_id)
+                base = await self._base_of(job.id, job.snapshot_id) if job.snapshot_id is not None else None
                 await driver.create(job.id, job.size_gib * GIB, account=job.account, base=base)
             case Task.GROW:
                 await driver.grow(job.id, job.size_gib * GIB)

@@ -41,10 +41,6 @@ VOLUME_TYPES: dict[str, VolumeType] = {
 }
 
 
-# Those that a root volume may have and that need no number of operations.
-ROOT_VOLUME_TYPES = ("gp2", "gp3", "standard")
-
-
 class AttachState(enum.StrEnum):
     ATTACHING = "attaching"
     ATTACHED = "attached"

@@ -4,16 +4,18 @@ Pure: ids come in as hexadecimal digits from chance, whether an address is taken
 all records in one transaction; the store's unique keys and guards are the last word.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Network
 
 import msgspec
 
+from alto.model.images import ImageDevice
 from alto.model.instances import Instance, MetadataOptions, Nic, PlacementWish, RootVolume
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet
 from alto.model.records import Tags
-from alto.model.volumes import DEFAULT_VOLUME_TYPE, Volume
+from alto.model.volumes import Attachment, Volume
 from alto.plan.addresses import address_at, hostname, mac, next_offset
 
 # One instance's ids: instance 17, interface 17, volume 17, attachment 17, MAC 10.
@@ -33,9 +35,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     instance_type: str
     vcpus: int
     memory_mib: int
-    root_gib: int
-    root_type: str = DEFAULT_VOLUME_TYPE
-    root_device: str
+    root: ImageDevice
+    volumes: tuple[ImageDevice, ...] = ()
+    storage: str | None = None  # what the volumes need; "": any; None: there is only a root
     subnet: Subnet
     group_ids: tuple[str, ...]
     public: bool
@@ -142,7 +144,15 @@ def plan_launch(
                     if own is None
                     else _taken(own, attachment_id),
                 ),
-                root=RootVolume(volume_id=volume_id, size_gib=order.root_gib, device=order.root_device),
+                root=RootVolume(
+                    volume_id=volume_id,
+                    size_gib=order.root.size_gib,
+                    device=order.root.device,
+                    delete_on_termination=order.root.delete_on_termination,
+                    snapshot_id=order.root.snapshot_id,
+                ),
+                volumes=tuple([_attachment(order, instance_id, one) for one in order.volumes]) if order.volumes else (),
+                storage=order.storage,
                 hostname=hostname(private_ip, order.region),
                 monitoring=order.monitoring,
                 ebs_optimized=order.ebs_optimized,
@@ -177,21 +187,9 @@ def plan_launch(
                 own, instance_id=instance_id, attachment_id=attachment_id, attached_at=order.now, device_index=0
             )
         )
-        volumes.append(
-            Volume(
-                id=volume_id,
-                account=order.account,
-                region=order.region,
-                zone=subnet.zone,
-                size_gib=order.root_gib,
-                type=order.root_type,
-                created_at=order.now,
-                instance_id=instance_id,
-                device=order.root_device,
-                attached_at=order.now,
-                tags=order.volume_tags,
-            )
-        )
+        volumes.append(_volume(order, instance_id, order.root, volume_id))
+        if order.volumes:
+            volumes += [_volume(order, instance_id, one, data_volume_id(instance_id, one.device)) for one in order.volumes]
     pools = [_given(private_pool, private_cursor, order.count)] if order.interface is None else []
     if order.public and order.interface is None:
         pools.append(_given(public_pool, public_cursor, order.count))
@@ -202,6 +200,44 @@ def plan_launch(
         addresses=tuple(addresses),
         pools=tuple(pools),
     )
+
+
+def _volume(order: Order, instance_id: str, device: ImageDevice, volume_id: str) -> Volume:
+    return Volume(
+        id=volume_id,
+        account=order.account,
+        region=order.region,
+        zone=order.subnet.zone,
+        size_gib=device.size_gib,
+        type=device.type,
+        iops=device.iops,
+        throughput=device.throughput,
+        created_at=order.now,
+        snapshot_id=device.snapshot_id,
+        storage=order.storage or None,
+        instance_id=instance_id,
+        device=device.device,
+        attached_at=order.now,
+        delete_on_termination=device.delete_on_termination,
+        tags=order.volume_tags,
+    )
+
+
+def _attachment(order: Order, instance_id: str, device: ImageDevice) -> Attachment:
+    return Attachment(
+        volume_id=data_volume_id(instance_id, device.device),
+        device=device.device,
+        size_gib=device.size_gib,
+        delete_on_termination=device.delete_on_termination,
+        attached_at=order.now,
+        made_here=True,
+        snapshot_id=device.snapshot_id,
+    )
+
+
+def data_volume_id(instance_id: str, device: str) -> str:
+    """As much by chance as the instance's own id: how many are needed is known only within the transaction."""
+    return "vol-" + hashlib.sha256(f"{instance_id} {device}".encode()).hexdigest()[:17]
 
 
 def _taken(interface: NetworkInterface, attachment_id: str) -> Nic:

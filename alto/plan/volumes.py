@@ -6,6 +6,7 @@ from alto.model.errors import Refused
 from alto.model.hosts import Host
 from alto.model.instances import Instance
 from alto.model.volumes import VOLUME_TYPES, Volume, VolumePhase
+from alto.plan.placement import room_of
 
 
 def choose_home(hosts: Iterable[Host], size_gib: int, storage: str | None = None) -> Host:
@@ -29,8 +30,9 @@ def choose_home(hosts: Iterable[Host], size_gib: int, storage: str | None = None
 
 
 def _lacks(host: Host, size_gib: int, storage: str | None) -> str | None:
-    if not host.takes_instances:
-        return "draining" if host.draining else "unreachable"
+    refuses = room_of(host).refuses
+    if refuses is not None:
+        return refuses
     if not host.capabilities.storage:
         return "without a storage for volumes"
     if storage is not None and host.capabilities.storage != storage:

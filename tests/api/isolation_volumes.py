@@ -1,5 +1,8 @@
 """The places of ids in the operations on volumes and snapshots, for `test_isolation.py`."""
 
+from typing import Any
+
+from alto.daemons.server import TINY_IMAGE_ID
 from alto.model.volumes import Snapshot, SnapshotPhase, Volume
 from tests.api.cloud import NOW, Tenant
 from tests.api.isolation_networks import ID, OWN, Row, row
@@ -9,10 +12,20 @@ ABSENT = {"snapshot": "snap-00000000000000000"}
 _VOLUME, _INSTANCE = OWN + "volume", OWN + "instance"
 _PERMISSION = "createVolumePermission"
 
+
+def _mapping(device: str) -> dict[str, Any]:
+    return {"DeviceName": device, "Ebs": {"SnapshotId": ID}}
+
+
 ROWS: dict[tuple[str, str], Row] = {
     ("AttachVolume", "InstanceId"): row("instance", VolumeId=_VOLUME, InstanceId=ID, Device="/dev/sdh"),
     ("AttachVolume", "VolumeId"): row("volume", VolumeId=ID, InstanceId=_INSTANCE, Device="/dev/sdh"),
+    ("CopyImage", "SourceImageId"): row("image", SourceRegion="eu-central-1", SourceImageId=ID, Name="copy"),
     ("CopySnapshot", "SourceSnapshotId"): row("snapshot", SourceRegion="eu-central-1", SourceSnapshotId=ID),
+    ("CreateImage", "BlockDeviceMappings.Ebs.SnapshotId"): row(
+        "snapshot", InstanceId=_INSTANCE, Name="image", BlockDeviceMappings=[_mapping("/dev/sdh")]
+    ),
+    ("CreateImage", "InstanceId"): row("instance", InstanceId=ID, Name="image"),
     ("CreateSnapshot", "VolumeId"): row("volume", VolumeId=ID),
     ("CreateSnapshots", "InstanceSpecification.ExcludeDataVolumeIds"): row(
         "volume", InstanceSpecification={"InstanceId": _INSTANCE, "ExcludeDataVolumeIds": [ID]}
@@ -30,7 +43,14 @@ ROWS: dict[tuple[str, str], Row] = {
         "snapshot", SnapshotId=ID, CreateVolumePermission={"Add": [{"Group": "all"}]}
     ),
     ("ModifyVolume", "VolumeId"): row("volume", VolumeId=ID, Size=9),
+    ("RegisterImage", "BlockDeviceMappings.Ebs.SnapshotId"): row(
+        "snapshot", Name="image", RootDeviceName="/dev/sda1", BlockDeviceMappings=[_mapping("/dev/sda1")]
+    ),
+    ("ResetImageAttribute", "ImageId"): row("image", ImageId=ID, Attribute="launchPermission"),
     ("ResetSnapshotAttribute", "SnapshotId"): row("snapshot", SnapshotId=ID, Attribute=_PERMISSION),
+    ("RunInstances", "BlockDeviceMappings.Ebs.SnapshotId"): row(
+        "snapshot", ImageId=TINY_IMAGE_ID, MinCount=1, MaxCount=1, BlockDeviceMappings=[_mapping("/dev/sdh")]
+    ),
 }
 
 

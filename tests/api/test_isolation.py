@@ -273,6 +273,7 @@ NOT_OWNED = {
     "CreateVolumePermission.Add.UserId",
     "CreateVolumePermission.Remove.UserId",
     "KmsKeyId",
+    "BlockDeviceMappings.Ebs.KmsKeyId",
     "LaunchPermission.Add.UserId",
     "LaunchPermission.Remove.UserId",
     "IpPermissions.UserIdGroupPairs.UserId",

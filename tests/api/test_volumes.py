@@ -1,5 +1,5 @@
 """Goal: volumes and snapshots are made, attached, grown, copied and deleted as the API reference says, with its codes. Method:
-whole calls against a cloud with simulated hosts, whose disks remember what was written."""
+whole calls against a cloud with simulated hosts."""
 
 import asyncio
 import time
@@ -263,7 +263,7 @@ def test_snapshots_of_all_volumes_of_an_instance(tenant: Tenant) -> None:
     until(tenant, lambda: all(each["State"] == "completed" for each in tenant("DescribeSnapshots")["Snapshots"]))
 
 
-def test_a_snapshot_is_copied_into_another_region(tenant: Tenant) -> None:
+def test_a_snapshot_is_copied_into_another_region(tenant: Tenant, stranger: Tenant) -> None:
     snapshot = copied(tenant, made(tenant))
     there = tenant.in_region("eu-central-1")
     copy = there("CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=snapshot, Description="far")["SnapshotId"]
@@ -272,3 +272,4 @@ def test_a_snapshot_is_copied_into_another_region(tenant: Tenant) -> None:
     assert (shown["VolumeId"], shown["Description"], shown["VolumeSize"]) == ("vol-ffffffff", "far", 8)
     absent = {"SourceRegion": "eu-central-1", "SourceSnapshotId": snapshot}
     assert tenant.refused("CopySnapshot", **absent) == "InvalidSnapshot.NotFound"
+    assert stranger.refused("CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=snapshot) == "InvalidSnapshot.NotFound"

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from alto.api.accounts import default_vpc
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, is_private_taken
+from alto.api.ec2.block_devices import BlockDeviceMapping, Devices, launch_devices
 from alto.api.ec2.ids import find_image, is_own, owned
 from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfaces, draw_others, existing, with_interfaces
@@ -25,7 +26,7 @@ from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.ec2.user_data import check_user_data
 from alto.model.errors import NoCapacity, NotFound, Refused
 from alto.model.hosts import Host
-from alto.model.images import ROOT_NAMES, Image, KeyPair
+from alto.model.images import ImageState, KeyPair
 from alto.model.instance_types import DEFAULT_INSTANCE_TYPE, InstanceType, instance_type
 from alto.model.instances import Instance, MetadataOptions, Phase
 from alto.model.networks import (
@@ -36,30 +37,16 @@ from alto.model.networks import (
     Vpc,
 )
 from alto.model.records import Tags
-from alto.model.volumes import DEFAULT_VOLUME_TYPE, ROOT_VOLUME_TYPES
 from alto.plan.launch import HEX_PER_INSTANCE, Order, plan_launch
 from alto.plan.placement import Demand, fits_at_least, room_of, why_nowhere
 from alto.store.claims import PUBLIC_POOL, lead_elastic
 from alto.store.store import Reader, Tx
 
 COUNT_MAX = 1000  # one call's bound, so that one transaction stays short
-ROOT_GIB_MAX = 64 * 1024
 
 
 class Monitoring(msgspec.Struct, frozen=True, rename="pascal"):
     enabled: bool | None = None
-
-
-class Ebs(msgspec.Struct, frozen=True, rename="pascal"):
-    volume_size: int | None = None
-    volume_type: str | None = None
-    delete_on_termination: bool | None = None
-    encrypted: bool | None = None
-
-
-class BlockDeviceMapping(msgspec.Struct, frozen=True, rename="pascal"):
-    device_name: str | None = None
-    ebs: Ebs | None = None
 
 
 class MetadataOptionsRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -139,6 +126,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         if known is not None:
             return show_reservation(tx, known)
         image = find_image(tx, call, request.image_id or "")
+        if image.state is not ImageState.AVAILABLE:
+            raise Refused("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is not available: it is {image.state}")
         key = _find_key(tx, call, request.key_name)
         own = existing(tx, call, interface)
         primary = replace(interface, subnet_id=own.subnet_id, groups=own.group_ids) if own is not None else interface
@@ -146,8 +135,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         group_ids = _find_groups(tx, call, request, primary, subnet.vpc_id)
         pools = tx.get(AddressPool, subnet.id), tx.get(AddressPool, PUBLIC_POOL)
         wanted = find_wanted(tx, call, request.placement)
-        count = _count_that_fits(tx, type, subnet, pools, wanted, least, most)
-        root_gib, root_type = _root(request.block_device_mappings, image)
+        disks = launch_devices(tx, call, request.block_device_mappings, image)
+        count = _count_that_fits(tx, type, subnet, pools, wanted, disks, least, most)
         public, primary_ip = interface.associate_public_ip_address, interface.addresses.primary
         order = Order(
             account=call.account,
@@ -160,9 +149,9 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             instance_type=type.name,
             vcpus=type.vcpus,
             memory_mib=type.memory_mib,
-            root_gib=root_gib,
-            root_type=root_type,
-            root_device=image.root_device,
+            root=disks.root,
+            volumes=disks.further,
+            storage=disks.storage,
             subnet=subnet,
             group_ids=group_ids,
             # As at EC2: with several interfaces none is given a public address by itself.
@@ -362,43 +351,13 @@ def _find_groups(
     return tuple(dict.fromkeys(chosen))
 
 
-def _root(mappings: Sequence[BlockDeviceMapping], image: Image) -> tuple[int, str]:
-    """(GiB, type) of the root volume."""
-    size, volume_type = image.size_gib, DEFAULT_VOLUME_TYPE
-    for mapping in mappings:
-        if mapping.device_name not in (image.root_device, *ROOT_NAMES) or mapping.ebs is None:
-            raise Refused("UnsupportedOperation", f"Only the root device {image.root_device} can be mapped at a launch")
-        if mapping.ebs.encrypted:
-            raise Refused("UnsupportedOperation", "Encrypted volumes are not supported")
-        if mapping.ebs.delete_on_termination is False:
-            # A row that outlived its bytes would be a promise about data that is gone.
-            raise Refused(
-                "UnsupportedOperation", "Root volumes go with their instance: DeleteOnTermination=false is not supported"
-            )
-        wanted = mapping.ebs.volume_size
-        if wanted is not None and not 1 <= wanted <= ROOT_GIB_MAX:
-            raise Refused("InvalidParameterValue", f"Volume of size {wanted}GiB is invalid: 1 to {ROOT_GIB_MAX}")
-        if wanted is not None and wanted < image.size_gib:
-            raise Refused(
-                "InvalidBlockDeviceMapping",
-                f"Volume of size {wanted}GB is smaller than the image '{image.id}', expect size >= {image.size_gib}GB",
-            )
-        size = wanted or size
-        volume_type = mapping.ebs.volume_type or volume_type
-        if volume_type not in ROOT_VOLUME_TYPES:
-            known = ", ".join(ROOT_VOLUME_TYPES)
-            raise Refused(
-                "InvalidParameterValue", f"Invalid value '{volume_type[:80]}' for VolumeType. Here it is one of {known}"
-            )
-    return size, volume_type
-
-
 def _count_that_fits(
     reader: Reader,
     type: InstanceType,
     subnet: Subnet,
     pools: Sequence[AddressPool],
     wanted: Wanted | None,
+    disks: Devices,
     least: int,
     most: int,
 ) -> int:
@@ -406,7 +365,12 @@ def _count_that_fits(
     count = min(most, *(pool.size - pool.used for pool in pools))
     if count < least:
         raise Refused("InsufficientFreeAddressesInSubnet", f"Not enough free addresses in subnet {subnet.id}: {least} wanted")
-    demand = Demand(instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib)
+    disk_gib = disks.root.size_gib
+    if disks.further:
+        disk_gib += sum(one.size_gib for one in disks.further)
+    demand = Demand(
+        instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib, disk_gib=disk_gib, storage=disks.storage
+    )
     if wanted is not None:
         demand = wanted.demand(reader, demand)
     hosts = reader.where(Host)

@@ -63,7 +63,7 @@ async def attach_volume(call: Call, request: AttachVolumeRequest) -> dict[str, o
             )
         if len(instance.volumes) >= ATTACHMENTS_MAX:
             raise Refused("AttachmentLimitExceeded", f"At most {ATTACHMENTS_MAX} volumes can be attached to an instance")
-        _check_reach(tx, volume, instance)
+        storage = _check_reach(tx, volume, instance)
         attached = Attachment(
             volume_id=volume.id,
             device=request.device,
@@ -71,7 +71,7 @@ async def attach_volume(call: Call, request: AttachVolumeRequest) -> dict[str, o
             attached_at=now,
             since=instance.wiring + 1,
         )
-        tx.put(replace(instance, volumes=(*instance.volumes, attached), wiring=attached.since, storage=volume.storage))
+        tx.put(replace(instance, volumes=(*instance.volumes, attached), wiring=attached.since, storage=storage))
         return tx.put(
             replace(
                 volume,
@@ -108,14 +108,17 @@ def _device_taken(instance: Instance, device: str) -> bool:
     return device in (*ROOT_NAMES, instance.root.device, *(one.device for one in instance.volumes))
 
 
-def _check_reach(reader: Reader, volume: Volume, instance: Instance) -> None:
+def _check_reach(reader: Reader, volume: Volume, instance: Instance) -> str:
+    """The storage that both are in. Raises: Refused."""
     host = reader.find(Host, instance.host_id) if instance.host_id is not None else None
-    if host is None or host.capabilities.storage != volume.storage:
+    home = reader.find(Host, volume.host_id) if volume.host_id is not None else None
+    if host is None or home is None or host.capabilities.storage != home.capabilities.storage:
         raise Refused(
             "IncorrectState",
             f"{volume.id} is on the disk of another host than {instance.id}. Make a volume from a snapshot of it there, or "
             "launch the instance where the volume is (Placement.HostId).",
         )
+    return host.capabilities.storage
 
 
 class DetachVolumeRequest(msgspec.Struct, frozen=True, rename="pascal"):

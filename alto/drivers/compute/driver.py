@@ -14,9 +14,10 @@ from alto.model.instances import Seen as Seen
 
 
 class BootFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """An image on this host's disk, ready to boot from. `disk` is only ever a backing file, never written."""
+    """An image on this host's disk, ready to boot from. `disk` is only ever a backing file, never written; None where the
+    machine's own root volume is all that there is."""
 
-    disk: Path
+    disk: Path | None = None
     disk_format: str = "qcow2"
     kernel: Path | None = None
     initrd: Path | None = None

@@ -14,6 +14,7 @@ from alto.drivers.image.kernel import find_kernel
 from alto.drivers.image.qcow2 import HEADER_BYTES, refusal
 from alto.kit.world import World
 from alto.model.errors import DriverFault, Impossible
+from alto.model.images import BOOTS_ITSELF, TINY
 
 COPY_S = 3600.0
 
@@ -30,7 +31,7 @@ class LocalImages:
         # The first caller works, the others wait at the lock and then find what it made.
         async with self._locks.setdefault(source, asyncio.Lock()):
             ready = self._ready.get(source)
-            if ready is not None and self._world.files.exists(ready.disk):
+            if ready is not None and (ready.disk is None or self._world.files.exists(ready.disk)):
                 return ready
             try:
                 ready = await self._make(source)
@@ -41,7 +42,9 @@ class LocalImages:
 
     async def _make(self, source: str) -> BootFiles:
         self._world.files.make_dirs(self._cache, mode=0o755)
-        if source == "tiny":
+        if source == BOOTS_ITSELF:
+            return BootFiles()
+        if source == TINY:
             return await self._tiny()
         if source.startswith("file:///") and source.endswith(".qcow2"):
             return await self._copy(Path(source.removeprefix("file://")))

@@ -45,7 +45,7 @@ class RemoteImages:
             return await self._local.fetch(source)
         async with self._locks.setdefault(source, asyncio.Lock()):
             ready = self._ready.get(source)
-            if ready is not None and self._world.files.exists(ready.disk):
+            if ready is not None and ready.disk is not None and self._world.files.exists(ready.disk):
                 return ready
             try:
                 ready = await self._ship(source)

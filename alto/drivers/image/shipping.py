@@ -31,6 +31,8 @@ class Shipping:
             boot = await self._images.fetch(source)
         except Impossible as error:
             raise Refused("InvalidImage", str(error), status=422) from error
+        if boot.disk is None:
+            raise Refused("InvalidImage", "There is no disk to this image's source", status=422)
         # One at a time: it reads a whole disk.
         async with self._counting:
             known = self._known.get(boot.disk)

@@ -31,7 +31,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """The image that a machine's disk was made from, as BootFiles. An overlay is good over exactly that file: an image of the
     same name may have been built anew since."""
 
-    disk: str
+    disk: str | None
     disk_format: str
     kernel: str | None
     initrd: str | None
@@ -40,7 +40,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def boot(self) -> BootFiles:
         return BootFiles(
-            disk=Path(self.disk),
+            disk=Path(self.disk) if self.disk else None,
             disk_format=self.disk_format,
             kernel=Path(self.kernel) if self.kernel else None,
             initrd=Path(self.initrd) if self.initrd else None,
@@ -50,7 +50,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 def origin_of(boot: BootFiles) -> Origin:
     return Origin(
-        disk=str(boot.disk),
+        disk=str(boot.disk) if boot.disk else None,
         disk_format=boot.disk_format,
         kernel=str(boot.kernel) if boot.kernel else None,
         initrd=str(boot.initrd) if boot.initrd else None,

@@ -1,0 +1,111 @@
+"""Block device mappings of a launch: what the image has, changed by what the request says.
+
+A mapping of a device that the image has changes that one, or takes it away (NoDevice); any other is a further volume, empty or
+from a snapshot. The names under which people know a root all mean the root.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from alto.api.call import Call
+from alto.api.ec2.ids import find_snapshot
+from alto.api.ec2.images import devices
+from alto.api.ec2.volume_attachments import ATTACHMENTS_MAX, check_device
+from alto.api.ec2.volumes import refuse_encryption
+from alto.model.errors import Refused
+from alto.model.images import ROOT_NAMES, Image, ImageDevice
+from alto.model.volumes import DEFAULT_VOLUME_TYPE, VOLUME_TYPES, SnapshotPhase
+from alto.plan.volumes import check_type
+from alto.store.store import Reader
+
+
+class Ebs(msgspec.Struct, frozen=True, rename="pascal"):
+    volume_size: int | None = None
+    volume_type: str | None = None
+    iops: int | None = None
+    throughput: int | None = None
+    snapshot_id: str | None = None
+    delete_on_termination: bool | None = None
+    encrypted: bool | None = None
+    kms_key_id: str | None = None
+
+
+class BlockDeviceMapping(msgspec.Struct, frozen=True, rename="pascal"):
+    device_name: str | None = None
+    ebs: Ebs | None = None
+    no_device: str | None = None
+
+
+class Devices(msgspec.Struct, frozen=True):
+    root: ImageDevice
+    further: tuple[ImageDevice, ...] = ()
+    storage: str | None = None  # what they need; "": any; None: nothing beside a root
+
+
+def launch_devices(
+    reader: Reader, call: Call, mappings: Sequence[BlockDeviceMapping], image: Image, *, any_name: bool = False
+) -> Devices:
+    """`any_name`: no name means the root but the image's own word for it. Raises: Refused, NotFound."""
+    root, *further = devices(image)
+    if not mappings and not further and image.storage is None:
+        return Devices(root)
+    chosen = {one.device: one for one in further}
+    storages = {image.storage} if image.storage is not None else set()
+    for mapping in mappings:
+        name, ebs = mapping.device_name, mapping.ebs or Ebs()
+        if not name:
+            raise Refused("MissingParameter", "The request must contain the parameter deviceName")
+        refuse_encryption(ebs.encrypted, ebs.kms_key_id)
+        if name == image.root_device or (name in ROOT_NAMES and not any_name):
+            if mapping.no_device is not None:
+                raise Refused("InvalidBlockDeviceMapping", "The root device cannot be left out of a launch")
+            if ebs.snapshot_id not in (None, root.snapshot_id):
+                raise Refused("InvalidBlockDeviceMapping", "snapshotId cannot be modified on root device")
+            root = _changed(root, ebs, f"the image '{image.id}'")
+            continue
+        if mapping.no_device is not None:
+            chosen.pop(name, None)
+            continue
+        check_device(name)
+        before = chosen.get(name, ImageDevice(device=name, size_gib=0, type=DEFAULT_VOLUME_TYPE))
+        if ebs.snapshot_id is not None:
+            snapshot = find_snapshot(reader, call, ebs.snapshot_id)
+            if snapshot.phase is not SnapshotPhase.COMPLETED:
+                raise Refused("IncorrectState", f"Snapshot {snapshot.id} is in invalid state - {snapshot.phase}")
+            storages.add(snapshot.storage)
+            before = replace(before, snapshot_id=snapshot.id, size_gib=snapshot.size_gib)
+        if not before.size_gib and ebs.volume_size is None:
+            raise Refused("MissingParameter", "The request must contain the parameter size or snapshotId")
+        chosen[name] = _changed(before, ebs, f"snapshot '{before.snapshot_id}'" if before.snapshot_id else "")
+    if len(chosen) > ATTACHMENTS_MAX:
+        raise Refused("AttachmentLimitExceeded", f"At most {ATTACHMENTS_MAX} volumes can be attached to an instance")
+    if len(storages) > 1:
+        raise Refused("InvalidBlockDeviceMapping", "The image and the snapshots are on disks that no host has all of")
+    return Devices(root, tuple(chosen.values()), next(iter(storages), "" if chosen else None))
+
+
+def _changed(device: ImageDevice, ebs: Ebs, source: str) -> ImageDevice:
+    size, type = ebs.volume_size if ebs.volume_size is not None else device.size_gib, ebs.volume_type or device.type
+    if type not in VOLUME_TYPES:
+        known = ", ".join(sorted(VOLUME_TYPES))
+        raise Refused("InvalidParameterValue", f"Invalid value '{type[:80]}' for VolumeType. Here it is one of {known}")
+    same = type == device.type
+    iops = ebs.iops if ebs.iops is not None else (device.iops if same else None)
+    throughput = ebs.throughput if ebs.throughput is not None else (device.throughput if same else None)
+    check_type(type, size, iops, throughput)
+    if source and size < device.size_gib:
+        raise Refused(
+            "InvalidBlockDeviceMapping",
+            f"Volume of size {size}GB is smaller than {source}, expect size >= {device.size_gib}GB",
+        )
+    kept = ebs.delete_on_termination
+    return replace(
+        device,
+        size_gib=size,
+        type=type,
+        iops=iops,
+        throughput=throughput,
+        delete_on_termination=device.delete_on_termination if kept is None else kept,
+    )

@@ -1,0 +1,160 @@
+"""Attributes of images: the description, and who may launch them. Describe-, Modify- and ResetImageAttribute."""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from alto.api.call import Call, Operation
+from alto.api.ec2.images import DESCRIPTION_MAX, own_image, show_image
+from alto.model.errors import Refused
+from alto.store.store import Tx
+
+_ACCOUNT = re.compile(r"[0-9]{12}")
+
+
+class Attribute(msgspec.Struct, frozen=True, rename="pascal"):
+    value: str | None = None
+
+
+class LaunchPermission(msgspec.Struct, frozen=True, rename="pascal"):
+    group: str | None = None  # only "all"
+    user_id: str | None = None
+
+
+class LaunchPermissions(msgspec.Struct, frozen=True, rename="pascal"):
+    add: tuple[LaunchPermission, ...] = ()
+    remove: tuple[LaunchPermission, ...] = ()
+
+
+class ModifyImageAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    image_id: str | None = None
+    attribute: str | None = None
+    description: Attribute | None = None
+    launch_permission: LaunchPermissions | None = None
+    operation_type: str | None = None
+    user_groups: tuple[str, ...] = ()
+    user_ids: tuple[str, ...] = ()
+    value: str | None = None
+
+
+async def modify_image_attribute(call: Call, request: ModifyImageAttributeRequest) -> dict[str, object]:
+    """The description, and who may launch it."""
+    id = request.image_id
+    if not id:
+        raise Refused("MissingParameter", "The request must contain the parameter ImageId")
+    description = _new_description(request)
+    permissions = _checked_permissions(request)
+    if description is None and not permissions.add and not permissions.remove:
+        raise Refused("InvalidParameterCombination", "No attributes specified.")
+
+    def body(tx: Tx) -> None:
+        image = own_image(tx, call, id)
+        removed = {permission.user_id for permission in permissions.remove}
+        added = tuple(permission.user_id for permission in permissions.add if permission.user_id)
+        shared = (*(account for account in image.shared_with if account not in removed), *added)
+        public = image.public and not any(permission.group for permission in permissions.remove)
+        tx.put(
+            msgspec.structs.replace(
+                image,
+                description=image.description if description is None else description,
+                public=public or any(permission.group for permission in permissions.add),
+                shared_with=tuple(dict.fromkeys(shared)),
+            )
+        )
+
+    await call.store.write(body)
+    return {}
+
+
+def _new_description(request: ModifyImageAttributeRequest) -> str | None:
+    description = request.description.value or "" if request.description is not None else None
+    if request.attribute == "description" and request.value is not None:
+        description = request.value
+    if description is not None and len(description) > DESCRIPTION_MAX:
+        raise Refused("InvalidParameterValue", f"The description of an image is limited to {DESCRIPTION_MAX} characters")
+    return description
+
+
+def _checked_permissions(request: ModifyImageAttributeRequest) -> LaunchPermissions:
+    """Also from the form of EC2's first years, which names the attribute and an operation. Raises: Refused."""
+    permissions = request.launch_permission or LaunchPermissions()
+    named = (
+        *(LaunchPermission(group=group) for group in request.user_groups),
+        *(LaunchPermission(user_id=account) for account in request.user_ids),
+    )
+    if named and request.operation_type == "add":
+        permissions = LaunchPermissions(add=named)
+    elif named and request.operation_type == "remove":
+        permissions = LaunchPermissions(remove=named)
+    elif named:
+        raise Refused("InvalidParameterValue", "Value for parameter operationType is invalid. Give add or remove.")
+    for each in (*permissions.add, *permissions.remove):
+        if each.group not in (None, "all"):
+            raise _bad_item(each.group, "userGroup")
+        if each.group is None and not _ACCOUNT.fullmatch(each.user_id or ""):
+            raise _bad_item(each.user_id or "", "userId")
+    return permissions
+
+
+def _bad_item(value: str, kind: str) -> Refused:
+    return Refused("InvalidAMIAttributeItemValue", f'Invalid attribute item value "{value[:80]}" for {kind} item type.')
+
+
+class DescribeImageAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    image_id: str | None = None
+    attribute: str | None = None
+
+
+async def describe_image_attribute(call: Call, request: DescribeImageAttributeRequest) -> dict[str, object]:
+    id = request.image_id
+    if not id or not request.attribute:
+        raise Refused("MissingParameter", "The request must contain the parameters ImageId and Attribute")
+    image = call.store.read(lambda reader: own_image(reader, call, id))
+    shown_attributes: Mapping[str, tuple[str, object]] = {
+        "description": ("Description", {"Value": image.description}),
+        "launchPermission": (
+            "LaunchPermissions",
+            [
+                *([{"Group": "all"}] if image.public else []),
+                *({"UserId": account} for account in image.shared_with),
+            ],
+        ),
+        "productCodes": ("ProductCodes", []),
+        "bootMode": ("BootMode", {"Value": "legacy-bios"}),
+        "blockDeviceMapping": ("BlockDeviceMappings", show_image(image)["BlockDeviceMappings"]),
+        "kernel": ("KernelId", {}),
+        "ramdisk": ("RamdiskId", {}),
+        "sriovNetSupport": ("SriovNetSupport", {}),
+        "tpmSupport": ("TpmSupport", {}),
+        "uefiData": ("UefiData", {}),
+        "imdsSupport": ("ImdsSupport", {}),
+    }
+    if request.attribute not in shown_attributes:
+        raise Refused("InvalidParameterValue", f"Value ({request.attribute[:80]}) for parameter attribute is invalid.")
+    member, value = shown_attributes[request.attribute]
+    return {"ImageId": id, member: value}
+
+
+class ResetImageAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    image_id: str
+    attribute: str
+
+
+async def reset_image_attribute(call: Call, request: ResetImageAttributeRequest) -> dict[str, object]:
+    """Nobody but its owner may launch it."""
+    if request.attribute != "launchPermission":
+        raise Refused("InvalidParameterValue", f"Value ({request.attribute[:80]}) for parameter attribute is invalid.")
+
+    def body(tx: Tx) -> None:
+        tx.put(msgspec.structs.replace(own_image(tx, call, request.image_id), public=False, shared_with=()))
+
+    await call.store.write(body)
+    return {"Return": True}
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "DescribeImageAttribute": Operation(DescribeImageAttributeRequest, describe_image_attribute),
+    "ModifyImageAttribute": Operation(ModifyImageAttributeRequest, modify_image_attribute),
+    "ResetImageAttribute": Operation(ResetImageAttributeRequest, reset_image_attribute),
+}

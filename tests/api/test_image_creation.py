@@ -1,0 +1,141 @@
+"""Goal: images are made of instances and of snapshots, are copied, and what is launched from them has their disks. Method:
+whole calls against a cloud with simulated hosts."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from alto.api.wire.models import Models
+from alto.daemons.server import TINY_IMAGE_ID
+from tests.api.cloud import Tenant
+from tests.api.living import LivingCloud
+from tests.api.test_volumes import copied, instance_of, launched, made, state, until, volume
+
+
+@pytest.fixture(scope="module")
+def cloud(models: Models) -> Iterator[LivingCloud]:
+    cloud = LivingCloud(models)
+    yield cloud
+    cloud.close()
+
+
+@pytest.fixture
+def tenant(cloud: LivingCloud, request: pytest.FixtureRequest) -> Tenant:
+    return cloud.account(request.node.name[:40])
+
+
+def image(tenant: Tenant, id: str) -> dict[str, Any]:
+    (found,) = tenant("DescribeImages", ImageIds=[id])["Images"]
+    return dict(found)
+
+
+def imaged(tenant: Tenant, instance: str, **parameters: Any) -> str:
+    id: str = tenant("CreateImage", InstanceId=instance, **({"Name": "mine"} | parameters))["ImageId"]
+    until(tenant, lambda: image(tenant, id)["State"] == "available")
+    return id
+
+
+def disks(tenant: Tenant, instance: str) -> dict[str, dict[str, Any]]:
+    """By device: the volume."""
+    mappings = instance_of(tenant, instance)["BlockDeviceMappings"]
+    return {each["DeviceName"]: volume(tenant, each["Ebs"]["VolumeId"]) for each in mappings}
+
+
+def test_an_image_of_an_instance_and_its_volumes(tenant: Tenant) -> None:
+    data, instance = made(tenant, Size=2), launched(tenant)
+    tenant("AttachVolume", VolumeId=data, InstanceId=instance, Device="/dev/sdh")
+    tags = [{"ResourceType": kind, "Tags": [{"Key": "of", "Value": kind}]} for kind in ("image", "snapshot")]
+    id = imaged(tenant, instance, Description="both", TagSpecifications=tags)
+    shown = image(tenant, id)
+    assert (shown["SourceInstanceId"], shown["Description"], shown["Public"]) == (instance, "both", False)
+    assert shown["Tags"] == [{"Key": "of", "Value": "image"}]
+    root, further = shown["BlockDeviceMappings"]
+    assert root["DeviceName"] == shown["RootDeviceName"]
+    assert (further["DeviceName"], further["Ebs"]["VolumeSize"]) == ("/dev/sdh", 2)
+    snapshots = {each["SnapshotId"]: each for each in tenant("DescribeSnapshots", OwnerIds=["self"])["Snapshots"]}
+    assert set(snapshots) == {root["Ebs"]["SnapshotId"], further["Ebs"]["SnapshotId"]}
+    assert {each["State"] for each in snapshots.values()} == {"completed"}
+    assert snapshots[root["Ebs"]["SnapshotId"]]["Description"] == f"Created by CreateImage({instance}) for {id}"
+    assert tenant.refused("DeleteSnapshot", SnapshotId=root["Ebs"]["SnapshotId"]) == "InvalidSnapshot.InUse"
+    assert tenant.refused("CreateImage", InstanceId=instance, Name="mine") == "InvalidAMIName.Duplicate"
+
+    second = launched(tenant, ImageId=id)
+    found = disks(tenant, second)
+    assert {name: each["SnapshotId"] for name, each in found.items()} == {
+        root["DeviceName"]: root["Ebs"]["SnapshotId"],
+        "/dev/sdh": further["Ebs"]["SnapshotId"],
+    }
+    assert found["/dev/sdh"]["Size"] == 2
+    results = tenant("DeregisterImage", ImageId=id, DeleteAssociatedSnapshots=True)["DeleteSnapshotResults"]
+    assert {each["SnapshotId"]: each["ReturnCode"] for each in results} == dict.fromkeys(snapshots, "success")
+    assert tenant("DescribeSnapshots", OwnerIds=["self"])["Snapshots"] == []
+    # What runs from it needs none of it.
+    tenant("StopInstances", InstanceIds=[second])
+    until(tenant, lambda: instance_of(tenant, second)["State"]["Name"] == "stopped")
+    tenant("StartInstances", InstanceIds=[second])
+    until(tenant, lambda: instance_of(tenant, second)["State"]["Name"] == "running")
+    assert tenant.refused("RunInstances", ImageId=id, MinCount=1, MaxCount=1) == "InvalidAMIID.NotFound"
+
+
+def test_a_launch_with_several_volumes(tenant: Tenant) -> None:
+    snapshot = copied(tenant, made(tenant, Size=3))
+    mappings = [
+        {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 12, "DeleteOnTermination": False}},
+        {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 5, "VolumeType": "io1", "Iops": 200}},
+        {"DeviceName": "/dev/sdg", "Ebs": {"SnapshotId": snapshot, "DeleteOnTermination": False}},
+    ]
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": "a", "Value": "b"}]}]
+    instance = launched(tenant, BlockDeviceMappings=mappings, TagSpecifications=tags)
+    found = disks(tenant, instance)
+    assert {name: (each["Size"], each["VolumeType"], each["SnapshotId"]) for name, each in found.items()} == {
+        "/dev/sda1": (12, "gp3", ""),
+        "/dev/sdf": (5, "io1", ""),
+        "/dev/sdg": (3, "gp3", snapshot),
+    }
+    assert all(each["Tags"] == [{"Key": "a", "Value": "b"}] for each in found.values())
+    tenant("TerminateInstances", InstanceIds=[instance])
+    kept = {found["/dev/sda1"]["VolumeId"], found["/dev/sdg"]["VolumeId"]}
+    until(tenant, lambda: all(state(tenant, id) == "available" for id in kept))
+    assert tenant.refused("DescribeVolumes", VolumeIds=[found["/dev/sdf"]["VolumeId"]]) == "InvalidVolume.NotFound"
+    other = launched(tenant)
+    tenant("AttachVolume", VolumeId=found["/dev/sda1"]["VolumeId"], InstanceId=other, Device="/dev/sdh")
+    until(tenant, lambda: volume(tenant, found["/dev/sda1"]["VolumeId"])["Attachments"][0]["State"] == "attached")
+
+
+def test_mappings_that_no_launch_may_have(tenant: Tenant) -> None:
+    snapshot = copied(tenant, made(tenant, Size=3))
+
+    def refused(**mapping: Any) -> str:
+        wish = {"ImageId": TINY_IMAGE_ID, "MinCount": 1, "MaxCount": 1, "BlockDeviceMappings": [mapping]}
+        return tenant.refused("RunInstances", **wish)
+
+    assert refused(DeviceName="/dev/sdf") == refused(Ebs={"VolumeSize": 1}) == "MissingParameter"
+    assert refused(DeviceName="chair", Ebs={"VolumeSize": 1}) == "InvalidParameterValue"
+    assert refused(DeviceName="/dev/sdf", Ebs={"SnapshotId": snapshot, "VolumeSize": 2}) == "InvalidBlockDeviceMapping"
+    assert refused(DeviceName="/dev/sda1", Ebs={"SnapshotId": snapshot}) == "InvalidBlockDeviceMapping"
+    assert refused(DeviceName="/dev/sdf", Ebs={"SnapshotId": "snap-00000000000000000"}) == "InvalidSnapshot.NotFound"
+    assert refused(DeviceName="/dev/sdf", Ebs={"VolumeSize": 1, "Encrypted": True}) == "UnsupportedOperation"
+    assert refused(DeviceName="/dev/sdf", Ebs={"VolumeSize": 1, "VolumeType": "gp9"}) == "InvalidParameterValue"
+
+
+def test_an_image_is_copied_and_registered_from_a_snapshot(tenant: Tenant) -> None:
+    instance = launched(tenant)
+    without = [{"DeviceName": "/dev/sdz", "Ebs": {"VolumeSize": 4}}]
+    id = imaged(tenant, instance, NoReboot=True, BlockDeviceMappings=without)
+    there = tenant.in_region("eu-central-1")
+    copy = there("CopyImage", SourceRegion="us-east-1", SourceImageId=id, Name="far")["ImageId"]
+    until(there, lambda: image(there, copy)["State"] == "available")
+    root, empty = image(there, copy)["BlockDeviceMappings"]
+    assert root["Ebs"]["SnapshotId"] != image(tenant, id)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    assert (empty["DeviceName"], empty["Ebs"]["VolumeSize"], "SnapshotId" in empty["Ebs"]) == ("/dev/sdz", 4, False)
+    assert (image(there, copy)["SourceImageId"], image(there, copy)["SourceImageRegion"]) == (id, "us-east-1")
+    far = launched(there, "eu-central-1a", ImageId=copy)
+    assert len(disks(there, far)) == 2
+    (snapshot,) = there("DescribeSnapshots", OwnerIds=["self"])["Snapshots"]
+    mapping = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot["SnapshotId"], "VolumeSize": 20}}]
+    mine = there("RegisterImage", Name="named", RootDeviceName="/dev/xvda", BlockDeviceMappings=mapping)["ImageId"]
+    (device,) = image(there, mine)["BlockDeviceMappings"]
+    assert (device["DeviceName"], device["Ebs"]["VolumeSize"]) == ("/dev/xvda", 20)
+    third = launched(there, "eu-central-1a", ImageId=mine)
+    assert disks(there, third)["/dev/xvda"]["Size"] == 20
