@@ -213,7 +213,7 @@ class Agent:
                 self._answer(session, news.asks)
 
     def _take(self, news: Assignments) -> None:
-        self._networks.take(news.networks)
+        self._networks.take(news.networks, full=news.full)
         self._networks.take_changes(news.network_changes)
         if news.full or news.networks:
             self._networks.adopt(self._running())

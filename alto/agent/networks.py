@@ -23,7 +23,7 @@ from alto.plan.addresses import hostname
 from alto.plan.network_changes import changed, difference
 
 NETWORK_CHECK_S = 30.0  # how often a VPC is ensured without any change; the real driver takes 12 ms when all is well
-NETWORK_IDLE_S = 30.0  # a VPC without machines here is taken down after so long
+NETWORK_IDLE_S = 30.0  # a VPC without machines here, and that nothing passes through, is taken down after so long
 
 
 class Networks:
@@ -43,6 +43,7 @@ class Networks:
         self._machine_of = machine_of
         self.changed = asyncio.Event()
         self._plans: dict[str, NetworkPlan] = {}
+        self._told = False  # the server has said all that is to be here, once
         self._plugged: dict[str, Port] = {}
         self._holders: dict[str, str] = {}  # public address -> the port that has it here
         self._described: dict[str, Machine] = {}
@@ -58,9 +59,16 @@ class Networks:
         """Networks without a port are in no manifest: one that an agent left behind would stay for ever."""
         self._vpcs.update(await self._network.observe())
 
-    def take(self, plans: Iterable[NetworkPlan]) -> None:
-        for plan in plans:
-            self._plans[plan.vpc_id] = plan
+    def take(self, plans: Iterable[NetworkPlan], *, full: bool = False) -> None:
+        """`full`: a VPC that is not among them is to be here for its ports' sake only."""
+        self._told |= full
+        news = {plan.vpc_id: plan for plan in plans}
+        if full:
+            news.update(
+                (id, replace(plan, standing=False)) for id, plan in self._plans.items() if plan.standing and id not in news
+            )
+        self._plans.update(news)
+        if news:
             self.changed.set()
 
     def take_changes(self, changes: Iterable[NetworkChange]) -> None:
@@ -215,30 +223,36 @@ class Networks:
         return self._locks.setdefault(vpc_id, asyncio.Lock())
 
     async def refresh(self) -> None:
-        """Rules of VPCs that changed, or that were found at the start."""
-        for vpc_id in sorted({port.vpc_id for port in self._plugged.values()}):
+        """Rules of VPCs that changed, or that were found at the start; and VPCs that are to be here without any port."""
+        standing = {vpc_id for vpc_id, plan in self._plans.items() if plan.standing}
+        for vpc_id in sorted(standing | {port.vpc_id for port in self._plugged.values()}):
             if vpc_id in self._plans and self._is_stale(vpc_id):
                 async with self.vpc(vpc_id):
                     await self._ensure(vpc_id)
 
     async def remove_idle(self, used: Iterable[str]) -> None:
         """`used`: VPCs of machines found running, whose ports nobody may have told us of yet."""
+        if not self._told:
+            return  # what passes through this host is known to the server alone
         kept = set(used)
         now = self._world.clock.monotonic()
         for vpc_id in sorted(self._vpcs):
-            if vpc_id in kept or self._has_ports(vpc_id) or self.vpc(vpc_id).locked():
+            if vpc_id in kept or self._is_needed(vpc_id) or self.vpc(vpc_id).locked():
                 self._idle_since.pop(vpc_id, None)
             elif now - self._idle_since.setdefault(vpc_id, now) >= NETWORK_IDLE_S:
                 async with self.vpc(vpc_id):
                     # Ports that nobody here knows may be those of a machine in quarantine.
-                    if self._has_ports(vpc_id) or (await self._network.observe()).get(vpc_id):
+                    if self._is_needed(vpc_id) or (await self._network.observe()).get(vpc_id):
                         continue
                     self._ensured.pop(vpc_id, None)
                     await self._network.remove_network(vpc_id)
                     self._vpcs.discard(vpc_id)
                     self._idle_since.pop(vpc_id, None)
 
-    def _has_ports(self, vpc_id: str) -> bool:
+    def _is_needed(self, vpc_id: str) -> bool:
+        plan = self._plans.get(vpc_id)
+        if plan is not None and plan.standing:
+            return True
         return any(port.vpc_id == vpc_id for port in self._plugged.values())
 
     async def _ensure(self, vpc_id: str) -> None:

@@ -25,6 +25,7 @@ from alto.plan.vpcs import (
     Ids,
     amazon_dhcp,
     default_subnets,
+    free_vni,
     vpc_parts,
     with_internet,
 )
@@ -103,12 +104,14 @@ def ensure_region(tx: Tx, digits: str, account: str, region: str, zones: tuple[s
 
 def make_default_vpc(tx: Tx, ids: Ids, account: str, region: str, zones: tuple[str, ...], dhcp_options_id: str) -> Vpc:
     """The account's default VPC with all that EC2 puts into it. Raises: AlreadyExists: there is one."""
+    id = ids("vpc")
     vpc = tx.put(
         Vpc(
-            id=ids("vpc"),
+            id=id,
             account=account,
             region=region,
             cidr=str(DEFAULT_RANGE),
+            vni=vni_for(tx, id),
             default_of=region_key(account, region),
             dhcp_options_id=dhcp_options_id,
         )
@@ -124,6 +127,10 @@ def make_default_vpc(tx: Tx, ids: Ids, account: str, region: str, zones: tuple[s
         associations.append(made.association)
     tx.put(replace(parts.acl, associations=tuple(associations)))
     return vpc
+
+
+def vni_for(tx: Tx, vpc_id: str) -> int:
+    return free_vni(vpc_id, lambda number: bool(tx.where(Vpc, vni=number, limit=1)))
 
 
 class RegionKeeper:

@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from alto.agent.agent import Agent, Drivers
+from alto.agent.link import VXLAN_PORT
 from alto.api.alto.hosts import Way
 from alto.api.call import Settings
 from alto.api.hosts.authority import Authority
@@ -36,6 +37,8 @@ from alto.store.store import Store
 log = structlog.get_logger()
 
 # The names that clients know and validate; all are served by this one endpoint, each with rows of its own.
+LOOPBACK = "127.0.0.1"
+SOMEWHERE = ("192.0.2.1", 9)  # of TEST-NET-1 (RFC 5737)
 REGIONS = (
     "us-east-1",
     "us-east-2",
@@ -220,7 +223,7 @@ async def up(world: World, options: Options) -> int:
                     cloud_id=identity.cloud_id,
                     host_id=identity.host_id,
                     name=os.uname().nodename,
-                    underlay=options.underlay,
+                    underlay=_underlay(world, options),
                 )
             ]
         sock = _listen(options.listen, options.port, "The API", "--listen")
@@ -320,6 +323,23 @@ class _Door(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     authority: Authority
     names: tuple[str, ...]
+
+
+def _underlay(world: World, options: Options) -> str:
+    """Where other hosts reach this machine: where they reach its door, or on loopback when there is none, since then they are
+    on this machine too."""
+    if options.underlay:
+        return options.underlay
+    address = options.listen_hosts.rpartition(":")[0] if options.listen_hosts else LOOPBACK
+    if address == "0.0.0.0":
+        with world.net.open_socket(type=socket.SOCK_DGRAM) as sock:
+            try:
+                # Sends nothing: it only asks the kernel how it would.
+                sock.connect(SOMEWHERE)
+                address = sock.getsockname()[0]
+            except OSError:
+                address = LOOPBACK
+    return f"{address}:{VXLAN_PORT}"
 
 
 def _door(world: World, options: Options, identity: Identity) -> _Door:

@@ -20,11 +20,12 @@ class CidrAssociation(msgspec.Struct, frozen=True, kw_only=True):
 class Vpc(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "vpc"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
-    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("default_of",),)
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("default_of",), ("vni",))
 
     account: str
     region: str
     cidr: str
+    vni: int | None = None  # of the VXLAN that joins its hosts, as soon as there are several
     secondary: tuple[CidrAssociation, ...] = ()  # further IPv4 ranges
     ipv6: tuple[CidrAssociation, ...] = ()
     default_of: str | None = None  # "account/region" when it is the default VPC there

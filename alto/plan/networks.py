@@ -85,6 +85,7 @@ def network_plan(rows: Rows) -> NetworkPlan:
         peers=peers,
         internet=bool(rows.gateways),
         members={id: tuple(_addresses(interfaces)) for id, interfaces in sorted(rows.peer_interfaces.items())},
+        vni=vpc.vni or 0,
         dhcp=rows.dhcp.settings if rows.dhcp is not None else {},
         dns_support=vpc.dns_support,
         dns_hostnames=vpc.dns_hostnames,
@@ -93,6 +94,12 @@ def network_plan(rows: Rows) -> NetworkPlan:
 
 def named_interfaces(tables: Iterable[RouteTable]) -> set[str]:
     return {route.target_id for table in tables for route in table.routes if route.target is Target.INTERFACE}
+
+
+def routers_of(plans: Iterable[NetworkPlan]) -> set[str]:
+    """Interfaces whose attachment decides over a route of these plans."""
+    routes = (route for plan in plans for subnet in plan.subnets for route in subnet.routes)
+    return {route.target_id for route in routes if route.target_id.startswith("eni-")}
 
 
 def named_lists(tables: Iterable[RouteTable], groups: Iterable[SecurityGroup]) -> set[str]:

@@ -3,13 +3,15 @@
 "Default VPC components", "Default security groups" and "Default network ACL" in the VPC user guide.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Network
 
 import msgspec
 from msgspec.structs import replace
 
 from alto.model.acls import AclAssociation, AclEntry, NetworkAcl
+from alto.model.network_plans import VNI_FROM, VNI_TO
 from alto.model.networks import AddressPool, Permission, SecurityGroup, Subnet, Vpc, internal_domain
 from alto.model.routing import DhcpOptions, InternetGateway, Route, RouteTable, RouteTableAssociation, Target
 from alto.plan.addresses import assignable
@@ -62,6 +64,15 @@ def vpc_parts(vpc: Vpc, ids: Ids) -> VpcParts:
         ),
         group=_default_group(vpc, ids),
     )
+
+
+def free_vni(vpc_id: str, is_taken: Callable[[int], bool]) -> int:
+    """A number for the VPC's VXLAN: by its id, so that no more chance is needed for it."""
+    count = VNI_TO - VNI_FROM + 1
+    number = int.from_bytes(hashlib.blake2s(vpc_id.encode()).digest()) % count
+    while is_taken(VNI_FROM + number):
+        number = (number + 1) % count
+    return VNI_FROM + number
 
 
 def local_routes(vpc: Vpc) -> tuple[Route, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from alto.api.accounts import default_vpc, draw_id, draw_ids, make_default_vpc, region_key
+from alto.api.accounts import default_vpc, draw_id, draw_ids, make_default_vpc, region_key, vni_for
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned, page_of_own
@@ -147,12 +147,14 @@ async def create_vpc(call: Call, request: CreateVpcRequest) -> dict[str, object]
 
     def body(tx: Tx) -> Vpc:
         ids = Ids(digits)
+        id = ids("vpc")
         vpc = tx.put(
             Vpc(
-                id=ids("vpc"),
+                id=id,
                 account=call.account,
                 region=call.region,
                 cidr=str(network),
+                vni=vni_for(tx, id),
                 ipv6=provided,
                 tenancy=request.instance_tenancy,
                 dhcp_options_id=tx.get(AccountRegion, region_key(call.account, call.region)).dhcp_options_id,

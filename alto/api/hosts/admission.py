@@ -104,6 +104,7 @@ def welcome(tx: Tx, hello: Hello, connected: Sequence[Connected], now: float) ->
     disk_gib = hello.capabilities.disk_gib
     if disk_gib is not None:
         disk_gib = int(disk_gib * DISK_OVERCOMMIT)
+    underlay = free_underlay(tx, hello)
     host = tx.find(Host, hello.host_id)
     if host is not None and host.key != hello.key:
         raise Refused("UnknownHost", f"Host {host.name} joins with another key than this one", status=403)
@@ -116,7 +117,7 @@ def welcome(tx: Tx, hello: Hello, connected: Sequence[Connected], now: float) ->
             id=hello.host_id,
             name=free_name(tx, hello.name),
             capabilities=hello.capabilities,
-            underlay=hello.underlay,
+            underlay=underlay,
             vcpus=vcpus,
             memory_mib=memory_mib,
             disk_gib=disk_gib,
@@ -132,7 +133,7 @@ def welcome(tx: Tx, hello: Hello, connected: Sequence[Connected], now: float) ->
             host,
             state=HostState.READY,
             capabilities=hello.capabilities,
-            underlay=hello.underlay,
+            underlay=underlay,
             # A host that shrank keeps what runs on it; it takes nothing new until there is room again.
             vcpus=max(vcpus, host.vcpus_used),
             memory_mib=max(memory_mib, host.memory_mib_used),
@@ -187,6 +188,19 @@ def free_name(reader: Reader, wanted: str) -> str:
         number += 1
         name = f"{wanted}-{number}"
     return name
+
+
+def free_underlay(reader: Reader, hello: Hello) -> str:
+    """What the agent says, or with a greater port: several hosts may be on one machine, and each needs a port of its own. The
+    hosts' plans tell them which one they have."""
+    address, _, port = hello.underlay.rpartition(":")
+    if not port.isdigit():
+        return ""
+    taken = {host.underlay for host in reader.where(Host) if host.id != hello.host_id}
+    number = int(port)
+    while f"{address}:{number}" in taken:
+        number += 1
+    return f"{address}:{number}"
 
 
 def offered(capabilities: Capabilities) -> tuple[int, int]:

@@ -6,7 +6,7 @@ everything, and begins anew now and then. A report is accepted only with the rig
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 import structlog
@@ -15,20 +15,23 @@ from msgspec.structs import replace
 from alto.api.hosts.admission import welcome
 from alto.api.hosts.networks import KINDS, read_plan
 from alto.api.hosts.storage import take_job_reports
+from alto.api.hosts.whereabouts import Whereabouts
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, LoadBalancer
 from alto.model.errors import DriverFault, Refused
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Machine, Phase
 from alto.model.network_plans import NetworkChange, NetworkPlan
-from alto.model.networks import SecurityGroup
+from alto.model.networks import NetworkInterface, SecurityGroup
 from alto.model.pressure import Gauges
+from alto.model.routing import VpcPeering
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, SessionLost
 from alto.model.volumes import StorageJob
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
 from alto.plan.joining import Connected
 from alto.plan.network_changes import changed
+from alto.plan.networks import routers_of
 from alto.plan.pressure import under_pressure
 from alto.store.claims import let_interfaces_go, release_all, take_room_back
 from alto.store.store import Reader, Store, Tx
@@ -66,6 +69,8 @@ class _Session:
         self.orphans: dict[str, int] = {}  # found on the host, ended in the store: instance id -> epoch
         self.dirty_instances: set[str] = set()
         self.dirty_networks = False
+        self.dirty_vpcs: set[str] = set()  # those of which something may be different, when it is not all
+        self.routers: set[str] = set()  # interfaces that routes in `sent_networks` name
         self.dirty_groups: set[str] = set()  # security groups whose rules may be others
         self.named_peers: set[str] = set()  # VPCs that have groups which rules of sent networks name
         self.dirty_balancers = False
@@ -91,7 +96,8 @@ class HostSessions:
         self._answers: dict[str, tuple[str, asyncio.Future[bytes | None]]] = {}  # ask -> (host, its answer)
         # A host may still be on its way back after this server's start: it is silent only after its time.
         self._began = world.clock.monotonic()
-        self._watch = store.watch(Host, Instance, LoadBalancer, StorageJob, *KINDS)
+        self._watch = store.watch(Host, Instance, LoadBalancer, NetworkInterface, StorageJob, *KINDS)
+        self._whereabouts = store.read(Whereabouts)
 
     async def run(self) -> None:
         """Route changes to the sessions they concern, and mark hosts that fell silent; for ever."""
@@ -111,23 +117,35 @@ class HostSessions:
             if kind == Instance.KIND:
                 instance_ids.append(id)
             elif kind == Host.KIND:
-                self._dismiss_if_gone(id)
+                self._host_changed(id)
             elif kind == SecurityGroup.KIND:
                 group_ids.append(id)
             elif kind == StorageJob.KIND:
                 job_ids.append(id)
+            elif kind == NetworkInterface.KIND:
+                for session in self._by_host.values():
+                    if id in session.routers:
+                        session.dirty_networks = True
+                        session.wake.set()
             elif kind == "*":
+                self._whereabouts = self._store.read(Whereabouts)
                 for host_id in sorted(self._by_host):
-                    self._dismiss_if_gone(host_id)
+                    self._host_changed(host_id)
                 for session in self._by_host.values():
                     session.full_at = None
                     session.wake.set()
-            else:
+            elif kind == LoadBalancer.KIND:
+                balancer = self._store.read(lambda reader, id=id: reader.find(LoadBalancer, id))  # type: ignore[misc]
+                self._spread(self._whereabouts.put_balancer(id, balancer))
                 for session in self._by_host.values():
-                    if kind == LoadBalancer.KIND:
-                        session.dirty_balancers = True
-                    else:
-                        session.dirty_networks = True
+                    session.dirty_balancers = True
+                    session.wake.set()
+            else:
+                if kind == VpcPeering.KIND:
+                    peering = self._store.read(lambda reader, id=id: reader.find(VpcPeering, id))  # type: ignore[misc]
+                    self._whereabouts.put_peering(id, peering)
+                for session in self._by_host.values():
+                    session.dirty_networks = True
                     session.wake.set()
         if group_ids:
             found = self._store.read(lambda reader: [reader.find(SecurityGroup, id) for id in group_ids])
@@ -145,7 +163,9 @@ class HostSessions:
                     mine.dirty_jobs = True
                     mine.wake.set()
         if instance_ids:
-            for instance in self._store.read(lambda reader: [reader.find(Instance, id) for id in instance_ids]):
+            instances = self._store.read(lambda reader: [reader.find(Instance, id) for id in instance_ids])
+            for id, instance in zip(instance_ids, instances, strict=True):
+                self._spread(self._whereabouts.put_instance(id, instance))
                 if instance is None:
                     continue
                 for session in self._by_host.values():
@@ -160,6 +180,29 @@ class HostSessions:
                 # What came back is mostly the host's own report, which is no news to it.
                 if instance.phase is not Phase.TERMINATED and mine.sent_machines.get(instance.id) != machine_of(instance):
                     mine.wake.set()
+
+    def _host_changed(self, id: str) -> None:
+        host = self._dismiss_if_gone(id)
+        if self._whereabouts.put_host(id, host):
+            # It may have been unknown until now.
+            found = self._store.read(lambda reader: reader.where(Instance, host_id=id)) if host is not None else []
+            for instance in found:
+                self._whereabouts.put_instance(instance.id, instance)
+            for session in self._by_host.values():
+                if self._whereabouts.is_known(session.host_id):
+                    session.dirty_networks = True
+                    session.wake.set()
+
+    def _spread(self, vpc_ids: Iterable[str]) -> None:
+        """Instances in these VPCs, or what balances them, changed: hosts that have something of it hear of the others' part. A
+        host that is alone with a VPC is told nothing by it."""
+        for vpc_id in {one for id in vpc_ids for one in self._whereabouts.concerned(id)}:
+            hosts = self._whereabouts.hosts_of(vpc_id)
+            for session in self._by_host.values():
+                plan = session.sent_networks.get(vpc_id)
+                if (session.host_id in hosts and len(hosts) > 1) or (plan is not None and (plan.hosts or plan.standing)):
+                    session.dirty_vpcs.add(vpc_id)
+                    session.wake.set()
 
     async def _mark_silent(self) -> None:
         now = self._world.clock.monotonic()
@@ -202,6 +245,7 @@ class HostSessions:
             farewell=taken.farewell,
         )
         session.orphans = taken.tombstones
+        self._host_changed(hello.host_id)
         self._by_id[session.id] = session
         if not taken.farewell:
             # A host that was replaced has its successor in this place.
@@ -231,15 +275,14 @@ class HostSessions:
         session = self._by_host.get(host_id)
         return self._world.clock.monotonic() - session.heard_at if session is not None else None
 
-    def _dismiss_if_gone(self, host_id: str) -> None:
+    def _dismiss_if_gone(self, host_id: str) -> Host | None:
         """A host was removed, or is another machine's now: whoever speaks for it must say hello again."""
-        session = self._by_host.get(host_id)
-        if session is None:
-            return
         host = self._store.read(lambda reader: reader.find(Host, host_id))
-        if host is None or host.key != session.key:
+        session = self._by_host.get(host_id)
+        if session is not None and (host is None or host.key != session.key):
             del self._by_host[host_id]
             self._end(session)
+        return host
 
     def _end(self, session: _Session) -> None:
         self._by_id.pop(session.id, None)
@@ -387,6 +430,7 @@ class HostSessions:
         session.dirty_instances.clear()
         session.sent_networks = {}
         session.dirty_groups.clear()
+        session.dirty_vpcs.clear()
         session.sent_balancers = {}
         session.sent_jobs = {}
         networks = self._new_networks(reader, session)
@@ -417,6 +461,8 @@ class HostSessions:
         networks: tuple[NetworkPlan, ...] = ()
         if session.dirty_networks or any(one.nic.vpc_id not in session.sent_networks for one in machines):
             networks = self._new_networks(reader, session)
+        elif session.dirty_vpcs:
+            networks = self._new_networks(reader, session, only=session.dirty_vpcs)
         balancers: tuple[BalancerPlan, ...] = ()
         gone: tuple[str, ...] = ()
         if session.dirty_balancers:
@@ -461,21 +507,36 @@ class HostSessions:
         session.sent_jobs = {id: job.version for id, job in jobs.items()}
         return news
 
-    def _new_networks(self, reader: Reader, session: _Session) -> tuple[NetworkPlan, ...]:
-        session.dirty_networks = False
-        wanted = {machine.nic.vpc_id for machine in session.sent_machines.values()}
-        session.named_peers = set()
+    def _new_networks(
+        self, reader: Reader, session: _Session, *, only: Collection[str] | None = None
+    ) -> tuple[NetworkPlan, ...]:
+        if only is None:
+            session.dirty_networks = False
+        session.dirty_vpcs = set()
+        own = {nic.vpc_id for machine in session.sent_machines.values() for nic in machine.nics}
+        known = self._whereabouts.is_known(session.host_id)
+        passing = (self._whereabouts.vpcs_of(session.host_id) if known else set()) - own
         news = []
-        for vpc_id in sorted(wanted):
+        for vpc_id in sorted((own | passing).intersection(only) if only is not None else own | passing):
             plan = read_plan(reader, vpc_id)
             if plan is None:
                 continue
-            session.named_peers |= {
-                rule.group_peer.vpc_id for one in plan.groups for rule in one.permissions if rule.group_peer is not None
-            }
+            plan = self._whereabouts.told(plan, session.host_id, standing=vpc_id in passing) if known else replace(plan, vni=0)
             if session.sent_networks.get(vpc_id) != plan:
                 session.sent_networks[vpc_id] = plan
                 news.append(plan)
+        for vpc_id, plan in list(session.sent_networks.items()):
+            if plan.standing and vpc_id not in own | passing:
+                del session.sent_networks[vpc_id]
+                news.append(replace(plan, standing=False, hosts=(), neighbours=(), members={}, vni=0, underlay=""))
+        session.routers = routers_of(session.sent_networks.values())
+        session.named_peers = {
+            rule.group_peer.vpc_id
+            for plan in session.sent_networks.values()
+            for one in plan.groups
+            for rule in one.permissions
+            if rule.group_peer is not None
+        }
         return tuple(news)
 
     def _new_balancers(self, reader: Reader, session: _Session) -> tuple[tuple[BalancerPlan, ...], tuple[str, ...]]:

@@ -43,15 +43,21 @@ class Dnsmasq:
         files = self._world.files
         files.make_dirs(self._folder / "dhcp")
         files.make_dirs(self._folder / "dns")
-        wanted = {port.private_ip: port for port in ports}
+        listed = list(ports)
+        wanted = {
+            "dhcp": {port.private_ip: _lease(port) for port in listed},
+            # Names of those on other hosts too.
+            "dns": {one.addresses[0]: _names(one.addresses[0], one.hostname) for one in plan.neighbours}
+            | {port.private_ip: _names(port.private_ip, port.hostname) for port in listed},
+        }
         forgotten = False
-        for kind in ("dhcp", "dns"):
+        for kind, texts in wanted.items():
             for name in files.names(self._folder / kind):
-                if name not in wanted:
+                if name not in texts:
                     files.remove(self._folder / kind / name)
                     forgotten = True
-        for port in wanted.values():
-            self._write(port)
+            for name, text in texts.items():
+                forgotten |= self._write(kind, name, text)
         argv = self._argv(plan)
         settings = "\n".join(argv).encode()
         path = self._folder / "dnsmasq.args"
@@ -67,7 +73,8 @@ class Dnsmasq:
             # dnsmasq would keep the address for its old owner until that lease ends.
             await self._process.stop()
             self._world.files.remove(self._folder / "leases")
-        self._write(port)
+        self._write("dhcp", port.private_ip, _lease(port))
+        self._write("dns", port.private_ip, _names(port.private_ip, port.hostname))
         await self._process.ensure(self._argv(plan), netns=self._netns)
 
     def forget(self, port: Port) -> None:
@@ -78,18 +85,15 @@ class Dnsmasq:
     async def stop(self) -> None:
         await self._process.stop()
 
-    def _write(self, port: Port) -> None:
-        name, _, domain = port.hostname.partition(".")
-        texts = {
-            "dhcp": f"{port.mac},{port.private_ip},{name}\n",
-            "dns": f"{port.private_ip} {port.hostname}{f' {name}' if domain else ''}\n",
-        }
-        for kind, text in texts.items():
-            path = self._folder / kind / port.private_ip
-            if not self._world.files.exists(path) or self._world.files.read(path) != text.encode():
-                # Not for keeps: `ensure` writes it again from the port. So it need not wait for the disk.
-                self._world.files.remove(path)
-                self._world.files.append(path, text.encode())
+    def _write(self, kind: str, name: str, text: str) -> bool:
+        """Whether there was another text."""
+        path = self._folder / kind / name
+        before = self._world.files.read(path) if self._world.files.exists(path) else b""
+        if before != text.encode():
+            # Not for keeps: `ensure` writes it again. So it need not wait for the disk.
+            self._world.files.remove(path)
+            self._world.files.append(path, text.encode())
+        return before not in (b"", text.encode())
 
     def _leased_to_another(self, port: Port) -> bool:
         try:
@@ -137,10 +141,34 @@ class Dnsmasq:
         ]
 
 
+def _lease(port: Port) -> str:
+    return f"{port.mac},{port.private_ip},{port.hostname.partition('.')[0]}\n"
+
+
+def _names(address: str, hostname: str) -> str:
+    name, _, domain = hostname.partition(".")
+    return f"{address} {hostname}{f' {name}' if domain else ''}\n"
+
+
+def check_name(hostname: str) -> None:
+    """Raises: DriverFault."""
+    if not HOSTNAME.fullmatch(hostname) or len(hostname) > 253:
+        raise DriverFault(f"{hostname!r} is no name of a host")
+
+
+def check_address(address: str) -> None:
+    """Raises: DriverFault."""
+    try:
+        right = str(IPv4Address(address)) == address
+    except ValueError:
+        right = False
+    if not right:
+        raise DriverFault(f"{address!r} is no IPv4 address")
+
+
 def check(port: Port) -> None:
     """Raises: DriverFault when a port has what must not get into a file. Before the first effect."""
-    if not HOSTNAME.fullmatch(port.hostname) or len(port.hostname) > 253:
-        raise DriverFault(f"{port.hostname!r} is no name of a host")
+    check_name(port.hostname)
     if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", port.mac):
         raise DriverFault(f"{port.mac!r} is no MAC address")
     for one in port.addresses:

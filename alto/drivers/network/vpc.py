@@ -592,6 +592,10 @@ def _check_plan(plan: NetworkPlan) -> None:
         raise DriverFault(f"The VPC {plan.vpc_id} has a range that is none: {error}") from error
     if any(network.prefixlen > 29 for network in networks):
         raise DriverFault(f"The VPC {plan.vpc_id} has a range that is too small")
+    for one in plan.neighbours:
+        dnsmasq.check_name(one.hostname)
+        for address in one.addresses:
+            dnsmasq.check_address(address)
 
 
 def _close(fd: int) -> None:

@@ -95,6 +95,8 @@ def test_guests_on_two_hosts_speak_and_big_packets_pass(cloud: Cloud, tmp_path: 
             # As large as the guest's device takes, and larger; the first ones of each side tell it what the way takes.
             for size in (1472, 8000):
                 wait_for(lambda: echoes(first, "10.77.0.12", size), f"{size} bytes and back")  # noqa: B023
+            assert "10.77.0.12" in first.run("busybox", "nslookup", "ip-10-77-0-12.ec2.internal", "10.77.0.2", check=False)
+            assert "ip-10-77-0-11.ec2" in other.run("busybox", "nslookup", "10.77.0.11", "10.77.0.2", check=False)
             # What the first host opens itself, a balancer for one, comes back to it and not to the second's own address.
             assert say("10.77.0.12", 80, netns=cloud.netns()) == "10.77.0.3"
             # A driver that comes after a dead one changes nothing that is right.

@@ -1,0 +1,127 @@
+"""Who lives on which host, as the sessions of hosts need it to tell each what the others have: an index in memory of the rows
+of hosts, instances, peerings and load balancers, kept by their changes. Only hosts that others can reach are in it.
+
+Invariant: nothing is decided here but by alto.plan.overlays, and nothing is here that is not in a row.
+"""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+from alto.model.balancers import LoadBalancer
+from alto.model.hosts import Host, HostState
+from alto.model.instances import Attach, Instance, Phase
+from alto.model.network_plans import NetworkPlan
+from alto.model.routing import PeeringState, VpcPeering
+from alto.plan.overlays import Place, Resident, places, spread
+from alto.store.store import Reader
+
+
+class Whereabouts:
+    def __init__(self, reader: Reader) -> None:
+        self._places: dict[str, Place] = {}
+        self._residents: dict[str, Resident] = {}
+        self._by_vpc: dict[str, dict[str, Resident]] = {}
+        self._peerings: dict[str, tuple[str, str]] = {}
+        self._peers: dict[str, dict[str, str]] = {}  # VPC -> peering -> the other VPC
+        self._balancers: dict[str, tuple[str, frozenset[str]]] = {}  # id -> its host, VPCs of its targets
+        for host in reader.where(Host):
+            self.put_host(host.id, host)
+            for instance in reader.where(Instance, host_id=host.id) if host.id in self._places else ():
+                self.put_instance(instance.id, instance)
+        if self._places:
+            for peering in reader.where(VpcPeering):
+                self.put_peering(peering.id, peering)
+            for balancer in reader.where(LoadBalancer):
+                self.put_balancer(balancer.id, balancer)
+
+    # Changes. Each says whether, or of which VPCs, anything is different.
+
+    def put_host(self, id: str, host: Host | None) -> bool:
+        before = self._places.pop(id, None)
+        if host is not None and _is_reachable(host.underlay):
+            self._places[id] = Place(
+                host_id=id, underlay=host.underlay, ready=host.state is HostState.READY, at_server=host.key is None
+            )
+        return self._places.get(id) != before
+
+    def put_instance(self, id: str, instance: Instance | None) -> frozenset[str]:
+        before = self._residents.get(id)
+        after = _resident(instance) if instance is not None and instance.host_id in self._places else None
+        if before == after:
+            return frozenset()
+        vpc_ids = set()
+        for nic in before.nics if before is not None else ():
+            vpc_ids.add(nic.vpc_id)
+            self._by_vpc.get(nic.vpc_id, {}).pop(id, None)
+            if not self._by_vpc.get(nic.vpc_id):
+                self._by_vpc.pop(nic.vpc_id, None)
+        self._residents.pop(id, None)
+        if after is not None:
+            self._residents[id] = after
+            for nic in after.nics:
+                vpc_ids.add(nic.vpc_id)
+                self._by_vpc.setdefault(nic.vpc_id, {})[id] = after
+        return frozenset(vpc_ids)
+
+    def put_peering(self, id: str, peering: VpcPeering | None) -> None:
+        for vpc_id in self._peerings.pop(id, ()):
+            self._peers.get(vpc_id, {}).pop(id, None)
+        if peering is not None and peering.state is PeeringState.ACTIVE:
+            both = self._peerings[id] = peering.vpc_id, peering.accepter_vpc_id
+            self._peers.setdefault(both[0], {})[id] = both[1]
+            self._peers.setdefault(both[1], {})[id] = both[0]
+
+    def put_balancer(self, id: str, balancer: LoadBalancer | None) -> frozenset[str]:
+        before = self._balancers.pop(id, ("", frozenset()))
+        after: tuple[str, frozenset[str]] = ("", frozenset())
+        if balancer is not None and balancer.host_id is not None:
+            after = self._balancers[id] = balancer.host_id, frozenset(one.vpc_id for one in balancer.targets)
+        return before[1] | after[1] if before != after else frozenset()
+
+    # Questions.
+
+    def is_known(self, host_id: str) -> bool:
+        return host_id in self._places
+
+    def concerned(self, vpc_id: str) -> Iterator[str]:
+        """VPCs whose plans may say something of an instance in `vpc_id`."""
+        yield vpc_id
+        yield from self._peers.get(vpc_id, {}).values()
+
+    def hosts_of(self, vpc_id: str) -> frozenset[str]:
+        """Hosts that have the VPC."""
+        peers = [self._inhabited(one) for one in self._peers.get(vpc_id, {}).values()]
+        balancers = [host_id for host_id, vpc_ids in self._balancers.values() if vpc_id in vpc_ids]
+        return places(self._places, self._inhabited(vpc_id), peers, balancers)
+
+    def vpcs_of(self, host_id: str) -> set[str]:
+        """VPCs that the host has, by an instance or without."""
+        return {vpc_id for vpc_id in self._by_vpc if host_id in self.hosts_of(vpc_id)}
+
+    def told(self, plan: NetworkPlan, host_id: str, *, standing: bool) -> NetworkPlan:
+        """The plan as this host, which is known, is told it."""
+        around = [self._places[id] for id in sorted(self.hosts_of(plan.vpc_id) | {host_id})]
+        residents = [one for _, one in sorted(self._by_vpc.get(plan.vpc_id, {}).items())]
+        return spread(plan, self._places[host_id], around, residents, standing=standing)
+
+    def _inhabited(self, vpc_id: str) -> set[str]:
+        return {one.host_id for one in self._by_vpc.get(vpc_id, {}).values()}
+
+
+def _resident(instance: Instance) -> Resident | None:
+    if instance.host_id is None or instance.phase is Phase.TERMINATED:
+        return None
+    return Resident(
+        instance_id=instance.id,
+        host_id=instance.host_id,
+        region=instance.region,
+        hostname=instance.hostname,
+        nics=tuple(nic for nic in instance.nics if nic.attach is not Attach.DETACHING),
+    )
+
+
+def _is_reachable(underlay: str) -> bool:
+    try:
+        return bool(IPv4Address(underlay.rpartition(":")[0]))
+    except ValueError:
+        return False  # none, or one of IPv6, which the tunnels here do not speak

@@ -1,0 +1,139 @@
+"""Goal: hosts that share a VPC hear of each other's instances as these come and go; hosts that do not are left in peace.
+
+Method: sessions spoken by hand, instances launched by the API and placed by hand; what each host is told, and when.
+"""
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from alto.api.hosts.session import HostSessions
+from alto.model.hosts import Host
+from alto.model.images import Image
+from alto.model.instances import Instance, Phase
+from alto.model.network_plans import VNI_FROM, VNI_TO, NetworkPlan
+from alto.model.networks import Vpc
+from alto.model.sessions import Assignments, Hello
+from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.test_beside_instances import IMAGE
+from tests.api.test_regions import host
+from tests.api.test_sessions import HELLO
+
+UNDERLAYS = {f"h-{number}": f"192.0.2.{number}:4789" for number in (1, 2, 3)}
+
+
+@pytest.fixture
+def image(cloud: Cloud) -> None:
+    # The first is the server's own machine, the others joined.
+    for number, key in ((1, None), (2, "k-2"), (3, "k-3")):
+        cloud.put(replace(host(number, vcpus=64, memory_mib=64_000), key=key))
+    cloud.put(Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW))
+
+
+def launched(tenant: Tenant) -> str:
+    return str(tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"])
+
+
+class Hosts:
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.sessions = HostSessions(cloud.world, cloud.store, "cloud-test")
+        self.links: dict[str, str] = {}
+
+    async def join(self, id: str) -> dict[str, NetworkPlan]:
+        key = self.cloud.store.read(lambda reader: reader.get(Host, id)).key
+        hello: Hello = replace(HELLO, host_id=id, name=id, underlay=UNDERLAYS[id], key=key)
+        self.links[id] = await self.sessions.hello(hello)
+        return await self.hears(id)
+
+    async def hears(self, id: str, timeout_s: float = 0.3) -> dict[str, NetworkPlan]:
+        """What it is told now, if anything."""
+        news: Assignments | None = await self.sessions.assignments(self.links[id], timeout_s=timeout_s)
+        return {plan.vpc_id: plan for plan in news.networks} if news is not None else {}
+
+    async def place(self, instance_id: str, host_id: str | None, phase: Phase = Phase.PLACED) -> None:
+        await self.cloud.store.write(
+            lambda tx: tx.put(replace(tx.get(Instance, instance_id), host_id=host_id, phase=phase, epoch=1))
+        )
+        await asyncio.sleep(0.05)
+
+
+def addresses(plan: NetworkPlan) -> dict[str, str]:
+    return {address: one.underlay for one in plan.neighbours for address in one.addresses}
+
+
+def test_hosts_of_a_vpc_hear_of_each_others_instances(cloud: Cloud, tenant: Tenant, image: None) -> None:
+    one, two = launched(tenant), launched(tenant)
+    first, second = (cloud.store.read(lambda reader, id=id: reader.get(Instance, id)).nic for id in (one, two))
+    vpc_id = first.vpc_id
+    vni = cloud.store.read(lambda reader: reader.get(Vpc, vpc_id)).vni
+
+    async def body() -> None:
+        hosts = Hosts(cloud)
+        running = asyncio.create_task(hosts.sessions.run())
+        assert [await hosts.join(id) for id in UNDERLAYS] == [{}, {}, {}]
+        await hosts.place(one, "h-2")
+        alone = (await hosts.hears("h-2"))[vpc_id]
+        assert (alone.hosts, addresses(alone)) == ((UNDERLAYS["h-1"],), {})
+        # The server's machine has it too, for the public address; the third host hears nothing.
+        passing = (await hosts.hears("h-1"))[vpc_id]
+        assert passing.standing
+        assert addresses(passing) == {first.private_ip: UNDERLAYS["h-2"]}
+        assert [one.public_ip for near in passing.neighbours for one in near.public] == [first.public_ip]
+        await hosts.place(two, "h-3")
+        for id, others in (("h-1", {first: "h-2", second: "h-3"}), ("h-2", {second: "h-3"}), ("h-3", {first: "h-2"})):
+            told = (await hosts.hears(id))[vpc_id]
+            assert addresses(told) == {nic.private_ip: UNDERLAYS[where] for nic, where in others.items()}
+            assert {id: set(members) for id, members in told.members.items()} == {first.group_ids[0]: set(addresses(told))}
+            assert set(told.hosts) == set(UNDERLAYS.values()) - {UNDERLAYS[id]}
+            assert told.vni == vni
+        assert vni is not None and VNI_FROM <= vni <= VNI_TO  # noqa: PT018
+        # A report changes nothing that others are told.
+        await hosts.place(one, "h-2", Phase.RUNNING)
+        assert [await hosts.hears(id) for id in ("h-1", "h-3")] == [{}, {}]
+        # The second moves to where the first is: the third host has nothing of the VPC any more.
+        await hosts.place(two, "h-2")
+        assert set(addresses((await hosts.hears("h-1"))[vpc_id]).values()) == {UNDERLAYS["h-2"]}
+        assert (await hosts.hears("h-2"))[vpc_id].hosts == (UNDERLAYS["h-1"],)
+        for id in (one, two):
+            await hosts.place(id, "h-2", Phase.TERMINATED)
+        gone = (await hosts.hears("h-1"))[vpc_id]
+        assert (gone.standing, gone.vni, gone.neighbours) == (False, 0, ())
+        # A server that was started again knows what rows say.
+        await hosts.place(one, "h-2")
+        again = Hosts(cloud)
+        assert (await again.join("h-1"))[vpc_id].neighbours == passing.neighbours
+        running.cancel()
+
+    cloud.runner.run(body())
+
+
+def test_a_host_that_is_alone_has_no_tunnel(cloud: Cloud, tenant: Tenant, image: None) -> None:
+    one, two = launched(tenant), launched(tenant)
+
+    async def body() -> None:
+        hosts = Hosts(cloud)
+        running = asyncio.create_task(hosts.sessions.run())
+        await hosts.join("h-1")
+        await hosts.place(one, "h-1")
+        (told,) = (await hosts.hears("h-1")).values()
+        assert (told.hosts, told.vni, told.underlay) == ((), 0, "")
+        await hosts.place(two, "h-1")
+        assert await hosts.hears("h-1") == {}
+        running.cancel()
+
+    cloud.runner.run(body())
+
+
+def test_hosts_on_one_machine_have_ports_of_their_own(cloud: Cloud, image: None) -> None:
+    async def body() -> None:
+        hosts = Hosts(cloud)
+        for id in ("h-1", "h-2", "h-3"):
+            key = cloud.store.read(lambda reader, id=id: reader.get(Host, id)).key
+            for _ in range(2):
+                await hosts.sessions.hello(replace(HELLO, host_id=id, name=id, underlay="192.0.2.1:4789", key=key))
+        found = [one.underlay for one in cloud.store.read(lambda reader: reader.where(Host))]
+        assert found == ["192.0.2.1:4789", "192.0.2.1:4790", "192.0.2.1:4791"]
+
+    cloud.runner.run(body())
