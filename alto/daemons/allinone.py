@@ -31,6 +31,7 @@ from alto.drivers.image.images import LocalImages
 from alto.drivers.image.shipping import Shipping
 from alto.kit.world import World, real_world
 from alto.model.errors import AltoError
+from alto.model.images import CONTAINER_SOURCE
 from alto.store.sqlite import SqliteStore
 from alto.store.store import Store
 
@@ -81,6 +82,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     underlay: str
     listen_hosts: str | None
     no_host: bool
+    hosts: str
     simulate: int
     nat: bool
     old_signatures: bool
@@ -117,6 +119,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     )
     parser.add_argument("--listen-hosts", metavar="ADDRESS:PORT", help="where other machines join as hosts, over TLS")
     parser.add_argument("--no-host", action="store_true", help="this machine runs no instances itself")
+    parser.add_argument("--hosts", default="qemu", choices=("qemu", "container"), help="what this machine's host runs")
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead of this machine")
     parser.add_argument(
         "--nat", action=argparse.BooleanOptionalAction, default=True, help="let guests out where this machine has a way"
@@ -148,6 +151,7 @@ def parse(argv: Sequence[str] | None) -> Options:
         underlay=given.underlay,
         listen_hosts=given.listen_hosts,
         no_host=given.no_host,
+        hosts=given.hosts,
         simulate=given.simulate,
         nat=given.nat,
         old_signatures=_is_loopback(host) if given.old_signatures is None else given.old_signatures,
@@ -202,7 +206,7 @@ async def up(world: World, options: Options) -> int:
             simulated=options.simulate > 0,
             old_signatures=options.old_signatures,
         )
-        operator = await first_start(world, store, settings)
+        operator = await first_start(world, store, settings, containers=options.hosts == "container")
         door = _door(world, options, identity) if options.listen_hosts else None
         models = Models(world.files, options.state / "wire")
         server = Server(world, store, settings, models, Way(door.url, door.authority.fingerprint) if door else None)
@@ -211,9 +215,9 @@ async def up(world: World, options: Options) -> int:
         if options.simulate:
             agents = list(simulated_agents(world, server.sessions, options.simulate, cloud_id=identity.cloud_id))
         elif not options.no_host:
-            places = LocalPlaces(state=options.state, cache=options.cache)
+            places = LocalPlaces(state=options.state, cache=options.cache, kind=options.hosts)
             world.files.make_dirs(places.host, mode=0o711)
-            drivers = _drivers(world, options, identity)
+            drivers = _drivers(world, options, identity, options.hosts)
             agents = [
                 local_agent(
                     world,
@@ -235,7 +239,7 @@ async def up(world: World, options: Options) -> int:
             await answering.wait()
             if drivers is not None:
                 try:
-                    await drivers.images.fetch(TINY_SOURCE)
+                    await drivers.images.fetch(CONTAINER_SOURCE if options.hosts == "container" else TINY_SOURCE)
                 except AltoError as error:
                     # Other images may do; a launch of this one tries again.
                     log.error("the tiny image is not ready", error=str(error), cause=str(error.__cause__ or ""))
@@ -278,8 +282,8 @@ async def up(world: World, options: Options) -> int:
     return 0
 
 
-def _drivers(world: World, options: Options, identity: Identity) -> Drivers:
-    places = LocalPlaces(state=options.state, cache=options.cache)
+def _drivers(world: World, options: Options, identity: Identity, kind: str) -> Drivers:
+    places = LocalPlaces(state=options.state, cache=options.cache, kind=kind)
     images = LocalImages(world, options.cache)
     return local_drivers(
         world,
@@ -411,10 +415,10 @@ async def down(options: Options) -> None:
         return
     identity = _identity(world, options.state)
     await stop_process(world, options.state, "cloud.json")
-    places = LocalPlaces(state=options.state, cache=options.cache)
-    if world.files.exists(places.host):
-        drivers = _drivers(world, options, identity)
-        await take_away(drivers, keep_data=options.keep_data)
+    for kind in ("qemu", "container"):
+        places = LocalPlaces(state=options.state, cache=options.cache, kind=kind)
+        if world.files.exists(places.host):
+            await take_away(_drivers(world, options, identity, kind), keep_data=options.keep_data)
     if not options.keep_data:
         for name in world.files.names(options.state):
             world.files.remove_tree(options.state / name)

@@ -13,13 +13,16 @@ from alto.agent.origin import begin, fingerprint
 from alto.agent.pressure import Machine
 from alto.drivers.balancer.fake import FakeBalancer
 from alto.drivers.balancer.haproxy.balancer import HaproxyBalancer
-from alto.drivers.compute.driver import ImageDriver
+from alto.drivers.compute.container.compute import ContainerCompute
+from alto.drivers.compute.driver import ComputeDriver, ImageDriver
 from alto.drivers.compute.fake import FakeCompute
+from alto.drivers.compute.groups import ControlGroups
 from alto.drivers.compute.qemu.blockjobs import DiskTool
 from alto.drivers.compute.qemu.compute import QemuCompute
 from alto.drivers.image.fake import FakeImages
 from alto.drivers.network.fake import FakeNetwork
 from alto.drivers.network.vpc import VpcNetworks
+from alto.drivers.volume.driver import VolumeDriver
 from alto.drivers.volume.fake import FakeStorage, FakeVolumes
 from alto.drivers.volume.files import FileVolumes
 from alto.kit.memory_files import MemoryFiles
@@ -39,24 +42,41 @@ class LocalPlaces(msgspec.Struct, frozen=True, kw_only=True):
 
     state: Path
     cache: Path
+    kind: str = "qemu"
 
     @property
     def host(self) -> Path:
-        return self.state / "host"
+        return self.state / ("host" if self.kind == "qemu" else f"host-{self.kind}")
 
 
 def local_drivers(
     world: World, places: LocalPlaces, images: ImageDriver, *, cloud_id: str, host_id: str, pool: str, nat: bool
 ) -> Drivers:
-    """QEMU, namespaces and HAProxy on this machine. Needs root."""
+    """QEMU or LXC, namespaces and HAProxy on this machine. Needs root."""
     network = VpcNetworks(
-        world, places.host / "network", cloud_id=cloud_id, host_id=host_id, rules=firewall, routes=routes, pool=pool, nat=nat
+        world,
+        places.host / "network",
+        cloud_id=cloud_id,
+        host_id=host_id,
+        rules=firewall,
+        routes=routes,
+        pool=pool,
+        nat=nat,
+        veth=places.kind == "container",
     )
+    compute: ComputeDriver
+    volumes: VolumeDriver | None = None
+    if places.kind == "container":
+        groups = ControlGroups(world, f"alto-{cloud_id}-{host_id[-6:]}")
+        compute = ContainerCompute(world, places.host / "machines", groups=groups)
+    else:
+        compute = QemuCompute(world, places.host / "machines", trial=partial(images.fetch, "tiny"))
+        volumes = FileVolumes(world, places.host / "storage", DiskTool(world, places.host / "storage" / "work"))
     return Drivers(
-        compute=QemuCompute(world, places.host / "machines", trial=partial(images.fetch, "tiny")),
+        compute=compute,
         images=images,
         network=network,
-        volumes=FileVolumes(world, places.host / "storage", DiskTool(world, places.host / "storage" / "work")),
+        volumes=volumes,
         balancer=HaproxyBalancer(world, folder=places.host / "balancer", netns_of=network.netns_of),
     )
 

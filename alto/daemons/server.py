@@ -32,7 +32,7 @@ from alto.control.loop import LoopStatus, Reconciler, keep_reconciling
 from alto.control.scheduler import Scheduler
 from alto.kit.world import World
 from alto.model.accounts import AccessKey, Account
-from alto.model.images import Image
+from alto.model.images import CONTAINER_SOURCE, Image
 from alto.store.store import Store, Tx
 
 log = structlog.get_logger()
@@ -42,6 +42,8 @@ OPERATOR_NAME = "admin"
 TINY_IMAGE_ID = "ami-0a170000000000001"
 TINY_IMAGE_NAME = "alto/tiny-x86_64"
 TINY_IMAGE_GIB = 1
+CONTAINER_IMAGE_ID = "ami-0a170000000000002"
+CONTAINER_IMAGE_NAME = "alto/container-tiny-x86_64"
 TINY_SOURCE = "tiny"
 
 
@@ -94,8 +96,9 @@ class Server:
                 tasks.create_task(keep_reconciling(reconciler, self._store, self._world.clock, status), name=status.name)
 
 
-async def first_start(world: World, store: Store, settings: Settings) -> Operator:
-    """What a new cloud begins with: the operator's account, the pool of addresses, the image. Idempotent."""
+async def first_start(world: World, store: Store, settings: Settings, *, containers: bool = False) -> Operator:
+    """What a new cloud begins with: the operator's account, the pool of addresses, the image, and one for containers where
+    hosts run those. Idempotent."""
     ids, region_ids, now = draw_account(world.chance), draw_region(world.chance), world.clock.now()
     region = settings.regions[0]
 
@@ -114,6 +117,20 @@ async def first_start(world: World, store: Store, settings: Settings) -> Operato
                     description="Alto's tiny Linux: busybox, dropbear, a web server; boots in seconds",
                     public=True,
                     source=TINY_SOURCE,
+                    size_gib=TINY_IMAGE_GIB,
+                    created_at=now,
+                )
+            )
+        if containers and tx.find(Image, CONTAINER_IMAGE_ID) is None:
+            tx.put(
+                Image(
+                    id=CONTAINER_IMAGE_ID,
+                    account=account.id,
+                    region=None,
+                    name=CONTAINER_IMAGE_NAME,
+                    description="Alto's tiny Linux as a system container: shares its host's kernel, starts in a moment",
+                    public=True,
+                    source=CONTAINER_SOURCE,
                     size_gib=TINY_IMAGE_GIB,
                     created_at=now,
                 )

@@ -39,6 +39,9 @@ class MemoryFiles:
         for known in [one for one in self._data if one == path or path in one.parents]:
             del self._data[known]
 
+    def remove_folders(self, path: Path) -> bool:
+        return not self.names(path)
+
     def make_dirs(self, path: Path, *, mode: int = 0o700) -> None: ...
 
     def names(self, path: Path) -> list[str]:

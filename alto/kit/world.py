@@ -76,6 +76,10 @@ class Files(Protocol):
     def remove_tree(self, path: Path) -> None:
         """Whatever is there, a folder or a file. Idempotent."""
 
+    def remove_folders(self, path: Path) -> bool:
+        """A tree of folders whose files are the kernel's own and go with them, as control groups' do. False while one is in
+        use. Idempotent."""
+
     def make_dirs(self, path: Path, *, mode: int = 0o700) -> None:
         """Idempotent."""
 
@@ -251,6 +255,15 @@ class RealFiles:
             pass
         except NotADirectoryError:
             path.unlink(missing_ok=True)
+
+    def remove_folders(self, path: Path) -> bool:
+        try:
+            for folder, _, _ in os.walk(path, topdown=False):
+                os.rmdir(folder)
+        except OSError:
+            # Its processes and ours work on it side by side: what counts is what is left.
+            return not path.exists()
+        return True
 
     def make_dirs(self, path: Path, *, mode: int = 0o700) -> None:
         path.mkdir(mode=mode, parents=True, exist_ok=True)

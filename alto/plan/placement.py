@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from alto.model.hosts import Host, HostState
+from alto.model.images import host_kind_of
 from alto.model.instances import Instance
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
 
@@ -53,6 +54,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     instance_type: str
     vcpus: int
     memory_mib: int
+    host_kind: str = "qemu"  # what the image is made for
     host_id: str | None = None  # this one and no other
     group: Neighbours | None = None
     partition: int | None = None  # of the group
@@ -71,12 +73,15 @@ class Room(msgspec.Struct, kw_only=True):
     memory_mib_free: int
     disk_gib_free: int | None = None  # None: nobody counts it
     storage: str = ""
+    kind: str = "qemu"
     refuses: str | None = None  # "draining": why it takes nothing, whatever it has left
 
     def lacks(self, demand: Demand) -> str | None:
         """Why `demand` does not go here, as the tenant will read it; None when it fits."""
         if self.refuses:
             return self.refuses
+        if self.kind not in (demand.host_kind, "fake"):
+            return f"of kind {self.kind}, and the image is for {demand.host_kind}"
         if demand.host_id is not None and demand.host_id != self.host_id:
             return "other than the one asked for"
         if demand.group is not None:
@@ -100,6 +105,7 @@ def demand_of(instance: Instance) -> Demand:
         instance_type=instance.instance_type,
         vcpus=instance.vcpus,
         memory_mib=instance.memory_mib,
+        host_kind=host_kind_of(instance.image_source),
         disk_gib=disk_of(instance),
         storage=instance.storage,
     )
@@ -122,6 +128,7 @@ def room_of(host: Host) -> Room:
     return Room(
         host_id=host.id,
         name=host.name,
+        kind=host.capabilities.kind,
         vcpus=host.vcpus,
         memory_mib=host.memory_mib,
         vcpus_free=host.vcpus - host.vcpus_used,

@@ -130,6 +130,10 @@ class SimFiles:
                 self._disk.remove(file)
         self._disk.folders -= {folder for folder in self._disk.folders if folder == path or path in folder.parents}
 
+    def remove_folders(self, path: Path) -> bool:
+        self._disk.folders -= {folder for folder in self._disk.folders if folder == path or path in folder.parents}
+        return True
+
     def make_dirs(self, path: Path, *, mode: int = 0o700) -> None:
         self._disk.folders.update((path, *path.parents))
 

@@ -26,7 +26,7 @@ from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.ec2.user_data import check_user_data
 from alto.model.errors import NoCapacity, NotFound, Refused
 from alto.model.hosts import Host
-from alto.model.images import ImageState, KeyPair
+from alto.model.images import ImageState, KeyPair, host_kind_of
 from alto.model.instance_types import DEFAULT_INSTANCE_TYPE, InstanceType, instance_type
 from alto.model.instances import Instance, MetadataOptions, Phase
 from alto.model.networks import (
@@ -136,7 +136,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         pools = tx.get(AddressPool, subnet.id), tx.get(AddressPool, PUBLIC_POOL)
         wanted = find_wanted(tx, call, request.placement)
         disks = launch_devices(tx, call, request.block_device_mappings, image)
-        count = _count_that_fits(tx, type, subnet, pools, wanted, disks, least, most)
+        host_kind = host_kind_of(image.source)
+        count = _count_that_fits(tx, type, host_kind, subnet, pools, wanted, disks, least, most)
         public, primary_ip = interface.associate_public_ip_address, interface.addresses.primary
         order = Order(
             account=call.account,
@@ -354,6 +355,7 @@ def _find_groups(
 def _count_that_fits(
     reader: Reader,
     type: InstanceType,
+    host_kind: str,
     subnet: Subnet,
     pools: Sequence[AddressPool],
     wanted: Wanted | None,
@@ -369,7 +371,12 @@ def _count_that_fits(
     if disks.further:
         disk_gib += sum(one.size_gib for one in disks.further)
     demand = Demand(
-        instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib, disk_gib=disk_gib, storage=disks.storage
+        instance_type=type.name,
+        vcpus=type.vcpus,
+        memory_mib=type.memory_mib,
+        host_kind=host_kind,
+        disk_gib=disk_gib,
+        storage=disks.storage,
     )
     if wanted is not None:
         demand = wanted.demand(reader, demand)

@@ -25,12 +25,14 @@ class BootFiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tap(msgspec.Struct, frozen=True, kw_only=True):
-    """A network port that waits for its machine. `fd` is -1 where nothing real is plugged (the fake)."""
+    """A network port that waits for its machine: a tap's `fd`, or the name of a veth's guest end in this process's namespace
+    (`peer`). Neither where nothing real is plugged (the fake)."""
 
     interface_id: str  # "eni-..."
     name: str
     mac: str
     fd: int = -1
+    peer: str = ""
 
 
 class ComputeDriver(Protocol):

@@ -1,6 +1,7 @@
 """Images on this host's disk: what instances boot from, built or copied once and then only read.
 
-Sources: "tiny" (built here, `tiny.py`) and "file:///path.qcow2" (checked, copied). Not here: who may use which image.
+Sources: "tiny" and "tiny-container" (built here, `tiny.py`), and "file:///path.qcow2" (checked, copied).
+Not here: who may use which image.
 The invariant: a folder in the cache is whole. It is made under another name, and renamed when everything in it is there.
 """
 
@@ -46,6 +47,8 @@ class LocalImages:
             return BootFiles()
         if source == TINY:
             return await self._tiny()
+        if source == "tiny-container":
+            return await self._tiny_root()
         if source.startswith("file:///") and source.endswith(".qcow2"):
             return await self._copy(Path(source.removeprefix("file://")))
         # Whoever launches it may be another than who registered it: a path of this host is not for them.
@@ -64,6 +67,19 @@ class LocalImages:
             finally:
                 self._world.files.remove_tree(work)
         return BootFiles(disk=home / "disk.qcow2", kernel=home / "vmlinux", initrd=home / "initrd", cmdline=tiny.CMDLINE)
+
+    async def _tiny_root(self) -> BootFiles:
+        root = await tiny.gather_root(self._world)
+        home = self._cache / f"tiny-container-{tiny.root_digest(root)[:32]}"
+        if not self._world.files.exists(home):
+            work = self._cache / f".tiny-{self._world.chance.hex(8)}"
+            try:
+                self._world.files.make_dirs(work, mode=0o755)
+                await tiny.build_root(self._world, root, work)
+                await self._publish(work, home)
+            finally:
+                self._world.files.remove_tree(work)
+        return BootFiles(disk=home / "root.raw", disk_format="raw")
 
     async def _copy(self, path: Path) -> BootFiles:
         files = self._world.files

@@ -15,6 +15,7 @@ from alto.model.errors import DriverFault
 
 CMDLINE = "console=ttyS0 root=/dev/vda rw quiet panic=10 cryptomgr.notests"
 DISK_MIB = 64
+CONTAINER_DISK_MIB = 1024  # as large as the image says, so that a start has nothing to grow; the file is sparse
 TREE = Path(__file__).parent / "tiny_root"
 BUSYBOX = Path("/bin/busybox")
 # From the packages dropbear-bin and e2fsprogs.
@@ -45,6 +46,44 @@ async def gather(world: World, kernel: Kernel) -> Inputs:
     return Inputs(root, initrd, kernel)
 
 
+async def gather_root(world: World) -> bytes:
+    """The root file system alone, for containers: no kernel is needed, nor fetched. Raises: DriverFault."""
+    busybox = _read(world, BUSYBOX, "busybox-static")
+    applets = (await _run(world, [str(BUSYBOX), "--list"])).decode().split()
+    return cpio(list(_root(world, None, busybox, applets, await _libraries(world))))
+
+
+def root_digest(root: bytes) -> str:
+    return hashlib.sha256(RECIPE + str(CONTAINER_DISK_MIB).encode() + root).hexdigest()
+
+
+async def build_root(world: World, root: bytes, home: Path) -> None:
+    """Fill folder `home` with root.raw: an ext4 file system that is a whole disk."""
+    tree = home / "tree"
+    world.files.make_dirs(tree, mode=0o755)
+    await _run(world, ["env", "-C", str(tree), str(BUSYBOX), "cpio", "-idm"], stdin=root)
+    raw = home / "root.raw"
+    await _run(
+        world,
+        [
+            "/usr/sbin/mke2fs",
+            "-q",
+            "-t",
+            "ext4",
+            "-b",
+            "4096",
+            "-L",
+            "root",
+            "-d",
+            str(tree),
+            str(raw),
+            f"{CONTAINER_DISK_MIB}M",
+        ],
+    )
+    world.files.remove_tree(tree)
+    await _run(world, ["sync", str(raw), str(home)])
+
+
 async def build(world: World, inputs: Inputs, kernel: Kernel, home: Path) -> None:
     """Fill folder `home` with disk.qcow2, initrd and vmlinux. The caller makes it visible under its name."""
     tree = home / "tree"
@@ -66,7 +105,10 @@ async def build(world: World, inputs: Inputs, kernel: Kernel, home: Path) -> Non
     await _run(world, ["sync", str(disk), str(home)])
 
 
-def _root(world: World, kernel: Kernel, busybox: bytes, applets: Sequence[str], libraries: Sequence[Path]) -> Iterator[Entry]:
+def _root(
+    world: World, kernel: Kernel | None, busybox: bytes, applets: Sequence[str], libraries: Sequence[Path]
+) -> Iterator[Entry]:
+    """Without a kernel, for a container: its console is no serial line."""
     folders = "bin dev etc etc/acpi etc/acpi/PWRF etc/dropbear lib lib/modules lib64 mnt proc root run sbin sys tmp usr usr/bin"
     folders += " usr/lib usr/sbin var var/lib var/lib/alto var/log var/www"
     for folder in folders.split():
@@ -87,12 +129,16 @@ def _root(world: World, kernel: Kernel, busybox: bytes, applets: Sequence[str], 
                 made.add(str(parent))
                 yield Entry(str(parent))
         yield Entry(inside, 0o755, _read(world, program, "dropbear-bin"))
-    for module in LATE_MODULES:
-        yield Entry(f"lib/modules/{Path(module).name}", 0o644, world.files.read(kernel.module(module)))
+    if kernel is not None:
+        for module in LATE_MODULES:
+            yield Entry(f"lib/modules/{Path(module).name}", 0o644, world.files.read(kernel.module(module)))
     for name in world.files.names(TREE / "sbin"):
         yield Entry(f"sbin/{name}", 0o755, world.files.read(TREE / "sbin" / name))
     for name in world.files.names(TREE / "etc"):
-        yield Entry(f"etc/{name}", 0o755 if name.endswith(".script") else 0o644, world.files.read(TREE / "etc" / name))
+        data = world.files.read(TREE / "etc" / name)
+        if name == "inittab" and kernel is None:
+            data = data.replace(b"ttyS0", b"console")
+        yield Entry(f"etc/{name}", 0o755 if name.endswith(".script") else 0o644, data)
     # ACPI's power button, as busybox acpid hears of it: this is how a stop reaches the guest.
     yield Entry("etc/acpi/PWRF/00000080", 0o755, b"#!/bin/sh\npoweroff\n")
     yield Entry("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")

@@ -12,6 +12,7 @@ Invariant: a tap has its rules before its link is up, and for as long as it exis
 
 import asyncio
 import hashlib
+import os
 import re
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -95,8 +96,10 @@ class VpcNetworks:
         routes: Routes,
         pool: str = DEFAULT_POOL,
         nat: bool = True,
+        veth: bool = False,
     ) -> None:
         self._world = world
+        self._veth = veth
         self._state_dir = state_dir
         self._rules = rules
         self._routes = routes
@@ -159,6 +162,9 @@ class VpcNetworks:
         async with self._working_on(port.vpc_id), AsyncExitStack() as undo:
             vpc = self._get(port.vpc_id)
             self._check_port(vpc, port)
+            if peer_of(port) in self._links(None):
+                # A predecessor of ours plugged it, and no container has taken it.
+                await self._commands.ip(None, [f"link delete {peer_of(port)}"])
             if port.device in self._links(vpc.netns):
                 # Before the first effect, and before the undo below would take it from the machine that runs on it.
                 raise DriverFault(f"The port {port.id} is still held by another process")
@@ -168,14 +174,20 @@ class VpcNetworks:
             await self._filter(vpc, self._rules.plugged(vpc.firewall, port), routing=routing, also=vpc.rates.putting(port))
             vpc.rates.put(port)
             await vpc.dns.put(vpc.plan, port)
-            fd = self._world.net.open_tap(port.device, netns=vpc.netns)
-            undo.callback(_close, fd)
+            if self._veth:
+                fd, peer = -1, peer_of(port)
+                # Its guest's end waits in this process's namespace, down, until a container takes it.
+                ends = f"link add {port.device} type veth peer name {peer} address {port.mac} netns {os.getpid()}"
+                await self._commands.ip(vpc.netns, [ends])
+            else:
+                fd, peer = self._world.net.open_tap(port.device, netns=vpc.netns), ""
+                undo.callback(_close, fd)
             await self._commands.ip(vpc.netns, [*self._link_up(vpc, port), *self._routes.through(routing, port.device)])
             # Else the kernel waits up to 0.8 s before it answers ARP for somebody else.
             self._world.net.sysctl({f"net/ipv4/neigh/{port.device}/proxy_delay": "0"}, netns=vpc.netns)
             await self._translate(vpc)
             undo.pop_all()
-            return Tap(interface_id=port.id, name=port.device, mac=port.mac, fd=fd)
+            return Tap(interface_id=port.id, name=port.device, mac=port.mac, fd=fd, peer=peer)
 
     async def describe(self, port: Port, machine: Machine) -> None:
         async with self._working_on(port.vpc_id):
@@ -596,6 +608,11 @@ def _check_plan(plan: NetworkPlan) -> None:
         dnsmasq.check_name(one.hostname)
         for address in one.addresses:
             dnsmasq.check_address(address)
+
+
+def peer_of(port: Port) -> str:
+    """A veth's guest end, while no guest has it."""
+    return f"ct{port.id[-12:]}"
 
 
 def _close(fd: int) -> None:

@@ -18,6 +18,7 @@ DEFAULT_LISTEN = "127.0.0.1:8773"
 
 @click.command(cls=options.Command)
 @click.option("--simulate", metavar="N", type=click.IntRange(1, 1000), help="N simulated hosts: no root, no QEMU, same API.")
+@click.option("--hosts", type=click.Choice(["qemu", "container"]), help="What runs instances: virtual machines or containers.")
 @click.option("--listen", metavar="ADDRESS:PORT", default=DEFAULT_LISTEN, show_default=True, help="Where the API listens.")
 @click.option("--listen-hosts", metavar="ADDRESS:PORT", help="Where other machines join as hosts, over TLS (see `alto host`).")
 @click.option("--no-host", is_flag=True, help="This machine runs no instances itself.")
@@ -32,6 +33,7 @@ DEFAULT_LISTEN = "127.0.0.1:8773"
 @click.option("--foreground", is_flag=True, help="Stay in this terminal; Ctrl-C ends the control plane, instances run on.")
 def up(
     simulate: int | None,
+    hosts: str | None,
     listen: str,
     listen_hosts: str | None,
     no_host: bool,
@@ -65,6 +67,7 @@ def up(
     arguments = ["--listen", listen]
     for name, value in (
         ("--simulate", simulate),
+        ("--hosts", hosts),
         ("--listen-hosts", listen_hosts),
         ("--pool", pool),
         ("--region", region),

@@ -7,9 +7,11 @@ serial console: it boots in under two seconds of emulation and needs no network.
 import asyncio
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import struct
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +19,11 @@ from typing import Protocol
 
 import pytest
 
+from alto.drivers.compute.container.compute import ContainerCompute
+from alto.drivers.compute.container.config import UID_FIRST
 from alto.drivers.compute.driver import BootFiles, ComputeDriver, Tap
 from alto.drivers.compute.fake import FakeCompute, FakeMachines
+from alto.drivers.compute.groups import ControlGroups
 from alto.drivers.compute.qemu.blockjobs import DiskTool
 from alto.drivers.compute.qemu.compute import QemuCompute
 from alto.drivers.image.archive import Entry, cpio
@@ -78,13 +83,12 @@ class Rig(Protocol):
         """How often the guest came up, resets included."""
 
     def tap(self, number: int) -> Tap:
-        """Another network port; the caller closes its descriptor."""
+        """Another network port; see `drop`."""
+
+    def drop(self, tap: Tap) -> None: ...
 
     async def disks(self, number: int = 1) -> list[Disk]:
-        """The root volume of machine `number`."""
-
-    async def volume(self, number: int) -> Disk:
-        """Another volume, of a GiB."""
+        """The root volume of machine `number`; none where a machine keeps its root itself."""
 
     async def interfaces(self, id: str) -> list[str]:
         """Hardware addresses of what the guest sees."""
@@ -126,6 +130,8 @@ class FakeRig:
 
     def tap(self, number: int) -> Tap:
         return Tap(interface_id=f"eni-{number:017x}", name="", mac=f"02:00:00:00:00:{number:02x}")
+
+    def drop(self, tap: Tap) -> None: ...
 
     async def interfaces(self, id: str) -> list[str]:
         return sorted(f"02:00:00:00:00:{int(one[4:], 16):02x}" for one in self.machines.machines[id].interfaces)
@@ -186,6 +192,9 @@ class QemuRig:
         fcntl.ioctl(fd, 0x400454CA, flags)
         return Tap(interface_id=f"eni-{number:017x}", name=name, mac=f"02:00:00:00:00:{number:02x}", fd=fd)
 
+    def drop(self, tap: Tap) -> None:
+        os.close(tap.fd)
+
     async def interfaces(self, id: str) -> list[str]:
         return sorted(await self.ask(id, "cat /sys/class/net/e*/address"))
 
@@ -206,6 +215,87 @@ class QemuRig:
             sock.settimeout(0.3)
             with suppress(TimeoutError):
                 sock.recv(4096)
+
+
+class ContainerRig:
+    """Its guest obeys what is typed at a shell of its own, as `lxc-attach` gives one."""
+
+    def __init__(self, state: Path, boot: BootFiles) -> None:
+        self.world = real_world()
+        self.state = state
+        self.boot = boot
+        self.groups = f"alto-test-{os.getpid()}"
+
+    def driver(self) -> ContainerCompute:
+        return ContainerCompute(self.world, self.state, groups=ControlGroups(self.world, self.groups))
+
+    async def disks(self, number: int = 1) -> list[Disk]:
+        return []
+
+    def crash(self, id: str) -> None:
+        os.kill(self.init(id), signal.SIGKILL)
+
+    def lxc_name(self, id: str) -> str:
+        """As the keeper has it for an argument."""
+        home = str(self.state / id)
+        (words,) = [words for _, words in all_processes() if "alto-keeper" in words and home in words]
+        return words[words.index(home) + 1]
+
+    def init(self, id: str) -> int:
+        """The guest's first process: the child of LXC's, which is the keeper's."""
+        (keeper,) = self.processes(id)
+        (lxc,) = _children(keeper)
+        # A hook of the host's may still end beside it.
+        (init,) = [pid for pid in _children(lxc) if os.stat(f"/proc/{pid}").st_uid >= UID_FIRST]
+        return init
+
+    async def power_off_by_guest(self, id: str) -> None:
+        await self.settled(id)
+        await self.ask(id, "poweroff -f")
+
+    def processes(self, id: str) -> list[int]:
+        home = str(self.state / id)
+        return sorted(pid for pid, words in all_processes() if "alto-keeper" in words and home in words)
+
+    async def settled(self, id: str) -> None:
+        await until(lambda: self.boots(id) > 0, f"console of {id} says 'guest ready'")
+
+    def boots(self, id: str) -> int:
+        return self.log(id).count("guest ready")
+
+    def log(self, id: str) -> str:
+        try:
+            return (self.state / id / "console.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def tap(self, number: int) -> Tap:
+        """One end in this process's namespace waits for the guest; the other stays, where nobody looks at it."""
+        name, peer, mac = (
+            f"alx{os.getpid() % 100000}.{number}",
+            f"aly{os.getpid() % 100000}.{number}",
+            f"02:00:00:00:00:{number:02x}",
+        )
+        subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
+        subprocess.run(
+            ["ip", "link", "add", name, "type", "veth", "peer", "name", peer, "address", mac], check=True, timeout=10
+        )
+        return Tap(interface_id=f"eni-{number:017x}", name=name, mac=mac, peer=peer)
+
+    def drop(self, tap: Tap) -> None:
+        subprocess.run(["ip", "link", "delete", tap.name], check=False, capture_output=True, timeout=10)
+
+    async def interfaces(self, id: str) -> list[str]:
+        return sorted(await self.ask(id, "cat /sys/class/net/e*/address"))
+
+    async def ask(self, id: str, command: str) -> list[str]:
+        argv = ["lxc-attach", "-P", "/run", "-n", self.lxc_name(id), "--", "/bin/busybox", "sh", "-c", command]
+        done = await self.world.processes.run(argv)
+        return done.stdout.decode().split()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def all_processes() -> list[tuple[int, list[str]]]:
@@ -243,3 +333,24 @@ def console_guest() -> BootFiles:
         return BootFiles(disk=boot.disk, kernel=boot.kernel, initrd=initrd, cmdline="console=ttyS0 quiet panic=10")
 
     return asyncio.run(build())
+
+
+CONTAINER_INITTAB = b"""::sysinit:/bin/busybox --install -s /bin
+::once:/bin/busybox echo guest ready
+::ctrlaltdel:/bin/busybox reboot
+"""
+
+
+def container_guest(folder: Path) -> BootFiles:
+    """The smallest root file system: busybox as its first process, which tells when it is up and hears the power signal."""
+    if os.getuid() != 0 or shutil.which("lxc-start") is None:
+        pytest.skip("containers need root and the package lxc")
+    tree = folder / "tree"
+    for name in ("bin", "dev", "etc", "proc", "run", "sbin", "sys", "tmp"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", tree / "bin/busybox")
+    (tree / "sbin/init").symlink_to("/bin/busybox")
+    (tree / "etc/inittab").write_bytes(CONTAINER_INITTAB)
+    disk = folder / "root.raw"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(disk), "32M"], check=True, timeout=60)
+    return BootFiles(disk=disk, disk_format="raw")

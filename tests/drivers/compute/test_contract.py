@@ -1,10 +1,10 @@
-"""What every compute driver does: on the fake always, on real QEMU where the machine allows (mark `vm`).
+"""What every compute driver does: on the fake always, on real QEMU (mark `vm`) and LXC (mark `net`) where the
+machine allows.
 
 Machines are looked at from outside (the process table, the guest's console), never through the driver's own memory.
 """
 
 import asyncio
-import os
 
 import pytest
 
@@ -214,6 +214,10 @@ def test_interfaces_come_and_go(rig: Rig) -> None:
         assert await driver.interfaces(ID) == {first.interface_id, third.interface_id}
         await driver.attach_interface(ID, second)
         await until_seen(first, second, third)
+        boots = rig.boots(ID)
+        await driver.reboot(ID)
+        await until(lambda: rig.boots(ID) > boots, "the guest came up again")
+        await until_seen(first, second, third)
         await driver.stop(ID, grace_s=60)
         assert await driver.interfaces(ID) == frozenset()
         await driver.detach_interface(ID, second.interface_id)
@@ -224,5 +228,4 @@ def test_interfaces_come_and_go(rig: Rig) -> None:
         asyncio.run(main())
     finally:
         for tap in (first, second, third):
-            if tap.fd >= 0:
-                os.close(tap.fd)
+            rig.drop(tap)

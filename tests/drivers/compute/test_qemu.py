@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from alto.drivers.compute.qemu.compute import QemuCompute
-from alto.drivers.compute.qemu.record import Record, Stage, load, save
+from alto.drivers.compute.record import Record, Stage, load, save
 from alto.drivers.image.images import LocalImages
 from alto.drivers.image.qcow2 import empty
 from alto.kit.world import real_world

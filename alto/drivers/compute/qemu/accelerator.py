@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from alto.drivers.compute.driver import BootFiles
+from alto.drivers.compute.host import boot_id
 from alto.drivers.compute.qemu.commandline import Host
 from alto.kit.world import World
 from alto.model.errors import AltoError
@@ -23,10 +24,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str
     kvm: bool
     kvm_gid: int | None = None
-
-
-def boot_id(world: World) -> str:
-    return world.files.read(Path("/proc/sys/kernel/random/boot_id")).decode().strip()
 
 
 async def choose(world: World, keep: Path, trial: Callable[[], Awaitable[BootFiles]] | None) -> Host:
@@ -64,11 +61,11 @@ def _kept(world: World, keep: Path) -> Verdict | None:
         verdict = msgspec.json.decode(world.files.read(keep), type=Verdict)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
-    return verdict if verdict.boot_id == boot_id(world) else None
+    return verdict if verdict.boot_id == boot_id(world.files) else None
 
 
 async def _try(world: World, keep: Path, trial: Callable[[], Awaitable[BootFiles]] | None) -> Verdict:
-    no = Verdict(boot_id=boot_id(world), kvm=False)
+    no = Verdict(boot_id=boot_id(world.files), kvm=False)
     if trial is None or not world.files.exists(KVM):
         return no
     try:

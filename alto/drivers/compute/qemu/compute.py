@@ -8,8 +8,8 @@ The invariant: at most one process per machine, and a process is never used befo
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -17,19 +17,19 @@ from msgspec.structs import replace
 from qemu.qmp.message import Message
 
 from alto.drivers.compute.driver import BootFiles, Tap
+from alto.drivers.compute.host import boot_id, console_of, host_faults, memory_mib, processors, trim_logs
 from alto.drivers.compute.qemu import accelerator, blockjobs, hotplug, monitor
 from alto.drivers.compute.qemu.commandline import Descriptors, Host, command, inherited
 from alto.drivers.compute.qemu.monitor import Monitor, NobodyListens
-from alto.drivers.compute.qemu.record import Ended, Record, Stage, load, origin_of, save
+from alto.drivers.compute.record import Ended, Record, Stage, load, origin_of, save
 from alto.drivers.image.qcow2 import HEADER_BYTES, refusal
 from alto.drivers.volume.driver import Disk
 from alto.kit.world import Pid, World
-from alto.model.errors import AltoError, DriverFault, Impossible
+from alto.model.errors import DriverFault, Impossible
 from alto.model.hosts import Capabilities
 from alto.model.instances import Machine, Power, Seen
 
-CONSOLE_BYTES = 64 * 1024
-LOG_BYTES_MAX = 1024 * 1024  # what a talkative guest may take of the host's disk before the older part is dropped
+LOGS = {"console.log": "console.old", "qemu.log": "qemu.old"}
 GREETING_S = 30.0  # from exec to QMP's greeting: 0.1 s, and more on a host where twenty start at once
 ASK_AGAIN_S = 3.0  # a guest that is still booting does not hear its power button
 REBOOT_GRACE_S = 10.0
@@ -58,8 +58,12 @@ class _Here:
 class QemuCompute:
     """A ComputeDriver. One at a time per `state_dir`: QMP serves one client, and records have one writer."""
 
-    def __init__(self, world: World, state_dir: Path, *, trial: Callable[[], Awaitable[BootFiles]] | None = None) -> None:
-        """`trial`: where to get a kernel for the trial boot that decides about KVM; without one, emulation."""
+    def __init__(
+        self, world: World, state_dir: Path, *, trial: Callable[[], Awaitable[BootFiles]] | None = None, share: float = 1.0
+    ) -> None:
+        """`trial`: where to get a kernel for the trial boot that decides about KVM; without one, emulation. `share`: of this
+        machine's memory, what is this host's to give out, where several hosts are one machine."""
+        self._share = share
         self._world = world
         self._state = state_dir
         self._trial = trial
@@ -71,17 +75,13 @@ class QemuCompute:
 
     async def capabilities(self) -> Capabilities:
         host = await self._ready()
-        processors = self._world.files.read(Path("/proc/cpuinfo")).decode().count("processor\t")
-        for line in self._world.files.read(Path("/proc/meminfo")).decode().splitlines():
-            if line.startswith("MemTotal:"):
-                memory_mib = int(line.split()[1]) // 1024
-                break
-        else:
-            raise DriverFault("The host does not say how much memory it has")
-        return Capabilities(kind="qemu", accelerator=host.accelerator, vcpus=processors, memory_mib=memory_mib)
+        files = self._world.files
+        return Capabilities(
+            kind="qemu", accelerator=host.accelerator, vcpus=processors(files), memory_mib=int(memory_mib(files) * self._share)
+        )
 
     async def start(self, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk]) -> None:
-        with self._faults():
+        with host_faults():
             host = await self._ready()
             here = self._known().get(machine.id)
             if here is None:
@@ -98,24 +98,24 @@ class QemuCompute:
             self._changed.set()
 
     async def attach_interface(self, id: str, tap: Tap) -> None:
-        with self._faults():
+        with host_faults():
             async with self._running(id) as qemu:
                 if qemu is not None:
                     await hotplug.add_interface(qemu, tap)
 
     async def detach_interface(self, id: str, interface_id: str) -> None:
-        with self._faults():
+        with host_faults():
             async with self._running(id) as qemu:
                 if qemu is not None:
                     await hotplug.remove_interface(qemu, interface_id)
 
     async def interfaces(self, id: str) -> frozenset[str]:
-        with self._faults():
+        with host_faults():
             async with self._running(id) as qemu:
                 return await hotplug.interfaces(qemu) if qemu is not None else frozenset()
 
     async def wire(self, id: str, disks: Sequence[Disk]) -> None:
-        with self._faults():
+        with host_faults():
             async with self._running(id) as qemu:
                 if qemu is not None:
                     for disk in disks:
@@ -123,7 +123,7 @@ class QemuCompute:
                     await hotplug.set_disks(self._world.files, qemu, disks)
 
     async def backup(self, id: str, targets: Mapping[str, Path], *, quiet: bool) -> bool:
-        with self._faults():
+        with host_faults():
             async with self._running(id) as qemu:
                 if qemu is None or not targets.keys() <= await hotplug.disks(qemu):
                     return False
@@ -142,7 +142,7 @@ class QemuCompute:
                 return True
 
     async def stop(self, id: str, *, grace_s: float) -> None:
-        with self._faults():
+        with host_faults():
             here = await self._find(id)
             if here is None:
                 return
@@ -156,7 +156,7 @@ class QemuCompute:
 
     async def reboot(self, id: str) -> None:
         """By the power button, so that the guest can write what it holds; after ten seconds without that."""
-        with self._faults():
+        with host_faults():
             here = await self._find(id)
             if here is None:
                 raise DriverFault(f"Machine {id} is not here, so it cannot reboot")
@@ -170,7 +170,7 @@ class QemuCompute:
                 await self._reset(here)
 
     async def destroy(self, id: str) -> None:
-        with self._faults():
+        with host_faults():
             here = await self._find(id)
             if here is None:
                 # What a crash left of a beginning, if anything.
@@ -190,7 +190,7 @@ class QemuCompute:
                 self._known().pop(id, None)
 
     async def observe(self) -> Mapping[str, Seen]:
-        with self._faults():
+        with host_faults():
             await self._ready()
             machines = self._known()
             async with asyncio.TaskGroup() as tasks:
@@ -200,7 +200,7 @@ class QemuCompute:
             return {id: self._seen(here) for id, here in sorted(machines.items())}
 
     async def wait_change(self, *, timeout_s: float) -> None:
-        with self._faults():
+        with host_faults():
             await self._ready()
             on = [here for here in self._known().values() if here.record.pid and here.record.stage is not Stage.OFF]
             async with asyncio.TaskGroup() as tasks:
@@ -216,16 +216,11 @@ class QemuCompute:
             self._changed.clear()
 
     async def console(self, id: str) -> bytes:
-        with self._faults():
-            parts = []
-            for name in ("console.old", "console.log"):
-                path = self._home(id) / name
-                if self._world.files.exists(path):
-                    parts.append(self._world.files.part(path, -CONSOLE_BYTES, CONSOLE_BYTES))
-            return b"".join(parts)[-CONSOLE_BYTES:]
+        with host_faults():
+            return console_of(self._world.files, self._home(id))
 
     async def measure(self, id: str) -> bool:
-        with self._faults():
+        with host_faults():
             here = await self._find(id)
             if here is None or here.record.stage is Stage.OFF:
                 return False
@@ -248,7 +243,7 @@ class QemuCompute:
         async with self._choosing:
             if self._host is None:
                 self._world.files.make_dirs(self._state)
-                self._boot_id = accelerator.boot_id(self._world)
+                self._boot_id = boot_id(self._world.files)
                 self._host = await accelerator.choose(self._world, self._state / ".accelerator.json", self._trial)
             return self._host
 
@@ -368,7 +363,7 @@ class QemuCompute:
                 await self._settle(here)
             except DriverFault as error:
                 log.warning("machine does not answer", instance=here.record.id, error=str(error))
-            await self._trim_logs(here)
+            await trim_logs(self._world, here.home, LOGS)
 
     async def _settle(self, here: _Here) -> None:
         """Make the record true: a process that ended, a guest that powered itself off, a reboot left half done."""
@@ -504,14 +499,6 @@ class QemuCompute:
 
     # Files.
 
-    async def _trim_logs(self, here: _Here) -> None:
-        """Both are opened for appending, so QEMU goes on at the new end."""
-        for name, kept in (("console.log", "console.old"), ("qemu.log", "qemu.old")):
-            path = here.home / name
-            if self._world.files.exists(path) and self._world.files.size(path) > LOG_BYTES_MAX:
-                self._world.files.write(here.home / kept, self._world.files.part(path, -CONSOLE_BYTES, CONSOLE_BYTES))
-                await self._world.processes.run(["truncate", "--size=0", str(path)])
-
     def _home(self, id: str) -> Path:
         if not id or "/" in id or id.startswith("."):
             raise Impossible(f"'{id}' is no machine's id")
@@ -521,15 +508,3 @@ class QemuCompute:
         if here.record != record:
             save(self._world.files, here.home, record)
         here.record = record
-
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        """What the host may throw (a full disk, a missing program) becomes the one error that callers know."""
-        try:
-            yield
-        except OSError as error:
-            raise DriverFault("The host could not do what the machine needs") from error
-        except ExceptionGroup as errors:
-            if errors.split((OSError, AltoError))[1] is not None:
-                raise
-            raise DriverFault("The host could not do what the machine needs") from errors

@@ -67,6 +67,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0  # 0: not known
     started: int = 0  # the process's start time, see kit's Pid
     origin: Origin | None = None  # None: there is no disk yet
+    uid_first: int = 0  # of a container's users on the host
 
     @property
     def process(self) -> Pid:
