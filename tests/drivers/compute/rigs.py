@@ -144,7 +144,6 @@ class QemuRig:
         self.boot = boot
         storage = state.parent / "storage"
         self.volumes = FileVolumes(self.world, storage, DiskTool(self.world, storage / "work"))
-        self._others = {pid for pid, _ in all_processes()}
         self._asked = 0
 
     def driver(self) -> QemuCompute:
@@ -167,7 +166,9 @@ class QemuRig:
         self.type(id, "poweroff -f")
 
     def processes(self, id: str) -> list[int]:
-        return sorted(pid for pid, words in all_processes() if f"guest={id}" in words and pid not in self._others)
+        """By its name and its disk: other tests on this machine have machines of the same name."""
+        named = [pid for pid, words in all_processes() if f"guest={id}" in words]
+        return sorted(pid for pid in named if _holds(pid, self.state / id))
 
     async def settled(self, id: str) -> None:
         await self.said(id, "guest ready")
@@ -296,6 +297,15 @@ class ContainerRig:
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _holds(pid: int, folder: Path) -> bool:
+    """Whether a process has a file open in there, or is as good as gone."""
+    try:
+        links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        return False
+    return any(link.startswith(f"{folder}/") for link in links)
 
 
 def all_processes() -> list[tuple[int, list[str]]]:

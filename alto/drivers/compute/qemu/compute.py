@@ -392,6 +392,9 @@ class QemuCompute:
         if here.record.stage is not Stage.STARTING:
             return
         try:
+            # Who connects before QEMU listens itself has for a peer whoever made the socket: our predecessor. Its greeting
+            # says that it does, and the second connection has the right one.
+            (await self._connected(here)).broken = True
             qemu = await self._connected(here)
         except NobodyListens:
             self._save(here, replace(here.record, stage=Stage.OFF, ended=Ended.CRASHED))

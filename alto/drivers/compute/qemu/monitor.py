@@ -51,7 +51,8 @@ _SILENT = logging.Logger("qmp", level=logging.CRITICAL + 1)
 
 
 class Monitor:
-    """`peer_pid` is the process that listens: QEMU itself, which calls listen() again on the socket that it inherits.
+    """`peer_pid` is the process that listens: QEMU itself, which calls listen() again on the socket that it inherits,
+    soon after its start; for who connects before that, it is the process that made the socket.
     `broken`: the connection is of no use any more, whatever the process does."""
 
     def __init__(self, client: QMPClient, sock: socket.socket, peer_pid: int, unplugged: asyncio.Event) -> None:
