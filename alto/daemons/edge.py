@@ -20,6 +20,7 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -134,16 +135,18 @@ class Edge:
         )
 
     def _relay(self, netns: str) -> asyncio.Task[None]:
-        sock = self._world.net.open_socket(type=socket.SOCK_DGRAM, netns=netns)
-        try:
+        with ExitStack() as opened:
+            sock = opened.enter_context(self._world.net.open_socket(type=socket.SOCK_DGRAM, netns=netns))
             sock.bind(NAME_RELAY)
-        except OSError:
-            sock.close()
-            raise
+            listener = opened.enter_context(self._world.net.open_socket(netns=netns))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(NAME_RELAY)
+            listener.listen(BACKLOG)
+            kept = opened.pop_all()
 
         async def serve() -> None:
-            with sock:
-                await NameRelay(self._world, sock, self._resolvers).run()
+            with kept:
+                await NameRelay(self._world, sock, listener, self._resolvers).run()
 
         return self._tasks.create_task(serve(), name=f"names for {netns}")
 

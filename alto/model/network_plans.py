@@ -16,6 +16,7 @@ from alto.model.routing import Target
 # Names, or their beginnings, inside a VPC's namespace.
 NAT_DEVICE, PEER_DEVICE = "nat", "pcx"
 TUNNEL_DEVICE, VXLAN_DEVICE = "vx0", "vx2"  # where routes lead to other hosts, and what puts packets on the way to them
+TUNNEL_MTU = 1450  # of the 1,500 that networks carry, 50 are for the outer frame; a smaller underlay breaks that in two
 VNI_FROM, VNI_TO = 1 << 23, (1 << 24) - 1  # other VXLANs on a machine have lower numbers, mostly
 
 

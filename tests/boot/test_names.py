@@ -23,6 +23,9 @@ def udp() -> socket.socket:
 class Scene:
     def __init__(self) -> None:
         self.relay, self.guest, self.first, self.second = udp(), udp(), udp(), udp()
+        self.listener = real_world().net.open_socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen()
 
     async def ask(self, question: bytes = QUESTION) -> None:
         await asyncio.get_running_loop().sock_sendto(self.guest, question, self.relay.getsockname())
@@ -39,10 +42,10 @@ def run(scenario: Callable[[Scene], Awaitable[None]], *, servers: int = 1) -> No
     async def played() -> None:
         scene = Scene()
         upstream = [scene.first.getsockname(), scene.second.getsockname()][:servers]
-        relay = asyncio.ensure_future(NameRelay(real_world(), scene.relay, lambda: upstream).run())
+        relay = asyncio.ensure_future(NameRelay(real_world(), scene.relay, scene.listener, lambda: upstream).run())
         await scenario(scene)
         relay.cancel()
-        for sock in (scene.relay, scene.guest, scene.first, scene.second):
+        for sock in (scene.relay, scene.listener, scene.guest, scene.first, scene.second):
             sock.close()
 
     asyncio.run(played())
@@ -93,6 +96,33 @@ def test_what_is_no_question_is_dropped_and_the_number_of_open_ones_is_bounded()
         assert (await scene.heard(scene.guest))[0] == asked[0][0]
 
     run(scenario)
+
+
+def test_questions_by_tcp_are_answered_by_the_server_that_is_there() -> None:
+    """The first server takes no connections, so the second is asked; its answer is larger than a datagram may be."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = int.from_bytes(await reader.readexactly(2))
+        asked = await reader.readexactly(size)
+        writer.write((40_000).to_bytes(2) + asked[:2] + bytes(39_998))
+        await writer.drain()
+        writer.close()
+
+    async def scenario(scene: Scene) -> None:
+        server = await asyncio.start_server(answer, *scene.second.getsockname())
+        reader, writer = await asyncio.open_connection(*scene.listener.getsockname())
+        for number in (b"\x12\x34", b"\x56\x78"):
+            writer.write((20).to_bytes(2) + number + QUESTION[2:])
+            async with asyncio.timeout(5):
+                assert await reader.readexactly(40_002) == (40_000).to_bytes(2) + number + bytes(39_998)
+        # A question that is cut off ends the conversation, and harms no other.
+        writer.write(b"\x00\x20half")
+        writer.write_eof()
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        server.close()
+
+    run(scenario, servers=2)
 
 
 def test_resolv_conf_is_read_as_it_is_written() -> None:

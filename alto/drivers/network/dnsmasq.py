@@ -7,7 +7,7 @@ Invariant: an address is never offered to a MAC other than its port's, also righ
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from alto.drivers.network.detached import Detached
 from alto.drivers.network.records import NAME_RELAY
 from alto.kit.world import World
 from alto.model.errors import DriverFault
-from alto.model.network_plans import NetworkPlan, Port
+from alto.model.network_plans import TUNNEL_MTU, NetworkPlan, Port
 from alto.model.networks import internal_domain
 
 LEASE = "1h"
 SIGHUP = 1
+AMAZONS_DNS = "AmazonProvidedDNS"
+DOMAIN = re.compile(r"[A-Za-z0-9._ -]{1,255}")
 HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62})(\.[a-z0-9]([a-z0-9-]{0,62}))*")
 
 
@@ -105,7 +107,6 @@ class Dnsmasq:
         return any(len(lease) >= 3 and lease[2] == port.private_ip and lease[1] != port.mac for lease in fields)
 
     def _argv(self, plan: NetworkPlan) -> list[str]:
-        network = IPv4Network(plan.cidr)
         region = plan.region
         domain = internal_domain(region)
         if not HOSTNAME.fullmatch(domain):
@@ -125,7 +126,8 @@ class Dnsmasq:
             "--no-ping",
             "--dhcp-authoritative",
             *(f"--dhcp-range={subnet.network_address},static,{subnet.netmask},{LEASE}" for subnet in ranges),
-            f"--dhcp-option=option:dns-server,{network[2]}",
+            *_told(plan),
+            *([] if plan.dns_support else ["--port=0"]),
             f"--dhcp-hostsdir={self._folder / 'dhcp'}",
             f"--hostsdir={self._folder / 'dns'}",
             f"--dhcp-leasefile={self._folder / 'leases'}",
@@ -146,8 +148,45 @@ def _lease(port: Port) -> str:
 
 
 def _names(address: str, hostname: str) -> str:
+    # A public name there is none: the API says the public address in its place, and that leads to the guest by itself.
     name, _, domain = hostname.partition(".")
     return f"{address} {hostname}{f' {name}' if domain else ''}\n"
+
+
+def _told(plan: NetworkPlan) -> Iterator[str]:
+    """What else a lease says: the VPC's set of DHCP options, of which nothing is said that it does not name; else Amazon's."""
+    settings = plan.dhcp or {"domain-name": (internal_domain(plan.region),), "domain-name-servers": (AMAZONS_DNS,)}
+    servers = settings.get("domain-name-servers", ())
+    own = (plan.resolver_address,) if plan.dns_support else ()
+    yield _option("dns-server", [one for each in servers for one in (own if each == AMAZONS_DNS else _v4([each]))])
+    domain = settings.get("domain-name", ())
+    if not all(DOMAIN.fullmatch(one) for one in domain):
+        raise DriverFault(f"{domain!r} is no name of a domain")
+    yield _option("domain-name", domain)
+    for name, key in (("ntp-server", "ntp-servers"), ("netbios-ns", "netbios-name-servers")):
+        if key in settings:
+            yield _option(name, _v4(settings[key]))
+    kind = settings.get("netbios-node-type", ())
+    if kind:
+        yield _option("netbios-nodetype", [str(int(one)) for one in kind])
+    if plan.vni:
+        yield _option("mtu", [str(TUNNEL_MTU)])
+
+
+def _v4(addresses: Iterable[str]) -> list[str]:
+    """Those that DHCP can say: IPv6 ones are for IPv6."""
+    found = []
+    for address in addresses:
+        try:
+            found.append(str(IPv4Address(address)))
+        except ValueError:
+            continue
+    return found
+
+
+def _option(name: str, values: Iterable[str]) -> str:
+    """Without a value: dnsmasq is not to make one up."""
+    return ",".join((f"--dhcp-option=option:{name}", *values))
 
 
 def check_name(hostname: str) -> None:

@@ -18,12 +18,11 @@ from alto.drivers.network.commands import Commands
 from alto.drivers.network.nft import Nft
 from alto.kit.world import World
 from alto.model.errors import DriverFault
-from alto.model.network_plans import TUNNEL_DEVICE, VXLAN_DEVICE, NetworkPlan, tunnel_mac
+from alto.model.network_plans import TUNNEL_DEVICE, TUNNEL_MTU, VXLAN_DEVICE, NetworkPlan, tunnel_mac
 
 FAR_END = "vx1"  # of the pair
 # Outer source ports. What guests send to the world leaves from lower ones (uplink.py), so that it never looks like a host's.
 PORTS_FROM, PORTS_TO = 49152, 65535
-MTU = 1450  # of the 1,500 that networks carry, 50 are for the outer frame; a smaller underlay breaks the outer packet in two
 
 _PASSING_ON = "\n".join(
     (
@@ -92,7 +91,7 @@ class Tunnels:
                 netns,
                 [
                     f"link add {TUNNEL_DEVICE} type veth peer name {FAR_END}",
-                    f"link set {TUNNEL_DEVICE} address {tunnel_mac(plan.underlay)} mtu {MTU}",
+                    f"link set {TUNNEL_DEVICE} address {tunnel_mac(plan.underlay)} mtu {TUNNEL_MTU}",
                     *(f"link set {name} up" for name in (VXLAN_DEVICE, FAR_END)),
                 ],
             )

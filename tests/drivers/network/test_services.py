@@ -43,6 +43,48 @@ def test_each_guest_gets_its_own_lease_and_all_names_of_the_vpc(cloud: Cloud, tm
     assert "NXDOMAIN" in name_of(guests[0], "ip-10-77-0-99.ec2.internal")
 
 
+def options(guest: Guest, folder: Path) -> dict[str, str]:
+    """What a lease says beside the address: busybox asks for these, and hands them to its script as variables."""
+    script = folder / "options"
+    script.write_text('#!/bin/sh\n[ "$1" = bound ] && for one in dns domain ntpsrv wins mtu; do eval echo $one=\\$$one; done\n')
+    script.chmod(0o755)
+    asked = [word for name in ("dns", "domain", "ntpsrv", "wins", "mtu") for word in ("-O", name)]
+    udhcpc = ("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "3", "-T", "1", *asked, "-s", str(script))
+    lines = guest.run(*udhcpc, check=False).splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def test_a_lease_says_what_the_vpcs_dhcp_options_say(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.ensure()
+    guest = cloud.guest(1, configured=False)
+    nothing = {"ntpsrv": "", "wins": "", "mtu": ""}
+    assert options(guest, tmp_path) == {**nothing, "dns": "10.77.0.2", "domain": "ec2.internal"}
+    chosen = {
+        "domain-name": ("corp.example",),
+        "domain-name-servers": ("10.9.0.53", "AmazonProvidedDNS", "fd00::53"),
+        "ntp-servers": ("10.9.0.1", "10.9.0.2"),
+        "netbios-name-servers": ("10.9.0.3",),
+        "netbios-node-type": ("2",),
+    }
+    cloud.ensure(plan(dhcp=chosen), port(1))
+    told = {"ntpsrv": "10.9.0.1 10.9.0.2", "wins": "10.9.0.3", "mtu": ""}
+    assert options(guest, tmp_path) == {**told, "dns": "10.9.0.53 10.77.0.2", "domain": "corp.example"}
+    cloud.ensure(plan(dhcp={"ntp-servers": ("10.9.0.1",)}), port(1))
+    assert options(guest, tmp_path) == {**nothing, "ntpsrv": "10.9.0.1", "dns": "", "domain": ""}
+    cloud.ensure(plan(vni=0x800001, underlay="127.0.0.1:24789"), port(1))
+    assert options(guest, tmp_path)["mtu"] == "1450"
+
+
+def test_a_vpc_without_dns_support_has_no_resolver(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.ensure()
+    guest = cloud.guest(1, configured=False)
+    assert guest.dhcp(tmp_path) == lease(1)
+    assert "10.77.0.11" in name_of(guest, "ip-10-77-0-11.ec2.internal")
+    cloud.ensure(plan(dns_support=False), port(1))
+    assert "10.77.0.11" not in name_of(guest, "ip-10-77-0-11.ec2.internal").replace("10.77.0.2", "")
+    assert options(guest, tmp_path)["dns"] == ""
+
+
 def test_what_left_is_forgotten(cloud: Cloud, tmp_path: Path) -> None:
     cloud.ensure()
     guest = cloud.guest(1)
