@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from alto.agent.checks import CHECK_S, StatusChecks, Subject
 from alto.agent.manifests import Manifest, Manifests, newer
 from alto.agent.networks import Networks, close
 from alto.agent.volumes import VolumeHands
@@ -105,6 +106,7 @@ class Agent:
         self._reached: dict[str, int] = {}  # the incarnation in which a guest answered
         self._unheard: set[str] = set()  # machines that run and whose guests have yet to answer
         self._probe_now = asyncio.Event()
+        self._checks = StatusChecks(world, drivers.compute, drivers.network)
         self._quarantined: tuple[str, ...] = ()
         # Who works on what.
         self._workers: set[str] = set()
@@ -116,7 +118,7 @@ class Agent:
         self._news = asyncio.Event()
         self._reports = 0
         self._unsent: dict[str, Report] = {}
-        self._said: dict[str, tuple[int, int, Phase, bool, tuple[str, ...], tuple[str, ...], int]] = {}
+        self._said: dict[str, tuple[object, ...]] = {}
         self._gauges_unsaid: Gauges | None = None
         self._gauges_said: Gauges | None = None
         self._balancer_reports: dict[str, BalancerReport] = {}
@@ -144,6 +146,7 @@ class Agent:
                 ("networks", self._network_loop),
                 ("balancers", self._balancer_loop),
                 ("probe", self._probe_loop),
+                ("checks", self._check_loop),
             ):
                 tasks.create_task(self._forever(name, loop), name=f"agent {name}")
 
@@ -259,6 +262,8 @@ class Agent:
         try:
             if ask.what == "inventory":
                 return msgspec.json.encode(await self._inventory())
+            if ask.what == "checks":
+                return msgspec.json.encode(self._checks.last(ask.instance_id))
             return await self._drivers.compute.console(ask.instance_id)
         except AltoError as error:
             log.warning("question not answered", what=ask.what, instance=ask.instance_id, error=str(error))
@@ -351,7 +356,7 @@ class Agent:
 
     def _say(self, report: Report) -> None:
         reached, wiring = report.guest_reached, (report.attached, report.detached, report.wired)
-        word = (report.epoch, report.incarnation, report.phase, reached, *wiring)
+        word = (report.epoch, report.incarnation, report.phase, reached, *wiring, report.checks)
         if self._said.get(report.instance_id) == word:
             return
         self._said[report.instance_id] = word
@@ -432,6 +437,7 @@ class Agent:
             self._manifests.remove(machine.id)
             self._failed.pop(machine.id, None)
             self._reached.pop(machine.id, None)
+            self._checks.forget(machine.id)
             return True
         if running and machine.reboots > manifest.reboots_done:
             await self._drivers.compute.reboot(machine.id)
@@ -446,7 +452,8 @@ class Agent:
             reached = self._reached.get(machine.id) == machine.incarnation
             if running and not reached:
                 self._unheard.add(machine.id)
-            report = report_of(machine, seen, at=self._world.clock.now(), guest_reached=reached)
+            checks = self._checks.of(machine.id, machine.incarnation)
+            report = report_of(machine, seen, at=self._world.clock.now(), guest_reached=reached, checks=checks)
             if report.phase is Phase.STOPPED and machine.id in self._failed:
                 report = replace(report, reason=self._failed[machine.id])
             self._say(report)
@@ -544,6 +551,17 @@ class Agent:
                 continue
             self._unheard.discard(id)
             self._reached[id] = seen.incarnation
+            self._poke(id)
+
+    async def _check_loop(self) -> None:
+        await self._world.clock.sleep(CHECK_S)
+        subjects = []
+        for machine in self._running():
+            port, seen = self._networks.port_of(machine), self._seen[machine.id]
+            if port is not None and machine.id not in self._workers and seen.incarnation == machine.incarnation:
+                heard = self._reached.get(machine.id) == machine.incarnation
+                subjects.append(Subject(id=machine.id, incarnation=machine.incarnation, port=port, heard=heard))
+        for id in await self._checks.measure(subjects):
             self._poke(id)
 
     async def _balancer_loop(self) -> None:

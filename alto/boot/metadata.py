@@ -1,7 +1,7 @@
 """What the metadata service says of one instance, as a tree: pure, from the machine and its VPC.
 
 A folder is a dictionary, a leaf is bytes. Names, spelling and layout are AWS's ("Instance metadata categories" in the EC2 user
-guide), so that cloud-init and SDKs find what they look for. What is not true here is not there: no IAM roles, no signatures.
+guide), so that cloud-init and SDKs find what they look for. What is not true here is not there: no credentials, no signatures.
 Not here: who asks, and whether they may (boot/imds.py).
 """
 
@@ -71,6 +71,7 @@ def _meta_data(machine: Machine, plan: NetworkPlan) -> Tree:
         "ami-manifest-path": "(unknown)",
         "block-device-mapping": {"ami": machine.root.device.encode(), "root": machine.root.device.encode()},
         "hostname": machine.hostname,
+        "iam": _iam(machine),
         "instance-action": "none",
         "instance-id": machine.id,
         "instance-life-cycle": "on-demand",
@@ -91,6 +92,19 @@ def _meta_data(machine: Machine, plan: NetworkPlan) -> Tree:
     if machine.group_name is not None:
         meta["autoscaling"] = {"target-lifecycle-state": b"InService"}
     return _without_none(dict(sorted(meta.items())))
+
+
+def _iam(machine: Machine) -> Tree | None:
+    """What AWS tells of a profile without a role: its name, and no credentials."""
+    if machine.profile is None:
+        return None
+    info = {
+        "Code": "Success",
+        "LastUpdated": datetime.fromtimestamp(machine.profile.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "InstanceProfileArn": machine.profile.arn,
+        "InstanceProfileId": machine.profile.id,
+    }
+    return {"info": json.dumps(info, indent=2, separators=(",", " : ")).encode()}
 
 
 def _interfaces(machine: Machine, plan: NetworkPlan) -> Tree:

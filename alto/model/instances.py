@@ -12,6 +12,7 @@ import msgspec
 
 from alto.model.images import ROOT_DEVICE
 from alto.model.networks import PortAddress
+from alto.model.profiles import InstanceProfile
 from alto.model.records import Record, Tags
 from alto.model.volumes import Attachment
 
@@ -97,6 +98,15 @@ class PlacementWish(msgspec.Struct, frozen=True, kw_only=True):
     host_id: str | None = None  # this host and no other
 
 
+class Checks(msgspec.Struct, frozen=True, kw_only=True):
+    """Status checks of a running machine, as its host measured them. `at` orders two of them: it is when the host found what
+    this says, and not when it looked last."""
+
+    at: float
+    machine_failed_since: float | None = None
+    guest_failed_since: float | None = None
+
+
 class Instance(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "instance"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (
@@ -141,6 +151,7 @@ class Instance(Record, frozen=True, kw_only=True):
     ebs_optimized: bool = False
     credit_specification: str = "standard"
     auto_recovery: str = "default"  # or "disabled": a wish that is remembered; Alto moves no machine by itself
+    profile: InstanceProfile | None = None
     group_name: str | None = None  # the AutoScalingGroup it belongs to
     placement: PlacementWish | None = None
     reboots: int = 0  # how many were asked for; the agent does each once
@@ -156,7 +167,8 @@ class Instance(Record, frozen=True, kw_only=True):
     phase: Phase = Phase.PENDING
     reason: StateReason | None = None
     ended_at: float | None = None
-    guest_reached_at: float | None = None  # last time the guest answered on the network
+    guest_reached_at: float | None = None  # first time in this incarnation that the guest answered on the network
+    checks: Checks | None = None  # None: nothing failed yet in this incarnation
     wired: int = 0  # the wiring that is true
 
     @property
@@ -198,6 +210,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     launched_at: float
     reboots: int
     skip_os_shutdown: bool = False
+    profile: InstanceProfile | None = None
     group_name: str | None = None
     tags: Tags = {}
 
@@ -231,6 +244,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     reason: StateReason | None = None
     guest_initiated: bool = False  # the guest powered itself off
     guest_reached: bool = False  # the guest answered on its network
+    checks: Checks | None = None
     # Attachments of interfaces: those that a running machine has now, and those that it had and will not have again.
     attached: tuple[str, ...] = ()
     detached: tuple[str, ...] = ()

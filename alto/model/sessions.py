@@ -47,11 +47,19 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: tuple[str, ...] = ()
 
 
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to "checks", as JSON: what a machine's status checks found last, and when. Null: not measured yet."""
+
+    at: float
+    machine_ok: bool
+    guest_ok: bool
+
+
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """A question to the host about one machine; the answer is bytes, or none when it cannot be had."""
 
     id: str
-    what: str  # "console" or "inventory"
+    what: str  # "console", "inventory" or "checks"
     instance_id: str = ""
 
 

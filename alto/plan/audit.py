@@ -38,6 +38,7 @@ def audit(state: State, seen: Sequence[HostSeen] = ()) -> list[Violation]:
         *_machines(seen, instances, {host.id for host in state.hosts}),
         *audit_networks.ports(seen, instances),
         *_places(state, instances),
+        *_profiles(state, instances),
         *_wishes(state),
         *_groups(state),
         *_balancers(state, instances, seen),
@@ -146,6 +147,23 @@ def _places(state: State, instances: Mapping[str, Instance]) -> Iterable[Violati
                 subject=group_id,
                 sentence=f"Members of the placement group {group_id} ({strategies.get(group_id, 'which is gone')}) are on "
                 f"{', '.join(sorted(wrong))} against its strategy",
+            )
+
+
+def _profiles(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:
+    """An association and its instance say the same, in both directions."""
+    told = {one.id: (one.instance_id, one.arn) for one in state.profiles}
+    borne = {
+        one.profile.association_id: (one.id, one.profile.arn)
+        for one in instances.values()
+        if one.profile is not None and one.phase is not Phase.TERMINATED
+    }
+    for id in sorted(told.keys() | borne.keys()):
+        if told.get(id) != borne.get(id):
+            yield Violation(
+                rule=Rule.PROFILE_LEAKED,
+                subject=id,
+                sentence=f"The profile association {id} says {told.get(id)}, its instance {borne.get(id)}",
             )
 
 

@@ -7,7 +7,7 @@ import enum
 
 from msgspec.structs import replace
 
-from alto.model.instances import Attach, Instance, Machine, Nic, Phase, Power, Report, Seen, StateReason, Wish
+from alto.model.instances import Attach, Checks, Instance, Machine, Nic, Phase, Power, Report, Seen, StateReason, Wish
 
 
 class Action(enum.StrEnum):
@@ -42,7 +42,9 @@ def next_action(machine: Machine, seen: Seen | None) -> Action:
     return Action.REPORT
 
 
-def report_of(machine: Machine, seen: Seen | None, *, at: float, guest_reached: bool = False) -> Report:
+def report_of(
+    machine: Machine, seen: Seen | None, *, at: float, guest_reached: bool = False, checks: Checks | None = None
+) -> Report:
     """What to say once `next_action` has nothing more to do, and the machine's interfaces are as it says."""
     phase, reason, guest = Phase.RUNNING, None, False
     if machine.wish is Wish.TERMINATED:
@@ -60,6 +62,7 @@ def report_of(machine: Machine, seen: Seen | None, *, at: float, guest_reached: 
         reason=reason,
         guest_initiated=guest,
         guest_reached=guest_reached and phase is Phase.RUNNING,
+        checks=checks if phase is Phase.RUNNING else None,
         attached=tuple(nic.attachment_id for nic in machine.nics if nic.attach is Attach.ATTACHING),
         detached=tuple(nic.attachment_id for nic in machine.nics if nic.attach is Attach.DETACHING),
         wired=machine.wiring,
@@ -81,10 +84,10 @@ def _moved(instance: Instance, report: Report) -> Instance | None:
         if report.phase is not Phase.RUNNING or (report.incarnation, report.phase) != (instance.incarnation, instance.phase):
             return None
         reached = report.at if report.guest_reached and instance.guest_reached_at is None else instance.guest_reached_at
-        nics = with_attachments(instance.nics, report)
-        if reached == instance.guest_reached_at and nics is instance.nics:
+        nics, checks = with_attachments(instance.nics, report), _checked(instance.checks, report.checks)
+        if reached == instance.guest_reached_at and nics is instance.nics and checks is instance.checks:
             return None
-        return replace(instance, guest_reached_at=reached, nics=nics)
+        return replace(instance, guest_reached_at=reached, nics=nics, checks=checks)
     if report.incarnation > instance.incarnation:
         return None  # nobody started that one: a report from the future is a fault, not news
     if report.phase is Phase.TERMINATED:
@@ -106,7 +109,16 @@ def _moved(instance: Instance, report: Report) -> Instance | None:
         reason=report.reason,
         guest_reached_at=report.at if report.guest_reached else None,
         nics=with_attachments(instance.nics, report),
+        checks=_checked(None, report.checks),
     )
+
+
+def _checked(before: Checks | None, said: Checks | None) -> Checks | None:
+    """The newer of both; the same object when it is no news. That all is well is news only after something was not."""
+    if said is None or (before is not None and said.at <= before.at):
+        return before
+    well = said.machine_failed_since is None and said.guest_failed_since is None
+    return before if before is None and well else said
 
 
 def with_attachments(nics: tuple[Nic, ...], report: Report) -> tuple[Nic, ...]:
@@ -182,6 +194,7 @@ def machine_of(instance: Instance) -> Machine:
         launched_at=instance.launched_at,
         reboots=instance.reboots,
         skip_os_shutdown=instance.skip_os_shutdown,
+        profile=instance.profile,
         group_name=instance.group_name,
         tags=instance.tags,
     )

@@ -11,6 +11,7 @@ from alto.model.hosts import Host
 from alto.model.instances import Instance
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet
 from alto.model.placement_groups import PlacementGroup, PlacementMember
+from alto.model.profiles import ProfileAssociation
 from alto.model.routing import NatGateway
 from alto.model.volumes import Volume
 
@@ -43,6 +44,7 @@ class Rule(enum.StrEnum):
     PORT_MISSING = "port-missing"
     PLACE_LEAKED = "place-leaked"
     PLACE_BROKEN = "place-broken"
+    PROFILE_LEAKED = "profile-leaked"
     WISH_OPEN = "wish-open"
     WISH_UNEXPLAINED = "wish-unexplained"
     GROUP_SIZE = "group-size"
@@ -80,6 +82,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     groups: Sequence[AutoScalingGroup] = ()
     placement_groups: Sequence[PlacementGroup] = ()
     places: Sequence[PlacementMember] = ()
+    profiles: Sequence[ProfileAssociation] = ()
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from alto.model.hosts import Host
 from alto.model.instances import Attach, Instance, Nic
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, secondary_id
 from alto.model.placement_groups import PlacementMember
+from alto.model.profiles import ProfileAssociation
 from alto.store.store import Tx
 from alto.store.volumes import release_volumes
 
@@ -58,6 +59,8 @@ def release_all(tx: Tx, instance: Instance) -> None:
             detach(tx, interface)
     if instance.placement is not None and instance.placement.group_id is not None:
         tx.delete(PlacementMember, instance.id)
+    if instance.profile is not None:
+        tx.delete(ProfileAssociation, instance.profile.association_id)
     release_volumes(tx, instance)
 
 

@@ -19,6 +19,7 @@ from alto.model.networks import (
     Vpc,
 )
 from alto.model.placement_groups import PlacementGroup, PlacementMember
+from alto.model.profiles import ProfileAssociation
 from alto.model.records import Record
 from alto.model.routing import DhcpOptions, EgressOnlyInternetGateway, InternetGateway, NatGateway, RouteTable, VpcPeering
 from alto.model.volumes import Snapshot, StorageJob, Volume
@@ -51,6 +52,7 @@ KINDS: tuple[type[Record], ...] = (
     PrefixList,
     PlacementGroup,
     PlacementMember,
+    ProfileAssociation,
     PublicAddress,
     RouteTable,
     SecondaryAddress,

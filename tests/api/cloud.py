@@ -35,7 +35,7 @@ from alto.kit.world import World, real_world
 from alto.model.accounts import AccessKey, Account
 from alto.model.errors import DriverFault
 from alto.model.records import Record
-from alto.model.sessions import Inventory
+from alto.model.sessions import Inventory, Measured
 from alto.store.sqlite import MemoryDisk, SqliteStore
 from alto.store.store import Tx
 from tests.sim.world import SimChance
@@ -71,6 +71,9 @@ class NoHosts:
     """No host is connected."""
 
     async def inventory(self, host_id: str, *, timeout_s: float) -> Inventory:
+        raise DriverFault(f"Host {host_id} is not connected")
+
+    async def measured(self, host_id: str, instance_id: str, *, timeout_s: float) -> Measured | None:
         raise DriverFault(f"Host {host_id} is not connected")
 
 

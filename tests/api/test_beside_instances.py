@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from alto.model.images import Image
+from alto.model.instances import Phase
 from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.test_launches import says
 from tests.api.test_regions import host
 
 IMAGE = "ami-0a170000000000001"
@@ -90,10 +92,48 @@ def test_credits(tenant: Tenant, instance: dict[str, Any]) -> None:
     assert [each["InstanceId"] for each in unasked] == [t3]  # only those that are unlimited, as the reference says
 
 
-def test_no_instance_has_a_profile(tenant: Tenant, instance: dict[str, Any]) -> None:
-    filters = [{"Name": "instance-id", "Values": [instance["InstanceId"]]}, {"Name": "state", "Values": ["associated"]}]
-    answer = tenant("DescribeIamInstanceProfileAssociations", Filters=filters)
-    assert answer["IamInstanceProfileAssociations"] == []
+def test_recovery_is_remembered(tenant: Tenant, instance: dict[str, Any]) -> None:
+    id = instance["InstanceId"]
+    answer = tenant("ModifyInstanceMaintenanceOptions", InstanceId=id, AutoRecovery="disabled")
+    assert (answer["InstanceId"], answer["AutoRecovery"]) == (id, "disabled")
+    wanted = [{"Name": "maintenance-options.auto-recovery", "Values": ["disabled"]}]
+    shown = tenant("DescribeInstances", Filters=wanted)["Reservations"][0]["Instances"][0]
+    assert shown["MaintenanceOptions"]["AutoRecovery"] == "disabled"
+    for wrong in ({"AutoRecovery": "always"}, {"RebootMigration": "default"}, {}):
+        assert tenant.refused("ModifyInstanceMaintenanceOptions", InstanceId=id, **wrong) in (
+            "InvalidParameterValue",
+            "UnsupportedOperation",
+            "MissingParameter",
+        )
+
+
+def test_the_check_of_source_and_destination_is_reset(tenant: Tenant, instance: dict[str, Any]) -> None:
+    id = instance["InstanceId"]
+    tenant("ModifyInstanceAttribute", InstanceId=id, SourceDestCheck={"Value": False})
+    tenant("ResetInstanceAttribute", InstanceId=id, Attribute="sourceDestCheck")
+    assert tenant("DescribeInstanceAttribute", InstanceId=id, Attribute="sourceDestCheck")["SourceDestCheck"] == {"Value": True}
+    assert tenant("DescribeNetworkInterfaces")["NetworkInterfaces"][0]["SourceDestCheck"] is True
+    tenant("ResetInstanceAttribute", InstanceId=id, Attribute="kernel")
+    assert tenant.refusal("ResetInstanceAttribute", InstanceId=id, Attribute="colour") == (
+        "InvalidParameterValue: Value (colour) for parameter attribute is invalid. Unknown attribute."
+    )
+
+
+def test_a_serial_console_has_no_picture(tenant: Tenant, instance: dict[str, Any]) -> None:
+    assert tenant.refused("GetConsoleScreenshot", InstanceId=instance["InstanceId"]) == "UnsupportedOperation"
+
+
+def test_a_reported_status_is_checked(cloud: Cloud, tenant: Tenant, instance: dict[str, Any]) -> None:
+    report: dict[str, Any] = {
+        "Instances": [instance["InstanceId"]],
+        "Status": "impaired",
+        "ReasonCodes": ["unresponsive"],
+    }
+    assert tenant.refused("ReportInstanceStatus", **report) == "IncorrectInstanceState", "it is pending"
+    says(cloud, instance["InstanceId"], Phase.RUNNING)
+    tenant("ReportInstanceStatus", **report)
+    for wrong in ({"Status": "sad"}, {"ReasonCodes": ["weather"]}):
+        assert tenant.refused("ReportInstanceStatus", **{**report, **wrong}) == "InvalidParameterValue"
 
 
 def test_changing_credits_says_of_each_instance_how_it_went(tenant: Tenant, instance: dict[str, Any]) -> None:

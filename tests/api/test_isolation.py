@@ -14,7 +14,7 @@ from alto.api.ec2.operations import OPERATIONS
 from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
 from alto.model.images import Image
-from tests.api import isolation_addresses, isolation_networks, isolation_volumes
+from tests.api import isolation_addresses, isolation_instances, isolation_networks, isolation_volumes
 from tests.api.cloud import NEEDED, NOW, Answered, Cloud, Tenant
 from tests.api.living import LivingCloud
 from tests.api.test_regions import host
@@ -43,7 +43,11 @@ ABSENT = {
     **isolation_volumes.ABSENT,
     **isolation_networks.ABSENT,
 }
-ABSENT_WITHOUT_TAGS = {**isolation_addresses.ABSENT_WITHOUT_TAGS, **isolation_networks.ABSENT_WITHOUT_TAGS}
+ABSENT_WITHOUT_TAGS = {
+    **isolation_instances.ABSENT_WITHOUT_TAGS,
+    **isolation_addresses.ABSENT_WITHOUT_TAGS,
+    **isolation_networks.ABSENT_WITHOUT_TAGS,
+}
 
 
 def sourced(id: str) -> list[Parameters]:
@@ -256,14 +260,22 @@ ROWS: dict[tuple[str, str], Row] = {
     ),
     **isolation_addresses.ROWS,
     **isolation_volumes.ROWS,
+    **isolation_instances.ROWS,
     **isolation_networks.ROWS,
 }
 
 # Ids of nothing that an account owns.
 NOT_OWNED = {
     "PeerOwnerId",
+    "HostId",
     "Placement.HostId",
-    "CapacityReservationSpecification.CapacityReservationTarget.CapacityReservationId",  # there are none
+    # There are none of these, whoever asks.
+    "CapacityReservationIds",
+    "HostIds",
+    "ReservedInstancesIds",
+    "ReservedInstancesOfferingIds",
+    "SpotInstanceRequestIds",
+    "CapacityReservationSpecification.CapacityReservationTarget.CapacityReservationId",
     "AvailabilityZoneId",
     "ZoneIds",
     "SourceSecurityGroupOwnerId",
@@ -356,7 +368,11 @@ class Owner:
             **isolation_addresses.made_by(tenant),
             **isolation_volumes.made_by(tenant),
         }
-        self.untagged = isolation_networks.untagged_by(tenant) | isolation_addresses.untagged_by(tenant)
+        self.untagged = {
+            **isolation_networks.untagged_by(tenant),
+            **isolation_addresses.untagged_by(tenant),
+            **isolation_instances.untagged_by(tenant, instance["InstanceId"]),
+        }
 
 
 ABOUT_ONE = {"DescribeSecurityGroupReferences", "DescribeStaleSecurityGroups"}

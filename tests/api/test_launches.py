@@ -105,7 +105,6 @@ BIG = base64.b64encode(b"x" * (16 * 1024 + 1)).decode()
         ({"ClientToken": "x" * 65}, "InvalidParameterValue"),
         ({"InstanceType": "t3.2xlarge"}, "InsufficientInstanceCapacity"),
         ({"MinCount": 9, "MaxCount": 9}, "InsufficientInstanceCapacity"),
-        ({"IamInstanceProfile": {"Name": "role"}}, "UnsupportedOperation"),
         ({"HibernationOptions": {"Configured": True}}, "UnsupportedHibernationConfiguration"),
         ({"InstanceMarketOptions": {"MarketType": "spot"}}, "MaxSpotInstanceCountExceeded"),
         ({"InstanceMarketOptions": {"MarketType": "flea"}}, "InvalidParameterValue"),

@@ -190,3 +190,38 @@ def test_a_stopped_member_keeps_its_place(cloud: Cloud, tenant: Tenant) -> None:
     tenant("StopInstances", InstanceIds=[first.id])
     says(cloud, first.id, Phase.STOPPED)
     assert tenant.refused("RunInstances", **ONE, Placement={"GroupName": "g"}) == "InsufficientInstanceCapacity"
+
+
+def test_a_stopped_instance_changes_its_placement(cloud: Cloud, tenant: Tenant) -> None:
+    """Only as the host allows that has its disk; who leaves a group no longer holds it."""
+    group(tenant, "spread")
+    (host_id,) = launch(tenant, 1)
+    inside = tenant("DescribeInstances")["Reservations"][0]["Instances"][0]["InstanceId"]
+    alone = tenant("RunInstances", **ONE, Placement={"HostId": host_id})["Instances"][0]["InstanceId"]
+    tenant.cloud.runner.run(Scheduler(cloud.store).reconcile())
+    assert tenant.refused("ModifyInstancePlacement", InstanceId=alone, GroupName="g") == "IncorrectInstanceState"
+    for id in (inside, alone):
+        says(cloud, id, Phase.RUNNING)
+        tenant("StopInstances", InstanceIds=[id])
+        says(cloud, id, Phase.STOPPED)
+    wanted = {"InstanceId": alone, "GroupName": "g"}
+    assert words(tenant, "ModifyInstancePlacement", **wanted) == (
+        "InsufficientInstanceCapacity",
+        f"The host that has the disk of {alone} is with another member of the spread placement group g.",
+    )
+    elsewhere = next(f"h-{number}" for number in range(1, HOSTS + 1) if f"h-{number}" != host_id)
+    assert tenant.refused("ModifyInstancePlacement", InstanceId=alone, HostId=elsewhere) == "InvalidHostConfiguration"
+    assert tenant("ModifyInstancePlacement", InstanceId=inside, GroupName="")["Return"] is True
+    tenant("ModifyInstancePlacement", **wanted)
+    tenant("ModifyInstancePlacement", InstanceId=alone, Affinity="default")
+
+    def placement(id: str) -> tuple[str, str | None]:
+        shown = tenant("DescribeInstances", InstanceIds=[id])["Reservations"][0]["Instances"][0]["Placement"]
+        return shown["GroupName"], shown.get("HostId")
+
+    assert (placement(inside), placement(alone)) == (("", None), ("g", None))
+    (member,) = cloud.store.read(lambda reader: reader.where(PlacementMember))
+    assert (member.id, member.host_id) == (alone, host_id)
+    assert tenant.refused("ModifyInstancePlacement", InstanceId=alone, GroupName="none") == "InvalidPlacementGroup.Unknown"
+    assert tenant.refused("ModifyInstancePlacement", InstanceId=alone, Tenancy="dedicated") == "UnsupportedOperation"
+    assert tenant.refused("ModifyInstancePlacement", InstanceId=alone) == "MissingParameter"

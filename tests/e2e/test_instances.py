@@ -157,6 +157,49 @@ def test_a_guest_that_powers_off_is_stopped_and_one_that_dies_says_so(cloud: Clo
         assert state(id)["StateReason"]["Code"] == code
 
 
+def test_metadata_follows_its_options_and_a_guest_may_end_itself(cloud: Cloud, key: Path, launch: Launch) -> None:
+    """What is changed of a running instance is true inside at once; powering off may be the end, when that was the wish."""
+    (instance,) = launch(
+        InstanceInitiatedShutdownBehavior="terminate",
+        IamInstanceProfile={"Name": "web"},
+        UserData="#!/bin/sh\necho it fails\nexit 3\n",
+    )
+    id, address, ec2 = instance["InstanceId"], instance["PublicIpAddress"], cloud.client()
+    reachable(key, address)
+
+    def inside(path: str) -> str | None:
+        """What the metadata service answers; None when it refuses."""
+        done = ssh(key, address, f"wget -q -O - http://169.254.169.254/latest/{path}")
+        return done.stdout if done.returncode == 0 else None
+
+    assert json.loads(inside("meta-data/iam/info") or "{}")["InstanceProfileArn"] == instance["IamInstanceProfile"]["Arn"]
+    assert inside("meta-data/iam/security-credentials/") is None, "no identity service, no credentials"
+    ec2.modify_instance_metadata_options(InstanceId=id, HttpTokens="required")
+    until(lambda: inside("meta-data/instance-id") is None, "no answer without a token", timeout_s=30)
+    ec2.modify_instance_metadata_options(InstanceId=id, HttpTokens="optional")
+    until(lambda: inside("meta-data/instance-id") == id, "an answer without a token", timeout_s=30)
+    ec2.modify_instance_metadata_options(InstanceId=id, HttpEndpoint="disabled")
+    until(lambda: inside("meta-data/instance-id") is None, "no answer at all", timeout_s=30)
+
+    def console() -> str:
+        said: str = ec2.get_console_output(InstanceId=id, Latest=True)["Output"]
+        return said
+
+    until(lambda: "user data ended" in console(), "the guest says what came of its user data", timeout_s=60)
+    assert "it fails" in console()
+    assert "alto tiny: user data ended with 3 after" in console()
+
+    ssh(key, address, "poweroff")
+
+    def state() -> dict[str, Any]:
+        found: dict[str, Any] = ec2.describe_instances(InstanceIds=[id])["Reservations"][0]["Instances"][0]
+        return found
+
+    until(lambda: state()["State"]["Name"] == "terminated", f"{id} is terminated", timeout_s=60)
+    assert state()["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
+    assert id not in machines_of(cloud.state)
+
+
 def test_kill_9_of_the_control_plane_leaves_guests_alone(cloud: Cloud, key: Path, launch: Launch) -> None:
     (instance,) = launch()
     id, address = instance["InstanceId"], instance["PublicIpAddress"]

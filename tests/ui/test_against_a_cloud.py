@@ -178,3 +178,56 @@ def test_down_also_ends_a_cloud_that_is_not_ready_yet(tmp_path: Path) -> None:
     status = Path(f"/proc/{pid}/status")
     assert not status.exists() or "zombie" in status.read_text(), "nobody here reaps it"
     assert list(shell.state.iterdir()) == []
+
+
+def test_a_template_is_made_from_an_instance_and_launched(alto: Shell) -> None:
+    (first,) = alto.rows("instance", "run", "--type", "t3.nano", "--tag", "team=red", "--wait")
+    assert [row["NAME"] for row in alto.rows("template", "create", "web", "--from", first["INSTANCE"])] == ["web"]
+    (again,) = alto.rows("template", "create", "web", "--from", first["INSTANCE"], "--description", "second")
+    assert (again["LATEST"], again["DEFAULT"]) == ("2", "1")
+    alto("template", "default", "web", "2")
+    assert [row["DEFAULT"] for row in alto.rows("template", "list")] == ["2"]
+    fields = {row["FIELD"]: row["VALUE"] for row in alto.rows("template", "show", "web")}
+    assert (fields["InstanceType"], fields["description"]) == ("t3.nano", "second")
+    (made,) = alto.rows("instance", "run", "--template", "web:1", "--wait")
+    shown = {row["FIELD"]: row["VALUE"] for row in alto.rows("instance", "show", made["INSTANCE"])}
+    assert shown["type"] == "t3.nano"
+    alto("instance", "run", "--template", "nothing", code=3)
+    alto("template", "delete", "web")
+    assert alto.rows("template", "list") == []
+    alto("instance", "terminate", "--yes", "--wait", first["INSTANCE"], made["INSTANCE"])
+
+
+def test_instances_stand_where_they_are_asked_to(alto: Shell) -> None:
+    hosts = alto.rows("host", "list")
+    assert [row["STRATEGY"] for row in alto.rows("placement", "create", "apart")] == ["spread"]
+    placed = alto.rows("instance", "run", "-n", "2", "--placement", "apart", "--wait")
+
+    def host_of(id: str) -> str:
+        return {row["FIELD"]: row["VALUE"] for row in alto.rows("instance", "show", id)}["host"]
+
+    assert len({host_of(row["INSTANCE"]) for row in placed}) == 2
+    alto("instance", "run", "--placement", "apart", code=5)
+    (there,) = alto.rows("instance", "run", "--host", hosts[1]["NAME"], "--profile", "web", "--wait")
+    shown = {row["FIELD"]: row["VALUE"] for row in alto.rows("instance", "show", there["INSTANCE"])}
+    assert shown["host"] == f"{hosts[1]['NAME']} ({hosts[1]['HOST']})"
+    assert (shown["placement"], shown["profile"]) == (f"host {hosts[1]['HOST']}", "web")
+    assert shown["checks"].startswith("system ok, instance ok")
+    alto("placement", "delete", "apart", code=5)
+    alto("instance", "terminate", "--yes", "--wait", there["INSTANCE"], *(row["INSTANCE"] for row in placed))
+    alto("placement", "delete", "apart")
+    assert alto.rows("placement", "list") == []
+
+
+def test_user_data_is_looked_at_before_the_launch(alto: Shell) -> None:
+    script = alto.state / "script"
+    script.write_text("apt-get install nginx\n")
+    (made,) = alto.rows("instance", "run", "--user-data", str(script))
+    assert "the first line of the user data is 'apt-get install nginx'" in alto.said
+    shown = {row["FIELD"]: row["VALUE"] for row in alto.rows("instance", "show", made["INSTANCE"])}
+    assert shown["user data"] == "not reported", "no guest runs here, and none is made up"
+    (silent,) = alto.rows("instance", "run", "--user-data", str(script), "--no-check")
+    assert "warning" not in alto.said
+    script.write_bytes(b"#!/bin/sh\n" + b"#" * 16384)
+    alto("instance", "run", "--user-data", str(script), code=2)
+    alto("instance", "terminate", "--yes", "--wait", made["INSTANCE"], silent["INSTANCE"])

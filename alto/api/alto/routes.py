@@ -8,6 +8,7 @@ command); DELETE services/NAME.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -18,18 +19,20 @@ from alto.api.alto.hosts import CreateToken, HostOperations, Remove, Rename, Rep
 from alto.api.alto.net import TraceRequest, trace_flow
 from alto.api.call import Call
 from alto.api.ec2.ids import owned
+from alto.api.ec2.instance_status import checks_of
 from alto.api.wire.gateway import LocalRequest
 from alto.api.wire.query import STEPS_MAX, UNPRINTABLE
 from alto.model.accounts import Account
 from alto.model.addresses import Address
 from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.errors import DriverFault, Refused
-from alto.model.hosts import Host
+from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet
 from alto.model.placement_groups import PlacementGroup, PlacementMember
+from alto.model.profiles import ProfileAssociation
 from alto.model.routing import NatGateway
-from alto.model.sessions import Inventory
+from alto.model.sessions import Inventory, Measured
 from alto.model.volumes import Volume
 from alto.plan.audit import Since, audit, outlasting
 from alto.plan.instances import state_name
@@ -39,11 +42,14 @@ from alto.store.store import Reader, Tx
 S = TypeVar("S", bound=msgspec.Struct)
 
 INVENTORY_TIMEOUT_S = 5.0
+CHECKS_TIMEOUT_S = 2.0
 ACCOUNT_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._@ -]{0,62}[a-zA-Z0-9])?")
 
 
 class Hosts(Protocol):
     async def inventory(self, host_id: str, *, timeout_s: float) -> Inventory: ...
+
+    async def measured(self, host_id: str, instance_id: str, *, timeout_s: float) -> Measured | None: ...
 
 
 class CreateAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,7 +101,7 @@ class AltoApi:
             case ("POST", ["services", name, "scale"]):
                 return 200, await services.scale_service(call, name, _decode(body, services.Scale))
             case ("GET", ["instances", id]):
-                return 200, call.store.read(lambda reader: _show_instance(reader, call, owned(reader, call, Instance, id)))
+                return 200, await self._show_instance(call, id)
             case ("POST", ["net", "trace"]):
                 flow = _decode(body, TraceRequest)
                 return 200, call.store.read(lambda reader: trace_flow(reader, call, flow))
@@ -127,6 +133,30 @@ class AltoApi:
             case ("DELETE", ["host-tokens", id]):
                 return 200, await hosts.revoke_token(call, id)
         raise Refused("InvalidAction", f"There is no {method} {'/'.join(path)}", status=404)
+
+    async def _show_instance(self, call: Call, id: str) -> dict[str, Any]:
+        """What EC2 has no word for: where it runs, on what, what it waits for, and how old what is known of it is."""
+
+        def read(reader: Reader) -> tuple[Instance, Host | None]:
+            instance = owned(reader, call, Instance, id)
+            return instance, reader.find(Host, instance.host_id) if instance.host_id else None
+
+        instance, host = call.store.read(read)
+        measured = None
+        if host is not None and state_name(instance) == "running" and host.state is not HostState.UNREACHABLE:
+            with suppress(DriverFault):
+                measured = await self._hosts.measured(host.id, id, timeout_s=CHECKS_TIMEOUT_S)
+        system, guest = checks_of(instance, host)
+        return {
+            **_shown(call, instance, host),
+            "checks": {
+                "system": system.status,
+                "system_failed_since": system.since,
+                "instance": guest.status,
+                "instance_failed_since": guest.since,
+                "measured_age_s": max(0.0, call.world.clock.now() - measured.at) if measured is not None else None,
+            },
+        }
 
     def _status(self, call: Call) -> dict[str, Any]:
         def read(reader: Reader) -> dict[str, Any]:
@@ -223,6 +253,7 @@ def read_state(reader: Reader) -> State:
         groups=reader.where(AutoScalingGroup),
         placement_groups=reader.where(PlacementGroup),
         places=reader.where(PlacementMember),
+        profiles=reader.where(ProfileAssociation),
     )
 
 
@@ -237,9 +268,7 @@ def _show_accounts(reader: Reader) -> list[dict[str, Any]]:
     ]
 
 
-def _show_instance(reader: Reader, call: Call, instance: Instance) -> dict[str, Any]:
-    """What EC2 has no word for: where it runs, on what, and what it waits for."""
-    host = reader.find(Host, instance.host_id) if instance.host_id else None
+def _shown(call: Call, instance: Instance, host: Host | None) -> dict[str, Any]:
     return {
         "instance_id": instance.id,
         "state": state_name(instance),

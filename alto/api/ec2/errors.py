@@ -66,6 +66,7 @@ _NOT_FOUND: dict[str, _Missing] = {
     "network_interface": _Missing("InvalidNetworkInterfaceID.NotFound", "The networkInterface ID '{id}' does not exist"),
     "address": _Missing("InvalidAllocationID.NotFound", "The allocation ID '{id}' does not exist"),
     "public_address": _Missing("InvalidAddress.NotFound", "Address '{id}' not found."),
+    "profile_association": _Missing("InvalidAssociationID.NotFound", "An invalid association-id of '{id}' was given"),
     "placement_group": _Missing("InvalidPlacementGroup.Unknown", "The Placement Group '{id}' is unknown."),
     "launch_template": _Missing(
         "InvalidLaunchTemplateId.NotFound", "The specified launch template, with template ID {id}, does not exist."

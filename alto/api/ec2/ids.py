@@ -49,6 +49,7 @@ _SPELLINGS: dict[str, _Spelling] = {
     "vpc_peering": _Spelling("pcx-", "InvalidVpcPeeringConnectionId.Malformed"),
     "volume": _Spelling("vol-", "InvalidVolumeID.Malformed"),
     "launch_template": _Spelling("lt-", "InvalidLaunchTemplateId.Malformed"),
+    "profile_association": _Spelling("iip-assoc-", "InvalidAssociationID.Malformed"),
     "placement_group": _Spelling("pg-", "InvalidPlacementGroupId.Malformed"),
     "nat_gateway": _Spelling("nat-", "NatGatewayMalformed"),
     "address": _Spelling("eipalloc-", "InvalidAllocationID.NotFound"),

@@ -242,6 +242,27 @@ def _set_groups(ids: tuple[str, ...]) -> Edit:
     return edit
 
 
+class ResetInstanceAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    instance_id: str
+    attribute: str
+
+
+async def reset_instance_attribute(call: Call, request: ResetInstanceAttributeRequest) -> dict[str, Any]:
+    """The source and destination check is on again. A kernel and a RAM disk of its own no instance here has."""
+    if request.attribute not in ("sourceDestCheck", "kernel", "ramdisk"):
+        raise _unknown(request.attribute)
+
+    def body(tx: Tx) -> None:
+        instance = owned(tx, call, Instance, request.instance_id)
+        if instance.phase is Phase.TERMINATED:
+            raise in_wrong_state(instance, "modified")
+        if request.attribute == "sourceDestCheck":
+            tx.put(_set_source_dest_check(True)(tx, call, instance))
+
+    await call.store.write(body)
+    return {}
+
+
 class ModifyInstanceMetadataOptionsRequest(MetadataOptionsRequest, frozen=True, rename="pascal"):
     instance_id: str | None = None
 
@@ -265,4 +286,5 @@ OPERATIONS: Mapping[str, Operation] = {
     "DescribeInstanceAttribute": Operation(DescribeInstanceAttributeRequest, describe_instance_attribute),
     "ModifyInstanceAttribute": Operation(ModifyInstanceAttributeRequest, modify_instance_attribute),
     "ModifyInstanceMetadataOptions": Operation(ModifyInstanceMetadataOptionsRequest, modify_instance_metadata_options),
+    "ResetInstanceAttribute": Operation(ResetInstanceAttributeRequest, reset_instance_attribute),
 }

@@ -1,4 +1,4 @@
-"""What tools ask and set beside an instance: CPU credits, detailed monitoring, and the (absent) profile and password.
+"""What tools ask and set beside an instance: CPU credits, detailed monitoring, and the (absent) password.
 
 Credits and monitoring are wishes that EC2 bills and Alto only remembers: no processor here is throttled, and metrics come as
 often for all.
@@ -7,17 +7,22 @@ often for all.
 from collections.abc import Mapping, Sequence
 
 import msgspec
+import structlog
 from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.errors import to_wire
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import all_owned, owned, page_of_own
+from alto.api.ec2.launch_options import check_auto_recovery
 from alto.api.ec2.paging import check_page, listing
 from alto.model.errors import NotFound, Refused
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, Phase
+from alto.plan.instances import state_name
 from alto.store.store import Tx
+
+log = structlog.get_logger()
 
 _CREDIT_FILTERS: Filters[Instance] = {"instance-id": lambda instance: instance.id}
 
@@ -137,40 +142,90 @@ async def get_password_data(call: Call, request: GetPasswordDataRequest) -> dict
     return {"InstanceId": instance.id, "Timestamp": instance.launched_at, "PasswordData": ""}
 
 
-class _Association(msgspec.Struct, frozen=True):
-    """There is none yet: what the filters would look at."""
-
+class MaintenanceRequest(msgspec.Struct, frozen=True, rename="pascal"):
     instance_id: str
-    state: str
+    auto_recovery: str | None = None
+    reboot_migration: str | None = None
 
 
-_ASSOCIATION_FILTERS: Filters[_Association] = {
-    "instance-id": lambda association: association.instance_id,
-    "state": lambda association: association.state,
-}
+async def modify_maintenance_options(call: Call, request: MaintenanceRequest) -> dict[str, object]:
+    check_auto_recovery(request.auto_recovery)
+    if request.reboot_migration not in (None, "disabled"):
+        raise Refused("UnsupportedOperation", "Machines are not moved at a reboot here: RebootMigration is disabled.")
+    if request.auto_recovery is None and request.reboot_migration is None:
+        raise Refused("MissingParameter", "The request must contain the parameter AutoRecovery or RebootMigration")
+
+    def body(tx: Tx) -> Instance:
+        instance = owned(tx, call, Instance, request.instance_id)
+        if instance.phase is Phase.TERMINATED:
+            raise Refused("IncorrectInstanceState", f"The instance '{instance.id}' is terminated")
+        return tx.put(replace(instance, auto_recovery=request.auto_recovery or instance.auto_recovery))
+
+    changed = await call.store.write(body)
+    return {"InstanceId": changed.id, "AutoRecovery": changed.auto_recovery, "RebootMigration": "disabled"}
 
 
-class DescribeProfileAssociationsRequest(msgspec.Struct, frozen=True, rename="pascal"):
-    association_ids: tuple[str, ...] = ()
-    filters: tuple[Filter, ...] = ()
-    max_results: int | None = None
-    next_token: str | None = None
+class ReportStatusRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    instances: tuple[str, ...]
+    status: str
+    reason_codes: tuple[str, ...]
+    start_time: float | None = None
+    end_time: float | None = None
+    description: str | None = None
 
 
-async def describe_profile_associations(call: Call, request: DescribeProfileAssociationsRequest) -> dict[str, object]:
-    """No instance has an instance profile, and Terraform asks each time whether one has."""
-    check_page(request.max_results, request.association_ids, ids_parameter="associationIdSet")
-    matcher(request.filters, _ASSOCIATION_FILTERS)
-    for id in request.association_ids:
-        raise Refused("InvalidAssociationID.NotFound", f"An invalid association-id of '{id[:80]}' was given")
-    return {"IamInstanceProfileAssociations": []}
+REASONS = (
+    "instance-stuck-in-state",
+    "unresponsive",
+    "not-accepting-credentials",
+    "password-not-available",
+    "performance-network",
+    "performance-instance-store",
+    "performance-ebs-volume",
+    "performance-other",
+    "other",
+)
+
+
+async def report_instance_status(call: Call, request: ReportStatusRequest) -> dict[str, object]:
+    """The operator reads it in the log. As in EC2, DescribeInstanceStatus tells what is measured, and not this."""
+    if request.status not in ("ok", "impaired"):
+        raise Refused("InvalidParameterValue", f"Value ({request.status[:80]}) for parameter status is invalid. ok or impaired")
+    for reason in request.reason_codes:
+        if reason not in REASONS:
+            raise Refused("InvalidParameterValue", f"Value ({reason[:80]}) for parameter reasonCode is invalid.")
+    for instance in call.store.read(lambda reader: all_owned(reader, call, Instance, request.instances)):
+        if state_name(instance) != "running":
+            raise Refused("IncorrectInstanceState", f"The instance '{instance.id}' is not in the 'running' state.")
+        log.warning(
+            "an instance's status was reported",
+            instance=instance.id,
+            status=request.status,
+            reasons=request.reason_codes,
+            words=(request.description or "")[:500],
+        )
+    return {}
+
+
+class ConsoleScreenshotRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    instance_id: str
+    wake_up: bool = False
+
+
+async def get_console_screenshot(call: Call, request: ConsoleScreenshotRequest) -> dict[str, object]:
+    instance = call.store.read(lambda reader: owned(reader, call, Instance, request.instance_id))
+    raise Refused(
+        "UnsupportedOperation", f"{instance.id} has no screen: its console is a serial line. GetConsoleOutput has what it said."
+    )
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "DescribeIamInstanceProfileAssociations": Operation(DescribeProfileAssociationsRequest, describe_profile_associations),
     "DescribeInstanceCreditSpecifications": Operation(DescribeCreditSpecificationsRequest, describe_credit_specifications),
+    "GetConsoleScreenshot": Operation(ConsoleScreenshotRequest, get_console_screenshot),
     "GetPasswordData": Operation(GetPasswordDataRequest, get_password_data),
     "ModifyInstanceCreditSpecification": Operation(ModifyCreditsRequest, modify_credit_specification),
+    "ModifyInstanceMaintenanceOptions": Operation(MaintenanceRequest, modify_maintenance_options),
     "MonitorInstances": Operation(MonitorRequest, monitor_instances),
+    "ReportInstanceStatus": Operation(ReportStatusRequest, report_instance_status),
     "UnmonitorInstances": Operation(MonitorRequest, unmonitor_instances),
 }

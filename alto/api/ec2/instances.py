@@ -1,4 +1,4 @@
-"""Instances: DescribeInstances, DescribeInstanceStatus, and the wishes Start, Stop, Reboot, Terminate.
+"""Instances: DescribeInstances, and the wishes Start, Stop, Reboot, Terminate.
 
 A change of wish is one transaction over all instances named: all of them, or none. What is not true yet is never answered
 as if it were: states come from wish and truth together (`plan.instances.state_name`).
@@ -18,12 +18,10 @@ from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import check_id, is_own, owned
 from alto.api.ec2.instance_filters import instance_filters
 from alto.api.ec2.paging import check_page, listing, page_of_records
-from alto.api.ec2.regions import zone_id
 from alto.api.ec2.shapes import cached_instance, state
 from alto.model.errors import CapacityExceeded, DriverFault, NoCapacity, Refused
-from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase, StateReason, Wish
-from alto.plan.instances import STATE_CODES, USER_STOPPED, state_name
+from alto.plan.instances import USER_STOPPED, state_name
 from alto.store.claims import give_room, release_all
 from alto.store.store import Reader, Tx
 
@@ -49,13 +47,14 @@ class DescribeInstancesRequest(InstanceIds, frozen=True, rename="pascal"):
     filters: tuple[Filter, ...] = ()
     max_results: int | None = None
     next_token: str | None = None
+    include_managed_resources: bool = False  # there are none
 
 
 async def describe_instances(call: Call, request: DescribeInstancesRequest) -> dict[str, Any]:
     check_page(request.max_results, request.instance_ids)
 
     def read(reader: Reader) -> dict[str, Any]:
-        instances, token = _select(reader, call, request, instance_filters(reader, request.filters))
+        instances, token = select(reader, call, request, instance_filters(reader, request.filters))
         reservations: dict[str, dict[str, Any]] = {}
         for instance in instances:
             reservation = reservations.get(instance.reservation_id)
@@ -72,7 +71,7 @@ async def describe_instances(call: Call, request: DescribeInstancesRequest) -> d
     return call.store.read(read)
 
 
-def _select(
+def select(
     reader: Reader,
     call: Call,
     request: DescribeInstancesRequest,
@@ -107,83 +106,6 @@ def _named(reader: Reader, call: Call, ids: Sequence[str]) -> list[Instance]:
         verb = "do" if len(absent) > 1 else "does"
         raise Refused("InvalidInstanceID.NotFound", f"The instance {plural} '{', '.join(absent)}' {verb} not exist")
     return [one for one in found if one is not None]
-
-
-STATUS_FILTERS: Filters[Instance] = {
-    "availability-zone": lambda i: i.zone,
-    "availability-zone-id": lambda i: zone_id(i.zone),
-    "application-status.status": lambda i: None,
-    "attached-ebs-status.status": lambda i: "ok" if state_name(i) == "running" else "not-applicable",
-    **dict.fromkeys(
-        (
-            "event.code",
-            "event.description",
-            "event.instance-event-id",
-            "event.not-after",
-            "event.not-before",
-            "event.not-before-deadline",
-            "operator.principal",
-        ),
-        lambda i: None,
-    ),
-    "instance-state-code": lambda i: STATE_CODES[state_name(i)],
-    "instance-state-name": state_name,
-    "instance-status.reachability": lambda i: _reachability(i)[1],
-    "instance-status.status": lambda i: _reachability(i)[0],
-    "operator.managed": lambda i: False,
-    "system-status.reachability": lambda i: "passed" if state_name(i) == "running" else None,
-    "system-status.status": lambda i: "ok" if state_name(i) == "running" else "not-applicable",
-}
-
-
-class DescribeInstanceStatusRequest(DescribeInstancesRequest, frozen=True, rename="pascal"):
-    include_all_instances: bool = False
-
-
-async def describe_instance_status(call: Call, request: DescribeInstanceStatusRequest) -> dict[str, Any]:
-    """Status checks as measured: the system's is that its host is heard of, the instance's that the guest answered."""
-    check_page(request.max_results, request.instance_ids)
-
-    def wanted(instance: Instance) -> bool:
-        return request.include_all_instances or state_name(instance) == "running"
-
-    def read(reader: Reader) -> dict[str, Any]:
-        instances, token = _select(reader, call, request, STATUS_FILTERS, wanted)
-        return listing("InstanceStatuses", [_status(reader, one) for one in instances], token)
-
-    return call.store.read(read)
-
-
-def _reachability(instance: Instance) -> tuple[str, str | None]:
-    """(status, reachability) of the guest."""
-    if state_name(instance) != "running":
-        return "not-applicable", None
-    if instance.guest_reached_at is None:
-        return "initializing", "initializing"
-    return "ok", "passed"
-
-
-def _status(reader: Reader, instance: Instance) -> dict[str, Any]:
-    status, reachability = _reachability(instance)
-    system, system_reachability = "not-applicable", None
-    if state_name(instance) == "running":
-        host = reader.find(Host, instance.host_id) if instance.host_id else None
-        heard = host is not None and host.state is not HostState.UNREACHABLE
-        system, system_reachability = ("ok", "passed") if heard else ("impaired", "failed")
-    return {
-        "InstanceId": instance.id,
-        "AvailabilityZone": instance.zone,
-        "InstanceState": state(instance),
-        "InstanceStatus": {
-            "Status": status,
-            "Details": [{"Name": "reachability", "Status": reachability}] if reachability else [],
-        },
-        "SystemStatus": {
-            "Status": system,
-            "Details": [{"Name": "reachability", "Status": system_reachability}] if system_reachability else [],
-        },
-        "Events": [],
-    }
 
 
 # Wishes.
@@ -251,6 +173,7 @@ def _started(tx: Tx, instance: Instance, now: float) -> Instance:
         reason=None,
         ended_at=None,
         guest_reached_at=None,
+        checks=None,
         skip_os_shutdown=False,
     )
 
@@ -364,7 +287,6 @@ async def get_console_output(consoles: Consoles, call: Call, request: GetConsole
 
 OPERATIONS: Mapping[str, Operation] = {
     "DescribeInstances": Operation(DescribeInstancesRequest, describe_instances),
-    "DescribeInstanceStatus": Operation(DescribeInstanceStatusRequest, describe_instance_status),
     "StartInstances": Operation(InstanceIds, start_instances),
     "StopInstances": Operation(StopRequest, stop_instances),
     "RebootInstances": Operation(InstanceIds, reboot_instances),

@@ -195,6 +195,8 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
         "EnclaveOptions": {"Enabled": False},
         "MaintenanceOptions": {"AutoRecovery": instance.auto_recovery},
     }
+    if instance.profile is not None:
+        found["IamInstanceProfile"] = {"Arn": instance.profile.arn}
     if type.burstable:
         found["CreditSpecification"] = {"CpuCredits": instance.credit_specification}
     return {name: value for name, value in found.items() if value is not None}

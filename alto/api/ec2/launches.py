@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from alto.api.accounts import default_vpc
+from alto.api.accounts import default_vpc, draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, is_private_taken
 from alto.api.ec2.block_devices import BlockDeviceMapping, Devices, launch_devices
 from alto.api.ec2.ids import find_image, is_own, owned
+from alto.api.ec2.instance_profiles import ProfileSpecification, associate, find_arn
 from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfaces, draw_others, existing, with_interfaces
 from alto.api.ec2.launch_options import LaunchOptions, check_options
@@ -70,6 +71,7 @@ class RunInstancesRequest(LaunchOptions, frozen=True, rename="pascal"):
     min_count: int | None = None
     max_count: int | None = None
     key_name: str | None = None
+    iam_instance_profile: ProfileSpecification | None = None
     security_group_ids: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
     subnet_id: str | None = None
@@ -117,9 +119,11 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     credits = request.credit_specification.cpu_credits or type.credits or "standard"
     if credits not in ("standard", "unlimited"):
         raise Refused("InvalidParameterValue", f"Invalid value '{credits}' for CpuCredits. Valid values: standard, unlimited")
+    arn = find_arn(call, request.iam_instance_profile) if request.iam_instance_profile is not None else None
     now = call.world.clock.now()
     reservation_id = "r-" + call.world.chance.hex(17)
     ids, drawn = call.world.chance.hex(HEX_PER_INSTANCE * most), draw_others(call, listed, most)
+    association_ids = [draw_id(call.world.chance, "iip-assoc") for _ in range(most)] if arn is not None else []
 
     def body(tx: Tx) -> dict[str, Any]:
         known = _by_token(tx, call, request.client_token)
@@ -186,7 +190,10 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             lambda address: is_private_taken(tx, pools[0], subnet.vpc_id, address),
             lambda address: tx.find(PublicAddress, address) is not None,
         )
-        instances = [tx.put(one) for one in planned.instances]
+        instances = list(planned.instances)
+        if arn is not None:
+            instances = [associate(tx, one, id, arn, now) for one, id in zip(instances, association_ids, strict=False)]
+        instances = [tx.put(one) for one in instances]
         members = [wanted.member(one) for one in instances] if wanted is not None else []
         for record in (
             *(one for one in members if one is not None),

@@ -104,6 +104,8 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         shape["StateReason"] = {"Code": "pending", "Message": "pending"}
     if gone:
         return shape
+    if instance.profile is not None:
+        shape["IamInstanceProfile"] = {"Arn": instance.profile.arn, "Id": instance.profile.id}
     shape.update(
         SubnetId=nic.subnet_id,
         VpcId=nic.vpc_id,

@@ -25,7 +25,7 @@ from alto.model.network_plans import NetworkChange, NetworkPlan
 from alto.model.networks import NetworkInterface, SecurityGroup
 from alto.model.pressure import Gauges
 from alto.model.routing import VpcPeering
-from alto.model.sessions import Ask, Assignments, Hello, Inventory, Reports, SessionLost
+from alto.model.sessions import Ask, Assignments, Hello, Inventory, Measured, Reports, SessionLost
 from alto.model.volumes import StorageJob
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
@@ -393,6 +393,11 @@ class HostSessions:
         if data is None:
             raise DriverFault(f"Host {host_id} could not look at itself")
         return msgspec.json.decode(data, type=Inventory)
+
+    async def measured(self, host_id: str, instance_id: str, *, timeout_s: float) -> Measured | None:
+        """What status checks found last. Raises: DriverFault when the host does not answer."""
+        data = await self._ask(host_id, "checks", instance_id, timeout_s=timeout_s)
+        return msgspec.json.decode(data, type=Measured | None) if data is not None else None
 
     async def _ask(self, host_id: str, what: str, instance_id: str, *, timeout_s: float) -> bytes | None:
         session = self._by_host.get(host_id)

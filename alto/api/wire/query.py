@@ -27,6 +27,7 @@ _EMPTY_COUNTS = {
     ("Tag", "Value"),
     ("Filter", "Values"),
     ("BlobAttributeValue", "Value"),
+    ("ModifyInstancePlacementRequest", "GroupName"),  # out of its group
 }
 
 # What old clients call a parameter, and EC2 still understands: boto 2, and what was built on it, names one instance as a list.

@@ -4,6 +4,7 @@ EC2's shapes keep Amazon's names on the wire (`rename="pascal"`).
 """
 
 import time
+from typing import Any
 
 import msgspec
 
@@ -159,6 +160,16 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     checked: dict[str, int] = {}
 
 
+class ChecksView(msgspec.Struct, frozen=True, kw_only=True):
+    """Statuses in EC2's words; times in seconds since 1970."""
+
+    system: str
+    instance: str
+    system_failed_since: float | None = None
+    instance_failed_since: float | None = None
+    measured_age_s: float | None = None
+
+
 class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
     """What EC2 has no word for."""
 
@@ -171,6 +182,7 @@ class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int = 0
     group: str | None = None
     guest_reached_at: float | None = None
+    checks: ChecksView | None = None
 
 
 class Pascal(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -216,6 +228,26 @@ class SecurityGroups(Pascal, frozen=True, kw_only=True):
     security_groups: list[SecurityGroup] = []
 
 
+class Profile(Pascal, frozen=True, kw_only=True):
+    arn: str = ""
+
+
+class Placement(Pascal, frozen=True, kw_only=True):
+    group_name: str = ""
+    partition_number: int | None = None
+    host_id: str | None = None
+
+
+class Text(Pascal, frozen=True, kw_only=True):
+    value: str = ""
+
+
+class UserData(Pascal, frozen=True, kw_only=True):
+    """DescribeInstanceAttribute's answer."""
+
+    user_data: Text = Text()
+
+
 class Instance(Pascal, frozen=True, kw_only=True):
     instance_id: str
     state: State
@@ -227,7 +259,22 @@ class Instance(Pascal, frozen=True, kw_only=True):
     launch_time: float | str = 0.0  # seconds since 1970
     state_transition_reason: str = ""
     security_groups: list[GroupName] = []
+    iam_instance_profile: Profile | None = None
+    placement: Placement = Placement()
     tags: list[Tag] = []
+
+    @property
+    def profile_name(self) -> str | None:
+        return self.iam_instance_profile.arn.rpartition("/")[2] if self.iam_instance_profile else None
+
+    @property
+    def placed(self) -> str | None:
+        """What it asks of hosts."""
+        wish = self.placement
+        parts = [f"group {wish.group_name}"] if wish.group_name else []
+        parts += [f"partition {wish.partition_number}"] if wish.partition_number else []
+        parts += [f"host {wish.host_id}"] if wish.host_id else []
+        return ", ".join(parts) or None
 
     @property
     def name(self) -> str:
@@ -267,6 +314,54 @@ class KeyPair(Pascal, frozen=True, kw_only=True):
 class ConsoleOutput(Pascal, frozen=True, kw_only=True):
     instance_id: str
     output: str = ""  # base64
+
+
+class Template(Pascal, frozen=True, kw_only=True):
+    launch_template_id: str
+    launch_template_name: str
+    default_version_number: int = 1
+    latest_version_number: int = 1
+
+
+class Templates(Pascal, frozen=True, kw_only=True):
+    launch_templates: list[Template] = []
+    next_token: str | None = None
+
+
+class MadeTemplate(Pascal, frozen=True, kw_only=True):
+    launch_template: Template
+
+
+class TemplateVersion(Pascal, frozen=True, kw_only=True):
+    version_number: int = 0
+    version_description: str = ""
+    launch_template_data: dict[str, Any] = {}
+
+
+class TemplateVersions(Pascal, frozen=True, kw_only=True):
+    launch_template_versions: list[TemplateVersion] = []
+
+
+class MadeVersion(Pascal, frozen=True, kw_only=True):
+    """CreateLaunchTemplateVersion's answer, or GetLaunchTemplateData's."""
+
+    launch_template_version: TemplateVersion = TemplateVersion()
+    launch_template_data: dict[str, Any] = {}
+
+
+class PlacementGroup(Pascal, frozen=True, kw_only=True):
+    group_name: str
+    group_id: str = ""
+    strategy: str = ""
+    partition_count: int | None = None
+
+
+class PlacementGroups(Pascal, frozen=True, kw_only=True):
+    placement_groups: list[PlacementGroup] = []
+
+
+class MadePlacementGroup(Pascal, frozen=True, kw_only=True):
+    placement_group: PlacementGroup
 
 
 class Nothing(msgspec.Struct, frozen=True):

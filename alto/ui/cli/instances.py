@@ -6,10 +6,12 @@ An instance is named by its id or by its Name tag. Keys that `run --key` makes a
 import base64
 import os
 import shutil
+import socket
 import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import msgspec
 
 from alto.ui.cli import options
 from alto.ui.cli.answers import (
+    ChecksView,
     ConsoleOutput,
     Hosts,
     Images,
@@ -28,14 +31,17 @@ from alto.ui.cli.answers import (
     Reservation,
     Reservations,
     SecurityGroups,
+    UserData,
 )
 from alto.ui.cli.client import ApiFailure, Client
 from alto.ui.cli.failures import Exit, Failure
 from alto.ui.cli.output import say, show
+from alto.ui.cli.user_data import SIZE_MAX, Here, findings, outcome
 from alto.ui.cli.waiting import wait_until
 
 RUNNING_S = 300.0
 PAGE = 1000
+DEFAULT_TYPE = "m1.tiny"
 OWN_IMAGE = "alto/tiny"  # the image that Alto brings: its name begins so
 SSH_PORT = 22
 CONNECT_S = 10
@@ -57,22 +63,32 @@ _many = click.argument("names", nargs=-1, required=True, metavar="INSTANCE...")
 
 @instance.command()
 @click.option("--image", metavar="AMI", help="Default: the image that Alto brings.")
-@click.option("--type", "instance_type", default="m1.tiny", show_default=True)
+@click.option("--type", "instance_type", help="Default: the template's, else m1.tiny.")
 @click.option("-n", "--count", type=click.IntRange(1, 1000), default=1, show_default=True)
 @click.option("--name", help="Its Name tag.")
 @click.option("--key", metavar="NAME", help="Key pair for ssh; made, and kept here, when there is none.")
 @click.option("--user-data", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--no-check", is_flag=True, help="Say nothing about the user data.")
+@click.option("--template", metavar="NAME[:VERSION]", help="Launch template, by name or id; what is said here wins.")
+@click.option("--placement", metavar="GROUP", help="Placement group.")
+@click.option("--host", "host_ref", metavar="HOST", help="On this host and no other; by id or name.")
+@click.option("--profile", metavar="NAME", help="Instance profile.")
 @click.option("--group", "groups", multiple=True, metavar="SG", help="Security group id; may be repeated.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
 @_wait
 @_timeout
 def run(
     image: str | None,
-    instance_type: str,
+    instance_type: str | None,
     count: int,
     name: str | None,
     key: str | None,
     user_data: Path | None,
+    no_check: bool,
+    template: str | None,
+    placement: str | None,
+    host_ref: str | None,
+    profile: str | None,
     groups: tuple[str, ...],
     tags: tuple[str, ...],
     wait: bool,
@@ -91,15 +107,23 @@ def run(
     specification = (
         [{"ResourceType": "instance", "Tags": [{"Key": k, "Value": v} for k, v in labels.items()]}] if labels else None
     )
+    own = own_image(client) if image is None and template is None else None
+    script = user_data.read_bytes() if user_data else None
+    if script is not None and user_data is not None:
+        check_user_data(user_data, script, check=not no_check, tiny=own is not None)
+    where = {"GroupName": placement, "HostId": find_host(client, host_ref) if host_ref else None}
     made = client.ec2(
         "RunInstances",
         Reservation,
-        ImageId=image or own_image(client),
-        InstanceType=instance_type,
+        ImageId=image or own,
+        InstanceType=instance_type or (DEFAULT_TYPE if template is None else None),
+        LaunchTemplate=template_reference(template) if template else None,
+        Placement={field: value for field, value in where.items() if value} or None,
+        IamInstanceProfile={"Name": profile} if profile else None,
         MinCount=count,
         MaxCount=count,
         KeyName=key,
-        UserData=base64.b64encode(user_data.read_bytes()).decode() if user_data else None,
+        UserData=base64.b64encode(script).decode() if script is not None else None,
         SecurityGroupIds=list(groups) or None,
         TagSpecifications=specification,
     )
@@ -108,6 +132,34 @@ def run(
         seconds = wait_for(client, ids, "running", timeout_s)
         say(f"{len(ids)} running in {seconds:.1f} s")
     _show(client, find(client, ids))
+
+
+def check_user_data(path: Path, data: bytes, *, check: bool, tiny: bool) -> None:
+    """Say what would not run as its writer thinks. Raises: Failure: the cloud would refuse it."""
+    if len(data) > SIZE_MAX:
+        raise Failure(
+            f"{path} is {len(data)} bytes",
+            why=f"user data is limited to {SIZE_MAX} bytes",
+            hint="put the rest where the instance can fetch it, or gzip it for an image with cloud-init",
+            exit=Exit.USAGE,
+        )
+    if not check:
+        return
+    for finding in findings(data, Here(hostname=socket.gethostname(), home=str(Path.home())), tiny=tiny):
+        for line in finding.lines():
+            say(line)
+
+
+def template_reference(given: str) -> dict[str, str]:
+    name, _, version = given.partition(":")
+    reference = {"LaunchTemplateId" if name.startswith("lt-") else "LaunchTemplateName": name}
+    return {**reference, "Version": version} if version else reference
+
+
+def find_host(client: Client, given: str) -> str:
+    """A host's id, by id or name; what is neither is for the cloud to refuse."""
+    hosts = client.get("hosts", Hosts).hosts
+    return next((one.id for one in hosts if given in (one.id, one.name)), given)
 
 
 @instance.command("list")
@@ -138,18 +190,56 @@ def show_(name: str) -> None:
         ["reason", view.reason or one.state_transition_reason],
         ["kind", host.kind if host else None],
         ["host", f"{host.name} ({host.id})" if host else None],
+        ["checks", said_checks(view.checks)],
         ["type", one.instance_type],
         ["image", one.image_id],
         ["private address", one.private_ip_address],
         ["public address", one.public_ip_address],
         ["key", one.key_name],
+        ["profile", one.profile_name],
+        ["placement", one.placed],
         ["service", view.group],
         ["launched", one.launched],
+        *user_data_rows(client, one),
     ]
     if options.quiet():
         print(one.instance_id)
     else:
         show([row for row in rows if row[1]], ["FIELD", "VALUE"], data=data, format=options.output())
+
+
+def user_data_rows(client: Client, one: Instance) -> list[list[Any]]:
+    """What came of its user data, as its console tells; a failure with its last words."""
+    given = client.ec2("DescribeInstanceAttribute", UserData, InstanceId=one.instance_id, Attribute="userData")
+    if not given.user_data.value:
+        return []
+    try:
+        console = client.ec2("GetConsoleOutput", ConsoleOutput, InstanceId=one.instance_id, Latest=True)
+    except ApiFailure:
+        return [["user data", "not known: its host does not answer"]]
+    found = outcome(base64.b64decode(console.output))
+    if found is None:
+        return [["user data", "not reported"]]
+    rows = [["user data", found.said]]
+    if found.exit:
+        rows += [["user data said", line] for line in found.tail]
+    return rows
+
+
+def said_checks(checks: ChecksView | None) -> str | None:
+    """Both status checks with their age: what was true a minute ago may not be now."""
+    if checks is None or checks.instance == "not-applicable":
+        return None
+    parts = []
+    for name, status, since in (
+        ("system", checks.system, checks.system_failed_since),
+        ("instance", checks.instance, checks.instance_failed_since),
+    ):
+        at = f" since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC" if since is not None else ""
+        parts.append(f"{name} {status}{at}")
+    age = checks.measured_age_s
+    parts.append(f"measured {age:.0f} s ago" if age is not None else "not measured yet")
+    return ", ".join(parts)
 
 
 @instance.command()

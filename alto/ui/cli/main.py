@@ -28,7 +28,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "host": ("hosts", "host", "Where instances run"),
     "instance": ("instances", "instance", "Virtual machines"),
     "net": ("net", "net", "What becomes of packets, and why"),
+    "placement": ("placements", "placement", "Placement groups: who stands beside whom"),
     "service": ("services", "service", "Instances behind a load balancer"),
+    "template": ("templates", "template", "Launch templates"),
 }
 
 # What looks like the hyphens of an option and is none: figure dash, en dash, em dash, bar, minus, fullwidth hyphen.
