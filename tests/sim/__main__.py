@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 
+from tests.sim.every_pair import pairs, play_kills, singles, steps
 from tests.sim.every_step import VICTIMS, count_steps, play_death
 from tests.sim.mutants import MUTANTS, planted
 from tests.sim.scenario import Outcome, play
@@ -16,6 +17,9 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print every step, and what the product logs")
     parser.add_argument("--mutants", nargs="*", help="plant these (all when none is named), and say which seed finds each")
     parser.add_argument("--every-step", action="store_true", help="kill each victim at each step of one story")
+    parser.add_argument(
+        "--every-pair", action="store_true", help="kill at each step, and pair of steps, of association and attachment"
+    )
     parser.add_argument("--stop", action="store_true", help="end at the first failure")
     options = parser.parse_args()
     if options.seed is not None:
@@ -24,6 +28,8 @@ def main() -> int:
         return 1 if outcome.failure else 0
     if options.every_step:
         return _every_step()
+    if options.every_pair:
+        return _every_pair()
     first, _, last = (options.seeds or ("0:1000" if options.mutants is not None else "0:500")).partition(":")
     if options.mutants is not None:
         return _hunt(options.mutants, range(int(first), int(last)))
@@ -64,6 +70,20 @@ def _every_step() -> int:
                 failed += 1
                 print(f"{victim} at step {step}: FAILED {death.failure}", flush=True)
     print(f"{len(VICTIMS)} victims at each of {steps - 1} steps, {failed} failed; {time.monotonic() - began:.1f} s")
+    return 1 if failed else 0
+
+
+def _every_pair() -> int:
+    names, failed, began = steps(), 0, time.monotonic()
+    for number, name in enumerate(names, 1):
+        print(f"{number:3} {name}")
+    every = [*singles(len(names)), *pairs(len(names))]
+    for kills in every:
+        fate = play_kills(*kills)
+        if fate.failure:
+            failed += 1
+            print(fate, flush=True)
+    print(f"{len(every)} single deaths and pairs, {failed} failed; {time.monotonic() - began:.1f} s")
     return 1 if failed else 0
 
 

@@ -10,15 +10,22 @@ from typing import Any
 
 import msgspec
 
-from alto.api.accounts import create_account, draw_account, draw_region, ensure_region
+from alto.api.accounts import create_account, default_vpc, draw_account, draw_region, ensure_region
 from alto.api.alto.services import CreateService, Scale, create_service, delete_service, scale_service
 from alto.api.call import Call, Operations, Settings
+from alto.api.ec2.address_associations import OPERATIONS as ASSOCIATIONS
+from alto.api.ec2.addresses import OPERATIONS as ADDRESSES
 from alto.api.ec2.instances import OPERATIONS as INSTANCES
+from alto.api.ec2.interface_attachments import OPERATIONS as ATTACHMENTS
+from alto.api.ec2.interface_attributes import OPERATIONS as INTERFACE_ATTRIBUTES
+from alto.api.ec2.interfaces import OPERATIONS as INTERFACES
 from alto.api.ec2.launches import OPERATIONS as LAUNCHES
+from alto.api.ec2.private_addresses import OPERATIONS as PRIVATE_ADDRESSES
 from alto.api.ec2.tags import OPERATIONS as TAGS
 from alto.api.wire.xml import plain
 from alto.kit.world import World
 from alto.model.images import Image
+from alto.model.networks import SecurityGroup
 from alto.model.placement_groups import PlacementGroup, Strategy
 from alto.store.store import Store, Tx
 from tests.sim.hosts import MISSING_IMAGE
@@ -26,9 +33,20 @@ from tests.sim.hosts import MISSING_IMAGE
 REGION = "us-east-1"
 SETTINGS = Settings(cloud_id="cloud-sim", regions=(REGION,), simulated=True)
 IMAGE = "ami-00000000000000001"
+OTHER_GROUP = "sg-00000000000000002"  # beside the default one
 BROKEN_IMAGE = "ami-00000000000000002"
 
-EC2: Operations = {**INSTANCES, **LAUNCHES, **TAGS}
+EC2: Operations = {
+    **INSTANCES,
+    **LAUNCHES,
+    **TAGS,
+    **ADDRESSES,
+    **ASSOCIATIONS,
+    **INTERFACES,
+    **INTERFACE_ATTRIBUTES,
+    **ATTACHMENTS,
+    **PRIVATE_ADDRESSES,
+}
 
 
 def found(world: World) -> Callable[[Tx], str]:
@@ -51,6 +69,13 @@ def found(world: World) -> Callable[[Tx], str]:
                     created_at=now,
                 )
             )
+        vpc = default_vpc(tx, account.id, REGION)
+        assert vpc is not None
+        tx.put(
+            SecurityGroup(
+                id=OTHER_GROUP, account=account.id, region=REGION, vpc_id=vpc.id, name=OTHER_GROUP, description="other"
+            )
+        )
         for id, source in ((IMAGE, "tiny"), (BROKEN_IMAGE, MISSING_IMAGE)):
             tx.put(
                 Image(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import apsw
 
 from alto.api.alto.routes import read_state
-from alto.model.instances import Phase, Power, Wish
+from alto.drivers.compute.fake import FakeMachine
+from alto.model.instances import Attach, Instance, Phase, Power, Wish
 from alto.plan.audit import audit, audit_change
 from alto.plan.violations import Found, HostSeen, Rule, State, Violation
 from alto.store.sqlite import SqliteStore
@@ -36,6 +37,16 @@ def seen_of(host: SimHost) -> HostSeen:
             for id, plan in sorted(host.balancers.plans.items())
         },
     )
+
+
+def _without(instance: Instance | None, machine: FakeMachine) -> list[str]:
+    """Interfaces that people were told are attached, of a machine that runs without them."""
+    if instance is None or instance.phase is not Phase.RUNNING or machine.seen.power is not Power.ON:
+        return []
+    if instance.incarnation != machine.seen.incarnation:
+        return []
+    attached = [nic.interface_id for nic in instance.nics if nic.attach is Attach.ATTACHED]
+    return [id for id in attached if id not in machine.interfaces]
 
 
 class Checker:
@@ -115,6 +126,8 @@ class Checker:
                         f"{id} was started {machine.starts} times on {host.id} in {machine.seen.incarnation} incarnations"
                     )
                 instance = instances.get(id)
+                if missing := _without(instance, machine):
+                    raise Violated(f"{id} on {host.id} is said to have {missing}, and has {machine.interfaces}")
                 asked_off = machine.seen.crashed or machine.seen.guest_initiated or machine.seen.power is Power.ON
                 if (
                     not asked_off

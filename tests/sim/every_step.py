@@ -58,7 +58,7 @@ async def _story(cloud: SimCloud, victim: str | None, step: int, ended_at: list[
             look()
         if cloud.loop.steps >= step and victim is not None and not done:
             done.append(True)
-            _kill(cloud, victim)
+            kill(cloud, victim)
 
     cloud.loop.after_step = after_step
     for knobs in (cloud.hosts[0].compute_knobs, cloud.hosts[0].network_knobs, cloud.hosts[0].image_knobs):
@@ -85,7 +85,7 @@ async def _story(cloud: SimCloud, victim: str | None, step: int, ended_at: list[
     await give_everything_back(cloud, [client])
 
 
-def _kill(cloud: SimCloud, victim: str) -> None:
+def kill(cloud: SimCloud, victim: str) -> None:
     host = cloud.hosts[0]
     server = cloud.server.process if cloud.server is not None else None
     process = server if victim == "server" else host.process

@@ -33,6 +33,7 @@ KINDS = (
 )
 
 DRIVER_METHODS = ("start", "stop", "reboot", "destroy", "plug", "unplug", "ensure_network", "describe", "fetch")
+INTERFACE_METHODS = ("attach_interface", "detach_interface", "interfaces", "change_network")
 
 
 class Faults:
@@ -92,6 +93,14 @@ class Faults:
                 knobs.hang_s = chance.uniform(5, 40) if "driver-hangs" in self.kinds else 1.0
             if "driver-faults" in self.kinds:
                 host.balancer_faults = chance.uniform(0, 0.3)
+        # Drawn apart, so that seeds whose clients use no networks stay what they were.
+        apart = random.Random(f"interfaces {cloud.seed}")
+        for host in cloud.hosts:
+            for knobs in (host.compute_knobs, host.network_knobs):
+                for method in INTERFACE_METHODS:
+                    knobs.delay_s[method] = (0.0, apart.choice((0.01, 0.5, 3.0)))
+                    if "driver-faults" in self.kinds and apart.random() < 0.5:
+                        knobs.fault_chance[method] = apart.uniform(0, 0.4)
         if "slow-disk" in self.kinds:
             cloud.disk_stall = chance.uniform(0, 0.1)
         if "stalls" in self.kinds:

@@ -14,12 +14,14 @@ from alto.model.instances import Phase, Power
 from alto.model.networks import SecurityGroup
 from alto.plan.violations import State, Violation
 from alto.store.store import Reader
+from tests.sim.api import OTHER_GROUP
 from tests.sim.check import Violated
 from tests.sim.cloud import SimCloud, route_logs
 from tests.sim.faults import Faults
 from tests.sim.hosts import MANIFESTS
 from tests.sim.links import DEADLINE_S
 from tests.sim.loop import SimLoop, SimulationStuck
+from tests.sim.networks import hosts_differ
 from tests.sim.workload import Client
 
 STEPS_MAX = 400_000
@@ -93,12 +95,15 @@ async def give_everything_back(cloud: SimCloud, clients: Sequence[Client]) -> No
     await settle(cloud, "after everything was given back")
     for client in clients:
         cloud.store.read(client.check_promises)
+    for client in clients:
+        # Interfaces that outlive their instances are free only now.
+        await client.networks.give_back()
     await _until(cloud, "nothing left", lambda: _left(cloud))
 
 
 async def settle(cloud: SimCloud, when: str) -> None:
     """Raises: Violated, when not all is right in time."""
-    await _until(cloud, when, lambda: [_sentence(one) for one in cloud.checker.settled()] + _unheard(cloud))
+    await _until(cloud, when, lambda: [_sentence(one) for one in cloud.checker.settled()] + _unheard(cloud) + _astray(cloud))
 
 
 async def _until(cloud: SimCloud, when: str, wrong: Callable[[], list[str]]) -> None:
@@ -166,6 +171,10 @@ def _differences(before: State, after: State) -> list[str]:
     return found
 
 
+def _astray(cloud: SimCloud) -> list[str]:
+    return hosts_differ({one.id: one for one in cloud.checker.state().instances}, cloud.hosts)
+
+
 def _unheard(cloud: SimCloud, *, balancers: bool = True) -> list[str]:
     """Hosts that should be heard again by now, and balancers that should serve."""
     state = cloud.checker.state()
@@ -198,13 +207,21 @@ def _left(cloud: SimCloud) -> list[str]:
     left += [f"{host.name} counts {host.disk_gib_used} GiB" for host in state.hosts if host.disk_gib_used]
     left += [f"pool {pool.id} counts {pool.used}" for pool in state.pools if pool.used]
     left += [f"security group {group.name}" for group in cloud.store.read(_security_groups)]
-    for rows in (state.interfaces, state.volumes, state.addresses, state.balancers, state.groups):
+    for rows in (
+        state.interfaces,
+        state.volumes,
+        state.addresses,
+        state.elastic,
+        state.secondary,
+        state.balancers,
+        state.groups,
+    ):
         left += [f"{row.KIND} {row.id}" for row in rows]
     return left
 
 
 def _security_groups(reader: Reader) -> list[SecurityGroup]:
-    return [group for group in reader.where(SecurityGroup) if group.name != "default"]
+    return [group for group in reader.where(SecurityGroup) if group.name not in ("default", OTHER_GROUP)]
 
 
 def _sentence(violation: Violation) -> str:

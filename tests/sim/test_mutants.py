@@ -16,6 +16,8 @@ SEEDS_MAX = 1000
 
 # Seeds that found those that most seeds miss. Any change of the product may move them; then the search begins at 0.
 FOUND: dict[str, tuple[int, ...]] = {
+    "addresses_not_followed": (9,),
+    "automatic_address_kept": (9,),
     "check_then_act": (70, 203, 205),
     "dead_target_kept": (5, 19, 43),
     "destroy_on_absence": (66, 67, 82),
@@ -23,6 +25,7 @@ FOUND: dict[str, tuple[int, ...]] = {
     "launch_intent_lost": (36, 42, 52),
     "leaving_forgotten": (431, 509, 757),
     "networks_forgotten": (5, 61, 64),
+    "old_holder_not_told": (9,),
     "old_incarnation_believed": (192, 212, 456),
     "phase_may_shrink": (39, 156, 188),
     "watch_after_reading": (22, 57, 102),

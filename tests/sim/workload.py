@@ -16,6 +16,7 @@ from tests.sim.api import BROKEN_IMAGE, IMAGE
 from tests.sim.check import Violated
 from tests.sim.cloud import SimCloud
 from tests.sim.links import DEADLINE_S
+from tests.sim.networks import NetworkUser
 
 TYPES = ("m1.tiny", "m1.tiny", "t1.micro")
 TRIES_MAX = 400
@@ -30,6 +31,10 @@ class Client:
         self._name = f"client{number}"
         self._chance = random.Random(f"{self._name} {cloud.seed}")
         self._places = random.Random(f"{self._name} places {cloud.seed}")
+        # Some clients use networks, so that the others' stories stay what they were.
+        networks = random.Random(f"{self._name} networks {cloud.seed}")
+        self._uses_networks = networks.random() < 0.4
+        self.networks = NetworkUser(self._name, networks, self._ask, self._living)
         self._link = cloud.link(self._name)
         self._actions = actions
         self._pace_s = pace_s
@@ -55,6 +60,7 @@ class Client:
             (self.scale, 3),
             (self._delete_service, 1),
             (self._launch_broken, 1),
+            *(((self.networks.act, 12), (self.networks.interface_act, 12)) if self._uses_networks else ()),
         )
         for _ in range(self._actions):
             await asyncio.sleep(self._chance.uniform(0, self._pace_s))
@@ -99,8 +105,11 @@ class Client:
                 raise Violated(f"{action} failed inside: {error!r}") from error
         raise Violated(f"{action} had no answer in {TRIES_MAX} tries")
 
+    def _living(self) -> list[str]:
+        return sorted(self.launched.keys() - self.terminated)
+
     def _some(self) -> str | None:
-        living = sorted(self.launched.keys() - self.terminated)
+        living = self._living()
         return self._chance.choice(living) if living else None
 
     # -- what it does
@@ -221,6 +230,8 @@ class Client:
 
     def check_promises(self, reader: Reader) -> None:
         """Raises: Violated, when something acknowledged is not so. For a settled cloud."""
+        if self.orderly:
+            self.networks.check_promises(reader)
         for id, reservation in sorted(self.launched.items()):
             instance = reader.find(Instance, id)
             if instance is None:
