@@ -187,14 +187,6 @@ def test_an_instances_public_address_is_no_elastic_one(tenant: Tenant, instance:
     assert tenant.refused("DescribeAddresses", AllocationIds=absent) == "InvalidAllocationID.NotFound"
 
 
-def test_what_cannot_be_kept_is_refused_and_not_promised(cloud: Cloud, tenant: Tenant, instance: dict[str, Any]) -> None:
-    """A row that outlived its bytes."""
-    launch = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1}
-    kept_disk = [{"DeviceName": "/dev/sda1", "Ebs": {"DeleteOnTermination": False}}]
-    assert tenant.refused("RunInstances", **launch, BlockDeviceMappings=kept_disk) == "UnsupportedOperation"
-    assert len(tenant("DescribeInstances")["Reservations"]) == 1
-
-
 def test_the_check_of_source_and_destination_is_the_primary_interfaces(tenant: Tenant, instance: dict[str, Any]) -> None:
     """Set on the instance, and read from both."""
     for checked in (False, True):

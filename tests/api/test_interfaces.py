@@ -159,6 +159,7 @@ def test_attached_and_detached_with_its_elastic_address(tenant: Tenant) -> None:
     assert address_of(tenant, elastic["AllocationId"])["InstanceId"] == id
     # Which of several interfaces an address is for has to be said.
     assert tenant.refused("AssociateAddress", AllocationId=elastic["AllocationId"], InstanceId=id) == "InvalidInstanceID"
+    assert tenant.refused("ModifyInstanceAttribute", InstanceId=id, SourceDestCheck={"Value": False}) == "InvalidInstanceID"
     tenant(
         "ModifyNetworkInterfaceAttribute",
         NetworkInterfaceId=interface,

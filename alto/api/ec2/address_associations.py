@@ -12,6 +12,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.address_targets import lead_to, leave, public_of
 from alto.api.ec2.addresses import find_address
 from alto.api.ec2.ids import is_own, owned
+from alto.api.ec2.interface_attachments import check_single
 from alto.model.addresses import Address
 from alto.model.errors import Refused
 from alto.model.instances import Instance, Phase, Wish
@@ -73,12 +74,7 @@ def _target(reader: Reader, call: Call, request: AssociateAddressRequest) -> Net
         if instance.wish is Wish.TERMINATED or instance.phase is Phase.TERMINATED:
             what = f"The {state_name(instance)} instance '{instance.id}'"
             raise Refused("InvalidInstanceID", f"{what} is not in a valid state for this operation.")
-        if len(instance.nics) > 1:
-            raise Refused(
-                "InvalidInstanceID",
-                f"There are multiple interfaces attached to instance '{instance.id}'. Please specify an interface ID for the "
-                "operation instead.",
-            )
+        check_single(instance)
         interface = reader.get(NetworkInterface, instance.nic.interface_id)
     wanted = request.private_ip_address
     if wanted is not None and wanted != interface.private_ip and all(one.private_ip != wanted for one in interface.secondary):

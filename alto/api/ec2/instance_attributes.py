@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from alto.api.call import Call, Operation
 from alto.api.ec2.ids import owned
 from alto.api.ec2.instances import in_wrong_state, not_stopped
+from alto.api.ec2.interface_attachments import check_single
 from alto.api.ec2.launches import (
     MetadataOptionsRequest,
     check_shutdown_behaviour,
@@ -198,6 +199,7 @@ def _set_switch(field: str, value: bool) -> Edit:
 
 def _set_source_dest_check(value: bool) -> Edit:
     def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
+        check_single(instance)
         interface = tx.get(NetworkInterface, instance.nic.interface_id)
         tx.put(replace(interface, source_dest_check=value))
         return replace(instance, nics=(replace(instance.nic, source_dest_check=value), *instance.nics[1:]))
@@ -230,6 +232,7 @@ def _set_user_data(text: str) -> Edit:
 
 def _set_groups(ids: tuple[str, ...]) -> Edit:
     def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
+        check_single(instance)
         groups = [owned(tx, call, SecurityGroup, id) for id in dict.fromkeys(ids)]
         for group in groups:
             if group.vpc_id != instance.nic.vpc_id:

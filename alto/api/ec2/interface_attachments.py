@@ -66,6 +66,16 @@ def check_free(interface: NetworkInterface) -> None:
         raise Refused("InvalidNetworkInterface.InUse", f"Interface: [{interface.id}] in use.")
 
 
+def check_single(instance: Instance) -> None:
+    """For what names an instance and means its interface. Raises: Refused: it has several."""
+    if len(instance.nics) > 1:
+        raise Refused(
+            "InvalidInstanceID",
+            f"There are multiple interfaces attached to instance '{instance.id}'. Please specify an interface ID for the "
+            "operation instead.",
+        )
+
+
 def check_room(instance: Instance, index: int, secondary: int) -> None:
     """The instance's type allows another interface, with so many secondary addresses, at this index."""
     type = CATALOGUE[instance.instance_type]
