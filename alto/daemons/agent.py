@@ -19,7 +19,7 @@ import structlog
 
 from alto.agent.agent import Agent, Drivers
 from alto.agent.identity import HostIdentity, become, find_identity, link_of
-from alto.daemons.hosts import COMPUTE, LocalPlaces, local_agent, local_drivers, take_away, this_machine
+from alto.daemons.hosts import COMPUTE, LocalPlaces, local_agent, local_drivers, machine_groups, take_away, this_machine
 from alto.daemons.process import default_cache, is_endpoint, set_up_log, stop_process, write_process
 from alto.drivers.compute.driver import ImageDriver
 from alto.drivers.image.images import LocalImages
@@ -228,7 +228,8 @@ async def down(options: Options) -> None:
     identity = find_identity(world, options.state)
     await stop_process(world, options.state, READY)
     if identity is not None:
-        await take_away(_drivers(world, options, identity), keep_data=options.keep_data)
+        groups = machine_groups(world, cloud_id=identity.cloud_id, host_id=identity.host_id)
+        await take_away(_drivers(world, options, identity), groups, keep_data=options.keep_data)
         log.info("the cloud still has this host in its records", remove=f"alto host remove {identity.name} --force")
     elif not world.files.exists(options.state):
         log.info("there is no host here", state=str(options.state))

@@ -24,7 +24,7 @@ from alto.api.call import Settings
 from alto.api.hosts.authority import Authority
 from alto.api.hosts.door import HostsDoor
 from alto.api.wire.models import Models
-from alto.daemons.hosts import LocalPlaces, local_agent, local_drivers, simulated_agents, take_away
+from alto.daemons.hosts import LocalPlaces, local_agent, local_drivers, machine_groups, simulated_agents, take_away
 from alto.daemons.process import default_cache, is_endpoint, set_up_log, stop_process, write_process
 from alto.daemons.server import TINY_SOURCE, Operator, Server, first_start, serve_http
 from alto.drivers.image.images import LocalImages
@@ -415,10 +415,11 @@ async def down(options: Options) -> None:
         return
     identity = _identity(world, options.state)
     await stop_process(world, options.state, "cloud.json")
+    groups = machine_groups(world, cloud_id=identity.cloud_id, host_id=identity.host_id)
     for kind in ("qemu", "container"):
         places = LocalPlaces(state=options.state, cache=options.cache, kind=kind)
         if world.files.exists(places.host):
-            await take_away(_drivers(world, options, identity, kind), keep_data=options.keep_data)
+            await take_away(_drivers(world, options, identity, kind), groups, keep_data=options.keep_data)
     if not options.keep_data:
         for name in world.files.names(options.state):
             world.files.remove_tree(options.state / name)

@@ -64,13 +64,13 @@ def local_drivers(
         nat=nat,
         veth=places.kind == "container",
     )
+    groups = machine_groups(world, cloud_id=cloud_id, host_id=host_id)
     compute: ComputeDriver
     volumes: VolumeDriver | None = None
     if places.kind == "container":
-        groups = ControlGroups(world, f"alto-{cloud_id}-{host_id[-6:]}")
         compute = ContainerCompute(world, places.host / "machines", groups=groups)
     else:
-        compute = QemuCompute(world, places.host / "machines", trial=partial(images.fetch, "tiny"))
+        compute = QemuCompute(world, places.host / "machines", trial=partial(images.fetch, "tiny"), groups=groups)
         volumes = FileVolumes(world, places.host / "storage", DiskTool(world, places.host / "storage" / "work"))
     return Drivers(
         compute=compute,
@@ -81,7 +81,11 @@ def local_drivers(
     )
 
 
-async def take_away(drivers: Drivers, *, keep_data: bool) -> None:
+def machine_groups(world: World, *, cloud_id: str, host_id: str) -> ControlGroups:
+    return ControlGroups(world, f"alto-{cloud_id}-{host_id[-6:]}")
+
+
+async def take_away(drivers: Drivers, groups: ControlGroups, *, keep_data: bool) -> None:
     """Nothing of this host is left: no process, no namespace, no rule; disks only when they are kept."""
     await drivers.balancer.remove_all()
     for id in sorted(await drivers.compute.observe()):
@@ -91,6 +95,7 @@ async def take_away(drivers: Drivers, *, keep_data: bool) -> None:
             await drivers.compute.destroy(id)
     await drivers.network.remove_all()
     await drivers.compute.close()
+    groups.remove_all()
 
 
 def this_machine(world: World) -> str:

@@ -48,6 +48,9 @@ class MemoryFiles:
         depth = len(path.parts)
         return sorted({known.parts[depth] for known in self._data if path in known.parents})
 
+    def put_setting(self, path: Path, value: str) -> None:
+        raise FileNotFoundError(f"{path} is in memory: there is no kernel to set")
+
     def space(self, path: Path) -> tuple[int, int]:
         raise FileNotFoundError(f"{path} is in memory: it takes no disk")
 

@@ -88,6 +88,9 @@ class Files(Protocol):
 
     def exists(self, path: Path) -> bool: ...
 
+    def put_setting(self, path: Path, value: str) -> None:
+        """Into a file of the kernel's, as it is and at once: such files have no other name meanwhile."""
+
     def space(self, path: Path) -> tuple[int, int]:
         """(bytes, free bytes) of the file system that holds `path`."""
 
@@ -276,6 +279,9 @@ class RealFiles:
 
     def exists(self, path: Path) -> bool:
         return path.exists()
+
+    def put_setting(self, path: Path, value: str) -> None:
+        path.write_text(value)
 
     def space(self, path: Path) -> tuple[int, int]:
         found = os.statvfs(path)

@@ -160,6 +160,7 @@ def leftovers(state: Path, cloud_id: str) -> list[str]:
                 left.append("process " + line.replace(b"\0", b" ").decode(errors="replace")[:200])
     short = cloud_id.removeprefix("c-")
     left += [f"namespace {name}" for name in os.listdir("/run/netns") if short in name] if Path("/run/netns").exists() else []
+    left += [f"control group {path}" for path in Path("/sys/fs/cgroup").glob(f"*/alto-{cloud_id}-*")]
     tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
     left += [f"nftables {line}" for line in tables.splitlines() if "alto" in line]
     links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=False).stdout

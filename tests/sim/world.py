@@ -141,6 +141,9 @@ class SimFiles:
         inside = [*self._disk.files, *self._disk.folders]
         return sorted({entry.name for entry in inside if entry.parent == path and entry != path})
 
+    def put_setting(self, path: Path, value: str) -> None:
+        _refuse(f"a setting of the kernel: {path}")
+
     def space(self, path: Path) -> tuple[int, int]:
         raise FileNotFoundError(f"{path} is simulated: it takes no disk")
 

@@ -2,10 +2,12 @@
 
 All of a host's machines have their groups below one of its own name, at the root of the hierarchies (as LXC has them, too), so
 that neither a service manager nor another cloud on the machine is in the way. Groups that are not ours are never touched.
+What the kernel was not built to limit is not limited (`alto doctor` says so); everything else is, before the first instruction.
 """
 
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from alto.kit.world import World
@@ -14,6 +16,17 @@ log = structlog.get_logger()
 
 GONE_S = 2.0
 POLL_S = 0.005
+PERIOD_US = 100_000
+CONTROLLERS = frozenset(("cpu", "memory", "pids"))
+# Amazon's unit, and version 1's, is 1024 for a processor; version 2's is 100, at most 10,000.
+V2_WEIGHT_MAX = 10_000
+
+
+class GroupLimits(msgspec.Struct, frozen=True, kw_only=True):
+    cpus: float  # processors' time, together
+    cpu_weight: int  # beside other machines; 1024 is one processor's
+    memory_mib: int
+    processes: int  # and threads
 
 
 class ControlGroups:
@@ -22,17 +35,36 @@ class ControlGroups:
     def __init__(self, world: World, name: str) -> None:
         self._world = world
         self._name = name
-        self._found: list[Path] | None = None
+        self._found: list[tuple[Path, frozenset[str]]] | None = None
 
     def make(self, id: str) -> Path:
         """The machine's group, relative to the root of each hierarchy."""
         group = Path(self._name) / id
         return group
 
+    def limit(self, id: str, limits: GroupLimits) -> list[Path]:
+        """The machine's groups, with these limits. Whoever writes its number into each of the files is within them."""
+        entries = []
+        files = self._world.files
+        for root, controllers in self._hierarchies():
+            wanted = sorted(CONTROLLERS & controllers)
+            if not wanted:
+                continue
+            group = root / self.make(id)
+            files.make_dirs(group, mode=0o755)
+            if files.exists(root / "cgroup.controllers"):
+                for above in (root, group.parent):
+                    files.put_setting(above / "cgroup.subtree_control", " ".join(f"+{one}" for one in wanted))
+            for name, value in _settings(limits).items():
+                if files.exists(group / name):
+                    files.put_setting(group / name, value)
+            entries.append(group / "cgroup.procs")
+        return entries
+
     async def remove(self, id: str) -> None:
         """Idempotent. Processes that end leave their groups a moment later."""
         end = self._world.clock.monotonic() + GONE_S
-        for root in self._roots():
+        for root, _ in self._hierarchies():
             group = root / self._name / id
             while not self._world.files.remove_folders(group):
                 if self._world.clock.monotonic() > end:
@@ -42,12 +74,45 @@ class ControlGroups:
 
     def remove_all(self) -> None:
         """What is left of this host when its machines are gone."""
-        for root in self._roots():
+        for root, _ in self._hierarchies():
             if not self._world.files.remove_folders(root / self._name):
                 log.warning("a control group is still in use", group=str(root / self._name))
 
-    def _roots(self) -> list[Path]:
+    def _hierarchies(self) -> list[tuple[Path, frozenset[str]]]:
+        """Where each is mounted, and what it controls."""
         if self._found is None:
-            lines = self._world.files.read(Path("/proc/self/mountinfo")).decode().splitlines()
-            self._found = [Path(line.split()[4]) for line in lines if line.partition(" - ")[2].startswith("cgroup")]
+            self._found = []
+            for line in self._world.files.read(Path("/proc/self/mountinfo")).decode().splitlines():
+                kind, _, options = line.partition(" - ")[2].partition(" ")
+                root = Path(line.split()[4])
+                if kind == "cgroup":
+                    self._found.append((root, frozenset(options.split()[-1].split(","))))
+                elif kind == "cgroup2":
+                    controllers = self._world.files.read(root / "cgroup.controllers").decode().split()
+                    self._found.append((root, frozenset(controllers)))
         return self._found
+
+
+def entering(entries: list[Path]) -> list[str]:
+    """The beginning of a command line: what follows runs within the groups from its first instruction, by exec."""
+    if not entries:
+        return []
+    script = 'while [ "$1" != -- ]; do echo $$ >"$1" || exit 1; shift; done; shift; exec "$@"'
+    return ["sh", "-c", script, "enter", *map(str, entries), "--"]
+
+
+def _settings(limits: GroupLimits) -> dict[str, str]:
+    """By the names of the kernel's files, of both versions."""
+    quota = round(limits.cpus * PERIOD_US)
+    memory = str(limits.memory_mib << 20)
+    return {
+        "cpu.cfs_period_us": str(PERIOD_US),
+        "cpu.cfs_quota_us": str(quota),
+        "cpu.shares": str(max(2, limits.cpu_weight)),
+        "memory.limit_in_bytes": memory,
+        "cpu.max": f"{quota} {PERIOD_US}",
+        "cpu.weight": str(min(max(1, limits.cpu_weight * 100 // 1024), V2_WEIGHT_MAX)),
+        "memory.max": memory,
+        "memory.swap.max": "0",
+        "pids.max": str(limits.processes),
+    }

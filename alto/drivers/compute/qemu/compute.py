@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from qemu.qmp.message import Message
 
 from alto.drivers.compute.driver import BootFiles, Tap
+from alto.drivers.compute.groups import ControlGroups, GroupLimits, entering
 from alto.drivers.compute.host import boot_id, console_of, host_faults, memory_mib, processors, trim_logs
 from alto.drivers.compute.qemu import accelerator, blockjobs, hotplug, monitor
 from alto.drivers.compute.qemu.commandline import Descriptors, Host, command, inherited
@@ -28,6 +29,7 @@ from alto.kit.world import Pid, World
 from alto.model.errors import DriverFault, Impossible
 from alto.model.hosts import Capabilities
 from alto.model.instances import Machine, Power, Seen
+from alto.model.limits import limits_of
 
 LOGS = {"console.log": "console.old", "qemu.log": "qemu.old"}
 GREETING_S = 30.0  # from exec to QMP's greeting: 0.1 s, and more on a host where twenty start at once
@@ -40,6 +42,10 @@ RECONNECT_S = 5.0  # how often `observe` tries a hypervisor that did not answer
 
 
 log = structlog.get_logger()
+
+# QEMU's own needs beside the guest's: emulated devices and translation take part of a processor, and up to some hundred MiB
+# with the cache of translated code; its block layer starts threads as it needs them.
+OWN_CPUS, OWN_MEMORY_MIB, OWN_THREADS = 0.5, 512, 256
 
 
 class _Here:
@@ -59,11 +65,19 @@ class QemuCompute:
     """A ComputeDriver. One at a time per `state_dir`: QMP serves one client, and records have one writer."""
 
     def __init__(
-        self, world: World, state_dir: Path, *, trial: Callable[[], Awaitable[BootFiles]] | None = None, share: float = 1.0
+        self,
+        world: World,
+        state_dir: Path,
+        *,
+        trial: Callable[[], Awaitable[BootFiles]] | None = None,
+        share: float = 1.0,
+        groups: ControlGroups | None = None,
     ) -> None:
         """`trial`: where to get a kernel for the trial boot that decides about KVM; without one, emulation. `share`: of this
-        machine's memory, what is this host's to give out, where several hosts are one machine."""
+        machine's memory, what is this host's to give out, where several hosts are one machine. `groups`: where machines have
+        their limits; without, they have none."""
         self._share = share
+        self._groups = groups
         self._world = world
         self._state = state_dir
         self._trial = trial
@@ -174,6 +188,7 @@ class QemuCompute:
             here = await self._find(id)
             if here is None:
                 # What a crash left of a beginning, if anything.
+                await self._leave_group(id)
                 self._world.files.remove_tree(self._home(id))
                 return
             async with here.working:
@@ -182,6 +197,7 @@ class QemuCompute:
                     await self._kill(here.record.process)
                 if here.monitor is not None:
                     await here.monitor.close()
+                await self._leave_group(id)
                 # The record last: while anything is left, the machine is still found.
                 for name in self._world.files.names(here.home):
                     if name != "record.json":
@@ -302,6 +318,8 @@ class QemuCompute:
                 origin=origin_of(boot),
             )
             self._save(here, starting)
+            if self._groups is not None:
+                undo.push_async_callback(self._groups.remove, machine.id)
             process = await self._spawn(here, machine, boot, taps, disks, host)
             undo.push_async_callback(self._drop, here, process)
             # While QEMU gets ready: the greeting comes later than this is on the disk.
@@ -338,8 +356,9 @@ class QemuCompute:
                 kernel=opened(boot.kernel) if boot.kernel else None,
                 initrd=opened(boot.initrd) if boot.initrd else None,
             )
+            within = entering(self._groups.limit(machine.id, group_limits(machine))) if self._groups is not None else []
             return await self._world.processes.spawn(
-                command(machine, boot, taps, disks, fds, host),
+                [*within, *command(machine, boot, taps, disks, fds, host)],
                 log=here.home / "qemu.log",
                 pass_fds=inherited(fds, taps),
                 env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
@@ -482,7 +501,12 @@ class QemuCompute:
             await self._kill(process)
         await self._ended(here, why)
 
+    async def _leave_group(self, id: str) -> None:
+        if self._groups is not None:
+            await self._groups.remove(id)
+
     async def _ended(self, here: _Here, why: Ended) -> None:
+        await self._leave_group(here.record.id)
         self._save(here, replace(here.record, stage=Stage.OFF, ended=why, pid=0, started=0))
         here.off.clear()
         if here.monitor is not None:
@@ -511,3 +535,13 @@ class QemuCompute:
         if here.record != record:
             save(self._world.files, here.home, record)
         here.record = record
+
+
+def group_limits(machine: Machine) -> GroupLimits:
+    limits = limits_of(machine.instance_type, machine.vcpus, machine.memory_mib)
+    return GroupLimits(
+        cpus=limits.vcpus + OWN_CPUS,
+        cpu_weight=limits.cpu_weight,
+        memory_mib=limits.memory_mib + OWN_MEMORY_MIB,
+        processes=limits.vcpus + OWN_THREADS,
+    )
