@@ -23,9 +23,10 @@ DEFAULT_SUBNET_PREFIX = 20
 EVERYWHERE, EVERYWHERE_V6 = "0.0.0.0/0", "::/0"
 
 # How many ids each takes.
-VPC_IDS = 7
+VPC_IDS = 8
 DEFAULT_VPC_IDS = VPC_IDS + 1
 SUBNET_IDS = 2
+OUTWARD_IDS = 2
 
 
 class Ids:
@@ -109,7 +110,6 @@ def _default_group(vpc: Vpc, ids: Ids) -> SecurityGroup:
     """In: everything from members of the group itself. Out: everything."""
     id = ids("sg")
     inside = Permission(id=ids("sgr"), egress=False, protocol="-1", from_port=-1, to_port=-1, group_id=id)
-    outside = Permission(id=ids("sgr"), egress=True, protocol="-1", from_port=-1, to_port=-1, cidr=EVERYWHERE)
     return SecurityGroup(
         id=id,
         account=vpc.account,
@@ -117,8 +117,16 @@ def _default_group(vpc: Vpc, ids: Ids) -> SecurityGroup:
         vpc_id=vpc.id,
         name="default",
         description="default VPC security group",
-        permissions=(inside, outside),
+        permissions=(inside, *outward(vpc, ids)),
     )
+
+
+def outward(vpc: Vpc, ids: Ids) -> tuple[Permission, ...]:
+    """What every group begins with: everything out, by IPv6 too when the VPC has it. Takes OUTWARD_IDS."""
+    everything = Permission(id=ids("sgr"), egress=True, protocol="-1", from_port=-1, to_port=-1, cidr=EVERYWHERE)
+    if not vpc.ipv6:
+        return (everything,)
+    return everything, replace(everything, id=ids("sgr"), cidr=None, cidr_v6=EVERYWHERE_V6)
 
 
 def with_internet(table: RouteTable, gateway: InternetGateway) -> RouteTable:

@@ -143,6 +143,10 @@ def test_options_are_each_sides_own(tenant: Tenant, stranger: Tenant) -> None:
     stranger("AcceptVpcPeeringConnection", VpcPeeringConnectionId=id)
     for who, whose in ((tenant, theirs), (stranger, mine)):
         assert who.refused("ModifyVpcPeeringConnectionOptions", VpcPeeringConnectionId=id, **whose) == "OperationNotPermitted"
+    unnamed = tenant.refused("ModifyVpcPeeringConnectionOptions", VpcPeeringConnectionId=id, **mine)
+    assert unnamed == "InvalidVpcPeeringConnectionState.DnsHostnamesDisabled"
+    for who, side in ((tenant, "RequesterVpcInfo"), (stranger, "AccepterVpcInfo")):
+        who("ModifyVpcAttribute", VpcId=shown(who, id)[side]["VpcId"], EnableDnsHostnames={"Value": True})
     answer = tenant("ModifyVpcPeeringConnectionOptions", VpcPeeringConnectionId=id, **mine)
     assert answer["RequesterPeeringConnectionOptions"]["AllowDnsResolutionFromRemoteVpc"] is True
     assert "AccepterPeeringConnectionOptions" not in answer

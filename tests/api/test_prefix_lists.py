@@ -54,7 +54,7 @@ def test_what_a_new_one_is(tenant: Tenant) -> None:
         {"Cidr": "192.0.2.0/24", "Description": "in 192.0.2.1/24"},
     ]
     assert tenant("DescribePrefixLists") == {"PrefixLists": []}  # Amazon's own, of services that are not here
-    assert tenant.refused("DescribePrefixLists", PrefixListIds=[id]) == "InvalidPrefixListID.NotFound"
+    assert tenant.refused("DescribePrefixLists", PrefixListIds=[id]) == "InvalidPrefixListId.NotFound"
 
 
 def test_asking_again_with_the_token_makes_no_second_one(tenant: Tenant) -> None:

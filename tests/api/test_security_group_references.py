@@ -1,13 +1,22 @@
 """Goal: rules may name groups of peered VPCs, and say when what they named is gone. Method: whole operations by two accounts
 over a store in memory, and the plan that hosts are told."""
 
+import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from alto.api.hosts.networks import read_plan
+from alto.api.hosts.session import HostSessions
+from alto.model.images import Image
+from alto.model.instances import Instance, Phase
 from alto.model.networks import NetworkInterface
-from tests.api.cloud import Tenant
+from alto.model.sessions import Assignments
+from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.test_beside_instances import IMAGE
+from tests.api.test_regions import host
+from tests.api.test_sessions import HELLO
 
 
 class Peered:
@@ -119,3 +128,45 @@ def test_groups_for_a_vpc(tenant: Tenant, peered: Peered) -> None:
         "SecurityGroupForVpcs"
     ]
     assert (only["GroupId"], only["OwnerId"], only["Description"]) == (peered.mine, tenant.account.id, "web")
+
+
+def test_hosts_hear_at_once_of_who_joins_the_group(cloud: Cloud, tenant: Tenant, stranger: Tenant, peered: Peered) -> None:
+    stranger("AcceptVpcPeeringConnection", VpcPeeringConnectionId=peered.pcx)
+    tenant("AuthorizeSecurityGroupIngress", **peered.rule())
+    cloud.put(
+        host(1, vcpus=64, memory_mib=64_000),
+        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=1, created_at=NOW),
+    )
+
+    subnets = {
+        vpc: who("CreateSubnet", VpcId=vpc, CidrBlock=cidr)["Subnet"]["SubnetId"]
+        for who, vpc, cidr in ((tenant, peered.vpc, "10.0.0.0/24"), (stranger, peered.other, "10.1.0.0/24"))
+    }
+
+    def launched(who: Tenant, vpc: str, group: str) -> dict[str, Any]:
+        request = {"ImageId": IMAGE, "InstanceType": "t3.nano", "MinCount": 1, "MaxCount": 1, "SubnetId": subnets[vpc]}
+        return dict(who("RunInstances", SecurityGroupIds=[group], **request)["Instances"][0])
+
+    ours = launched(tenant, peered.vpc, peered.mine)
+    row = cloud.store.read(lambda reader: reader.get(Instance, ours["InstanceId"]))
+    cloud.put(replace(row, host_id="h-1", phase=Phase.PLACED))
+
+    async def greeted() -> tuple[HostSessions, asyncio.Task[None], str, Assignments | None]:
+        sessions = HostSessions(cloud.world, cloud.store, "cloud-test")
+        running = asyncio.create_task(sessions.run())
+        link = await sessions.hello(replace(HELLO, capabilities=replace(HELLO.capabilities, vcpus=8, memory_mib=8192)))
+        return sessions, running, link, await sessions.assignments(link, timeout_s=1.0)
+
+    sessions, running, link, first = cloud.runner.run(greeted())
+    assert first is not None
+    assert [plan.members for plan in first.networks] == [{peered.theirs: ()}]
+    theirs = launched(stranger, peered.other, peered.theirs)
+
+    async def heard() -> Assignments | None:
+        news = await sessions.assignments(link, timeout_s=5.0)
+        running.cancel()
+        return news
+
+    news = cloud.runner.run(heard())
+    assert news is not None
+    assert [plan.members for plan in news.networks] == [{peered.theirs: (theirs["PrivateIpAddress"],)}]

@@ -310,3 +310,21 @@ def test_choosing_groups(tenant: Tenant, group: str) -> None:
     assert tenant.refused("DescribeSecurityGroups", GroupIds=["sg-00000000"]) == "InvalidGroup.NotFound"
     assert tenant.refused("DescribeSecurityGroups", GroupIds=["web"]) == "InvalidGroupId.Malformed"
     assert tenant.refused("DescribeSecurityGroups", GroupNames=["nobody"]) == "InvalidGroup.NotFound"
+
+
+def test_in_a_vpc_with_ipv6_everything_goes_out_by_that_too(tenant: Tenant) -> None:
+    vpc = tenant("CreateVpc", CidrBlock="10.0.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]["VpcId"]
+    tenant("CreateSecurityGroup", GroupName="web", Description="for the web", VpcId=vpc)
+    both = tenant("DescribeSecurityGroups", Filters=[{"Name": "vpc-id", "Values": [vpc]}])["SecurityGroups"]
+    for found in both:
+        (outward,) = found["IpPermissionsEgress"]
+        assert outward["IpRanges"] == [{"CidrIp": "0.0.0.0/0"}]
+        assert outward["Ipv6Ranges"] == [{"CidrIpv6": "::/0"}]
+    assert len(both) == 2
+
+
+def test_rules_are_listed_as_they_stand_in_their_group(tenant: Tenant, group: str) -> None:
+    for port in (443, 22, 80):
+        source = [{"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]
+        tenant("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=source)
+    assert [rule["FromPort"] for rule in rules(tenant, group)] == [443, 22, 80, -1]

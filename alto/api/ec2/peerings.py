@@ -328,6 +328,8 @@ async def modify_vpc_peering_connection_options(call: Call, request: ModifyOptio
         ):
             if options is not None and not is_own_side:
                 raise Refused("OperationNotPermitted", f"The {side}'s options of {peering.id} are set by the {side}")
+        if any(options is not None and options.allow_dns_resolution_from_remote_vpc for options in (requester, accepter)):
+            _check_dns(tx, peering)
         new = replace(
             peering,
             dns_from_requester=_chosen(requester, peering.dns_from_requester),
@@ -342,6 +344,16 @@ async def modify_vpc_peering_connection_options(call: Call, request: ModifyOptio
     if accepter is not None:
         answer["AccepterPeeringConnectionOptions"] = _options(peering.dns_from_accepter)
     return answer
+
+
+def _check_dns(tx: Tx, peering: VpcPeering) -> None:
+    for vpc in (tx.find(Vpc, peering.vpc_id), tx.find(Vpc, peering.accepter_vpc_id)):
+        if vpc is not None and not (vpc.dns_support and vpc.dns_hostnames):
+            raise Refused(
+                "InvalidVpcPeeringConnectionState.DnsHostnamesDisabled",
+                "To enable DNS hostname resolution for the VPC peering connection, DNS hostname support must be enabled for "
+                "the VPCs.",
+            )
 
 
 def _chosen(options: PeeringOptions | None, present: bool) -> bool:

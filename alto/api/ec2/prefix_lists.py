@@ -13,14 +13,14 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import owned, page_of_own
+from alto.api.ec2.ids import check_id, owned, page_of_own
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.routes import check_route_number
 from alto.api.ec2.security_group_rules import check_rule_number
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.model.acls import PrefixList, PrefixListEntry
-from alto.model.errors import NotFound, Refused
+from alto.model.errors import Refused
 from alto.model.networks import SecurityGroup
 from alto.model.routing import RouteTable
 from alto.plan.ranges import parse_v4, parse_v6
@@ -89,7 +89,8 @@ async def describe_prefix_lists(call: Call, request: DescribePrefixListsRequest)
     check_page(request.max_results, request.prefix_list_ids, ids_parameter="prefixListIdSet")
     matcher(request.filters, _SERVICE_FILTERS)
     for id in request.prefix_list_ids:
-        raise NotFound(PrefixList.KIND, id)
+        # Spelled otherwise than for the caller's own lists.
+        raise Refused("InvalidPrefixListId.NotFound", f"The prefix list ID '{check_id(PrefixList.KIND, id)}' does not exist")
     return {"PrefixLists": []}
 
 

@@ -77,8 +77,13 @@ async def describe_security_group_rules(call: Call, request: DescribeSecurityGro
     for id in ids:
         if id not in rules:
             raise NotFound("security_group_rule", id)
+    found = [each for each in (rules[id] for id in ids or rules) if matches(each)]
+    if request.max_results is None and request.next_token is None:
+        # As they stand in their groups, inward ones first: people compare it with what they wrote.
+        found.sort(key=lambda each: (each.group.id, each.rule.egress))
+        return listing("SecurityGroupRules", [shown_rule(each.group, each.rule) for each in found], None)
     page = page_of_list(
-        [each for each in (rules[id] for id in ids or rules) if matches(each)],
+        found,
         lambda each: each.rule.id,
         scope="security_group_rules",
         max_results=request.max_results,

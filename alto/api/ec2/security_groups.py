@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from alto.api.accounts import default_vpc, draw_id
+from alto.api.accounts import default_vpc, draw_id, draw_ids
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.ids import owned, page_of_own
@@ -20,6 +20,7 @@ from alto.model.errors import Refused
 from alto.model.networks import NetworkInterface, Permission, SecurityGroup, Vpc
 from alto.model.routing import PeeringState, VpcPeering
 from alto.plan.security_groups import is_used
+from alto.plan.vpcs import OUTWARD_IDS, Ids, outward
 from alto.store.store import Reader, Tx
 
 DEFAULT_NAME = "default"
@@ -147,8 +148,7 @@ async def create_security_group(call: Call, request: CreateSecurityGroupRequest)
     if name == DEFAULT_NAME:
         raise Refused("InvalidGroup.Reserved", "The security group 'default' is reserved")
     tags = tags_for(request.tag_specifications, "security-group")["security-group"]
-    id, rule_id = draw_id(call.world.chance, "sg"), draw_id(call.world.chance, "sgr")
-    everything = Permission(id=rule_id, egress=True, protocol="-1", from_port=-1, to_port=-1, cidr="0.0.0.0/0")
+    id, rule_digits = draw_id(call.world.chance, "sg"), draw_ids(call.world.chance, OUTWARD_IDS)
 
     def body(tx: Tx) -> SecurityGroup:
         vpc = owned(tx, call, Vpc, request.vpc_id) if request.vpc_id else default_vpc(tx, call.account, call.region)
@@ -164,7 +164,7 @@ async def create_security_group(call: Call, request: CreateSecurityGroupRequest)
                 vpc_id=vpc.id,
                 name=name,
                 description=description,
-                permissions=(everything,),
+                permissions=outward(vpc, Ids(rule_digits)),
                 tags=tags,
             )
         )

@@ -237,8 +237,9 @@ resource "aws_instance" "store" {
 }
 
 resource "aws_vpc" "other" {
-  cidr_block = "10.30.0.0/16"
-  tags       = { Name = "other" }
+  cidr_block           = "10.30.0.0/16"
+  enable_dns_hostnames = true
+  tags                 = { Name = "other" }
 }
 
 resource "aws_security_group" "other" {
