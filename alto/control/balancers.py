@@ -48,8 +48,9 @@ def decide(reader: Reader, balancer: LoadBalancer) -> LoadBalancer | None:
     members = reader.where(Instance, group_name=balancer.name, account=balancer.account, region=balancer.region)
     host_id = balancer.host_id
     if host_id is None:
-        ready = [host.id for host in reader.where(Host) if host.takes_instances]
-        host_id = ready[0] if ready else None
+        ready = [host for host in reader.where(Host) if host.takes_instances]
+        # On the server's machine if that is a host: there people call its address.
+        host_id = min(ready, key=lambda host: (host.key is not None, host.id)).id if ready else None
     wanted = replace(balancer, host_id=host_id, targets=targets(balancer, group, members))
     return wanted if wanted != balancer or _is_over(reader, balancer) else None
 

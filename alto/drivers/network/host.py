@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from alto.drivers.network import conntrack, uplink
+from alto.drivers.network.forwarding import Forwarding
 from alto.drivers.network.nft import Nft
 from alto.kit.world import World
 from alto.model.errors import DriverFault
@@ -22,12 +23,6 @@ log = structlog.get_logger()
 Public: TypeAlias = dict[str, dict[str, str]]
 
 
-class HostRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What of this machine was changed, and how it was."""
-
-    forwarding_before: dict[str, str] = {}  # device of the way out -> its setting
-
-
 class HostUplink:
     """`published_before()`: VPC id -> public address -> alias, as the records of ports have it; asked once."""
 
@@ -35,7 +30,6 @@ class HostUplink:
         self,
         world: World,
         nft: Nft,
-        state_dir: Path,
         *,
         short: str,
         devices: str,
@@ -45,8 +39,8 @@ class HostUplink:
     ) -> None:
         self._world = world
         self._nft = nft
-        self._path = state_dir / "uplink.json"
         self._table = f"alto_{short}"
+        self._forwarding = Forwarding(world, nft, own=frozenset((self._table,)))
         self._devices = f"{devices}*"
         self._pool = pool
         self._nat = nat
@@ -68,14 +62,9 @@ class HostUplink:
             way_out = await self._default_device() if self._nat else None
             if self._ready and way_out == self._way_out:
                 return
-            self._world.files.make_dirs(self._path.parent)
-            before_us = self._read().forwarding_before
-            if way_out is not None and way_out not in before_us:
+            if way_out is not None:
                 # Packets for guests come in there; only that device, so that this machine becomes nobody else's router.
-                key = f"net/ipv4/conf/{way_out}/forwarding"
-                before = self._world.net.sysctl({key: "1"})[key]
-                record = HostRecord(forwarding_before={**before_us, way_out: before})
-                self._world.files.write(self._path, msgspec.json.encode(record))
+                await self._forwarding.turn_on(way_out)
             public = {address: other for of_vpc in self._known().values() for address, other in of_vpc.items()}
             text = uplink.host_ruleset(self._table, self._devices, self._pool, public, nat=way_out is not None)
             await self._nft.apply(None, text)
@@ -155,10 +144,7 @@ class HostUplink:
                 if device.startswith(self._devices.rstrip("*")):
                     await self._delete(device)
             await self._nft.apply(None, f"add table ip {self._table}\ndelete table ip {self._table}\n")
-            for device, before in self._read().forwarding_before.items():
-                if device in names:
-                    self._world.net.sysctl({f"net/ipv4/conf/{device}/forwarding": before})
-            self._world.files.remove(self._path)
+            await self._forwarding.give_back(set(names))
             self._public = {}
             self._routed.clear()
             self._ready = False
@@ -196,12 +182,6 @@ class HostUplink:
         finished = await self._world.processes.run(["ip", *where, "-batch", "-"], stdin=stdin.encode())
         if finished.returncode != 0:
             raise DriverFault("The host did not do what its network needs") from ValueError(f"{stdin}: {finished.complaint()}")
-
-    def _read(self) -> HostRecord:
-        try:
-            return msgspec.json.decode(self._world.files.read(self._path), type=HostRecord)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return HostRecord()
 
 
 class _Route(msgspec.Struct):

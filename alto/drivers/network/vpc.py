@@ -11,9 +11,7 @@ Invariant: a tap has its rules before its link is up, and for as long as it exis
 """
 
 import asyncio
-import hashlib
 import os
-import re
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -25,7 +23,7 @@ import msgspec
 import structlog
 
 from alto.drivers.compute.driver import Tap
-from alto.drivers.network import arp, conntrack, dnsmasq, rates, uplink
+from alto.drivers.network import arp, conntrack, dnsmasq, names, plans, rates, uplink
 from alto.drivers.network.commands import Commands
 from alto.drivers.network.dnsmasq import Dnsmasq
 from alto.drivers.network.driver import Routes, Rules
@@ -105,15 +103,14 @@ class VpcNetworks:
         self._routes = routes
         self._pool = IPv4Network(pool)
         # Names carry the cloud's last digits, as ids begin alike, and the host's: one cloud may have two hosts on one machine.
-        cloud = _letters(cloud_id, 6)
-        self._short = f"{cloud}{_mark(host_id, 4)}"
-        self._devices = f"a{cloud}{_mark(host_id, 2)}"
+        cloud = names.letters(cloud_id, 6)
+        self._short = f"{cloud}{names.mark(host_id, 4)}"
+        self._devices = f"a{cloud}{names.mark(host_id, 2)}"
         self._nft = Nft(world)
         self._records = NetworkRecords(world, state_dir / "vpcs")
         self._host = HostUplink(
             world,
             self._nft,
-            state_dir,
             short=self._short,
             devices=self._devices,
             pool=self._pool,
@@ -134,13 +131,13 @@ class VpcNetworks:
 
     def _device_of(self, vpc_id: str) -> str:
         """This machine's end of a VPC's uplink; the kernel takes 15 characters."""
-        return f"{self._devices}{_mark(vpc_id, 6)}"
+        return f"{self._devices}{names.mark(vpc_id, 6)}"
 
     # The interface.
 
     async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
         async with self._working_on(plan.vpc_id):
-            _check_plan(plan)
+            plans.check(plan)
             vpc = self._vpcs.get(plan.vpc_id)
             if vpc is None:
                 await self._adopt_or_make(plan, ports)
@@ -162,9 +159,9 @@ class VpcNetworks:
         async with self._working_on(port.vpc_id), AsyncExitStack() as undo:
             vpc = self._get(port.vpc_id)
             self._check_port(vpc, port)
-            if peer_of(port) in self._links(None):
+            if names.peer_of(port) in self._links(None):
                 # A predecessor of ours plugged it, and no container has taken it.
-                await self._commands.ip(None, [f"link delete {peer_of(port)}"])
+                await self._commands.ip(None, [f"link delete {names.peer_of(port)}"])
             if port.device in self._links(vpc.netns):
                 # Before the first effect, and before the undo below would take it from the machine that runs on it.
                 raise DriverFault(f"The port {port.id} is still held by another process")
@@ -175,7 +172,7 @@ class VpcNetworks:
             vpc.rates.put(port)
             await vpc.dns.put(vpc.plan, port)
             if self._veth:
-                fd, peer = -1, peer_of(port)
+                fd, peer = -1, names.peer_of(port)
                 # Its guest's end waits in this process's namespace, down, until a container takes it.
                 ends = f"link add {port.device} type veth peer name {peer} address {port.mac} netns {os.getpid()}"
                 await self._commands.ip(vpc.netns, [ends])
@@ -317,6 +314,7 @@ class VpcNetworks:
             await self._unplug(vpc, port)
         await self._host.ensure()
         self._record(plan, vpc.netns, vpc.device)
+        parted = {peer.vpc_id for peer in vpc.plan.peers} - {peer.vpc_id for peer in plan.peers}
         vpc.plan = plan
         self._take_ports(vpc, dict(vpc.ports), ports)
         await self._host.connect(vpc.netns, vpc.device)
@@ -324,6 +322,8 @@ class VpcNetworks:
         await self._translate(vpc, self._rules.replanned(vpc.firewall, plan, ports), routing=self._compiled_routing(vpc))
         await vpc.dns.ensure(plan, ports, names_outside=self._host.has_way_out)
         await self._metadata.serve(vpc.netns)
+        for vpc_id in sorted(parted):
+            await self._drop_shell(vpc_id)
 
     async def _make_devices(self, vpc: _Vpc) -> None:
         """Ways to peers, NAT gateways and other hosts, as the plan has them."""
@@ -343,7 +343,7 @@ class VpcNetworks:
         return self._routes.compiled(vpc.plan, here, way_out=self._host.has_way_out)
 
     def _record(self, plan: NetworkPlan, netns: str, device: str) -> None:
-        record = NetworkRecord(netns=netns, device=device, plan=_recorded(plan), names_outside=self._host.has_way_out)
+        record = NetworkRecord(netns=netns, device=device, plan=plans.recorded(plan), names_outside=self._host.has_way_out)
         if self._records.network(plan.vpc_id) != record:
             self._records.put_network(record)
             self._metadata.look_again()
@@ -408,6 +408,19 @@ class VpcNetworks:
         await self._tunnels.forget(vpc_id)
         # Last, so that a removal which was cut off can be asked for again.
         self._records.remove_network(vpc_id)
+        for peer in record.plan.peers if record is not None else ():
+            await self._drop_shell(peer.vpc_id)
+
+    async def _drop_shell(self, vpc_id: str) -> None:
+        """The namespace of a VPC that never came, made for the far end of a peering, when no peering needs it any more."""
+        lock = self._locks.setdefault(vpc_id, asyncio.Lock())
+        if lock.locked():
+            return  # it comes or goes just now
+        async with lock:
+            needed = any(peer.vpc_id == vpc_id for plan in self._plans_before() for peer in plan.peers)
+            netns = self.netns_of(vpc_id)
+            if not needed and self._records.network(vpc_id) is None and self._world.files.exists(NETNS_DIR / netns):
+                await self._commands.run(["ip", "netns", "delete", netns])
 
     async def _end_strays(self, netns: str) -> None:
         """A dnsmasq whose pid file was lost. Other processes in there are somebody's, who looks around in the namespace."""
@@ -571,48 +584,6 @@ class VpcNetworks:
             yield
         except (OSError, TimeoutError) as error:
             raise DriverFault("The host did not do what its network needs") from error
-
-
-def _letters(id: str, count: int) -> str:
-    return re.sub("[^a-z0-9]", "", id.lower())[-count:]
-
-
-def _mark(id: str, count: int) -> str:
-    """`count` letters and digits that follow from all of an id: 31 bits in six of them, where its hex digits have 24."""
-    number = int.from_bytes(hashlib.blake2s(id.encode()).digest())
-    letters = ""
-    for _ in range(count):
-        number, digit = divmod(number, 36)
-        letters += "0123456789abcdefghijklmnopqrstuvwxyz"[digit]
-    return letters
-
-
-def _recorded(plan: NetworkPlan) -> NetworkPlan:
-    """What the metadata service shows of a plan. Rules would make the file long, and be written with each change of one."""
-    groups = tuple(msgspec.structs.replace(group, permissions=(), tags={}, version=0) for group in plan.groups)
-    near = tuple(one for one in plan.neighbours if one.public)
-    return msgspec.structs.replace(plan, groups=groups, members={}, prefix_lists={}, acls=(), neighbours=near)
-
-
-def _check_plan(plan: NetworkPlan) -> None:
-    """Raises: DriverFault when a plan has what must not get into a file, a name or a command. Before the first effect."""
-    if not re.fullmatch("[A-Za-z0-9-]{1,64}", plan.vpc_id):
-        raise DriverFault(f"{plan.vpc_id!r} is no id of a VPC")
-    try:
-        networks = [IPv4Network(cidr) for cidr in (plan.cidr, *(subnet.cidr for subnet in plan.subnets))]
-    except ValueError as error:
-        raise DriverFault(f"The VPC {plan.vpc_id} has a range that is none: {error}") from error
-    if any(network.prefixlen > 29 for network in networks):
-        raise DriverFault(f"The VPC {plan.vpc_id} has a range that is too small")
-    for one in plan.neighbours:
-        dnsmasq.check_name(one.hostname)
-        for address in one.addresses:
-            dnsmasq.check_address(address)
-
-
-def peer_of(port: Port) -> str:
-    """A veth's guest end, while no guest has it."""
-    return f"ct{port.id[-12:]}"
 
 
 def _close(fd: int) -> None:

@@ -174,7 +174,7 @@ def test_removal_that_was_cut_off_is_finished_by_the_next(cloud: Cloud) -> None:
     assert cloud.traces() == before
 
 
-@pytest.mark.parametrize("lost", ["vpcs/vpc-1/network.json", "vpcs/vpc-1/dnsmasq.pid", "vpcs", "uplink.json"])
+@pytest.mark.parametrize("lost", ["vpcs/vpc-1/network.json", "vpcs/vpc-1/dnsmasq.pid", "vpcs"])
 def test_what_lost_its_record_goes_too(cloud: Cloud, lost: str) -> None:
     before = cloud.traces()
     cloud.ensure()

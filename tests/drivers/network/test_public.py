@@ -242,8 +242,10 @@ def test_the_way_out_is_for_guests_with_a_public_address_and_leads_past_this_mac
             run("ip", "route", "add", "default", "via", "198.51.100.2")
             before = run("sysctl", "net.ipv4.conf.wan0.forwarding", "net.ipv4.ip_forward")
             cloud = Cloud(tmp_path / "net", nat=True)
+            other = Cloud(tmp_path / "other", nat=True, host_id="h-2")
             try:
                 cloud.ensure(plan(OPEN))
+                other.ensure(plan(OPEN))
                 out = cloud.guest(1, "sg-open", public_ip=PUBLIC)
                 kept = cloud.guest(2, "sg-open")
                 with tcp_server(world, 80, hello), tcp_server(None, 22, hello), tcp_server(None, 80, hello):
@@ -261,7 +263,12 @@ def test_the_way_out_is_for_guests_with_a_public_address_and_leads_past_this_mac
                     out.close()
                     wait_for(lambda: reaches(PUBLIC, 80, timeout=3) == "unreachable", "the tap is gone")
             finally:
+                # The first goes first: the other still needs the way, and gives back what the first found.
                 cloud.close()
+                forwarding = run("sysctl", "-n", "net.ipv4.conf.wan0.forwarding")
+                other.close()
+            assert forwarding == "1\n"
             assert run("sysctl", "net.ipv4.conf.wan0.forwarding", "net.ipv4.ip_forward") == before
+            assert run("nft", "list", "tables") == ""
     finally:
         run("ip", "netns", "delete", world)

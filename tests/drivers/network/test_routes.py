@@ -122,6 +122,19 @@ def test_two_vpcs_speak_over_a_peering_only_with_routes_on_both_sides(cloud: Clo
         assert reaches("10.78.0.12", 80, netns=first.netns, timeout=0.5) == "unreachable"
 
 
+def test_a_peer_that_never_came_leaves_nothing(cloud: Cloud) -> None:
+    before = cloud.traces()["namespaces"]
+    peer = PeerPlan(id="pcx-1", vpc_id="vpc-2", cidrs=("10.78.0.0/16",))
+    cloud.ensure(network((), peers=(peer,)))
+    cloud.ensure(network(()))
+    assert cloud.traces()["namespaces"] == [cloud.netns()]
+    cloud.ensure(network((), peers=(peer,)))
+    cloud.ensure(plan(open_group("vpc-2"), vpc_id="vpc-2", cidr="10.78.0.0/16"))
+    cloud.do(lambda driver: driver.remove_network("vpc-2"))
+    cloud.do(lambda driver: driver.remove_network("vpc-1"))
+    assert cloud.traces()["namespaces"] == before
+
+
 def _with(network: NetworkPlan, routes: tuple[RoutePlan, ...]) -> NetworkPlan:
     import msgspec
 

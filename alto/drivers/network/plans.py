@@ -1,0 +1,33 @@
+"""A plan at the driver's door: what it must be before anything is touched, and what of it is kept on the disk."""
+
+import re
+from ipaddress import IPv4Network
+
+import msgspec
+
+from alto.drivers.network import dnsmasq
+from alto.model.errors import DriverFault
+from alto.model.network_plans import NetworkPlan
+
+
+def check(plan: NetworkPlan) -> None:
+    """Raises: DriverFault when a plan has what must not get into a file, a name or a command. Before the first effect."""
+    if not re.fullmatch("[A-Za-z0-9-]{1,64}", plan.vpc_id):
+        raise DriverFault(f"{plan.vpc_id!r} is no id of a VPC")
+    try:
+        networks = [IPv4Network(cidr) for cidr in (plan.cidr, *(subnet.cidr for subnet in plan.subnets))]
+    except ValueError as error:
+        raise DriverFault(f"The VPC {plan.vpc_id} has a range that is none: {error}") from error
+    if any(network.prefixlen > 29 for network in networks):
+        raise DriverFault(f"The VPC {plan.vpc_id} has a range that is too small")
+    for one in plan.neighbours:
+        dnsmasq.check_name(one.hostname)
+        for address in one.addresses:
+            dnsmasq.check_address(address)
+
+
+def recorded(plan: NetworkPlan) -> NetworkPlan:
+    """What the metadata service shows of a plan. Rules would make the file long, and be written with each change of one."""
+    groups = tuple(msgspec.structs.replace(group, permissions=(), tags={}, version=0) for group in plan.groups)
+    near = tuple(one for one in plan.neighbours if one.public)
+    return msgspec.structs.replace(plan, groups=groups, members={}, prefix_lists={}, acls=(), neighbours=near)
