@@ -24,7 +24,9 @@ def test_one_type_has_what_terraform_reads(tenant: Tenant) -> None:
 
 
 def test_unknown_types_are_named(tenant: Tenant) -> None:
-    assert tenant.refused("DescribeInstanceTypes", InstanceTypes=["t3.micro", "t3.mcro"]) == "InvalidInstanceType"
+    assert tenant.refusal("DescribeInstanceTypes", InstanceTypes=["t3.micro", "t3.mcro", "m1.hug"]) == (
+        "InvalidInstanceType: The following supplied instance types do not exist: [t3.mcro, m1.hug]"
+    )
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,27 @@ def test_metadata_follows_its_options_and_a_guest_may_end_itself(cloud: Cloud, k
     assert id not in machines_of(cloud.state)
 
 
+def test_a_guest_that_falls_silent_is_impaired_until_it_answers_again(cloud: Cloud, key: Path, launch: Launch) -> None:
+    (instance,) = launch()
+    id, ec2 = instance["InstanceId"], cloud.client()
+    reachable(key, instance["PublicIpAddress"])
+
+    def check() -> dict[str, Any]:
+        found: dict[str, Any] = ec2.describe_instance_status(InstanceIds=[id])["InstanceStatuses"][0]
+        return found
+
+    until(lambda: check()["InstanceStatus"]["Status"] == "ok", "the guest is well", timeout_s=60)
+    # Its network goes away, and comes back once somebody could see that. The address is kept.
+    script = "(sleep 1; ip link set eth0 down; sleep 120; ip link set eth0 up) >/dev/null 2>&1 &"
+    assert ssh(key, instance["PublicIpAddress"], script).returncode == 0
+    until(lambda: check()["InstanceStatus"]["Status"] == "impaired", "it is impaired", timeout_s=150)
+    (detail,) = check()["InstanceStatus"]["Details"]
+    assert (detail["Name"], detail["Status"]) == ("reachability", "failed")
+    assert detail["ImpairedSince"]
+    assert check()["SystemStatus"]["Status"] == "ok", "the machine runs all the while"
+    until(lambda: check()["InstanceStatus"]["Status"] == "ok", "it is well again", timeout_s=200)
+
+
 def test_kill_9_of_the_control_plane_leaves_guests_alone(cloud: Cloud, key: Path, launch: Launch) -> None:
     (instance,) = launch()
     id, address = instance["InstanceId"], instance["PublicIpAddress"]

@@ -16,7 +16,7 @@ from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.regions import zone_id
 from alto.api.wire.xml import Cached
 from alto.model.errors import Refused
-from alto.model.instance_types import CATALOGUE, InstanceType, close_names
+from alto.model.instance_types import CATALOGUE, InstanceType
 from alto.model.placement_groups import Strategy
 
 NAMES_MAX = 100
@@ -167,10 +167,7 @@ async def describe_instance_types(call: Call, request: DescribeInstanceTypesRequ
         raise Refused("InvalidParameterValue", f"At most {NAMES_MAX} instance types can be named")
     unknown = [name for name in request.instance_types if name not in CATALOGUE]
     if unknown:
-        raise Refused(
-            "InvalidInstanceType",
-            f"The following supplied instance types do not exist: [{', '.join(unknown)}]. {close_names(unknown[0])}",
-        )
+        raise Refused("InvalidInstanceType", f"The following supplied instance types do not exist: [{', '.join(unknown)}]")
     matches = matcher(request.filters, _FILTERS, tags=lambda name: {})
     page = page_of_list(
         [name for name in dict.fromkeys(request.instance_types or CATALOGUE) if matches(name)],

@@ -47,6 +47,7 @@ SSH_PORT = 22
 CONNECT_S = 10
 MACHINE_ADDRESS = "169.254.169.252"  # where connections from this machine come from (docs/adr/0004)
 CONSOLE_POLL_S = 1.0
+PROBE_BYTES = 64
 
 
 @click.group(cls=options.Group)
@@ -294,12 +295,24 @@ def console(name: str, follow: bool) -> None:
     while True:
         answer = client.ec2("GetConsoleOutput", ConsoleOutput, InstanceId=id, Latest=True)
         now = base64.b64decode(answer.output)
-        sys.stdout.buffer.write(now[len(before) :] if now.startswith(before) else now)
+        sys.stdout.buffer.write(unheard(before, now))
         sys.stdout.buffer.flush()
         if not follow:
             return
         before = now
         time.sleep(CONSOLE_POLL_S)
+
+
+def unheard(before: bytes, now: bytes) -> bytes:
+    """What the console said since `before`. Both are the last of one stream: of a long one, old words leave at the front."""
+    begin = 0
+    while begin < len(before):
+        if now.startswith(before[begin:]):
+            return now[len(before) - begin :]
+        # The next place where what is left of `before` may begin.
+        found = before.find(now[:PROBE_BYTES], begin + 1) if len(before) - begin > PROBE_BYTES else begin + 1
+        begin = found if found >= 0 else max(begin + 1, len(before) - PROBE_BYTES)
+    return now
 
 
 @instance.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
