@@ -41,6 +41,8 @@ PROGRAMS = {
     "dropbear": "dropbear-bin",
     "setpriv": "util-linux",
 }
+# Controller of the kernel's control groups -> what instances are kept to by it.
+LIMITS = {"cpu": "processors", "memory": "memory", "pids": "processes"}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -89,7 +91,7 @@ def examine(state: Path) -> list[Finding]:
 
 def examine_machine() -> list[Finding]:
     """What does not depend on a cloud."""
-    return [_machine(), _programs(), _root(), _accelerator(), _namespaces(), _packet_rules(), _memory()]
+    return [_machine(), _programs(), _root(), _accelerator(), _namespaces(), _packet_rules(), _memory(), _limits()]
 
 
 def _machine() -> Finding:
@@ -158,6 +160,26 @@ def _memory() -> Finding:
             "memory", Verdict.NO, f"{gib:.1f} GiB are free", "end something; an instance takes a quarter GiB and more"
         )
     return Finding("memory", Verdict.OK, f"{gib:.1f} GiB are free")
+
+
+def _limits() -> Finding:
+    """Of instances: what the kernel keeps them to, by control groups of version 1 or 2."""
+    there: set[str] = set()
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        kind, _, rest = line.partition(" - ")[2].partition(" ")
+        if kind == "cgroup":
+            there.update(rest.split()[-1].split(","))
+        elif kind == "cgroup2":
+            there.update((Path(line.split()[4]) / "cgroup.controllers").read_text().split())
+    missing = [what for controller, what in LIMITS.items() if controller not in there]
+    if missing:
+        return Finding(
+            "limits",
+            Verdict.HINT,
+            f"instances are not kept to their type's {', '.join(missing)}",
+            f"mount control groups with {', '.join(one for one in LIMITS if one not in there)}",
+        )
+    return Finding("limits", Verdict.OK, f"instances are kept to their type's {', '.join(LIMITS.values())}")
 
 
 def _disk(state: Path) -> Finding:

@@ -17,7 +17,7 @@ from alto.drivers.compute.groups import ControlGroups, GroupLimits, entering
 from alto.drivers.compute.qemu.compute import QemuCompute
 from alto.kit.world import RealFiles, real_world
 from tests.drivers.compute.machines import machine
-from tests.drivers.compute.rigs import QemuRig
+from tests.drivers.compute.rigs import ContainerRig, QemuRig
 
 pytestmark = pytest.mark.vm
 
@@ -103,6 +103,25 @@ def test_version_2_has_the_same_limits_in_its_own_words(tmp_path: Path) -> None:
     }
     for path in (root, root / NAME):
         assert (path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+
+
+def test_a_container_takes_no_more_memory_than_its_type_has(container: ContainerRig) -> None:
+    async def main() -> None:
+        driver = container.driver()
+        await driver.start(machine(), container.boot, [], [])
+        await container.settled(ID)
+        init = container.init(ID)
+        within = Path(f"/proc/{init}/cgroup").read_text()
+        assert f"/{container.groups}/{ID}/" in within
+        # Half of what it has, and twice that: the second ends, and the container goes on.
+        for mib, ends in ((64, "0"), (256, "137")):
+            said = await container.ask(ID, f"dd if=/dev/zero of=/dev/null bs={mib}M count=1 2>/dev/null; echo $?")
+            assert said[-1] == ends
+        assert container.init(ID) == init
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_qemu_is_within_its_group_and_leaves_nothing(groups: ControlGroups, qemu: QemuRig) -> None:

@@ -33,7 +33,7 @@ from alto.drivers.compute.container.config import (
     lxc_config,
 )
 from alto.drivers.compute.driver import BootFiles, Tap
-from alto.drivers.compute.groups import ControlGroups
+from alto.drivers.compute.groups import ControlGroups, GroupLimits
 from alto.drivers.compute.host import boot_id, console_of, host_faults, memory_mib, processors, trim_logs
 from alto.drivers.compute.record import Ended, Record, Stage, load, origin_of, save
 from alto.drivers.volume.driver import Disk
@@ -41,6 +41,7 @@ from alto.kit.world import Pid, World
 from alto.model.errors import DriverFault, Impossible
 from alto.model.hosts import Capabilities
 from alto.model.instances import Machine, Power, Seen
+from alto.model.limits import limits_of
 
 log = structlog.get_logger()
 
@@ -53,6 +54,8 @@ LOGS = {"console.log": "console.old", "keeper.log": "keeper.old"}
 POWER_OFF, RESTART = signal.SIGPWR, signal.SIGINT
 # What systemd as the first process wants instead of SIGPWR: SIGRTMIN+3. It is known by blocking that signal (lxc-stop does so).
 HALT_SYSTEMD = 37
+# What the keeper and LXC need beside the guest; and as many processes and threads as a small machine may have by itself.
+OWN_MEMORY_MIB, PROCESSES_PER_VCPU, PROCESSES_LEAST = 16, 2048, 4096
 
 
 class _Here:
@@ -279,6 +282,8 @@ class ContainerCompute:
             uid_first = before.uid_first or free_range(machine.id, {one.record.uid_first for one in self._known().values()})
             await self._groups.remove(machine.id)
             undo.push_async_callback(self._groups.remove, machine.id)
+            # LXC's groups, its own and the guest's, are within.
+            self._groups.limit(machine.id, group_limits(machine))
             groups = self._groups.make(machine.id)
             interfaces.save(files, here.home, interfaces.at_start(taps))
             files.write(here.home / CONFIG, lxc_config(machine, here.home, uid_first=uid_first, groups=groups).encode())
@@ -472,3 +477,13 @@ def free_range(id: str, taken: Collection[int]) -> int:
         if found not in taken:
             return found
     raise DriverFault("This host has no range of user ids left")
+
+
+def group_limits(machine: Machine) -> GroupLimits:
+    limits = limits_of(machine.instance_type, machine.vcpus, machine.memory_mib)
+    return GroupLimits(
+        cpus=limits.vcpus,
+        cpu_weight=limits.cpu_weight,
+        memory_mib=limits.memory_mib + OWN_MEMORY_MIB,
+        processes=max(PROCESSES_LEAST, PROCESSES_PER_VCPU * limits.vcpus),
+    )
