@@ -1,0 +1,121 @@
+"""A VPC as people build it: a public subnet with a NAT gateway, a private one behind it. Goal: a guest of the private subnet
+gets out by the gateway and in no other way, and nobody gets in by the gateway. Method: the guest is on a machine that joined,
+the gateway on the server's, and a third namespace is the world; each resource comes and goes by the API, as Terraform makes
+it."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alto.kit.world import inside_netns
+from tests.drivers.network.guests import hello, reaches, tcp_server
+from tests.e2e.cloud import Cloud, ssh, until
+from tests.e2e.test_hosts import ADDRESS, SERVER, Side, sides
+
+__all__ = ["sides"]
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+
+IMAGE = "ami-0a170000000000001"
+BOOT_S = 240
+WORLD = f"hosts-world-{os.getpid()}"
+BEYOND = "198.51.100.2"
+
+
+@pytest.fixture
+def world(sides: tuple[Side, Side]) -> Iterator[str]:
+    """What is behind the server's machine's way out; it says who it sees on port 80."""
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True)
+
+    ip("netns", "add", WORLD)
+    try:
+        ip("link", "add", "wan0", "netns", SERVER, "type", "veth", "peer", "name", "wan1", "netns", WORLD)
+        for namespace, device, address in ((SERVER, "wan0", "198.51.100.1"), (WORLD, "wan1", BEYOND)):
+            ip("-n", namespace, "addr", "add", f"{address}/24", "dev", device)
+            ip("-n", namespace, "link", "set", device, "up")
+        ip("-n", SERVER, "route", "add", "default", "via", BEYOND)
+        with tcp_server(WORLD, 80, hello):
+            yield WORLD
+    finally:
+        subprocess.run(["ip", "netns", "delete", WORLD], check=False)
+
+
+def behind(key: Path, bastion: str, address: str, command: str) -> str:
+    """What a guest without a public address answers, by ssh through another."""
+    options = (
+        f"-F /dev/null -i {key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes"
+    )
+    way = f"ssh {options} -o ConnectTimeout=10 -W %h:%p root@{bastion}"
+    argv = ["ssh", *options.split(), "-o", f"ProxyCommand={way}", f"root@{address}", command]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
+
+
+def test_a_private_subnet_gets_out_by_its_nat_gateway_alone(sides: tuple[Side, Side], world: str, tmp_path: Path) -> None:
+    server, agent = sides
+    server.alto("up", "--listen-hosts", f"{ADDRESS}:8774")
+    token = server.alto("host", "token", "create", "--name", "attic", "-q").strip()
+    agent.alto("agent", "--join", f"https://{ADDRESS}:8774", "--token", token, "--no-nat")
+    with inside_netns(SERVER):
+        ec2 = Cloud(server.state, port=8773, pool="").client()
+        vpc = ec2.create_vpc(CidrBlock="10.50.0.0/16")["Vpc"]["VpcId"]
+        public = ec2.create_subnet(VpcId=vpc, CidrBlock="10.50.0.0/24")["Subnet"]["SubnetId"]
+        private = ec2.create_subnet(VpcId=vpc, CidrBlock="10.50.1.0/24")["Subnet"]["SubnetId"]
+        gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+        ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+        tables = {}
+        for subnet in (public, private):
+            tables[subnet] = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+            ec2.associate_route_table(RouteTableId=tables[subnet], SubnetId=subnet)
+        ec2.create_route(RouteTableId=tables[public], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+        group = ec2.create_security_group(GroupName="ssh", Description="ssh", VpcId=vpc)["GroupId"]
+        ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0")
+        key = tmp_path / "me.pem"
+        key.write_text(ec2.create_key_pair(KeyName="me", KeyType="ed25519")["KeyMaterial"])
+        key.chmod(0o600)
+        hosts = {one.split()[0] for one in server.alto("host", "list", "-q").splitlines()}
+        away = next(one for one in hosts if server.alto("host", "show", one).find("attic") >= 0)
+
+        def launch(subnet: str, host: str, **more: Any) -> Any:
+            nic = {"DeviceIndex": 0, "SubnetId": subnet, "Groups": [group], **more}
+            wanted = {"ImageId": IMAGE, "InstanceType": "m1.tiny", "KeyName": "me", "MinCount": 1, "MaxCount": 1}
+            id = ec2.run_instances(NetworkInterfaces=[nic], Placement={"HostId": host}, **wanted)["Instances"][0]["InstanceId"]
+            ec2.get_waiter("instance_running").wait(InstanceIds=[id], WaiterConfig={"Delay": 1, "MaxAttempts": 240})
+            return ec2.describe_instances(InstanceIds=[id])["Reservations"][0]["Instances"][0]
+
+        (here,) = hosts - {away}
+        bastion = launch(public, here, AssociatePublicIpAddress=True)["PublicIpAddress"]
+        inside = launch(private, away)["PrivateIpAddress"]
+        until(lambda: ssh(key, bastion, "true").returncode == 0, "ssh to the bastion", timeout_s=BOOT_S, every_s=0.5)
+        until(lambda: behind(key, bastion, inside, "echo up") == "up", "ssh through it", timeout_s=BOOT_S, every_s=0.5)
+        assert ssh(key, bastion, f"nc -w 3 {BEYOND} 80 </dev/null").stdout == "198.51.100.1"
+
+        def outside() -> str:
+            return behind(key, bastion, inside, f"nc -w 3 {BEYOND} 80 </dev/null")
+
+        assert outside() == ""
+        address = ec2.allocate_address(Domain="vpc")
+        nat = ec2.create_nat_gateway(SubnetId=public, AllocationId=address["AllocationId"])["NatGateway"]["NatGatewayId"]
+        ec2.get_waiter("nat_gateway_available").wait(NatGatewayIds=[nat], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        ec2.create_route(RouteTableId=tables[private], DestinationCidrBlock="0.0.0.0/0", NatGatewayId=nat)
+        eventually(lambda: outside() == "198.51.100.1", "out by the gateway")
+        # Under its public address and no other: on the machine that is the address's alias (ADR 0004).
+        alias = address["PublicIp"].replace("127.", "240.", 1)
+        flows = subprocess.run(
+            ["conntrack", "-L", "-s", alias, "-d", BEYOND], capture_output=True, text=True, check=True
+        ).stdout
+        assert f"dst={BEYOND}" in flows
+        for port in (22, 80):
+            assert reaches(address["PublicIp"], port, timeout=0.5) != "open"
+        ec2.delete_nat_gateway(NatGatewayId=nat)
+        eventually(lambda: outside() == "", "the gateway is gone")
+        assert behind(key, bastion, inside, "echo up") == "up"
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    until(condition, what, timeout_s=60, every_s=0.5)
