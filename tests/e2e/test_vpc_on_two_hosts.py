@@ -1,16 +1,19 @@
 """One VPC on two machines. Goal: guests of one VPC speak with each other wherever they are, as their groups allow, by name and
 with big answers; the machine of the server reaches every public address; a VPC with equal ranges is another world. Method: a
-server that is a host itself, and an agent that joined, in two network namespaces; real guests, ssh from the server's side."""
+server that is a host itself, and an agent that joined, in two network namespaces; real guests, ssh from the server's side; a
+balancer with members on both."""
 
 import json
 import subprocess
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alto.kit.world import inside_netns
-from tests.e2e.cloud import Cloud, ssh, until
+from tests.e2e.cloud import Cloud, machines_of, ssh, until
 from tests.e2e.test_hosts import ADDRESS, SERVER, Side, sides
 
 __all__ = ["sides"]
@@ -96,3 +99,25 @@ def test_guests_on_two_machines_are_in_one_vpc(sides: tuple[Side, Side], tmp_pat
         assert asks(stranger, f"ping -c 1 -w 2 {there['PrivateIpAddress']} | grep -c ttl=") == "0"
         ec2.terminate_instances(InstanceIds=ids)
         ec2.get_waiter("instance_terminated").wait(InstanceIds=ids, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
+
+
+def test_a_balancer_reaches_members_on_another_machine(sides: tuple[Side, Side]) -> None:
+    """The balancer is on the server's machine, which takes no instances after it; so its second member is on the other."""
+    server, agent = sides
+    server.alto("up", "--no-nat", "--listen-hosts", f"{ADDRESS}:8774")
+    (own,) = server.alto("host", "list", "-q").split()
+    server.alto("service", "create", "web", "--desired", "1", "--wait", "--timeout", "240")
+    token = server.alto("host", "token", "create", "--name", "attic", "-q").strip()
+    agent.alto("agent", "--join", f"https://{ADDRESS}:8774", "--token", token, "--no-nat")
+    server.alto("host", "drain", own)
+    server.alto("service", "scale", "web", "2")
+    url = json.loads(server.alto("service", "show", "web", "-o", "json"))["url"]
+    titles: set[str] = set()
+
+    def both() -> bool:
+        with inside_netns(SERVER), suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+            titles.add(answer.read().decode().split("<title>")[1].split("<")[0])
+        return len(titles) == 2
+
+    until(both, "both members answer", timeout_s=BOOT_S, every_s=0.3)
+    assert len(machines_of(agent.state)) == 1
