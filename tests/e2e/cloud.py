@@ -16,11 +16,15 @@ import boto3
 from botocore.config import Config
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = "alto.daemons.allinone"
 
 
 class Cloud:
-    def __init__(self, state: Path, *, port: int, pool: str, simulate: int = 0, cache: Path | None = None) -> None:
+    def __init__(
+        self, state: Path, *, port: int, pool: str, simulate: int = 0, cache: Path | None = None, program: str = PROGRAM
+    ) -> None:
         self.state = state
+        self._program = program
         self.pool = pool
         self._arguments = ["--state", str(state), "--pool", pool, "--no-nat"]
         if cache is not None:
@@ -33,7 +37,7 @@ class Cloud:
         (self.state / "cloud.json").unlink(missing_ok=True)
         with open(self.state / "server.log", "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "alto.daemons.allinone", *self._arguments, *self._up],
+                [sys.executable, "-m", self._program, *self._arguments, *self._up],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -44,6 +48,10 @@ class Cloud:
 
     def check_alive(self) -> None:
         assert self._process is None or self._process.poll() is None, self.log()
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
         """As by `kill -9`: nothing is told, nothing is written."""

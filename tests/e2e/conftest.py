@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cloud import ROOT, Cloud, leftovers
+from tests.e2e.cloud import PROGRAM, ROOT, Cloud, leftovers
 
 CLONE_NEWNET = 0x40000000
 NEEDED = ("qemu-system-x86_64", "qemu-img", "dnsmasq", "nft", "haproxy", "ip", "mke2fs", "ssh")
@@ -50,14 +50,18 @@ def real_machine(own_network: None, missing_tools: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def cloud(real_machine: None, image_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """A real cloud on this machine, taken down and looked for leftovers afterwards."""
+def cloud(
+    request: pytest.FixtureRequest, real_machine: None, image_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cloud]:
+    """A real cloud on this machine, taken down and looked for leftovers afterwards. A module may name another PROGRAM."""
     # QEMU and HAProxy drop root and must still reach their files.
     base = tmp_path_factory.mktemp("cloud")
     for folder in (base, *base.parents):
         if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
             folder.chmod(folder.stat().st_mode | 0o011)
-    cloud = Cloud(base / "state", port=8773, pool="127.64.0.0/16", cache=image_cache)
+    cloud = Cloud(
+        base / "state", port=8773, pool="127.64.0.0/16", cache=image_cache, program=getattr(request.module, "PROGRAM", PROGRAM)
+    )
     try:
         cloud.up()
         cloud_id = cloud.facts["cloud_id"]
