@@ -64,6 +64,14 @@ class NetworkRecords:
         self._files.remove(self._folder / vpc_id / "network.json")
         self._files.remove_tree(self._folder / vpc_id)
 
+    def forget_halves(self) -> None:
+        """Folders whose removal was cut off by a predecessor's death: of this process there are none between two steps. One
+        that has ports lost its file otherwise, and is made whole again."""
+        for id in self._files.names(self._folder):
+            home = self._folder / id
+            if not self._files.exists(home / "network.json") and not self._files.names(home / "ports"):
+                self._files.remove_tree(home)
+
     def port_at(self, vpc_id: str, private_ip: str) -> PortRecord | None:
         return _read(self._files, self._folder / vpc_id / "ports" / f"{private_ip}.json", PortRecord)
 

@@ -234,6 +234,7 @@ class VpcNetworks:
 
     async def observe(self) -> dict[str, tuple[str, ...]]:
         found = {}
+        self._records.forget_halves()
         for vpc_id in self._records.vpc_ids():
             record = self._records.network(vpc_id)
             if record is not None and self._world.files.exists(NETNS_DIR / record.netns):

@@ -188,6 +188,19 @@ def test_what_lost_its_record_goes_too(cloud: Cloud, lost: str) -> None:
     assert cloud.traces() == before
 
 
+def test_a_folder_whose_removal_was_cut_off_is_not_kept_for_ever(cloud: Cloud) -> None:
+    """Its first file went, which says that there is a network, and then the process was killed."""
+    cloud.ensure()
+    half, ports = cloud.folder / "vpcs" / "vpc-half", cloud.folder / "vpcs" / "vpc-ports" / "ports"
+    (half / "ports").mkdir(parents=True)
+    (half / "dnsmasq.pid").touch()
+    ports.mkdir(parents=True)
+    (ports / "10.77.0.11.json").touch()
+    cloud.new_driver()
+    assert list(cloud.do(lambda driver: driver.observe())) == ["vpc-1"]
+    assert sorted(path.name for path in (cloud.folder / "vpcs").iterdir()) == ["vpc-1", "vpc-ports"]
+
+
 def test_an_edge_whose_folder_is_gone_ends_by_itself(cloud: Cloud) -> None:
     cloud.ensure()
     edge = int((cloud.folder / "edge.pid").read_text())
