@@ -9,8 +9,10 @@ routing decision and the connection off the packet, which goes in circles. So th
 of devices, whose crossing takes both off: TUNNEL_DEVICE is one end, and what comes to the other is passed on as it is.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
+from typing import TypeAlias
 
 import msgspec
 
@@ -23,6 +25,9 @@ from alto.model.network_plans import TUNNEL_DEVICE, TUNNEL_MTU, VXLAN_DEVICE, Ne
 FAR_END = "vx1"  # of the pair
 # Outer source ports. What guests send to the world leaves from lower ones (uplink.py), so that it never looks like a host's.
 PORTS_FROM, PORTS_TO = 49152, 65535
+# Sets of the packet filter, and what is in them.
+_HOSTS, _OURS = "alto_hosts", "alto_ours"
+_Element: TypeAlias = tuple[str, str]
 
 _PASSING_ON = "\n".join(
     (
@@ -69,7 +74,8 @@ class Tunnels:
         self._links = links
         self._before = before
         self._port: int | None = None  # the guard stands for this one
-        self._believed: dict[str, frozenset[str]] = {}  # VPC -> elements
+        self._believed: dict[str, frozenset[_Element]] = {}  # by VPC
+        self._lock = asyncio.Lock()
 
     async def ensure(self, netns: str, plan: NetworkPlan) -> list[str]:
         """The device is there, or not, as the plan says. Returns it when it was made now."""
@@ -77,11 +83,12 @@ class Tunnels:
         if not plan.vni:
             if TUNNEL_DEVICE in links or VXLAN_DEVICE in links:
                 await self._delete(netns, links)
-            await self._believe(plan.vpc_id, frozenset())
+            await self.forget(plan.vpc_id)
             return []
         address, port = endpoint(plan.underlay)
-        await self._guard(port)
-        await self._believe(plan.vpc_id, _known(plan))
+        async with self._lock:
+            await self._guard(port)
+            await self._believe(plan.vpc_id, _known(plan))
         wanted = _Info(id=plan.vni, local=address, port=port)
         if not {TUNNEL_DEVICE, FAR_END, VXLAN_DEVICE} <= links or await self._found(netns) != wanted:
             await self._delete(netns, links)
@@ -113,7 +120,8 @@ class Tunnels:
         await self._commands.ip(netns, [f"link delete {name}" for name in (TUNNEL_DEVICE, VXLAN_DEVICE) if name in links])
 
     async def forget(self, vpc_id: str) -> None:
-        await self._believe(vpc_id, frozenset())
+        async with self._lock:
+            await self._believe(vpc_id, frozenset())
 
     async def remove(self) -> None:
         await self._nft.apply(None, f"add table ip {self._table}\ndelete table ip {self._table}\n")
@@ -126,25 +134,26 @@ class Tunnels:
             return
         self._believed = {plan.vpc_id: _known(plan) for plan in self._before() if plan.vni}
         # Offsets in bits behind the UDP header's start: the VXLAN's number at 96, the inner frame's source at 176.
-        names = f"add set ip {self._table} alto_hosts {{ typeof ip saddr . @th,96,24 . @th,176,48; }}"
+        hosts, ours = f"ip {self._table} {_HOSTS}", f"ip {self._table} {_OURS}"
         lines = [
             f"add table ip {self._table}",
-            names,
+            f"add set {hosts} {{ typeof ip saddr . @th,96,24 . @th,176,48; }}",
+            f"add set {ours} {{ typeof udp dport . @th,96,24; }}",
             f"add chain ip {self._table} c_input {{ type filter hook input priority -5; policy accept; }}",
             f"flush chain ip {self._table} c_input",
-            f"flush set ip {self._table} alto_hosts",
+            f"flush set {hosts}",
+            f"flush set {ours}",
             *_change(self._table, frozenset(), frozenset().union(*self._believed.values())),
-            # Numbers of ours have the first bit set: other VXLANs may come to the same port.
-            f"add rule ip {self._table} c_input udp dport {port} @th,96,1 0 accept",
             f"add rule ip {self._table} c_input udp dport {port} udp sport {PORTS_FROM}-{PORTS_TO} "
-            "ip saddr . @th,96,24 . @th,176,48 @alto_hosts accept",
-            f"add rule ip {self._table} c_input udp dport {port} counter drop",
+            f"ip saddr . @th,96,24 . @th,176,48 @{_HOSTS} accept",
+            # Other VXLANs, another cloud's for one, may come to the same port: they are left alone.
+            f"add rule ip {self._table} c_input udp dport . @th,96,24 @{_OURS} counter drop",
         ]
         await self._nft.apply(None, "\n".join(lines) + "\n")
         self._port = port
 
-    async def _believe(self, vpc_id: str, wanted: frozenset[str]) -> None:
-        old = self._believed.get(vpc_id, frozenset())
+    async def _believe(self, vpc_id: str, wanted: frozenset[_Element]) -> None:
+        old: frozenset[_Element] = self._believed.get(vpc_id, frozenset())
         if old == wanted:
             return
         lines = _change(self._table, old, wanted)
@@ -166,18 +175,15 @@ class _Link(msgspec.Struct):
     linkinfo: _LinkInfo
 
 
-def _known(plan: NetworkPlan) -> frozenset[str]:
+def _known(plan: NetworkPlan) -> frozenset[_Element]:
     hosts = {*plan.hosts, *(one.underlay for one in plan.neighbours), *(one.underlay for one in plan.nats)} - {
         "",
         plan.underlay,
     }
-    return frozenset(f"{endpoint(one)[0]} . {plan.vni:#x} . 0x{tunnel_mac(one).replace(':', '')}" for one in hosts)
+    known = {(_HOSTS, f"{endpoint(one)[0]} . {plan.vni:#x} . 0x{tunnel_mac(one).replace(':', '')}") for one in hosts}
+    return frozenset({*known, (_OURS, f"{endpoint(plan.underlay)[1]} . {plan.vni:#x}")})
 
 
-def _change(table: str, old: frozenset[str], new: frozenset[str]) -> list[str]:
-    lines = []
-    if old - new:
-        lines.append(f"delete element ip {table} alto_hosts {{ {', '.join(sorted(old - new))} }}")
-    if new - old:
-        lines.append(f"add element ip {table} alto_hosts {{ {', '.join(sorted(new - old))} }}")
-    return lines
+def _change(table: str, old: frozenset[_Element], new: frozenset[_Element]) -> list[str]:
+    lines = [f"delete element ip {table} {name} {{ {element} }}" for name, element in sorted(old - new)]
+    return lines + [f"add element ip {table} {name} {{ {element} }}" for name, element in sorted(new - old)]
