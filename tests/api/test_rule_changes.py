@@ -1,4 +1,5 @@
-"""Goal: a changed rule costs the hosts and the server what it changes, however large the VPC is and whoever else there is.
+"""Goal: a changed rule, ACL or prefix list costs the hosts and the server what it changes, however large the VPC is and whoever
+else there is.
 
 Method: sessions of two hosts, spoken by hand; the first has an instance in a VPC with many groups, the second has none.
 Rows that the server reads and bytes that it says are counted at three sizes.
@@ -9,14 +10,18 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
+import pytest
 from msgspec.structs import replace
 
 from alto.api.hosts.session import HostSessions
+from alto.model.acls import AclAssociation, AclEntry, NetworkAcl, PrefixList, PrefixListEntry
 from alto.model.images import Image
 from alto.model.instances import Instance, Phase
-from alto.model.networks import SecurityGroup
+from alto.model.network_plans import AclPlan, NetworkChange
+from alto.model.networks import SecurityGroup, Subnet
+from alto.model.records import Record
 from alto.model.sessions import Assignments
-from alto.store.store import Reader
+from alto.store.store import Reader, Tx
 from tests.api.cloud import NOW, Cloud, Tenant
 from tests.api.test_beside_instances import IMAGE
 from tests.api.test_regions import host
@@ -24,24 +29,82 @@ from tests.api.test_sessions import HELLO
 from tests.drivers.network.samples import allow, group
 
 T = TypeVar("T")
+Change = Callable[[Reader, str, str], list[Record]]
 
 
-def test_one_rule_is_one_row_and_one_group_to_the_hosts_that_have_its_vpc(cloud: Cloud, tenant: Tenant) -> None:
+ACL, OTHER_ACL, LIST = "acl-00000000000000001", "acl-00000000000000002", "pl-00000000000000001"
+ENTRY = AclEntry(number=7, egress=False, allow=False, protocol="6", cidr="10.9.0.0/16", from_port=22, to_port=22)
+HERE = {"account": "000000000000", "region": "us-east-1"}
+
+
+def one_more_rule(reader: Reader, id: str, vpc_id: str) -> list[Record]:
+    old = reader.get(SecurityGroup, id)
+    return [replace(old, permissions=(*old.permissions, allow("udp", 53, cidr="0.0.0.0/0", id="sgr-new")))]
+
+
+def one_more_entry(reader: Reader, id: str, vpc_id: str) -> list[Record]:
+    return [replace(reader.get(NetworkAcl, ACL), entries=(ENTRY,))]
+
+
+def another_acl_for_a_subnet(reader: Reader, id: str, vpc_id: str) -> list[Record]:
+    (default,) = (one for one in reader.where(NetworkAcl, vpc_id=vpc_id) if one.default)
+    first = min(reader.where(Subnet, vpc_id=vpc_id), key=lambda one: one.id)
+    left = tuple(one for one in default.associations if one.subnet_id != first.id)
+    taken = AclAssociation(id="aclassoc-00000000000000001", subnet_id=first.id)
+    return [replace(default, associations=left), replace(reader.get(NetworkAcl, OTHER_ACL), associations=(taken,))]
+
+
+def one_more_range(reader: Reader, id: str, vpc_id: str) -> list[Record]:
+    old = reader.get(PrefixList, LIST)
+    return [replace(old, entries=(*old.entries, PrefixListEntry(cidr="192.0.2.0/24")))]
+
+
+def a_rule_that_names_a_new_list(reader: Reader, id: str, vpc_id: str) -> list[Record]:
+    old = reader.get(SecurityGroup, id)
+    return [replace(old, permissions=(*old.permissions, allow("udp", 53, list="pl-00000000000000002", id="sgr-new")))]
+
+
+# The change, the rows it may read, and whether the change that is said has what it made.
+CHANGES: list[tuple[Change, int, Callable[[NetworkChange], bool]]] = [
+    (one_more_rule, 2, lambda change: len(change.groups[0].permissions) == 27),
+    (one_more_entry, 2, lambda change: change.acls == (AclPlan(id=ACL, entries=(ENTRY,)),)),
+    (another_acl_for_a_subnet, 4, lambda change: [one.acl_id for one in change.subnets] == [OTHER_ACL]),
+    (one_more_range, 2, lambda change: change.prefix_lists == {LIST: ("198.51.100.0/24", "192.0.2.0/24")}),
+    (a_rule_that_names_a_new_list, 3, lambda change: list(change.prefix_lists) == ["pl-00000000000000002"]),
+]
+
+
+@pytest.mark.parametrize(("change", "rows", "has"), CHANGES, ids=[change.__name__ for change, _, _ in CHANGES])
+def test_a_change_is_its_own_rows_and_words_to_the_hosts_that_have_its_vpc(
+    cloud: Cloud, tenant: Tenant, change: Change, rows: int, has: Callable[[NetworkChange], bool]
+) -> None:
     cloud.put(host(1, vcpus=64, memory_mib=64_000))
     cloud.put(Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW))
     launched = tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     vpc_id = cloud.store.read(lambda reader: reader.get(Instance, launched)).nic.vpc_id
-    costs = {_cost(cloud, launched, vpc_id, count) for count in (10, 100, 400)}
+    costs = {_cost(cloud, launched, vpc_id, count, change, has) for count in (10, 100, 400)}
     assert len(costs) == 1, costs
-    assert costs.pop()[0] == 2  # the same row, to know whom it concerns and to say it
+    assert costs.pop()[0] == rows  # each twice: to know whom it concerns, and to say it
 
 
-def _cost(cloud: Cloud, launched: str, vpc_id: str, count: int) -> tuple[int, int]:
-    """Rows read and bytes said for one more rule, with `count` groups of 25 rules."""
+def _cost(
+    cloud: Cloud, launched: str, vpc_id: str, count: int, change: Change, has: Callable[[NetworkChange], bool]
+) -> tuple[int, int]:
+    """Rows read and bytes said for the change, with `count` groups of 25 rules."""
     rules = [allow("tcp", port, cidr="10.0.0.0/8") for port in range(25)]
-    have = cloud.store.read(lambda reader: {one.id for one in reader.where(SecurityGroup)})
     ids = [f"sg-{number:017x}" for number in range(count)]
-    cloud.put(*(replace(group(id, *rules, vpc_id=vpc_id)) for id in ids if id not in have))
+    groups = {id: group(id, *rules, vpc_id=vpc_id) for id in ids}
+    groups[ids[0]] = group(ids[0], *rules, allow("tcp", 1, list=LIST), vpc_id=vpc_id)
+    lists = {LIST: "198.51.100.0/24", "pl-00000000000000002": "203.0.113.0/24"}
+    _anew(
+        cloud,
+        *groups.values(),
+        *(NetworkAcl(id=id, vpc_id=vpc_id, **HERE) for id in (ACL, OTHER_ACL)),
+        *(
+            PrefixList(id=id, name=id, max_entries=9, entries=(PrefixListEntry(cidr=cidr),), **HERE)
+            for id, cidr in lists.items()
+        ),
+    )
     instance = cloud.store.read(lambda reader: reader.get(Instance, launched))
     cloud.put(replace(instance, host_id="h-1", phase=Phase.PLACED))
     read: list[str] = []
@@ -52,27 +115,45 @@ def _cost(cloud: Cloud, launched: str, vpc_id: str, count: int) -> tuple[int, in
         links = [await sessions.hello(replace(HELLO, host_id=name, name=name)) for name in ("h-1", "h-2")]
         for link in links:
             assert await sessions.assignments(link, timeout_s=1.0) is not None
-        old = cloud.store.read(lambda reader: reader.get(SecurityGroup, ids[7]))
-        more = replace(old, permissions=(*rules, allow("udp", 53, cidr="0.0.0.0/0")))
+        news = cloud.store.read(lambda reader: change(reader, ids[7], vpc_id))
         _count_reads(cloud, read)
-        await cloud.store.write(lambda tx: tx.put(more))
-        news = await sessions.assignments(links[0], timeout_s=5.0)
+
+        def write(tx: Tx) -> None:
+            for one in news:
+                tx.put(one)
+
+        await cloud.store.write(write)
+        said = await sessions.assignments(links[0], timeout_s=5.0)
         others = await sessions.assignments(links[1], timeout_s=0.05)
         running.cancel()
-        assert news is not None
-        return news, others
+        assert said is not None
+        return said, others
 
     try:
-        news, others = cloud.runner.run(body())
+        said, others = cloud.runner.run(body())
     finally:
         vars(cloud.store).pop("read", None)
     assert others is None
-    assert not news.networks
-    assert [one.id for change in news.network_changes for one in change.groups] == [ids[7]]
-    assert len(news.network_changes[0].groups[0].permissions) == 26
+    assert not said.networks
+    assert any(has(one) for one in said.network_changes), said
     # A version is as long as its number is great, whatever the VPC has.
-    said = replace(news.network_changes[0], groups=(replace(news.network_changes[0].groups[0], version=0),))
-    return len(read), len(msgspec.json.encode(said))
+    bare = [replace(one, groups=tuple(replace(each, version=0) for each in one.groups)) for one in said.network_changes]
+    return len(read), len(msgspec.json.encode(bare))
+
+
+def _anew(cloud: Cloud, *records: Record) -> None:
+    """As they are here, whatever an earlier size left of them; subnets with the default ACL."""
+
+    def body(tx: Tx) -> None:
+        for record in records:
+            old = tx.find(type(record), record.id)
+            tx.put(record if old is None else replace(record, version=old.version))
+        for default in [one for one in tx.where(NetworkAcl) if one.default]:
+            subnets = sorted(tx.where(Subnet, vpc_id=default.vpc_id), key=lambda one: one.id)
+            own = (AclAssociation(id=f"aclassoc-{number:017x}", subnet_id=one.id) for number, one in enumerate(subnets, 16))
+            tx.put(replace(default, associations=tuple(own)))
+
+    cloud.runner.run(cloud.store.write(body))
 
 
 def _count_reads(cloud: Cloud, read: list[str]) -> None:

@@ -14,6 +14,8 @@ from msgspec.structs import replace
 
 from alto.api.hosts.admission import welcome
 from alto.api.hosts.networks import KINDS, read_plan
+from alto.api.hosts.rules import KINDS as RULES
+from alto.api.hosts.rules import concerns, rule_changes
 from alto.api.hosts.storage import take_job_reports
 from alto.api.hosts.whereabouts import Whereabouts
 from alto.kit.world import World
@@ -21,8 +23,8 @@ from alto.model.balancers import BalancerPlan, LoadBalancer
 from alto.model.errors import DriverFault, Refused
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Machine, Phase
-from alto.model.network_plans import NetworkChange, NetworkPlan
-from alto.model.networks import NetworkInterface, SecurityGroup
+from alto.model.network_plans import NetworkPlan
+from alto.model.networks import NetworkInterface
 from alto.model.pressure import Gauges
 from alto.model.routing import VpcPeering
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Measured, Reports, SessionLost
@@ -30,7 +32,6 @@ from alto.model.volumes import StorageJob
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
 from alto.plan.joining import Connected
-from alto.plan.network_changes import changed
 from alto.plan.networks import routers_of
 from alto.plan.pressure import under_pressure
 from alto.store.claims import let_interfaces_go, release_all, take_room_back
@@ -71,7 +72,7 @@ class _Session:
         self.dirty_networks = False
         self.dirty_vpcs: set[str] = set()  # those of which something may be different, when it is not all
         self.routers: set[str] = set()  # interfaces that routes in `sent_networks` name
-        self.dirty_groups: set[str] = set()  # security groups whose rules may be others
+        self.dirty_rules: set[tuple[str, str]] = set()  # (kind, id) of what `rules.py` is about
         self.named_peers: set[str] = set()  # VPCs that have groups which rules of sent networks name
         self.dirty_balancers = False
         self.dirty_jobs = False
@@ -112,14 +113,14 @@ class HostSessions:
                 await self._mark_silent()
 
     def _route(self, changed: frozenset[tuple[str, str]]) -> None:
-        instance_ids, group_ids, job_ids = [], [], []
+        instance_ids, rules, job_ids = [], [], []
         for kind, id in sorted(changed):
             if kind == Instance.KIND:
                 instance_ids.append(id)
             elif kind == Host.KIND:
                 self._host_changed(id)
-            elif kind == SecurityGroup.KIND:
-                group_ids.append(id)
+            elif kind in RULES:
+                rules.append((kind, id))
             elif kind == StorageJob.KIND:
                 job_ids.append(id)
             elif kind == NetworkInterface.KIND:
@@ -147,14 +148,14 @@ class HostSessions:
                 for session in self._by_host.values():
                     session.dirty_networks = True
                     session.wake.set()
-        if group_ids:
-            found = self._store.read(lambda reader: [reader.find(SecurityGroup, id) for id in group_ids])
-            for id, group in zip(group_ids, found, strict=True):
+        if rules:
+            rows = self._store.read(lambda reader: [reader.find(RULES[kind], id) for kind, id in rules])
+            for rule, row in zip(rules, rows, strict=True):
                 for session in self._by_host.values():
                     # One that is gone was nobody's and in nobody's rules: hosts hear of it with the next news.
-                    if group is None or group.vpc_id in session.sent_networks:
-                        session.dirty_groups.add(id)
-                        if group is not None:
+                    if row is None or concerns(row, session.sent_networks):
+                        session.dirty_rules.add(rule)
+                        if row is not None:
                             session.wake.set()
         if job_ids:
             for job in self._store.read(lambda reader: [reader.find(StorageJob, id) for id in job_ids]):
@@ -434,7 +435,7 @@ class HostSessions:
         session.sent_machines = machines
         session.dirty_instances.clear()
         session.sent_networks = {}
-        session.dirty_groups.clear()
+        session.dirty_rules.clear()
         session.dirty_vpcs.clear()
         session.sent_balancers = {}
         session.sent_jobs = {}
@@ -462,7 +463,9 @@ class HostSessions:
             if session.sent_machines.get(id) != machine:
                 session.sent_machines[id] = machine
                 machines.append(machine)
-        changes = self._new_rules(reader, session)
+        dirty_rules, session.dirty_rules = session.dirty_rules, set()
+        changes, whole = rule_changes(reader, session.sent_networks, dirty_rules)
+        session.dirty_networks = session.dirty_networks or whole
         networks: tuple[NetworkPlan, ...] = ()
         if session.dirty_networks or any(one.nic.vpc_id not in session.sent_networks for one in machines):
             networks = self._new_networks(reader, session)
@@ -481,29 +484,6 @@ class HostSessions:
             gone_balancers=gone,
             storage=self._new_jobs(reader, session) if session.dirty_jobs else (),
         )
-
-    def _new_rules(self, reader: Reader, session: _Session) -> tuple[NetworkChange, ...]:
-        """One row read, and one group said, for each that changed in a VPC that the host was told of."""
-        dirty, session.dirty_groups = session.dirty_groups, set()
-        changes = []
-        for id in sorted(dirty):
-            group = reader.find(SecurityGroup, id)
-            if group is None:
-                for vpc_id, plan in session.sent_networks.items():
-                    if any(one.id == id for one in plan.groups):
-                        changes.append(NetworkChange(vpc_id=vpc_id, gone_groups=(id,)))
-            elif group.vpc_id in session.sent_networks:
-                plan = session.sent_networks[group.vpc_id]
-                named = {rule.prefix_list_id for rule in group.permissions if rule.prefix_list_id is not None}
-                peers = {rule.group_id for rule in group.permissions if rule.group_peer is not None}
-                if not (named <= plan.prefix_lists.keys() and peers <= plan.members.keys()):
-                    # A list or a peered VPC's group that the host does not know yet is said with the whole plan.
-                    session.dirty_networks = True
-                elif next((one for one in plan.groups if one.id == id), None) != group:
-                    changes.append(NetworkChange(vpc_id=group.vpc_id, groups=(group,)))
-        for change in changes:
-            session.sent_networks[change.vpc_id] = changed(session.sent_networks[change.vpc_id], change)
-        return tuple(changes)
 
     def _new_jobs(self, reader: Reader, session: _Session) -> tuple[StorageJob, ...]:
         session.dirty_jobs = False
