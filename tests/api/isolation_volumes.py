@@ -36,12 +36,21 @@ ROWS: dict[tuple[str, str], Row] = {
     ("DeleteVolume", "VolumeId"): row("volume", VolumeId=ID),
     ("DescribeSnapshotAttribute", "SnapshotId"): row("snapshot", SnapshotId=ID, Attribute=_PERMISSION),
     ("DescribeSnapshots", "SnapshotIds"): row("snapshot", SnapshotIds=[ID]),
+    ("DescribeVolumeAttribute", "VolumeId"): row("volume", VolumeId=ID, Attribute="autoEnableIO"),
+    ("DescribeVolumeStatus", "VolumeIds"): row("volume", VolumeIds=[ID]),
     ("DescribeVolumesModifications", "VolumeIds"): row("volume", VolumeIds=[ID]),
     ("DetachVolume", "InstanceId"): row("instance", VolumeId=_VOLUME, InstanceId=ID),
     ("DetachVolume", "VolumeId"): row("volume", VolumeId=ID),
+    ("EnableVolumeIO", "VolumeId"): row("volume", VolumeId=ID),
+    ("ModifyInstanceAttribute", "BlockDeviceMappings.Ebs.VolumeId"): row(
+        "volume",
+        InstanceId=_INSTANCE,
+        BlockDeviceMappings=[{"DeviceName": "/dev/sda1", "Ebs": {"VolumeId": ID, "DeleteOnTermination": True}}],
+    ),
     ("ModifySnapshotAttribute", "SnapshotId"): row(
         "snapshot", SnapshotId=ID, CreateVolumePermission={"Add": [{"Group": "all"}]}
     ),
+    ("ModifyVolumeAttribute", "VolumeId"): row("volume", VolumeId=ID, AutoEnableIO={"Value": True}),
     ("ModifyVolume", "VolumeId"): row("volume", VolumeId=ID, Size=9),
     ("RegisterImage", "BlockDeviceMappings.Ebs.SnapshotId"): row(
         "snapshot", Name="image", RootDeviceName="/dev/sda1", BlockDeviceMappings=[_mapping("/dev/sda1")]

@@ -273,3 +273,36 @@ def test_a_snapshot_is_copied_into_another_region(tenant: Tenant, stranger: Tena
     absent = {"SourceRegion": "eu-central-1", "SourceSnapshotId": snapshot}
     assert tenant.refused("CopySnapshot", **absent) == "InvalidSnapshot.NotFound"
     assert stranger.refused("CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=snapshot) == "InvalidSnapshot.NotFound"
+
+
+def test_what_ec2_says_of_a_volumes_health(tenant: Tenant) -> None:
+    id = made(tenant)
+    (status,) = tenant("DescribeVolumeStatus", VolumeIds=[id])["VolumeStatuses"]
+    assert status["VolumeStatus"]["Status"] == "ok"
+    impaired = [{"Name": "volume-status.status", "Values": ["impaired"]}]
+    assert tenant("DescribeVolumeStatus", Filters=impaired)["VolumeStatuses"] == []
+    tenant("ModifyVolumeAttribute", VolumeId=id, AutoEnableIO={"Value": True})
+    assert tenant("DescribeVolumeAttribute", VolumeId=id, Attribute="autoEnableIO")["AutoEnableIO"] == {"Value": True}
+    assert tenant("DescribeVolumeAttribute", VolumeId=id, Attribute="productCodes")["ProductCodes"] == []
+    assert tenant.refused("DescribeVolumeAttribute", VolumeId=id, Attribute="autoEnableIO", DryRun=True) == "DryRunOperation"
+    tenant("EnableVolumeIO", VolumeId=id)
+    assert tenant("GetEbsEncryptionByDefault")["EbsEncryptionByDefault"] is False
+    assert tenant("DisableEbsEncryptionByDefault")["EbsEncryptionByDefault"] is False
+    assert tenant.refused("EnableEbsEncryptionByDefault") == "UnsupportedOperation"
+
+
+def test_which_volumes_go_with_an_instance_can_be_changed(tenant: Tenant) -> None:
+    data, instance = made(tenant), launched(tenant)
+    tenant("AttachVolume", VolumeId=data, InstanceId=instance, Device="/dev/sdh")
+    (root, _) = instance_of(tenant, instance)["BlockDeviceMappings"]
+    for device, ends in ((root["DeviceName"], False), ("/dev/sdh", True)):
+        change = [{"DeviceName": device, "Ebs": {"DeleteOnTermination": ends}}]
+        tenant("ModifyInstanceAttribute", InstanceId=instance, BlockDeviceMappings=change)
+    shown = tenant("DescribeInstanceAttribute", InstanceId=instance, Attribute="blockDeviceMapping")["BlockDeviceMappings"]
+    assert [each["Ebs"]["DeleteOnTermination"] for each in shown] == [False, True]
+    absent = [{"DeviceName": "/dev/sdz", "Ebs": {"DeleteOnTermination": True}}]
+    refused = tenant.refused("ModifyInstanceAttribute", InstanceId=instance, BlockDeviceMappings=absent)
+    assert refused == "InvalidInstanceAttributeValue"
+    tenant("TerminateInstances", InstanceIds=[instance])
+    until(tenant, lambda: state(tenant, root["Ebs"]["VolumeId"]) == "available")
+    assert [each["VolumeId"] for each in tenant("DescribeVolumes")["Volumes"]] == [root["Ebs"]["VolumeId"]]

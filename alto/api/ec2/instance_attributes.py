@@ -5,6 +5,7 @@ Every attribute that AWS documents is answered, also those that can have only on
 
 import base64
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,10 +22,12 @@ from alto.api.ec2.launches import (
 )
 from alto.api.ec2.shapes import group_names, metadata_shape, show_instance
 from alto.api.ec2.user_data import check_user_data
+from alto.api.ec2.volume_attachments import with_attachment
 from alto.model.errors import Refused
 from alto.model.instance_types import instance_type
 from alto.model.instances import Instance, Phase
 from alto.model.networks import NetworkInterface, SecurityGroup
+from alto.model.volumes import Volume
 from alto.plan.instances import state_name
 from alto.store.store import Reader, Tx
 
@@ -86,6 +89,16 @@ def _unknown(attribute: str) -> Refused:
     return Refused("InvalidParameterValue", f"Value ({attribute[:80]}) for parameter attribute is invalid. Unknown attribute.")
 
 
+class EbsSpecification(msgspec.Struct, frozen=True, rename="pascal"):
+    volume_id: str | None = None
+    delete_on_termination: bool | None = None
+
+
+class DeviceSpecification(msgspec.Struct, frozen=True, rename="pascal"):
+    device_name: str | None = None
+    ebs: EbsSpecification | None = None
+
+
 class ModifyInstanceAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
     instance_id: str | None = None
     attribute: str | None = None
@@ -98,6 +111,7 @@ class ModifyInstanceAttributeRequest(msgspec.Struct, frozen=True, rename="pascal
     source_dest_check: BooleanValue | None = None
     ebs_optimized: BooleanValue | None = None
     groups: tuple[str, ...] = ()
+    block_device_mappings: tuple[DeviceSpecification, ...] = ()
 
 
 Edit = Callable[[Tx, Call, Instance], Instance]
@@ -155,6 +169,8 @@ def _edits(request: ModifyInstanceAttributeRequest) -> list[Edit]:
         edits.append(_set_source_dest_check(checked))
     if request.groups:
         edits.append(_set_groups(request.groups))
+    if request.block_device_mappings:
+        edits.append(_set_ends(request.block_device_mappings))
     return edits
 
 
@@ -226,6 +242,31 @@ def _set_user_data(text: str) -> Edit:
         if state_name(instance) != "stopped":
             raise not_stopped(instance)
         return replace(instance, user_data=text or None)
+
+    return edit
+
+
+def _set_ends(devices: tuple[DeviceSpecification, ...]) -> Edit:
+    """Which volumes go with the instance."""
+
+    def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
+        for given in devices:
+            ends = given.ebs.delete_on_termination if given.ebs is not None else None
+            here = {instance.root.device: instance.root.volume_id, **{one.device: one.volume_id for one in instance.volumes}}
+            volume_id = here.get(given.device_name or "")
+            named = given.ebs.volume_id if given.ebs is not None else None
+            if volume_id is None or named not in (None, volume_id):
+                raise Refused(
+                    "InvalidInstanceAttributeValue", f"No device is currently mapped at {str(given.device_name)[:80]}"
+                )
+            if ends is None:
+                raise Refused("InvalidParameterCombination", "No attributes specified.")
+            tx.put(replace(tx.get(Volume, volume_id), delete_on_termination=ends))
+            if volume_id == instance.root.volume_id:
+                instance = replace(instance, root=replace(instance.root, delete_on_termination=ends))
+            else:
+                instance = with_attachment(instance, volume_id, partial(replace, delete_on_termination=ends))
+        return instance
 
     return edit
 

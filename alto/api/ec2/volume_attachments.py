@@ -132,9 +132,7 @@ async def detach_volume(call: Call, request: DetachVolumeRequest) -> dict[str, o
     check_id(Volume.KIND, request.volume_id)
     if request.instance_id is not None:
         check_id(Instance.KIND, request.instance_id)
-    await moment_until(
-        call, lambda reader: owned(reader, call, Volume, request.volume_id).attach_state is not AttachState.ATTACHING
-    )
+    await moment_until(call, lambda reader: _attached(reader, owned(reader, call, Volume, request.volume_id)))
 
     def body(tx: Tx) -> Volume:
         volume = owned(tx, call, Volume, request.volume_id)
@@ -151,6 +149,9 @@ async def detach_volume(call: Call, request: DetachVolumeRequest) -> dict[str, o
             raise Refused("InvalidAttachment.NotFound", f"Volume '{volume.id}' is not attached as device '{request.device}'")
         if instance.root.volume_id == volume.id:
             raise Refused("OperationNotPermitted", f"Unable to detach root volume '{volume.id}' from instance '{instance.id}'")
+        if state_name(instance) == "pending":
+            # Its bytes may be made with the instance, and then are not there yet.
+            raise Refused("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
         if volume.attach_state is AttachState.DETACHING:
             return volume
         since = instance.wiring + 1
@@ -162,6 +163,12 @@ async def detach_volume(call: Call, request: DetachVolumeRequest) -> dict[str, o
     volume = await call.store.write(body)
     await moment_until(call, lambda reader: _settled(reader, volume.id, AttachState.DETACHING))
     return show_attachment(volume)
+
+
+def _attached(reader: Reader, volume: Volume) -> bool:
+    instance = reader.find(Instance, volume.instance_id) if volume.instance_id is not None else None
+    coming = instance is not None and state_name(instance) == "pending"
+    return volume.attach_state is not AttachState.ATTACHING and not coming
 
 
 def with_attachment(instance: Instance, volume_id: str, change: Callable[[Attachment], Attachment]) -> Instance:
