@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.placement_groups import PlacementMember, Strategy
-from alto.plan import audit_networks
+from alto.plan import audit_networks, audit_volumes
 from alto.plan.violations import HOST_CLEANING_S, Found, HostSeen, Rule, State, Violation
 
 # How long a healthy cloud may take. Generous: these find what is stuck, not what is slow.
@@ -32,7 +32,7 @@ def audit(state: State, seen: Sequence[HostSeen] = ()) -> list[Violation]:
         *_hosts(state, instances),
         *audit_networks.addresses(state, instances),
         *audit_networks.interfaces(state, instances),
-        *_volumes(state, instances),
+        *audit_volumes.volumes(state, instances, seen),
         *audit_networks.pools(state),
         *_tokens(state),
         *_machines(seen, instances, {host.id for host in state.hosts}),
@@ -90,29 +90,6 @@ def _hosts(state: State, instances: Mapping[str, Instance]) -> Iterable[Violatio
                 sentence=f"Host {host.name} counts {written[0]} vCPUs, {written[1]} MiB, {written[2]} instances as given; "
                 f"its instances hold {given[0]}, {given[1]}, {given[2]}",
             )
-
-
-def _volumes(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:
-    volumes = {one.id: one for one in state.volumes}
-    for volume in state.volumes:
-        owner = instances.get(volume.instance_id or "")
-        if volume.instance_id is not None and (owner is None or owner.phase is Phase.TERMINATED):
-            yield Violation(
-                rule=Rule.VOLUME_LEAKED,
-                subject=volume.id,
-                sentence=f"Volume {volume.id} is attached to {volume.instance_id}, "
-                f"which is {'terminated' if owner else 'unknown'}",
-            )
-    for instance in instances.values():
-        if instance.phase is not Phase.TERMINATED:
-            root = volumes.get(instance.root.volume_id)
-            if root is None or root.instance_id != instance.id:
-                yield Violation(
-                    rule=Rule.VOLUME_MISSING,
-                    subject=instance.id,
-                    sentence=f"Instance {instance.id} has no root volume: {instance.root.volume_id} is "
-                    f"{'gone' if root is None else 'not attached to it'}",
-                )
 
 
 def _places(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:

@@ -13,7 +13,7 @@ from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Se
 from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.profiles import ProfileAssociation
 from alto.model.routing import NatGateway
-from alto.model.volumes import Volume
+from alto.model.volumes import Snapshot, StorageJob, Volume
 
 # How long a healthy cloud may take to clean up on a host: generous, as all these.
 HOST_CLEANING_S = 120.0
@@ -31,6 +31,11 @@ class Rule(enum.StrEnum):
     INTERFACE_MISSING = "interface-missing"
     VOLUME_LEAKED = "volume-leaked"
     VOLUME_MISSING = "volume-missing"
+    VOLUME_UNSETTLED = "volume-unsettled"
+    DISK_COUNTERS = "disk-counters"
+    JOB_OPEN = "job-open"
+    BYTES_LEAKED = "bytes-leaked"
+    BYTES_LOST = "bytes-lost"
     POOL_COUNTERS = "pool-counters"
     TOKEN_TWICE = "token-twice"
     UNPLACED_PHASE = "unplaced-phase"
@@ -72,6 +77,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     instances: Sequence[Instance] = ()
     interfaces: Sequence[NetworkInterface] = ()
     volumes: Sequence[Volume] = ()
+    snapshots: Sequence[Snapshot] = ()
+    jobs: Sequence[StorageJob] = ()
     subnets: Sequence[Subnet] = ()
     pools: Sequence[AddressPool] = ()
     addresses: Sequence[PublicAddress] = ()
@@ -100,3 +107,4 @@ class HostSeen(msgspec.Struct, frozen=True, kw_only=True):
     machines: Sequence[Found] = ()
     ports: Sequence[str] | None = None  # interface ids; None: not looked at
     balancers: Mapping[str, Sequence[str]] | None = None  # balancer id -> instances that may get traffic
+    stored: Sequence[str] | None = None  # ids of volumes and snapshots in its storage; None: not looked at

@@ -12,6 +12,7 @@ from alto.model.instances import Instance, Phase, StateReason, Wish
 from alto.model.joining import FormerHost
 from alto.store.claims import release_all
 from alto.store.store import Tx
+from alto.store.volumes import lose_storage
 
 LOST = StateReason(code="Server.InternalError", message="Server.InternalError: The host of this instance is lost")
 
@@ -61,6 +62,7 @@ def _lose_all(tx: Tx, host: Host, *, now: float, replaced: bool) -> list[str]:
         release_all(tx, gone)
         tx.put(gone)
         lost.append(instance.id)
+    lose_storage(tx, host)
     for balancer in tx.where(LoadBalancer, host_id=host.id):
         tx.put(replace(balancer, host_id=None, ready=False, health=()))
     if host.key is None and not tombstones:

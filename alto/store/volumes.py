@@ -12,6 +12,8 @@ from alto.model.instances import Instance
 from alto.model.volumes import NOBODY, AttachState, Snapshot, SnapshotPhase, StorageJob, Task, Volume, VolumePhase
 from alto.store.store import Tx
 
+LOST = "The host that had its bytes is gone"
+
 
 def claim_disk(tx: Tx, host_id: str | None, gib: int) -> None:
     """Negative to give back. Raises: CapacityExceeded."""
@@ -28,12 +30,17 @@ def put_job(tx: Tx, job: StorageJob) -> None:
 
 def begin_deletion(tx: Tx, volume: Volume) -> None:
     """Of a detached one: it is nobody's any more, its host is told, and says when its bytes are gone."""
-    assert volume.host_id is not None
+    if volume.host_id is None:
+        tx.delete(Volume, volume.id)  # it was lost with its host
+        return
     tx.put(replace(detached(volume), phase=VolumePhase.DELETING, account=NOBODY, region=NOBODY, tags={}))
     put_job(tx, job_for(volume, Task.DELETE))
 
 
 def begin_snapshot_deletion(tx: Tx, snapshot: Snapshot) -> None:
+    if tx.find(Host, snapshot.host_id) is None:
+        tx.delete(Snapshot, snapshot.id)  # it was lost with its host
+        return
     gone = replace(
         snapshot,
         phase=SnapshotPhase.DELETING,
@@ -94,6 +101,41 @@ def release_volumes(tx: Tx, instance: Instance) -> None:
         else:
             tx.put(detached(volume))
     claim_disk(tx, instance.host_id, -given_back)
+
+
+def lose_storage(tx: Tx, host: Host) -> None:
+    """Of a host that is gone, after its instances: what was on its disk alone is lost, and says so; what other hosts reach
+    too is another's from now on."""
+    storage = host.capabilities.storage
+    heir = next((one for one in tx.where(Host) if one.id != host.id and storage and one.capabilities.storage == storage), None)
+    moved = 0
+    for volume in tx.where(Volume):
+        if volume.host_id != host.id:
+            continue
+        if heir is not None:
+            tx.put(replace(volume, host_id=heir.id))
+            moved += volume.size_gib
+        elif volume.phase is VolumePhase.DELETING:
+            tx.delete(Volume, volume.id)
+        else:
+            tx.put(replace(volume, host_id=None, phase=VolumePhase.FAILED, fault=LOST))
+    for snapshot in tx.where(Snapshot):
+        if snapshot.host_id != host.id:
+            continue
+        if heir is not None:
+            tx.put(replace(snapshot, host_id=heir.id))
+            moved += snapshot.size_gib
+        elif snapshot.phase is SnapshotPhase.DELETING:
+            tx.delete(Snapshot, snapshot.id)
+        else:
+            tx.put(replace(snapshot, phase=SnapshotPhase.ERROR, fault=LOST))
+    for job in tx.where(StorageJob, host_id=host.id):
+        if heir is not None:
+            tx.put(replace(job, host_id=heir.id))
+        else:
+            tx.delete(StorageJob, job.id)
+    if heir is not None:
+        claim_disk(tx, heir.id, moved)
 
 
 def settle_wiring(tx: Tx, instance: Instance, at: float) -> Instance:

@@ -24,7 +24,7 @@ from alto.model.networks import (
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
 from alto.model.records import Record
 from alto.model.routing import NatGateway
-from alto.model.volumes import Volume
+from alto.model.volumes import AttachState, Snapshot, SnapshotPhase, StorageJob, Task, Volume
 from alto.plan.audit import audit, audit_change, outlasting
 from alto.plan.violations import Found, HostSeen, Rule, State, Violation
 
@@ -43,6 +43,7 @@ def host(number: int) -> Host:
         memory_mib=1024,
         vcpus_used=1,
         memory_mib_used=256,
+        disk_gib_used=1,
         instances=1,
         joined_at=0,
     )
@@ -145,6 +146,16 @@ HEALTHY = State(
     groups=(GROUP,),
 )
 
+SNAPSHOT = Snapshot(
+    id="snap-1",
+    **PLACE,
+    volume_id="vol-1",
+    size_gib=1,
+    started_at=0,
+    phase=SnapshotPhase.COMPLETED,
+    host_id="h-1",
+    storage="st-1",
+)
 SPREAD = PlacementGroup(id="pg-1", **PLACE, name="p", strategy=Strategy.SPREAD, created_at=0)
 
 
@@ -237,8 +248,12 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
     ),
     ("more memory than the host has", instances("i-1", memory_mib=2048), {Rule.HOST_OVERFULL, Rule.HOST_COUNTERS}),
     ("more processors than the host has", instances("i-1", vcpus=5), {Rule.HOST_OVERFULL, Rule.HOST_COUNTERS}),
-    ("on a host that is not there", instances("i-1", host_id="h-9"), {Rule.HOST_UNKNOWN, Rule.HOST_COUNTERS}),
-    ("running nowhere", instances("i-1", host_id=None), {Rule.UNPLACED_PHASE, Rule.HOST_COUNTERS}),
+    (
+        "on a host that is not there",
+        instances("i-1", host_id="h-9"),
+        {Rule.HOST_UNKNOWN, Rule.HOST_COUNTERS, Rule.DISK_COUNTERS},
+    ),
+    ("running nowhere", instances("i-1", host_id=None), {Rule.UNPLACED_PHASE, Rule.HOST_COUNTERS, Rule.DISK_COUNTERS}),
     (
         "private address twice",
         instances("i-2", nics=(replace(NIC_2, private_ip="172.31.0.1"),)),
@@ -341,11 +356,36 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
             Rule.GROUP_SIZE,
         },
     ),
-    ("volume gone", replace(HEALTHY, volumes=without(HEALTHY.volumes, "vol-1")), {Rule.VOLUME_MISSING}),
+    ("volume gone", replace(HEALTHY, volumes=without(HEALTHY.volumes, "vol-1")), {Rule.VOLUME_MISSING, Rule.DISK_COUNTERS}),
     (
         "volume of nobody",
         replace(HEALTHY, volumes=changed(HEALTHY.volumes, "vol-1", instance_id="i-7")),
-        {Rule.VOLUME_LEAKED, Rule.VOLUME_MISSING},
+        {Rule.VOLUME_LEAKED, Rule.VOLUME_MISSING, Rule.DISK_COUNTERS},
+    ),
+    (
+        "volume that its instance does not know",
+        replace(
+            HEALTHY,
+            volumes=(*HEALTHY.volumes, replace(HEALTHY.volumes[0], id="vol-7")),
+            hosts=changed(HEALTHY.hosts, "h-1", disk_gib_used=2),
+        ),
+        {Rule.VOLUME_LEAKED},
+    ),
+    (
+        "volume that comes for ever",
+        replace(HEALTHY, volumes=changed(HEALTHY.volumes, "vol-1", attach_state=AttachState.ATTACHING)),
+        {Rule.VOLUME_UNSETTLED},
+    ),
+    ("disk counts wrongly", replace(HEALTHY, hosts=changed(HEALTHY.hosts, "h-1", disk_gib_used=2)), {Rule.DISK_COUNTERS}),
+    (
+        "snapshot that is not counted",
+        replace(HEALTHY, snapshots=(SNAPSHOT,)),
+        {Rule.DISK_COUNTERS},
+    ),
+    (
+        "asked of a host and not done",
+        replace(HEALTHY, jobs=(StorageJob(id="vol-7", host_id="h-1", account="1", task=Task.DELETE, size_gib=1),)),
+        {Rule.JOB_OPEN},
     ),
     ("pool counts wrongly", replace(HEALTHY, pools=changed(HEALTHY.pools, "public", used=4)), {Rule.POOL_COUNTERS}),
     ("subnet counts wrongly", replace(HEALTHY, pools=changed(HEALTHY.pools, "subnet-1", used=1)), {Rule.POOL_COUNTERS}),
@@ -361,19 +401,19 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
     (
         "waits and does not say why",
         instances("i-1", phase=Phase.PENDING, host_id=None),
-        {Rule.WISH_UNEXPLAINED, Rule.HOST_COUNTERS, Rule.BALANCER_TARGET},
+        {Rule.WISH_UNEXPLAINED, Rule.HOST_COUNTERS, Rule.DISK_COUNTERS, Rule.BALANCER_TARGET},
     ),
     (
         "says there is no room, and there is",
         instances("i-1", phase=Phase.PENDING, host_id=None, waiting_because="no host fits"),
-        {Rule.WISH_UNEXPLAINED, Rule.HOST_COUNTERS, Rule.BALANCER_TARGET},
+        {Rule.WISH_UNEXPLAINED, Rule.HOST_COUNTERS, Rule.DISK_COUNTERS, Rule.BALANCER_TARGET},
     ),
     ("place of nobody", replace(HEALTHY, placement_groups=(SPREAD,), places=(place(7),)), {Rule.PLACE_LEAKED}),
     ("place elsewhere", replace(HEALTHY, placement_groups=(SPREAD,), places=(place(1, "h-2"),)), {Rule.PLACE_LEAKED}),
     (
         "two on one host",
         replace(instances("i-2", host_id="h-1"), placement_groups=(SPREAD,), places=(place(1), place(2, "h-1"))),
-        {Rule.PLACE_BROKEN, Rule.HOST_COUNTERS},
+        {Rule.PLACE_BROKEN, Rule.HOST_COUNTERS, Rule.DISK_COUNTERS},
     ),
     (
         "a cluster on two hosts",
@@ -408,7 +448,7 @@ def test_each_broken_state_is_told(state: State, expected: set[Rule]) -> None:
 def test_what_has_a_good_reason_is_silent() -> None:
     full = replace(
         instances("i-1", phase=Phase.PENDING, host_id=None, waiting_because="no host fits", vcpus=4),
-        hosts=(replace(host(1), instances=0, vcpus_used=0, memory_mib_used=0, draining=True), host(2)),
+        hosts=(replace(host(1), instances=0, vcpus_used=0, memory_mib_used=0, disk_gib_used=0, draining=True), host(2)),
         balancers=(replace(BALANCER, targets=(target(2),)),),
     )
     assert rules(full) == set()
@@ -459,6 +499,14 @@ HOSTS: list[tuple[str, State, dict[str, object], dict[str, object], set[Rule]]] 
         {"balancers": {"lb-1": ("i-2",)}},
         {},
         {Rule.RUNS_ENDED},
+    ),
+    ("keeps bytes of nobody", HEALTHY, {"stored": ("vol-1", "snap-7")}, {}, {Rule.BYTES_LEAKED}),
+    (
+        "lost a volume's bytes",
+        replace(HEALTHY, volumes=changed(HEALTHY.volumes, "vol-1", host_id="h-1")),
+        {"stored": ()},
+        {},
+        {Rule.BYTES_LOST},
     ),
     ("port of nobody", HEALTHY, {"ports": ("eni-1", "eni-7")}, {}, {Rule.PORT_LEAKED}),
     ("port on the wrong host", HEALTHY, {"ports": ("eni-1", "eni-2")}, {}, {Rule.PORT_LEAKED}),

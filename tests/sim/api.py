@@ -21,7 +21,11 @@ from alto.api.ec2.interface_attributes import OPERATIONS as INTERFACE_ATTRIBUTES
 from alto.api.ec2.interfaces import OPERATIONS as INTERFACES
 from alto.api.ec2.launches import OPERATIONS as LAUNCHES
 from alto.api.ec2.private_addresses import OPERATIONS as PRIVATE_ADDRESSES
+from alto.api.ec2.snapshots import OPERATIONS as SNAPSHOTS
 from alto.api.ec2.tags import OPERATIONS as TAGS
+from alto.api.ec2.volume_attachments import OPERATIONS as VOLUME_ATTACHMENTS
+from alto.api.ec2.volume_modifications import OPERATIONS as MODIFICATIONS
+from alto.api.ec2.volumes import OPERATIONS as VOLUMES
 from alto.api.wire.xml import plain
 from alto.kit.world import World
 from alto.model.images import Image
@@ -46,6 +50,10 @@ EC2: Operations = {
     **INTERFACE_ATTRIBUTES,
     **ATTACHMENTS,
     **PRIVATE_ADDRESSES,
+    **VOLUMES,
+    **VOLUME_ATTACHMENTS,
+    **MODIFICATIONS,
+    **SNAPSHOTS,
 }
 
 

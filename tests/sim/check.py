@@ -36,6 +36,7 @@ def seen_of(host: SimHost) -> HostSeen:
             id: tuple(target.instance_id for target in plan.targets if not target.draining)
             for id, plan in sorted(host.balancers.plans.items())
         },
+        stored=(*sorted(host.storage.volumes), *sorted(host.storage.snapshots)),
     )
 
 

@@ -17,6 +17,7 @@ from alto.store.store import Reader
 from tests.sim.api import OTHER_GROUP
 from tests.sim.check import Violated
 from tests.sim.cloud import SimCloud, route_logs
+from tests.sim.disks import DiskClient, has_disks, make_faults
 from tests.sim.faults import Faults
 from tests.sim.hosts import MANIFESTS
 from tests.sim.links import DEADLINE_S
@@ -66,6 +67,9 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
     await cloud.start()
     faults.attach(cloud)
     clients = [Client(cloud, number, actions=faults.actions, pace_s=faults.pace_s) for number in range(1, faults.clients + 1)]
+    if has_disks(cloud.seed):
+        make_faults(cloud)
+        clients.append(DiskClient(cloud, len(clients) + 1, actions=30, pace_s=2.0))
     storm = asyncio.get_running_loop().create_task(faults.storm(), name="storm")
     backup: list[bytes] = []
     if faults.old_backup_at is not None:
@@ -201,6 +205,7 @@ def _left(cloud: SimCloud) -> list[str]:
         left += [f"port {port} on {host.id}" for _, vpc in sorted(host.networks.vpcs.items()) for port in sorted(vpc.ports)]
         left += [f"network {vpc} on {host.id}" for vpc in sorted(host.networks.vpcs)]
         left += [f"volume {id} on {host.id}" for id in sorted(host.storage.volumes)]
+        left += [f"snapshot {id} on {host.id}" for id in sorted(host.storage.snapshots)]
         left += [f"balancer {id} on {host.id}" for id in sorted(host.balancers.plans)]
         left += [f"manifest {path.name} on {host.id}" for path in sorted(host.disk.files) if MANIFESTS in path.parents]
     left += [f"{host.name} counts {host.instances} instances" for host in state.hosts if host.instances or host.vcpus_used]
@@ -210,6 +215,8 @@ def _left(cloud: SimCloud) -> list[str]:
     for rows in (
         state.interfaces,
         state.volumes,
+        state.snapshots,
+        state.jobs,
         state.addresses,
         state.elastic,
         state.secondary,

@@ -33,7 +33,7 @@ from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.profiles import ProfileAssociation
 from alto.model.routing import NatGateway
 from alto.model.sessions import Inventory, Measured
-from alto.model.volumes import Volume
+from alto.model.volumes import Snapshot, StorageJob, Volume
 from alto.plan.audit import Since, audit, outlasting
 from alto.plan.instances import state_name
 from alto.plan.violations import Found, HostSeen, State, Violation
@@ -234,6 +234,7 @@ class AltoApi:
             machines=[Found(instance_id=id, incarnation=number, on=on) for id, number, on in found.machines],
             ports=found.ports,
             balancers=found.balancers,
+            stored=(*found.volumes, *found.snapshots) if host.capabilities.storage else None,
         )
 
 
@@ -243,6 +244,8 @@ def read_state(reader: Reader) -> State:
         instances=reader.where(Instance),
         interfaces=reader.where(NetworkInterface),
         volumes=reader.where(Volume),
+        snapshots=reader.where(Snapshot),
+        jobs=reader.where(StorageJob),
         subnets=reader.where(Subnet),
         pools=reader.where(AddressPool),
         addresses=reader.where(PublicAddress),

@@ -42,6 +42,12 @@ async def read(rig: QemuRig, id: str, name: str, at: int = 0) -> str:
     return line
 
 
+async def digest(rig: QemuRig, id: str) -> str:
+    """Of the beginning of the root volume, which is over an image."""
+    (line,) = await rig.ask(id, "dd if=/dev/vda bs=64k count=160 2>/dev/null | md5sum")
+    return line
+
+
 def test_a_volume_goes_from_guest_to_guest_and_into_snapshots(qemu: QemuRig) -> None:
     async def main() -> None:
         driver = qemu.driver()
@@ -128,6 +134,7 @@ def test_a_quiet_copy_has_what_the_guest_had_not_written_yet(qemu: QemuRig) -> N
         await qemu.settled(ID)
         name = await until_seen(qemu, ID, data)
         (pid,) = qemu.processes(ID)
+        system = await digest(qemu, ID)
         await write(qemu, ID, name, "both")
         targets: dict[str, Path] = {}
         for disk, snapshot in ((root, "snap-root"), (data, "snap-data")):
@@ -145,6 +152,7 @@ def test_a_quiet_copy_has_what_the_guest_had_not_written_yet(qemu: QemuRig) -> N
         await driver.start(machine(2), qemu.boot, [NO_TAP], again)
         await qemu.settled(OTHER)
         assert await read(qemu, OTHER, await until_seen(qemu, OTHER, again[1])) == "both"
+        assert await digest(qemu, OTHER) == system
         for id in (ID, OTHER):
             await driver.destroy(id)
         await driver.close()

@@ -97,7 +97,8 @@ async def _jobs(qemu: Monitor, names: set[str]) -> dict[str, tuple[str, str]]:
 
 
 async def _depths(qemu: Monitor) -> dict[str, int]:
-    answer = await qemu.execute("query-named-block-nodes", {"flat": True})
+    # Asked flat, QEMU calls every depth 0.
+    answer = await qemu.execute("query-named-block-nodes", {"flat": False})
     assert isinstance(answer, list)
     return {one["node-name"]: one["backing_file_depth"] for one in answer}
 

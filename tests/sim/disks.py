@@ -1,0 +1,173 @@
+"""Somebody who uses volumes and snapshots in a simulated cloud, beside the other clients; in seeds whose name begins with
+"disks", so that the histories of all others stay what they are.
+
+What is acknowledged is remembered: data that was written before a snapshot was asked for is in it, and in what is made from it;
+a volume that was acknowledged and not deleted is there at the end.
+"""
+
+import asyncio
+import random
+from typing import Any
+
+from alto.model.instances import Phase
+from alto.model.volumes import SnapshotPhase, Volume, VolumePhase
+from alto.store.store import Reader
+from tests.sim.api import REGION
+from tests.sim.check import Violated
+from tests.sim.cloud import SimCloud
+from tests.sim.workload import Client
+
+PREFIX = "disks"
+ZONE = f"{REGION}a"
+CLEAN_TRIES = 400
+METHODS = (
+    *("create_volume", "grow", "delete_volume", "snapshot", "begin_snapshot", "finish_snapshot", "delete_snapshot"),
+    *("wire", "backup"),
+)
+
+
+def has_disks(seed: str) -> bool:
+    return seed.startswith(PREFIX)
+
+
+def make_faults(cloud: SimCloud) -> None:
+    chance = random.Random(f"disk faults {cloud.seed}")
+    for host in cloud.hosts:
+        for knobs in (host.volume_knobs, host.compute_knobs):
+            for method in METHODS:
+                knobs.delay_s[method] = (0.0, chance.choice((0.01, 0.5, 3.0)))
+                if chance.random() < 0.4:
+                    knobs.fault_chance[method] = chance.uniform(0, 0.4)
+
+
+class DiskClient(Client):
+    def __init__(self, cloud: SimCloud, number: int, *, actions: int, pace_s: float) -> None:
+        super().__init__(cloud, number, actions=actions, pace_s=pace_s)
+        self._written = 0
+        self.volumes: set[str] = set()  # acknowledged
+        self.deleted: set[str] = set()  # asked for, whatever was answered
+        self.words: dict[str, tuple[str, ...]] = {}  # snapshot -> what must be in it
+
+    async def run(self) -> None:
+        actions = (
+            (self.launch_one, 3),
+            (self.terminate, 1),
+            (self.stop, 1),
+            (self.start, 1),
+            (self.create, 4),
+            (self.attach, 6),
+            (self.detach, 4),
+            (self.write, 4),
+            (self.snapshot, 4),
+            (self.restore, 3),
+            (self.grow, 2),
+            (self.delete, 2),
+            (self.delete_snapshot, 2),
+        )
+        for _ in range(self._actions):
+            await asyncio.sleep(self._chance.uniform(0, self._pace_s))
+            action = self._chance.choices([one for one, _ in actions], [weight for _, weight in actions])[0]
+            await action()
+
+    async def create(self, **more: Any) -> None:
+        self._tokens += 1
+        wish = {"AvailabilityZone": ZONE, "ClientToken": f"{self._name}-{self._tokens}", **({"Size": 1} | more)}
+        answer = await self._ask("CreateVolume", wish)
+        if isinstance(answer, dict):
+            self.volumes.add(answer["VolumeId"])
+
+    async def attach(self) -> None:
+        """Mostly what can be: an instance that runs, on the host of a volume that is free."""
+        state = self._cloud.checker.state()
+        homes = {one.id: one.host_id for one in state.volumes if one.id in self.volumes and one.instance_id is None}
+        pairs = [
+            (one.id, id)
+            for one in state.instances
+            for id, home in sorted(homes.items())
+            if one.id in self.launched and one.phase is Phase.RUNNING and home == one.host_id
+        ]
+        instance, volume = self._chance.choice(pairs) if pairs else (self._some(), self._volume())
+        if instance and volume:
+            device = f"/dev/sd{self._chance.choice('fghij')}"
+            await self._ask("AttachVolume", {"VolumeId": volume, "InstanceId": instance, "Device": device})
+
+    async def detach(self) -> None:
+        attached = [one.id for one in self._cloud.checker.state().volumes if one.id in self.volumes and one.instance_id]
+        if volume := self._chance.choice(attached) if attached else self._volume():
+            await self._ask("DetachVolume", {"VolumeId": volume})
+
+    async def write(self) -> None:
+        """As a guest would, when the bytes are there."""
+        volume = self._volume()
+        for host in self._cloud.hosts:
+            if volume in host.storage.volumes:
+                self._written += 1
+                host.storage.write(volume, f"word {self._written}")
+
+    async def snapshot(self) -> None:
+        volume = self._volume()
+        if volume is None:
+            return
+        before = next((host.storage.volumes[volume].words for host in self._cloud.hosts if volume in host.storage.volumes), ())
+        answer = await self._ask("CreateSnapshot", {"VolumeId": volume})
+        if isinstance(answer, dict):
+            self.words[answer["SnapshotId"]] = before
+
+    async def restore(self) -> None:
+        if self.words:
+            snapshot = self._chance.choice(sorted(self.words))
+            await self.create(SnapshotId=snapshot)
+
+    async def grow(self) -> None:
+        if volume := self._volume():
+            await self._ask("ModifyVolume", {"VolumeId": volume, "Size": self._chance.randint(2, 4)})
+
+    async def delete(self) -> None:
+        if volume := self._volume():
+            self.deleted.add(volume)
+            await self._ask("DeleteVolume", {"VolumeId": volume})
+
+    async def delete_snapshot(self) -> None:
+        if self.words:
+            snapshot = self._chance.choice(sorted(self.words))
+            del self.words[snapshot]
+            await self._ask("DeleteSnapshot", {"SnapshotId": snapshot})
+
+    def _volume(self) -> str | None:
+        living = sorted(self.volumes - self.deleted)
+        return self._chance.choice(living) if living else None
+
+    def check_promises(self, reader: Reader) -> None:
+        super().check_promises(reader)
+        for id in self.volumes - self.deleted:
+            volume = reader.find(Volume, id)
+            if volume is None or volume.phase is not VolumePhase.MADE:
+                raise Violated(f"{id} was acknowledged, and is {volume.phase if volume else 'gone'}")
+        self._check_words()
+
+    def _check_words(self) -> None:
+        for snapshot in self._cloud.checker.state().snapshots:
+            wanted = self.words.get(snapshot.id)
+            if wanted is None or snapshot.phase is not SnapshotPhase.COMPLETED:
+                continue
+            kept = next(host.storage.snapshots[snapshot.id] for host in self._cloud.hosts if host.id == snapshot.host_id)
+            if kept.words[: len(wanted)] != wanted:
+                raise Violated(f"{snapshot.id} lacks what was written before: {wanted}, and has {kept.words}")
+
+    async def clean_up(self) -> None:
+        await super().clean_up()
+        for _ in range(CLEAN_TRIES):
+            state = self._cloud.checker.state()
+            own = [one for one in state.volumes if one.account and one.host_id is not None]
+            snapshots = [one for one in state.snapshots if one.account]
+            self.deleted |= {one.id for one in own}
+            for volume in own:
+                if volume.instance_id is None:
+                    await self._ask("DeleteVolume", {"VolumeId": volume.id})
+            for snapshot in snapshots:
+                self.words.pop(snapshot.id, None)
+                await self._ask("DeleteSnapshot", {"SnapshotId": snapshot.id})
+            if not own and not snapshots:
+                return
+            await asyncio.sleep(2.0)
+        raise Violated("volumes and snapshots cannot be given back")
