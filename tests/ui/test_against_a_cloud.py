@@ -219,6 +219,33 @@ def test_instances_stand_where_they_are_asked_to(alto: Shell) -> None:
     assert alto.rows("placement", "list") == []
 
 
+def test_volumes_snapshots_and_images(alto: Shell) -> None:
+    (instance,) = alto.rows("instance", "run", "--wait")
+    (made,) = alto.rows("volume", "create", "2")
+    assert (made["GIB"], made["STATE"]) == ("2", "available")
+    (attached,) = alto.rows("volume", "attach", made["VOLUME"], instance["INSTANCE"])
+    assert (attached["STATE"], attached["INSTANCE"], attached["DEVICE"]) == ("in-use", instance["INSTANCE"], "/dev/sdf")
+    assert len(alto.rows("volume", "list")) == 2
+    (copy,) = alto.rows("snapshot", "create", made["VOLUME"], "--description", "of today")
+    assert (copy["STATE"], copy["VOLUME"], copy["DESCRIPTION"]) == ("completed", made["VOLUME"], "of today")
+    (image,) = alto.rows("image", "create", instance["INSTANCE"], "mine")
+    assert (image["STATE"], image["WHOSE"], image["MADE FROM"]) == ("available", "own", instance["INSTANCE"])
+    assert {row["NAME"] for row in alto.rows("image", "list")} >= {"mine"}
+    assert len(alto.rows("snapshot", "list")) == 3
+    (detached,) = alto.rows("volume", "detach", made["VOLUME"])
+    assert detached["STATE"] == "available"
+    alto("volume", "create", code=2)
+    alto("volume", "delete", "vol-00000000000000000", "--yes", code=3)
+    (again,) = alto.rows("volume", "create", "--snapshot", copy["SNAPSHOT"])
+    assert (again["GIB"], again["SNAPSHOT"]) == ("2", copy["SNAPSHOT"])
+    alto("image", "delete", image["IMAGE"], "--yes")
+    alto("snapshot", "delete", copy["SNAPSHOT"], "--yes")
+    for row in (made, again):
+        alto("volume", "delete", row["VOLUME"], "--yes")
+    alto("instance", "terminate", "--yes", "--wait", instance["INSTANCE"])
+    assert alto.rows("snapshot", "list") == alto.rows("volume", "list") == []
+
+
 def test_user_data_is_looked_at_before_the_launch(alto: Shell) -> None:
     script = alto.state / "script"
     script.write_text("apt-get install nginx\n")

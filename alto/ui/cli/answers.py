@@ -300,6 +300,9 @@ class Reservations(Pascal, frozen=True, kw_only=True):
 class Image(Pascal, frozen=True, kw_only=True):
     image_id: str
     name: str = ""
+    state: str = ""
+    public: bool = False
+    source_instance_id: str | None = None
 
 
 class Images(Pascal, frozen=True, kw_only=True):
@@ -362,6 +365,53 @@ class PlacementGroups(Pascal, frozen=True, kw_only=True):
 
 class MadePlacementGroup(Pascal, frozen=True, kw_only=True):
     placement_group: PlacementGroup
+
+
+class VolumeAttachment(Pascal, frozen=True, kw_only=True):
+    instance_id: str
+    device: str = ""
+    state: str = ""
+
+
+class Volume(Pascal, frozen=True, kw_only=True):
+    volume_id: str
+    size: int
+    state: str
+    availability_zone: str = ""
+    snapshot_id: str = ""
+    attachments: list[VolumeAttachment] = []
+
+
+class Volumes(Pascal, frozen=True, kw_only=True):
+    volumes: list[Volume] = []
+
+
+class Attached(Pascal, frozen=True, kw_only=True):
+    state: str
+
+
+class Zone(Pascal, frozen=True, kw_only=True):
+    zone_name: str
+
+
+class Zones(Pascal, frozen=True, kw_only=True):
+    availability_zones: list[Zone]
+
+
+class Snapshot(Pascal, frozen=True, kw_only=True):
+    snapshot_id: str
+    volume_id: str = ""
+    volume_size: int
+    state: str
+    description: str = ""
+
+
+class Snapshots(Pascal, frozen=True, kw_only=True):
+    snapshots: list[Snapshot] = []
+
+
+class MadeImage(Pascal, frozen=True, kw_only=True):
+    image_id: str
 
 
 class Nothing(msgspec.Struct, frozen=True):

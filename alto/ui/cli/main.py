@@ -26,11 +26,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "account": ("accounts", "account", "Accounts and their keys"),
     "agent": ("agent", "agent", "Make this machine a host of a cloud elsewhere"),
     "host": ("hosts", "host", "Where instances run"),
+    "image": ("images", "image", "What instances are launched from"),
     "instance": ("instances", "instance", "Virtual machines"),
     "net": ("net", "net", "What becomes of packets, and why"),
     "placement": ("placements", "placement", "Placement groups: who stands beside whom"),
     "service": ("services", "service", "Instances behind a load balancer"),
+    "snapshot": ("snapshots", "snapshot", "Copies of volumes as they were"),
     "template": ("templates", "template", "Launch templates"),
+    "volume": ("volumes", "volume", "Disks that come and go"),
 }
 
 # What looks like the hyphens of an option and is none: figure dash, en dash, em dash, bar, minus, fullwidth hyphen.
