@@ -237,7 +237,8 @@ class VpcNetworks:
         self._records.forget_halves()
         for vpc_id in self._records.vpc_ids():
             record = self._records.network(vpc_id)
-            if record is not None and self._world.files.exists(NETNS_DIR / record.netns):
+            # One whose removal was cut off is there until it is finished, whatever of it is left.
+            if record is not None and (record.leaving or self._world.files.exists(NETNS_DIR / record.netns)):
                 found[vpc_id] = tuple(sorted(one.port.id for one in self._records.ports(vpc_id)))
         return found
 

@@ -13,8 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from alto.drivers.network.records import NetworkRecord
 from tests.drivers.network.guests import SHUTTLE, hello, kill, open_socket, reaches, run, say, tcp_server, wait_for
 from tests.drivers.network.machinery import Cloud
 from tests.drivers.network.samples import DEFAULT, allow, group, plan, port
@@ -184,6 +186,23 @@ def test_what_lost_its_record_goes_too(cloud: Cloud, lost: str) -> None:
     else:
         path.unlink(missing_ok=True)
     cloud.new_driver()
+    cloud.do(lambda driver: driver.remove_all())
+    assert cloud.traces() == before
+
+
+def test_a_removal_that_was_cut_off_is_found_and_finished(cloud: Cloud) -> None:
+    """The namespace went, and then the process was killed: what a new one finds is asked to go again, as an agent does."""
+    before = cloud.traces()
+    cloud.ensure()
+    path = cloud.folder / "vpcs" / "vpc-1" / "network.json"
+    record = msgspec.json.decode(path.read_bytes(), type=NetworkRecord)
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(record, leaving=True)))
+    run("ip", "netns", "delete", cloud.netns())
+    cloud.new_driver()
+    assert cloud.do(lambda driver: driver.observe()) == {"vpc-1": ()}
+    cloud.do(lambda driver: driver.remove_network("vpc-1"))
+    assert cloud.do(lambda driver: driver.observe()) == {}
+    assert list((cloud.folder / "vpcs").iterdir()) == []
     cloud.do(lambda driver: driver.remove_all())
     assert cloud.traces() == before
 
