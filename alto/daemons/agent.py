@@ -19,13 +19,14 @@ import structlog
 
 from alto.agent.agent import Agent, Drivers
 from alto.agent.identity import HostIdentity, become, find_identity, link_of
-from alto.daemons.hosts import COMPUTE, LocalPlaces, local_agent, local_drivers, machine_groups, take_away, this_machine
+from alto.daemons.hosts import LocalPlaces, local_agent, local_drivers, machine_groups, take_away, this_machine
 from alto.daemons.process import default_cache, is_endpoint, set_up_log, stop_process, write_process
 from alto.drivers.compute.driver import ImageDriver
 from alto.drivers.image.images import LocalImages
 from alto.drivers.image.remote import RemoteImages
 from alto.kit.world import World, real_world
 from alto.model.errors import AltoError
+from alto.model.images import QEMU
 from alto.model.joining import HOST_NAME, BadInvitation, Invitation, read_invitation
 from alto.model.shipments import ImageSource
 
@@ -168,7 +169,7 @@ async def _become(world: World, options: Options) -> HostIdentity:
                 url=options.join,
                 invitation=options.invitation,
                 name=options.name,
-                kind=COMPUTE,
+                kind=QEMU,
                 machine=this_machine(world),
             )
         except (OSError, TimeoutError) as error:

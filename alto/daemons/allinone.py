@@ -6,6 +6,7 @@ Machines, networks and balancers are processes of their own: they outlive this o
 
 import argparse
 import asyncio
+import hashlib
 import os
 import signal
 import socket
@@ -24,14 +25,14 @@ from alto.api.call import Settings
 from alto.api.hosts.authority import Authority
 from alto.api.hosts.door import HostsDoor
 from alto.api.wire.models import Models
-from alto.daemons.hosts import LocalPlaces, local_agent, local_drivers, machine_groups, simulated_agents, take_away
+from alto.daemons.hosts import KINDS, LocalPlaces, local_agent, local_drivers, machine_groups, simulated_agents, take_away
 from alto.daemons.process import default_cache, is_endpoint, set_up_log, stop_process, write_process
 from alto.daemons.server import TINY_SOURCE, Operator, Server, first_start, serve_http
 from alto.drivers.image.images import LocalImages
 from alto.drivers.image.shipping import Shipping
 from alto.kit.world import World, real_world
 from alto.model.errors import AltoError
-from alto.model.images import CONTAINER_SOURCE
+from alto.model.images import CONTAINER, CONTAINER_SOURCE, QEMU
 from alto.store.sqlite import SqliteStore
 from alto.store.store import Store
 
@@ -66,10 +67,20 @@ REGIONS = (
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Who this cloud and this host are, for ever; written once."""
+    """Who this cloud and its hosts on this machine are, for ever; written once."""
 
     cloud_id: str
     host_id: str
+
+    def host(self, kind: str) -> str:
+        """A host has one kind for ever, also where a cloud comes up with another one than before."""
+        if kind == QEMU:
+            return self.host_id
+        return "h-" + hashlib.sha256(f"{self.host_id} {kind}".encode()).hexdigest()[:17]
+
+    def port(self, kind: str) -> int:
+        """Where one host of this machine speaks to the other. By the cloud's id: two clouds on one machine seldom meet."""
+        return 20_000 + int(self.cloud_id.removeprefix("c-"), 16) % 10_000 * 2 + KINDS.index(kind)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +93,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     underlay: str
     listen_hosts: str | None
     no_host: bool
-    hosts: str
+    hosts: tuple[str, ...]
     simulate: int
     nat: bool
     old_signatures: bool
@@ -119,7 +130,12 @@ def parse(argv: Sequence[str] | None) -> Options:
     )
     parser.add_argument("--listen-hosts", metavar="ADDRESS:PORT", help="where other machines join as hosts, over TLS")
     parser.add_argument("--no-host", action="store_true", help="this machine runs no instances itself")
-    parser.add_argument("--hosts", default="qemu", choices=("qemu", "container"), help="what this machine's host runs")
+    parser.add_argument(
+        "--hosts",
+        default=QEMU,
+        metavar="KIND[,KIND]",
+        help=f"what this machine's hosts run, each its own kind: {', '.join(KINDS)}",
+    )
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead of this machine")
     parser.add_argument(
         "--nat", action=argparse.BooleanOptionalAction, default=True, help="let guests out where this machine has a way"
@@ -140,6 +156,11 @@ def parse(argv: Sequence[str] | None) -> Options:
         parser.error(f"--listen-hosts {given.listen_hosts}: it is ADDRESS:PORT, as 0.0.0.0:8774")
     if given.underlay and not is_endpoint(given.underlay):
         parser.error(f"--underlay {given.underlay}: it is IP:PORT, as 192.0.2.7:4789")
+    hosts = tuple(dict.fromkeys(given.hosts.split(",")))
+    if not set(hosts) <= set(KINDS):
+        parser.error(f"--hosts {given.hosts}: hosts are of the kinds {' and '.join(KINDS)}")
+    if given.underlay and len(hosts) > 1:
+        parser.error("--underlay: with two kinds of hosts, other machines cannot join this one yet")
     state = given.state.resolve()
     return Options(
         state=state,
@@ -151,7 +172,7 @@ def parse(argv: Sequence[str] | None) -> Options:
         underlay=given.underlay,
         listen_hosts=given.listen_hosts,
         no_host=given.no_host,
-        hosts=given.hosts,
+        hosts=hosts,
         simulate=given.simulate,
         nat=given.nat,
         old_signatures=_is_loopback(host) if given.old_signatures is None else given.old_signatures,
@@ -206,30 +227,33 @@ async def up(world: World, options: Options) -> int:
             simulated=options.simulate > 0,
             old_signatures=options.old_signatures,
         )
-        operator = await first_start(world, store, settings, containers=options.hosts == "container")
+        operator = await first_start(world, store, settings, containers=CONTAINER in options.hosts)
         door = _door(world, options, identity) if options.listen_hosts else None
         models = Models(world.files, options.state / "wire")
         server = Server(world, store, settings, models, Way(door.url, door.authority.fingerprint) if door else None)
         agents: list[Agent] = []
-        drivers: Drivers | None = None
+        local: list[Drivers] = []
         if options.simulate:
             agents = list(simulated_agents(world, server.sessions, options.simulate, cloud_id=identity.cloud_id))
         elif not options.no_host:
-            places = LocalPlaces(state=options.state, cache=options.cache, kind=options.hosts)
-            world.files.make_dirs(places.host, mode=0o711)
-            drivers = _drivers(world, options, identity, options.hosts)
-            agents = [
-                local_agent(
-                    world,
-                    drivers,
-                    places,
-                    server.sessions,
-                    cloud_id=identity.cloud_id,
-                    host_id=identity.host_id,
-                    name=os.uname().nodename,
-                    underlay=_underlay(world, options),
+            for kind in options.hosts:
+                places = LocalPlaces(state=options.state, cache=options.cache, kind=kind)
+                world.files.make_dirs(places.host, mode=0o711)
+                local.append(_drivers(world, options, identity, kind))
+                name = os.uname().nodename
+                alone = len(options.hosts) == 1
+                agents.append(
+                    local_agent(
+                        world,
+                        local[-1],
+                        places,
+                        server.sessions,
+                        cloud_id=identity.cloud_id,
+                        host_id=identity.host(kind),
+                        name=name if kind == QEMU else f"{name}-{kind}",
+                        underlay=_underlay(world, options) if alone else f"127.0.0.1:{identity.port(kind)}",
+                    )
                 )
-            ]
         sock = _listen(options.listen, options.port, "The API", "--listen")
 
         answering = asyncio.Event()
@@ -237,9 +261,9 @@ async def up(world: World, options: Options) -> int:
         async def announce() -> None:
             """Ready is: the API answers and its hosts take instances. The first time, images are built before that."""
             await answering.wait()
-            if drivers is not None:
+            for kind, drivers in zip(options.hosts, local, strict=False):
                 try:
-                    await drivers.images.fetch(CONTAINER_SOURCE if options.hosts == "container" else TINY_SOURCE)
+                    await drivers.images.fetch(CONTAINER_SOURCE if kind == CONTAINER else TINY_SOURCE)
                 except AltoError as error:
                     # Other images may do; a launch of this one tries again.
                     log.error("the tiny image is not ready", error=str(error), cause=str(error.__cause__ or ""))
@@ -269,7 +293,7 @@ async def up(world: World, options: Options) -> int:
             await stop.wait()
             for task in running:
                 task.cancel()
-        if drivers is not None:
+        for drivers in local:
             await drivers.balancer.close()
             await drivers.network.close()
             await drivers.compute.close()
@@ -290,9 +314,10 @@ def _drivers(world: World, options: Options, identity: Identity, kind: str) -> D
         places,
         images,
         cloud_id=identity.cloud_id,
-        host_id=identity.host_id,
+        host_id=identity.host(kind),
         pool=options.pool,
         nat=options.nat,
+        share=1 / len(options.hosts),
     )
 
 
@@ -415,10 +440,10 @@ async def down(options: Options) -> None:
         return
     identity = _identity(world, options.state)
     await stop_process(world, options.state, "cloud.json")
-    groups = machine_groups(world, cloud_id=identity.cloud_id, host_id=identity.host_id)
-    for kind in ("qemu", "container"):
+    for kind in KINDS:
         places = LocalPlaces(state=options.state, cache=options.cache, kind=kind)
         if world.files.exists(places.host):
+            groups = machine_groups(world, cloud_id=identity.cloud_id, host_id=identity.host(kind))
             await take_away(_drivers(world, options, identity, kind), groups, keep_data=options.keep_data)
     if not options.keep_data:
         for name in world.files.names(options.state):

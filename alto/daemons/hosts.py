@@ -27,10 +27,11 @@ from alto.drivers.volume.fake import FakeStorage, FakeVolumes
 from alto.drivers.volume.files import FileVolumes
 from alto.kit.memory_files import MemoryFiles
 from alto.kit.world import World
+from alto.model.images import CONTAINER, QEMU
 from alto.model.sessions import ServerLink
 from alto.plan import firewall, routes
 
-COMPUTE = "qemu"
+KINDS = (QEMU, CONTAINER)  # what one machine's hosts may run; each kind is a host of its own
 
 # A simulated host is a large server, so that a few of them hold thousands of instances.
 SIMULATED_VCPUS = 128
@@ -42,17 +43,25 @@ class LocalPlaces(msgspec.Struct, frozen=True, kw_only=True):
 
     state: Path
     cache: Path
-    kind: str = "qemu"
+    kind: str = QEMU
 
     @property
     def host(self) -> Path:
-        return self.state / ("host" if self.kind == "qemu" else f"host-{self.kind}")
+        return self.state / ("host" if self.kind == QEMU else f"host-{self.kind}")
 
 
 def local_drivers(
-    world: World, places: LocalPlaces, images: ImageDriver, *, cloud_id: str, host_id: str, pool: str, nat: bool
+    world: World,
+    places: LocalPlaces,
+    images: ImageDriver,
+    *,
+    cloud_id: str,
+    host_id: str,
+    pool: str,
+    nat: bool,
+    share: float = 1.0,
 ) -> Drivers:
-    """QEMU or LXC, namespaces and HAProxy on this machine. Needs root."""
+    """QEMU or LXC, namespaces and HAProxy on this machine. Needs root. `share`: of its memory, what this host may give out."""
     network = VpcNetworks(
         world,
         places.host / "network",
@@ -62,15 +71,16 @@ def local_drivers(
         routes=routes,
         pool=pool,
         nat=nat,
-        veth=places.kind == "container",
+        veth=places.kind == CONTAINER,
     )
     groups = machine_groups(world, cloud_id=cloud_id, host_id=host_id)
     compute: ComputeDriver
     volumes: VolumeDriver | None = None
-    if places.kind == "container":
-        compute = ContainerCompute(world, places.host / "machines", groups=groups)
+    if places.kind == CONTAINER:
+        compute = ContainerCompute(world, places.host / "machines", groups=groups, share=share)
     else:
-        compute = QemuCompute(world, places.host / "machines", trial=partial(images.fetch, "tiny"), groups=groups)
+        trial = partial(images.fetch, "tiny")
+        compute = QemuCompute(world, places.host / "machines", trial=trial, groups=groups, share=share)
         volumes = FileVolumes(world, places.host / "storage", DiskTool(world, places.host / "storage" / "work"))
     return Drivers(
         compute=compute,
@@ -98,9 +108,9 @@ async def take_away(drivers: Drivers, groups: ControlGroups, *, keep_data: bool)
     groups.remove_all()
 
 
-def this_machine(world: World) -> str:
+def this_machine(world: World, kind: str = QEMU) -> str:
     """One word for this machine, this boot of it, and this kind of host; a network namespace of its own is a machine."""
-    facts = [COMPUTE, str(os.stat("/proc/self/ns/net").st_ino)]
+    facts = [kind, str(os.stat("/proc/self/ns/net").st_ino)]
     for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
         try:
             facts.append(world.files.read(Path(path)).decode().strip())
@@ -134,7 +144,7 @@ def local_agent(
         host_id=host_id,
         name=name,
         underlay=underlay,
-        origin=begin(world, places.host, machine=this_machine(world), place=place),
+        origin=begin(world, places.host, machine=this_machine(world, places.kind), place=place),
         gauges=Machine(world.files, places.host).gauges,
     )
 

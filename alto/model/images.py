@@ -16,12 +16,13 @@ ROOT_NAMES = (ROOT_DEVICE, "/dev/sda", "/dev/xvda", "/dev/vda")
 TINY = "tiny"  # the source of the image that Alto builds: its kernel is beside its disk
 BOOTS_ITSELF = "disk"
 CONTAINER_SOURCE = "tiny-container"
+QEMU, CONTAINER = "qemu", "container"  # kinds of hosts, as they say in their capabilities
 
 
 def host_kind_of(source: str) -> str:
     """The kind of host that runs an image of this source; a simulated one takes any. An image is made for one: who launches a
     virtual machine never gets a container, which shares its host's kernel."""
-    return "container" if source == CONTAINER_SOURCE else "qemu"
+    return CONTAINER if source == CONTAINER_SOURCE else QEMU
 
 
 class ImageState(enum.StrEnum):

@@ -21,7 +21,15 @@ PROGRAM = "alto.daemons.allinone"
 
 class Cloud:
     def __init__(
-        self, state: Path, *, port: int, pool: str, simulate: int = 0, cache: Path | None = None, program: str = PROGRAM
+        self,
+        state: Path,
+        *,
+        port: int,
+        pool: str,
+        simulate: int = 0,
+        hosts: str = "",
+        cache: Path | None = None,
+        program: str = PROGRAM,
     ) -> None:
         self.state = state
         self._program = program
@@ -30,6 +38,7 @@ class Cloud:
         if cache is not None:
             self._arguments += ["--cache", str(cache)]
         self._up = ["--listen", f"127.0.0.1:{port}", *(["--simulate", str(simulate)] if simulate else [])]
+        self._up += ["--hosts", hosts] if hosts else []
         self._process: subprocess.Popen[bytes] | None = None
 
     def up(self) -> None:

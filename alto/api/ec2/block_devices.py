@@ -15,7 +15,7 @@ from alto.api.ec2.images import devices
 from alto.api.ec2.volume_attachments import ATTACHMENTS_MAX, check_device
 from alto.api.ec2.volumes import refuse_encryption
 from alto.model.errors import Refused
-from alto.model.images import ROOT_NAMES, Image, ImageDevice
+from alto.model.images import CONTAINER, ROOT_NAMES, Image, ImageDevice, host_kind_of
 from alto.model.volumes import DEFAULT_VOLUME_TYPE, VOLUME_TYPES, SnapshotPhase
 from alto.plan.volumes import check_type
 from alto.store.store import Reader
@@ -81,6 +81,8 @@ def launch_devices(
         chosen[name] = _changed(before, ebs, f"snapshot '{before.snapshot_id}'" if before.snapshot_id else "")
     if len(chosen) > ATTACHMENTS_MAX:
         raise Refused("AttachmentLimitExceeded", f"At most {ATTACHMENTS_MAX} volumes can be attached to an instance")
+    if host_kind_of(image.source) == CONTAINER and (chosen or not root.delete_on_termination):
+        raise Refused("UnsupportedOperation", "A container has no volume but its root, which goes with it (docs/adr/0011)")
     if len(storages) > 1:
         raise Refused("InvalidBlockDeviceMapping", "The image and the snapshots are on disks that no host has all of")
     return Devices(root, tuple(chosen.values()), next(iter(storages), "" if chosen else None))

@@ -17,6 +17,7 @@ from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.volume_attachments import with_attachment
 from alto.api.wire.xml import timestamp
 from alto.model.errors import Refused
+from alto.model.images import CONTAINER, host_kind_of
 from alto.model.instances import Instance
 from alto.model.volumes import Modification, Task, Volume, VolumePhase
 from alto.plan.volumes import check_type, home_of, iops_of, throughput_of
@@ -74,6 +75,8 @@ async def modify_volume(call: Call, request: ModifyVolumeRequest) -> dict[str, o
 
 def _grow(tx: Tx, volume: Volume, by_gib: int) -> None:
     instance = tx.get(Instance, volume.instance_id) if volume.instance_id is not None else None
+    if instance is not None and host_kind_of(instance.image_source) == CONTAINER:
+        raise Refused("UnsupportedOperation", f"{volume.id} is the root of a container, which keeps its size (docs/adr/0011)")
     claim_disk(tx, home_of(volume, instance), by_gib)
     if instance is None:
         put_job(tx, job_for(volume, Task.GROW))

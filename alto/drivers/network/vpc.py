@@ -11,7 +11,6 @@ Invariant: a tap has its rules before its link is up, and for as long as it exis
 """
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -173,9 +172,10 @@ class VpcNetworks:
             await vpc.dns.put(vpc.plan, port)
             if self._veth:
                 fd, peer = -1, names.peer_of(port)
-                # Its guest's end waits in this process's namespace, down, until a container takes it.
-                ends = f"link add {port.device} type veth peer name {peer} address {port.mac} netns {os.getpid()}"
-                await self._commands.ip(vpc.netns, [ends])
+                # Its guest's end waits in this process's namespace, down, until a container takes it. It is made from here: by
+                # this process's number it would go wherever our one thread looks just then.
+                ends = f"link add name {peer} address {port.mac} type veth peer name {port.device} netns {vpc.netns}"
+                await self._commands.ip(None, [ends])
             else:
                 fd, peer = self._world.net.open_tap(port.device, netns=vpc.netns), ""
                 undo.callback(_close, fd)

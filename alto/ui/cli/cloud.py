@@ -18,7 +18,7 @@ DEFAULT_LISTEN = "127.0.0.1:8773"
 
 @click.command(cls=options.Command)
 @click.option("--simulate", metavar="N", type=click.IntRange(1, 1000), help="N simulated hosts: no root, no QEMU, same API.")
-@click.option("--hosts", type=click.Choice(["qemu", "container"]), help="What runs instances: virtual machines or containers.")
+@click.option("--hosts", metavar="KIND[,KIND]", help="What runs instances: qemu (virtual machines), container, or both.")
 @click.option("--listen", metavar="ADDRESS:PORT", default=DEFAULT_LISTEN, show_default=True, help="Where the API listens.")
 @click.option("--listen-hosts", metavar="ADDRESS:PORT", help="Where other machines join as hosts, over TLS (see `alto host`).")
 @click.option("--no-host", is_flag=True, help="This machine runs no instances itself.")

@@ -91,7 +91,8 @@ def examine(state: Path) -> list[Finding]:
 
 def examine_machine() -> list[Finding]:
     """What does not depend on a cloud."""
-    return [_machine(), _programs(), _root(), _accelerator(), _namespaces(), _packet_rules(), _memory(), _limits()]
+    machine = [_machine(), _programs(), _containers(), _root(), _accelerator(), _namespaces(), _packet_rules(), _memory()]
+    return [*machine, _limits()]
 
 
 def _machine() -> Finding:
@@ -106,6 +107,20 @@ def _programs() -> Finding:
     if missing:
         return Finding("programs", Verdict.NO, f"{len(missing)} packages are missing", f"apt-get install {' '.join(missing)}")
     return Finding("programs", Verdict.OK, ", ".join(sorted(PROGRAMS)))
+
+
+def _containers() -> Finding:
+    """Their program is not among those that every cloud needs."""
+    if shutil.which("lxc-start", path=PATH) is None:
+        return Finding(
+            "containers", Verdict.HINT, "no lxc-start: alto up --hosts container does not work", "apt-get install lxc"
+        )
+    groups = Path("/proc/self/mountinfo").read_text()
+    if " - cgroup" not in groups:
+        return Finding("containers", Verdict.HINT, "no control groups are mounted", "mount -t cgroup2 none /sys/fs/cgroup")
+    if not Path("/proc/self/ns/user").exists():
+        return Finding("containers", Verdict.HINT, "the kernel has no user namespaces", "a kernel with CONFIG_USER_NS")
+    return Finding("containers", Verdict.OK, "LXC, control groups and user namespaces: alto up --hosts qemu,container")
 
 
 def _root() -> Finding:

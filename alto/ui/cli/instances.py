@@ -42,7 +42,7 @@ from alto.ui.cli.waiting import wait_until
 RUNNING_S = 300.0
 PAGE = 1000
 DEFAULT_TYPE = "m1.tiny"
-OWN_IMAGE = "alto/tiny"  # the image that Alto brings: its name begins so
+OWN_IMAGES = ("alto/tiny", "alto/container-tiny")  # the images that Alto brings, by how their names begin: machines, containers
 SSH_PORT = 22
 CONNECT_S = 10
 MACHINE_ADDRESS = "169.254.169.252"  # where connections from this machine come from (docs/adr/0004)
@@ -401,11 +401,14 @@ def ensure_key(client: Client, name: str, state: Path) -> None:
 
 
 def own_image(client: Client) -> str:
-    """The image that Alto brings, or the only one there is."""
+    """The image that Alto brings, for the hosts that there are; or the only one there is."""
     images = client.ec2("DescribeImages", Images).images
-    for image in images:
-        if image.name.startswith(OWN_IMAGE):
-            return image.image_id
+    own = [next((image.image_id for image in images if image.name.startswith(name)), "") for name in OWN_IMAGES]
+    if all(own):
+        only_containers = all(host.kind == "container" for host in client.get("hosts", Hosts).hosts)
+        return own[1] if only_containers else own[0]
+    if any(own):
+        return own[0] or own[1]
     if len(images) == 1:
         return images[0].image_id
     raise Failure("which image?", why=f"there are {len(images)}", hint="alto instance run --image ami-...", exit=Exit.USAGE)

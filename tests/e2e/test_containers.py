@@ -1,0 +1,144 @@
+"""Containers and virtual machines in one cloud. Goal: what is true of instances is true of both kinds, fifty containers run
+side by side, and nothing of them stays. Method: boto3, ssh and `alto` against a cloud with a host of each kind
+on this machine."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.cloud import Cloud, leftovers, ssh, until
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+
+CONTAINER, MACHINE = "ami-0a170000000000002", "ami-0a170000000000001"
+BOOT_S = 180
+MANY = 50
+
+
+@pytest.fixture(scope="module")
+def both(real_machine: None, image_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    if shutil.which("lxc-start") is None:
+        pytest.skip("containers need the package lxc: ./alto-test installs it")
+    base = tmp_path_factory.mktemp("both")
+    for folder in (base, *base.parents):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    cloud = Cloud(base / "state", port=8775, pool="127.66.0.0/16", hosts="qemu,container", cache=image_cache)
+    try:
+        cloud.up()
+        cloud_id = cloud.facts["cloud_id"]
+        yield cloud
+    except BaseException:
+        print(cloud.log())
+        raise
+    finally:
+        cloud.down()
+    assert leftovers(base / "state", cloud_id) == []
+    groups = [path for path in Path("/sys/fs/cgroup").glob("**/alto-c-*") if cloud_id in path.name]
+    assert groups == []
+
+
+@pytest.fixture(scope="module")
+def key(both: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("key") / "me.pem"
+    ec2 = both.client()
+    path.write_text(ec2.create_key_pair(KeyName="me", KeyType="ed25519")["KeyMaterial"])
+    path.chmod(0o600)
+    group = ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"][0]["GroupId"]
+    ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0")
+    return path
+
+
+def launch(cloud: Cloud, image: str, count: int = 1, **more: Any) -> list[dict[str, Any]]:
+    """Running when it returns."""
+    ec2 = cloud.client()
+    wanted = {"ImageId": image, "InstanceType": "m1.tiny", "KeyName": "me", "MinCount": count, "MaxCount": count, **more}
+    ids = [one["InstanceId"] for one in ec2.run_instances(**wanted)["Instances"]]
+    ec2.get_waiter("instance_running").wait(InstanceIds=ids, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
+    found = ec2.describe_instances(InstanceIds=ids)["Reservations"]
+    return [one for reservation in found for one in reservation["Instances"]]
+
+
+def terminate(cloud: Cloud, instances: list[dict[str, Any]]) -> None:
+    ec2, ids = cloud.client(), [one["InstanceId"] for one in instances]
+    ec2.terminate_instances(InstanceIds=ids)
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=ids, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
+
+
+def says(key: Path, instance: dict[str, Any], command: str) -> str:
+    """What `command` prints in the guest, once it listens."""
+    address = instance["PublicIpAddress"]
+
+    def answer() -> str:
+        done = ssh(key, address, command)
+        return done.stdout if done.returncode == 0 else ""
+
+    said: str = until(answer, f"{command!r} at {address}", timeout_s=BOOT_S, every_s=0.5)
+    return said
+
+
+def keepers(cloud: Cloud) -> list[int]:
+    """The processes that are containers' lives."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if b"alto-keeper" in words and any(word.startswith(str(cloud.state).encode()) for word in words):
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def test_both_kinds_are_one_network(both: Cloud, key: Path) -> None:
+    """Each kind runs on its own host, says so, is reached at its public address, and reaches the other one."""
+    (container,) = launch(both, CONTAINER)
+    (machine,) = launch(both, MACHINE)
+    assert says(key, container, "cat /proc/1/uid_map").split()[1] != "0"  # its root is nobody on the host
+    assert says(key, container, "wget -qO- http://169.254.169.254/latest/meta-data/instance-id") == container["InstanceId"]
+    for one, other in ((container, machine), (machine, container)):
+        assert "1 packets received" in says(key, one, f"ping -c 1 -W 20 {other['PrivateIpAddress']}")
+    listed = both.alto("instance", "list").stdout.splitlines()
+    kinds = {row.split("\t")[0]: row.split("\t")[3] for row in listed[1:]}
+    assert (kinds[container["InstanceId"]], kinds[machine["InstanceId"]]) == ("container", "qemu")
+    terminate(both, [container, machine])
+    assert keepers(both) == []
+
+
+def test_container_outlives_its_agent(both: Cloud, key: Path) -> None:
+    """kill -9 of everything of ours: the container runs on, its successor knows it, and reboots, stops and starts it."""
+    (container,) = launch(both, CONTAINER)
+    ec2, id = both.client(), [container["InstanceId"]]
+    says(key, container, "echo kept >/root/kept; sync; echo done")
+    life = keepers(both)
+    both.kill()
+    assert says(key, container, "cat /root/kept") == "kept\n"
+    both.up()
+    ec2.get_waiter("instance_running").wait(InstanceIds=id, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    assert keepers(both) == life
+    ec2.reboot_instances(InstanceIds=id)
+    until(lambda: says(key, container, "cat /var/lib/alto/boots") == "2\n", "a second boot", timeout_s=60, every_s=0.5)
+    assert says(key, container, "cat /root/kept") == "kept\n"
+    ec2.stop_instances(InstanceIds=id)
+    ec2.get_waiter("instance_stopped").wait(InstanceIds=id, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    assert keepers(both) == []
+    ec2.start_instances(InstanceIds=id)
+    ec2.get_waiter("instance_running").wait(InstanceIds=id, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    (after,) = ec2.describe_instances(InstanceIds=id)["Reservations"][0]["Instances"]
+    assert says(key, after, "cat /root/kept") == "kept\n"
+    terminate(both, [container])
+
+
+def test_fifty_containers(both: Cloud, key: Path) -> None:
+    """All of them are there and answer, and none of them when they are terminated."""
+    many = launch(both, CONTAINER, MANY)
+    assert len(keepers(both)) == MANY
+    names = {says(key, one, "hostname").strip() for one in many}
+    assert len(names) == MANY
+    terminate(both, many)
+    assert keepers(both) == []
