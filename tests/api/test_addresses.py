@@ -50,6 +50,7 @@ def test_allocated_at_random_or_chosen_and_released(tenant: Tenant, stranger: Te
     assert tenant.refused("AllocateAddress", Address="192.0.2.1") == "InvalidAddress.NotFound"
     assert tenant.refused("AllocateAddress", Address="x") == "InvalidParameterValue"
     assert tenant.refused("AllocateAddress", Domain="bogus") == "InvalidParameterValue"
+    tenant("ReleaseAddress", AllocationId=tenant("AllocateAddress", Domain="")["AllocationId"])
     named = [{"Name": "tag:Name", "Values": ["w*"]}]
     (found,) = tenant("DescribeAddresses", Filters=named)["Addresses"]
     assert (found["PublicIp"], found["AllocationId"]) == ("127.64.7.7", second["AllocationId"])

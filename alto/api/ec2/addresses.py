@@ -33,8 +33,8 @@ class AllocateAddressRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def allocate_address(call: Call, request: AllocateAddressRequest) -> dict[str, object]:
-    # "standard" was EC2-Classic's; old tools still say it and take what they get.
-    if request.domain not in (None, DOMAIN, "standard"):
+    # "standard" was EC2-Classic's; old tools still say it, or nothing at all, and take what they get.
+    if request.domain not in (None, "", DOMAIN, "standard"):
         raise Refused("InvalidParameterValue", f"Invalid value '{request.domain[:80]}' for domain.")
     if request.public_ipv4_pool not in (None, POOL):
         raise Refused("InvalidPublicIpv4PoolID.NotFound", f"The pool ID '{request.public_ipv4_pool[:80]}' does not exist")
