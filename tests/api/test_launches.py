@@ -177,6 +177,21 @@ def test_the_root_is_mapped_by_the_names_that_people_know_it_by(tenant: Tenant, 
     assert volume["Size"] == 7
 
 
+def test_a_device_that_is_left_out_is_said_by_an_empty_text(tenant: Tenant) -> None:
+    """The one value that NoDevice has; tools send it on the wire as "NoDevice="."""
+    left_out = launch(tenant, BlockDeviceMappings=[{"DeviceName": "/dev/sdb", "NoDevice": ""}])[0]
+    assert [one["DeviceName"] for one in left_out["BlockDeviceMappings"]] == ["/dev/sda1"]
+    for mapping, refusal in (
+        ({"DeviceName": "/dev/sdb", "NoDevice": "yes"}, "InvalidRequest: The request received was invalid"),
+        ({"DeviceName": "/dev/sdb"}, "MissingParameter: The request must contain the parameter ebs"),
+        (
+            {"DeviceName": "/dev/sdb", "Ebs": {"VolumeType": "gp2"}},
+            "MissingParameter: The request must contain the parameter size or snapshotId",
+        ),
+    ):
+        assert tenant.refusal("RunInstances", **ONE, BlockDeviceMappings=[mapping]) == refusal
+
+
 def test_members_of_a_launch_are_listed_by_launch_index(tenant: Tenant) -> None:
     launched = [one["InstanceId"] for one in launch(tenant, MinCount=6, MaxCount=6)]
     (reservation,) = tenant("DescribeInstances")["Reservations"]

@@ -57,6 +57,10 @@ def launch_devices(
         name, ebs = mapping.device_name, mapping.ebs or Ebs()
         if not name:
             raise Refused("MissingParameter", "The request must contain the parameter deviceName")
+        if mapping.no_device:
+            raise Refused("InvalidRequest", "The request received was invalid")
+        if mapping.ebs is None and mapping.no_device is None:
+            raise Refused("MissingParameter", "The request must contain the parameter ebs")
         refuse_encryption(ebs.encrypted, ebs.kms_key_id)
         if name == image.root_device or (name in ROOT_NAMES and not any_name):
             if mapping.no_device is not None:

@@ -28,6 +28,8 @@ _EMPTY_COUNTS = {
     ("Filter", "Values"),
     ("BlobAttributeValue", "Value"),
     ("ModifyInstancePlacementRequest", "GroupName"),  # out of its group
+    ("BlockDeviceMapping", "NoDevice"),  # the image's device is left out
+    ("LaunchTemplateBlockDeviceMappingRequest", "NoDevice"),
 }
 
 # What old clients call a parameter, and EC2 still understands: boto 2, and what was built on it, names one instance as a list.
