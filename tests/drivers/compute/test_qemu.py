@@ -141,6 +141,28 @@ def test_owner_killed_while_it_starts(qemu: QemuRig) -> None:
     asyncio.run(main())
 
 
+def test_what_was_cut_off_before_its_process_begins_again(qemu: QemuRig) -> None:
+    """Goal: an owner that died after it wrote that it starts a machine, and before it did, costs the machine nothing: it is no
+    crash. Method: such a record."""
+
+    async def main() -> None:
+        first = qemu.driver()
+        await first.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
+        await first.stop(ID, grace_s=0.0)
+        await first.close()
+        record = load(real_world().files, qemu.state / ID)
+        assert isinstance(record, Record)
+        save(real_world().files, qemu.state / ID, replace(record, incarnation=2, stage=Stage.STARTING))
+        driver = qemu.driver()
+        assert (await driver.observe())[ID] == Seen(power=Power.OFF, incarnation=1)
+        await driver.start(machine(incarnation=2), qemu.boot, [NO_TAP], await qemu.disks())
+        assert (await driver.observe())[ID] == Seen(power=Power.ON, incarnation=2)
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
 def test_record_without_process_finds_the_one_that_listens(qemu: QemuRig) -> None:
     """Goal: an owner that died between starting a process and writing its number left no orphan. Method: such a record."""
 

@@ -416,7 +416,9 @@ class QemuCompute:
             (await self._connected(here)).broken = True
             qemu = await self._connected(here)
         except NobodyListens:
-            self._save(here, replace(here.record, stage=Stage.OFF, ended=Ended.CRASHED))
+            # Nobody ever had the socket but the two of them: this incarnation has not begun, and may.
+            begun = here.record.incarnation - 1
+            self._save(here, replace(here.record, stage=Stage.OFF, ended=Ended.STOPPED, incarnation=begun))
             return
         process = self._world.processes.find(qemu.peer_pid)
         if process is None:
