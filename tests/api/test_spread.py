@@ -13,7 +13,8 @@ from alto.model.hosts import Host
 from alto.model.images import Image
 from alto.model.instances import Instance, Phase
 from alto.model.network_plans import VNI_FROM, VNI_TO, NetworkPlan
-from alto.model.networks import Vpc
+from alto.model.networks import NetworkInterface, Vpc
+from alto.model.routing import Target
 from alto.model.sessions import Assignments, Hello
 from tests.api.cloud import NOW, Cloud, Tenant
 from tests.api.test_beside_instances import IMAGE
@@ -135,5 +136,32 @@ def test_hosts_on_one_machine_have_ports_of_their_own(cloud: Cloud, image: None)
                 await hosts.sessions.hello(replace(HELLO, host_id=id, name=id, underlay="192.0.2.1:4789", key=key))
         found = [one.underlay for one in cloud.store.read(lambda reader: reader.where(Host))]
         assert found == ["192.0.2.1:4789", "192.0.2.1:4790", "192.0.2.1:4791"]
+
+    cloud.runner.run(body())
+
+
+def test_an_interface_that_a_route_names_is_watched(cloud: Cloud, tenant: Tenant, image: None) -> None:
+    one = launched(tenant)
+    nic = cloud.store.read(lambda reader: reader.get(Instance, one)).nic
+    interface = tenant("CreateNetworkInterface", SubnetId=nic.subnet_id)["NetworkInterface"]["NetworkInterfaceId"]
+    filters = [{"Name": "vpc-id", "Values": [nic.vpc_id]}]
+    table = tenant("DescribeRouteTables", Filters=filters)["RouteTables"][0]["RouteTableId"]
+    tenant("CreateRoute", RouteTableId=table, DestinationCidrBlock="10.99.0.0/16", NetworkInterfaceId=interface)
+
+    async def attach(instance_id: str | None) -> None:
+        await cloud.store.write(lambda tx: tx.put(replace(tx.get(NetworkInterface, interface), instance_id=instance_id)))
+
+    async def body() -> None:
+        hosts = Hosts(cloud)
+        running = asyncio.create_task(hosts.sessions.run())
+        await hosts.join("h-1")
+        await hosts.place(one, "h-1")
+        for expected in (None, Target.INTERFACE, None):
+            (told,) = (await hosts.hears("h-1")).values()
+            assert {route.target for subnet in told.subnets for route in subnet.routes if "10.99" in route.destination} == {
+                expected
+            }
+            await attach(one if expected is None else None)
+        running.cancel()
 
     cloud.runner.run(body())

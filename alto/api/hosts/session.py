@@ -114,6 +114,7 @@ class HostSessions:
 
     def _route(self, changed: frozenset[tuple[str, str]]) -> None:
         instance_ids, rules, job_ids = [], [], []
+        interface_ids: set[str] = set()
         for kind, id in sorted(changed):
             if kind == Instance.KIND:
                 instance_ids.append(id)
@@ -124,10 +125,7 @@ class HostSessions:
             elif kind == StorageJob.KIND:
                 job_ids.append(id)
             elif kind == NetworkInterface.KIND:
-                for session in self._by_host.values():
-                    if id in session.routers:
-                        session.dirty_networks = True
-                        session.wake.set()
+                interface_ids.add(id)
             elif kind == "*":
                 self._whereabouts = self._store.read(Whereabouts)
                 for host_id in sorted(self._by_host):
@@ -148,6 +146,11 @@ class HostSessions:
                 for session in self._by_host.values():
                     session.dirty_networks = True
                     session.wake.set()
+        for session in self._by_host.values() if interface_ids else ():
+            # Each launch makes one, and hardly any is named by a route.
+            if not session.routers.isdisjoint(interface_ids):
+                session.dirty_networks = True
+                session.wake.set()
         if rules:
             rows = self._store.read(lambda reader: [reader.find(RULES[kind], id) for kind, id in rules])
             for rule, row in zip(rules, rows, strict=True):
