@@ -24,6 +24,7 @@ from alto.api.ec2.shapes import group_names, metadata_shape, show_instance
 from alto.api.ec2.user_data import check_user_data
 from alto.api.ec2.volume_attachments import with_attachment
 from alto.model.errors import Refused
+from alto.model.images import CONTAINER, host_kind_of
 from alto.model.instance_types import instance_type
 from alto.model.instances import Instance, Phase
 from alto.model.networks import NetworkInterface, SecurityGroup
@@ -261,6 +262,8 @@ def _set_ends(devices: tuple[DeviceSpecification, ...]) -> Edit:
                 )
             if ends is None:
                 raise Refused("InvalidParameterCombination", "No attributes specified.")
+            if not ends and host_kind_of(instance.image_source) == CONTAINER:
+                raise Refused("UnsupportedOperation", "The root of a container goes with it (docs/adr/0011)")
             tx.put(replace(tx.get(Volume, volume_id), delete_on_termination=ends))
             if volume_id == instance.root.volume_id:
                 instance = replace(instance, root=replace(instance.root, delete_on_termination=ends))
