@@ -86,7 +86,7 @@ def launch_devices(
     if len(chosen) > ATTACHMENTS_MAX:
         raise Refused("AttachmentLimitExceeded", f"At most {ATTACHMENTS_MAX} volumes can be attached to an instance")
     if host_kind_of(image.source) == CONTAINER and (chosen or not root.delete_on_termination):
-        raise Refused("UnsupportedOperation", "A container has no volume but its root, which goes with it (docs/adr/0011)")
+        raise Refused("UnsupportedOperation", "A container has no volume but its root, which goes with it")
     if len(storages) > 1:
         raise Refused("InvalidBlockDeviceMapping", "The image and the snapshots are on disks that no host has all of")
     return Devices(root, tuple(chosen.values()), next(iter(storages), "" if chosen else None))

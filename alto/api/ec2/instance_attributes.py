@@ -263,7 +263,7 @@ def _set_ends(devices: tuple[DeviceSpecification, ...]) -> Edit:
             if ends is None:
                 raise Refused("InvalidParameterCombination", "No attributes specified.")
             if not ends and host_kind_of(instance.image_source) == CONTAINER:
-                raise Refused("UnsupportedOperation", "The root of a container goes with it (docs/adr/0011)")
+                raise Refused("UnsupportedOperation", "The root of a container goes with it")
             tx.put(replace(tx.get(Volume, volume_id), delete_on_termination=ends))
             if volume_id == instance.root.volume_id:
                 instance = replace(instance, root=replace(instance.root, delete_on_termination=ends))

@@ -76,7 +76,7 @@ async def modify_volume(call: Call, request: ModifyVolumeRequest) -> dict[str, o
 def _grow(tx: Tx, volume: Volume, by_gib: int) -> None:
     instance = tx.get(Instance, volume.instance_id) if volume.instance_id is not None else None
     if instance is not None and host_kind_of(instance.image_source) == CONTAINER:
-        raise Refused("UnsupportedOperation", f"{volume.id} is the root of a container, which keeps its size (docs/adr/0011)")
+        raise Refused("UnsupportedOperation", f"{volume.id} is the root of a container, which keeps its size")
     claim_disk(tx, home_of(volume, instance), by_gib)
     if instance is None:
         put_job(tx, job_for(volume, Task.GROW))
