@@ -275,6 +275,15 @@ def test_a_snapshot_is_copied_into_another_region(tenant: Tenant, stranger: Tena
     assert stranger.refused("CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=snapshot) == "InvalidSnapshot.NotFound"
 
 
+def test_whose_input_a_volumes_health_is_about(tenant: Tenant) -> None:
+    made(tenant)
+    instance = launched(tenant)
+    of_it = [{"Name": "attachment-status.instance-id", "Values": [instance]}]
+    (root,) = tenant("DescribeVolumeStatus", Filters=of_it)["VolumeStatuses"]
+    assert root["VolumeId"] == instance_of(tenant, instance)["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+    assert root["AttachmentStatuses"] == [{"InstanceId": instance, "IoPerformance": "not-applicable"}]
+
+
 def test_what_ec2_says_of_a_volumes_health(tenant: Tenant) -> None:
     id = made(tenant)
     (status,) = tenant("DescribeVolumeStatus", VolumeIds=[id])["VolumeStatuses"]

@@ -18,8 +18,11 @@ from alto.model.errors import Refused
 from alto.model.volumes import Volume, VolumePhase
 from alto.store.store import Tx
 
-_DETAILS = (("io-enabled", "passed"), ("io-performance", "not-applicable"))
+NOT_APPLICABLE = "not-applicable"  # the answer for volumes without promised operations a second
+_DETAILS = (("io-enabled", "passed"), ("io-performance", NOT_APPLICABLE))
 _FILTERS: Filters[Volume] = {
+    "attachment-status.instance-id": lambda volume: volume.instance_id,
+    "attachment-status.io-performance": lambda volume: NOT_APPLICABLE if volume.instance_id is not None else None,
     "availability-zone": lambda volume: volume.zone,
     "availability-zone-id": lambda volume: zone_id(volume.zone),
     "volume-status.details-name": lambda volume: [name for name, _ in _DETAILS],
@@ -73,6 +76,10 @@ def _details(volume: Volume) -> tuple[tuple[str, str], ...]:
     return tuple((name, "insufficient-data" if _status(volume) == "insufficient-data" else "failed") for name, _ in _DETAILS)
 
 
+def _attachments(volume: Volume) -> list[dict[str, str]]:
+    return [{"InstanceId": volume.instance_id, "IoPerformance": NOT_APPLICABLE}] if volume.instance_id is not None else []
+
+
 def _shown(volume: Volume) -> dict[str, object]:
     return {
         "VolumeId": volume.id,
@@ -82,6 +89,7 @@ def _shown(volume: Volume) -> dict[str, object]:
             "Status": _status(volume),
             "Details": [{"Name": name, "Status": status} for name, status in _details(volume)],
         },
+        "AttachmentStatuses": _attachments(volume),
         "Actions": [],
         "Events": [],
     }
