@@ -369,7 +369,13 @@ class ContainerCompute:
                     news = replace(here.record, stage=Stage.ON, pid=process.pid, started=process.started, boot_id=self._boot_id)
                     self._save(here, news)
                     return
-        await self._ended(here, Ended.CRASHED)
+        if self._world.files.exists(here.home / ENDED):
+            await self._ended(here, self._why_off(here))
+            return
+        # No keeper came to be, or to a word: this incarnation has not begun, and may.
+        await self._groups.remove(here.record.id)
+        begun = here.record.incarnation - 1
+        self._save(here, replace(here.record, stage=Stage.OFF, ended=Ended.STOPPED, incarnation=begun))
 
     def _words(self, pid: int) -> list[str]:
         try:

@@ -1,0 +1,38 @@
+"""What only containers have. Goal: a start that was cut off is no crash. Method: a record as a dead owner left it."""
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from alto.drivers.compute.container.config import ENDED
+from alto.drivers.compute.record import Record, Stage, load, save
+from alto.kit.world import real_world
+from alto.model.instances import Power, Seen
+from tests.drivers.compute.machines import machine
+from tests.drivers.compute.rigs import ContainerRig
+
+pytestmark = pytest.mark.net
+
+ID = machine().id
+
+
+def test_what_was_cut_off_before_its_keeper_begins_again(container: ContainerRig) -> None:
+    async def main() -> None:
+        files, home = real_world().files, container.state / ID
+        first = container.driver()
+        await first.start(machine(), container.boot, [], [])
+        await first.stop(ID, grace_s=0.0)
+        await first.close()
+        record = load(files, home)
+        assert isinstance(record, Record)
+        files.remove(home / ENDED)
+        save(files, home, replace(record, incarnation=2, stage=Stage.STARTING))
+        driver = container.driver()
+        assert (await driver.observe())[ID] == Seen(power=Power.OFF, incarnation=1)
+        await driver.start(machine(incarnation=2), container.boot, [], [])
+        assert (await driver.observe())[ID] == Seen(power=Power.ON, incarnation=2)
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
