@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,7 +134,13 @@ def test_while_a_commit_waits_for_the_disk_reads_see_what_was(tmp_path: Path) ->
         listed = [thing.region for thing in reader.where(Thing, account="1")]
         return changed and changed.region, deleted and deleted.region, listed
 
-    slow = itertools.count().__next__  # every commit seems to take a second, so that a thread does it
+    seconds, may_commit = itertools.count(), threading.Event()
+    may_commit.set()
+
+    def slow() -> float:
+        """Every commit seems to take a second, so that a thread does it, and asks for the time before it begins."""
+        assert may_commit.wait(timeout=30)
+        return next(seconds)
 
     async def main() -> None:
         store = await SqliteStore.open(tmp_path / "store.db", monotonic=slow, failed=pytest.fail, kinds=(Thing,))
@@ -146,10 +153,12 @@ def test_while_a_commit_waits_for_the_disk_reads_see_what_was(tmp_path: Path) ->
                 tx.delete(Thing, "deleted")
                 ran.set()
 
+            may_commit.clear()
             writing = asyncio.ensure_future(store.write(body))
             await ran.wait()
-            # The commit is another thread's work by now; its end is only told in a later turn of this loop.
+            # The commit is another thread's work by now.
             assert store.read(look) == ("here", "here", ["here", "here"])
+            may_commit.set()
             await writing
             assert store.read(look) == ("there", None, ["there"])
             assert await store.write(look) == ("there", None, ["there"])
