@@ -142,7 +142,7 @@ def plan_launch(
                         description=order.interface_description,
                     )
                     if own is None
-                    else _taken(own, attachment_id),
+                    else nic_of(own, attachment_id),
                 ),
                 root=RootVolume(
                     volume_id=volume_id,
@@ -240,7 +240,8 @@ def data_volume_id(instance_id: str, device: str) -> str:
     return "vol-" + hashlib.sha256(f"{instance_id} {device}".encode()).hexdigest()[:17]
 
 
-def _taken(interface: NetworkInterface, attachment_id: str) -> Nic:
+def nic_of(interface: NetworkInterface, attachment_id: str) -> Nic:
+    """An interface that there was before, as the first of an instance that does not take it along when it goes."""
     return Nic(
         interface_id=interface.id,
         attachment_id=attachment_id,

@@ -17,9 +17,10 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.ids import owned
 from alto.model.errors import Refused
 from alto.model.instance_types import CATALOGUE
-from alto.model.instances import Attach, Instance, Nic, Phase, Wish
+from alto.model.instances import Attach, Instance, Phase, Wish
 from alto.model.networks import NetworkInterface
 from alto.plan.instances import state_name
+from alto.plan.launch import nic_of
 from alto.store.claims import detach, lead_elastic
 from alto.store.store import Reader, Tx
 
@@ -124,23 +125,12 @@ def attached(
     )
     # Its host may be about to start it without this one.
     hot = instance.host_id is not None and instance.phase < Phase.STOPPED
-    nic = Nic(
-        interface_id=interface.id,
-        attachment_id=attachment_id,
-        subnet_id=interface.subnet_id,
-        vpc_id=interface.vpc_id,
-        mac=interface.mac,
-        private_ip=interface.private_ip,
-        public_ip=interface.public_ip,
-        group_ids=interface.group_ids,
-        elastic=interface.elastic,
-        secondary=interface.secondary,
+    nic = replace(
+        nic_of(interface, attachment_id),
         device_index=index,
-        source_dest_check=interface.source_dest_check,
         delete_on_termination=delete_on_termination,
         attach=Attach.ATTACHING if hot else Attach.ATTACHED,
         attached_at=now,
-        description=interface.description,
     )
     return replace(instance, nics=tuple(sorted((*instance.nics, nic), key=lambda one: one.device_index)))
 
