@@ -1,10 +1,11 @@
-"""What one changed rule costs in a VPC with 1,000 instances, 200 groups and 5,000 rules on 8 hosts, and in smaller ones.
+"""What one changed rule, or one instance that comes, moves to another group or goes, costs in a VPC with 1,000 instances, 200
+groups and 5,000 rules on 8 hosts that a VXLAN joins, and in smaller ones.
 
     python -m benchmarks.rules [--hosts 8]
 
 Counted, not timed: rows that the server reads, bytes that it says to all hosts together, statements that nftables of the hosts
-then take. Server, store and hosts' firewalls are the product's own, in this process; no packet and no machine is there. CPU is
-of all of that together, per change.
+and lines that `ip` and `bridge` then take. Server, store, hosts' firewalls and routes are the product's own, in this process;
+no packet and no machine is there. CPU is of all of that together, per change.
 """
 
 import argparse
@@ -22,12 +23,14 @@ from alto.api.hosts.session import HostSessions
 from alto.kit.world import real_world
 from alto.model.acls import AclAssociation, AclEntry, NetworkAcl, PrefixList, PrefixListEntry
 from alto.model.hosts import Capabilities
-from alto.model.instances import Instance
-from alto.model.network_plans import Firewall, Port
+from alto.model.instances import Instance, Phase
+from alto.model.network_plans import VNI_FROM, Firewall, NetworkPlan, Port
 from alto.model.networks import Permission, SecurityGroup, Subnet, Vpc
 from alto.model.records import Record
 from alto.model.sessions import Assignments, Hello
+from alto.plan import routes
 from alto.plan.firewall import amended, compiled, plugged, statements, take
+from alto.plan.network_changes import changed
 from alto.store.sqlite import MemoryDisk, SqliteStore
 from alto.store.store import Reader, Tx
 from benchmarks.store import ACCOUNT, REGION, instance
@@ -69,6 +72,7 @@ class Cost(NamedTuple):
     rows: int
     bytes: int
     statements: int
+    commands: int
 
 
 class Counting:
@@ -102,6 +106,7 @@ class Fleet:
         self._names = [f"h-{number}" for number in range(hosts)]
         self._links: dict[str, str] = {}
         self._firewalls: dict[str, Firewall] = {}
+        self._plans: dict[str, NetworkPlan] = {}
         self._ports: dict[str, list[Port]] = {name: [] for name in self._names}
         self._records: list[Record] = [group(number, groups) for number in range(groups)]
         self._groups = groups
@@ -117,10 +122,11 @@ class Fleet:
     async def begin(self) -> None:
         capabilities = Capabilities(kind="fake", accelerator="none", vcpus=4000, memory_mib=4_000_000)
         for name in self._names:
-            hello = Hello(cloud_id="cloud-bench", host_id=name, name=name, capabilities=capabilities)
+            underlay = f"192.0.2.{10 + len(self._links)}:4789"
+            hello = Hello(cloud_id="cloud-bench", host_id=name, name=name, capabilities=capabilities, underlay=underlay)
             self._links[name] = await self.sessions.hello(hello)
         self._records += [
-            Vpc(id=VPC, cidr="10.200.0.0/16", **OWN),
+            Vpc(id=VPC, cidr="10.200.0.0/16", vni=VNI_FROM, **OWN),
             Subnet(id=SUBNET, vpc_id=VPC, cidr="10.200.0.0/16", zone=f"{REGION}a", **OWN),
             NetworkAcl(
                 id=ACL, vpc_id=VPC, associations=(AclAssociation(id="aclassoc-0123456789abcdef0", subnet_id=SUBNET),), **OWN
@@ -128,14 +134,13 @@ class Fleet:
             PrefixList(id=LIST, name="list", max_entries=99, entries=(PrefixListEntry(cidr="192.0.2.0/24"),), **OWN),
         ]
         await self._write(*self._records)
-        for name, link in self._links.items():
-            said = await self.sessions.assignments(link, timeout_s=5.0)
-            assert said is not None
-            (plan,) = said.networks
-            self._firewalls[name] = compiled(plan, self._ports[name])
         # The rows of the beginning are looked at once more, as changes.
-        while any(await self._news()):
-            pass
+        while any(told := await self._news()):
+            for name, said in zip(self._links, told, strict=True):
+                for plan in said.networks if said is not None else ():
+                    self._plans[name] = plan
+        for name in self._names:
+            self._firewalls[name] = compiled(self._plans[name], self._ports[name])
         self._count_rows()
 
     async def change(self, make: Callable[[Reader], Record]) -> Cost:
@@ -145,20 +150,26 @@ class Fleet:
         await self._write(record)
         told = await self._news()
         said = [(name, news) for name, news in zip(self._links, told, strict=True) if news is not None]
-        lines = 0
+        lines = commands = 0
         for name, news in said:
             assert not news.networks, "a whole plan was said"
+            old = self._plans[name]
             for change in news.network_changes:
                 patch = amended(self._firewalls[name], change)
                 lines += statements(self._firewalls[name], patch).count("\n")
                 take(self._firewalls[name], patch)
+                self._plans[name] = changed(self._plans[name], change)
+            if old is not self._plans[name]:
+                before, after = (routes.compiled(one, self._ports[name], way_out=True) for one in (old, self._plans[name]))
+                commands += sum(len(one) for two in (routes.puts, routes.drops) for one in two(before, after))
+                lines += routes.change(before, after).count("\n")
             for machine in news.machines:
                 patch = plugged(self._firewalls[name], _port(machine, machine.nic.private_ip, machine.nic.group_ids))
                 lines += statements(self._firewalls[name], patch).count("\n")
                 take(self._firewalls[name], patch)
         # What a row's version and a host's name are long is not the change's.
         bare = [_without_versions(news) for _, news in said]
-        return Cost(self._rows, sum(len(msgspec.json.encode(one)) for one in bare), lines)
+        return Cost(self._rows, sum(len(msgspec.json.encode(one)) for one in bare), lines, commands)
 
     async def _news(self) -> list[Assignments | None]:
         return await asyncio.gather(*(self.sessions.assignments(link, timeout_s=HEARD_S) for link in self._links.values()))
@@ -230,12 +241,22 @@ def changes() -> dict[str, Callable[[Reader, int], Record]]:
         nic = replace(old.nic, group_ids=(group_id(5), group_id(10 + sample)))
         return replace(old, nics=(nic,))
 
+    def one_more(reader: Reader, sample: int) -> Record:
+        made = instance(900_000 + sample)
+        nic = replace(made.nic, group_ids=(group_id(5), group_id(6)), private_ip=f"10.200.250.{10 + sample}")
+        return replace(made, host_id="h-0", nics=(nic,))
+
+    def one_less(reader: Reader, sample: int) -> Record:
+        return replace(reader.get(Instance, instance(900_000 + sample).id), phase=Phase.TERMINATED)
+
     return {
         "one rule": one_rule,
         "a rule naming a group": naming_a_group,
         "an ACL's entry": one_entry,
         "a prefix list's range": one_range,
         "an instance's group": one_member,
+        "an instance comes": one_more,
+        "an instance goes": one_less,
     }
 
 
@@ -272,7 +293,7 @@ def main() -> int:
         for (instances, groups), costs_of in found.items()
         for costs, cpu in [costs_of[name]]
     ]
-    head = ("change", "instances / groups / rules", "rows read", "bytes said", "nft statements", "CPU")
+    head = ("change", "instances / groups / rules", "rows read", "bytes said", "nft statements", "ip commands", "CPU")
     print_table(f"One change, to {hosts} hosts", head, rows)
     verdicts = []
     for name in changes():

@@ -102,7 +102,7 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     nats: tuple[NatPlan, ...] = ()
     peers: tuple[PeerPlan, ...] = ()
     internet: bool = True  # an internet gateway is attached
-    neighbours: tuple[Neighbour, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()  # in the order of their ids
     members: dict[str, tuple[str, ...]] = {}  # group id -> private addresses on other hosts
     vni: int = 0  # of the VXLAN that joins its hosts, VNI_FROM and above; 0: there is one host
     underlay: str = ""  # this host's own end of it
@@ -160,10 +160,11 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a NetworkPlan's rules is different from now on: as long as what changed, whatever else the plan has.
+    """What of a NetworkPlan's rules and neighbours is different from now on: as long as what changed, whatever else the plan
+    has.
 
-    `groups`, `acls`, `subnets`, `prefix_lists` and `members` are whole for what they name; `gone_*` are no more. `joined` and
-    `left` are addresses of groups in `members` that stay.
+    `groups`, `acls`, `subnets`, `prefix_lists`, `members` and `neighbours` are whole for what they name; `gone_*` are no more,
+    neighbours by their interfaces' ids. `joined` and `left` are addresses of groups in `members` that stay.
     """
 
     vpc_id: str
@@ -178,6 +179,8 @@ class NetworkChange(msgspec.Struct, frozen=True, kw_only=True):
     acls: tuple[AclPlan, ...] = ()
     gone_acls: tuple[str, ...] = ()
     subnets: tuple[SubnetPlan, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    gone_neighbours: tuple[str, ...] = ()
 
 
 class Firewall(msgspec.Struct, kw_only=True):

@@ -1,7 +1,8 @@
 """A VPC's plan changes: what differs between two, and what a plan is after a change. Pure.
 
 `difference` is for whoever has two whole plans; who knows what changed makes the NetworkChange at its own cost.
-Invariant: `changed(old, difference(old, new))` equals `new`, but for the order of what a plan lists.
+Invariant: `changed(old, difference(old, new))` equals `new` when both list things in the order of their ids, and addresses in
+the order of their letters.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,12 +16,13 @@ T = TypeVar("T")
 
 
 def difference(old: NetworkPlan, new: NetworkPlan) -> NetworkChange | None:
-    """None when a NetworkChange cannot say it: something else than rules differs."""
-    if _without_rules(old) != _without_rules(new):
+    """None when a NetworkChange cannot say it: something else than rules and neighbours differs."""
+    if _fixed(old) != _fixed(new):
         return None
     groups, gone_groups = _listed(old.groups, new.groups, lambda one: one.id)
     acls, gone_acls = _listed(old.acls, new.acls, lambda one: one.id)
     subnets, _ = _listed(old.subnets, new.subnets, lambda one: one.id)
+    neighbours, gone_neighbours = _listed(old.neighbours, new.neighbours, lambda one: one.interface_id)
     stays = old.members.keys() & new.members.keys()
     joined = {id: _less(new.members[id], old.members[id]) for id in stays}
     left = {id: _less(old.members[id], new.members[id]) for id in stays}
@@ -37,6 +39,8 @@ def difference(old: NetworkPlan, new: NetworkPlan) -> NetworkChange | None:
         acls=acls,
         gone_acls=gone_acls,
         subnets=subnets,
+        neighbours=neighbours,
+        gone_neighbours=gone_neighbours,
     )
 
 
@@ -45,21 +49,23 @@ def changed(plan: NetworkPlan, change: NetworkChange) -> NetworkPlan:
     members.update(change.members)
     for id in change.joined.keys() | change.left.keys():
         kept = _less(members.get(id, ()), change.left.get(id, ()))
-        members[id] = (*kept, *_less(change.joined.get(id, ()), kept))
+        members[id] = tuple(sorted({*kept, *change.joined.get(id, ())}))
     lists = {id: cidrs for id, cidrs in plan.prefix_lists.items() if id not in change.gone_prefix_lists}
     return msgspec.structs.replace(
         plan,
         groups=_merged(plan.groups, change.groups, change.gone_groups, lambda one: one.id),
         acls=_merged(plan.acls, change.acls, change.gone_acls, lambda one: one.id),
         subnets=_merged(plan.subnets, change.subnets, (), lambda one: one.id),
+        neighbours=_merged(plan.neighbours, change.neighbours, change.gone_neighbours, lambda one: one.interface_id),
         members=members,
         prefix_lists={**lists, **change.prefix_lists},
     )
 
 
-def _without_rules(plan: NetworkPlan) -> NetworkPlan:
+def _fixed(plan: NetworkPlan) -> NetworkPlan:
+    """Of which a change says nothing."""
     subnets = tuple(msgspec.structs.replace(one, acl_id="") for one in plan.subnets)
-    return msgspec.structs.replace(plan, groups=(), members={}, prefix_lists={}, acls=(), subnets=subnets)
+    return msgspec.structs.replace(plan, groups=(), members={}, prefix_lists={}, acls=(), subnets=subnets, neighbours=())
 
 
 def _listed(old: Iterable[T], new: Iterable[T], id_of: Callable[[T], str]) -> tuple[tuple[T, ...], tuple[str, ...]]:
@@ -70,11 +76,12 @@ def _listed(old: Iterable[T], new: Iterable[T], id_of: Callable[[T], str]) -> tu
 
 
 def _merged(old: Iterable[T], news: Iterable[T], gone: Iterable[str], id_of: Callable[[T], str]) -> tuple[T, ...]:
-    merged = {id_of(one): one for one in old}
-    for id in gone:
-        merged.pop(id, None)
-    merged.update((id_of(one), one) for one in news)
-    return tuple(merged.values())
+    fresh = {id_of(one): one for one in news}
+    if not fresh and not gone:
+        return tuple(old)
+    without = {*gone, *fresh}
+    kept = (one for one in old if id_of(one) not in without)
+    return tuple(sorted((*kept, *fresh.values()), key=id_of))
 
 
 def _less(some: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 import msgspec
 
 from alto.model.instances import Nic
-from alto.model.network_plans import Neighbour, NetworkPlan, PortAddress
+from alto.model.network_plans import Neighbour, NetworkChange, NetworkPlan, PortAddress
 from alto.plan.addresses import hostname
 
 
@@ -73,18 +73,9 @@ def spread(
     standing: bool,
 ) -> NetworkPlan:
     """The plan as `host` is told it. `around`: all hosts that have the VPC; `residents`: the VPC's instances."""
-    others = {one.host_id: one for one in around if one.host_id != host.host_id and host.reaches(one)}
-    first = min((one.host_id for one in around if one.address == host.address), default=host.host_id)
-    neighbours: list[Neighbour] = []
-    for resident in residents:
-        far = others.get(resident.host_id)
-        if far is not None:
-            shown = far.address != host.address and first == host.host_id
-            neighbours += _neighbours(plan.vpc_id, resident, far.underlay, shown=shown)
-    members: dict[str, list[str]] = {}
-    for neighbour in neighbours:
-        for group_id in neighbour.group_ids:
-            members.setdefault(group_id, []).extend(neighbour.addresses)
+    others = _others(host, around)
+    neighbours = sorted(_neighbours(plan.vpc_id, host, around, residents), key=lambda one: one.interface_id)
+    members = _members(neighbours)
     nats = []
     for nat in plan.nats:
         where = nat_host(nat.id, around)
@@ -94,12 +85,50 @@ def spread(
         plan,
         neighbours=tuple(neighbours),
         # Of peers' groups the plan has all members already.
-        members=plan.members | {id: tuple(addresses) for id, addresses in sorted(members.items())},
+        members=plan.members | {id: tuple(sorted(addresses)) for id, addresses in sorted(members.items())},
         nats=tuple(nats),
-        hosts=tuple(sorted(one.underlay for one in others.values())),
+        hosts=underlays(host, around),
         underlay=host.underlay if others else "",
         vni=plan.vni if others else 0,
         standing=standing,
+    )
+
+
+def underlays(host: Place, around: Iterable[Place]) -> tuple[str, ...]:
+    """`hosts` of the plan that `host` is told."""
+    return tuple(sorted(one.underlay for one in _others(host, around).values()))
+
+
+def resettled(
+    told: NetworkPlan, host: Place, around: Collection[Place], residents: Iterable[Resident], interface_ids: Collection[str]
+) -> NetworkChange:
+    """What becomes different in what `host` was told when nobody but these interfaces may have come, gone or changed, and the
+    hosts are the same. `residents`: whoever has any of them now."""
+    found = _neighbours(told.vpc_id, host, around, residents)
+    now = {one.interface_id: one for one in found if one.interface_id in interface_ids}
+    before = {one.interface_id: one for one in told.neighbours if one.interface_id in interface_ids}
+    was, will_be = _members(before.values()), _members(now.values())
+    fresh: dict[str, tuple[str, ...]] = {}
+    empty: list[str] = []
+    joined: dict[str, tuple[str, ...]] = {}
+    left: dict[str, tuple[str, ...]] = {}
+    for id in sorted(was.keys() | will_be.keys()):
+        come, go = will_be.get(id, set()) - was.get(id, set()), was.get(id, set()) - will_be.get(id, set())
+        if id not in told.members:
+            fresh[id] = tuple(sorted(come))
+        elif not come and len(go) == len(told.members[id]):
+            empty.append(id)
+        else:
+            joined.update({id: tuple(sorted(come))} if come else {})
+            left.update({id: tuple(sorted(go))} if go else {})
+    return NetworkChange(
+        vpc_id=told.vpc_id,
+        members=fresh,
+        gone_members=tuple(empty),
+        joined=joined,
+        left=left,
+        neighbours=tuple(one for id, one in sorted(now.items()) if before.get(id) != one),
+        gone_neighbours=tuple(sorted(before.keys() - now.keys())),
     )
 
 
@@ -113,7 +142,29 @@ def nat_host(nat_id: str, around: Iterable[Place]) -> Place | None:
     return max(ready, key=lambda one: hashlib.blake2s(f"{nat_id}/{one.host_id}".encode()).digest(), default=None)
 
 
-def _neighbours(vpc_id: str, resident: Resident, underlay: str, *, shown: bool) -> Iterator[Neighbour]:
+def _others(host: Place, around: Iterable[Place]) -> dict[str, Place]:
+    return {one.host_id: one for one in around if one.host_id != host.host_id and host.reaches(one)}
+
+
+def _members(neighbours: Iterable[Neighbour]) -> dict[str, set[str]]:
+    members: dict[str, set[str]] = {}
+    for neighbour in neighbours:
+        for group_id in neighbour.group_ids:
+            members.setdefault(group_id, set()).update(neighbour.addresses)
+    return members
+
+
+def _neighbours(vpc_id: str, host: Place, around: Collection[Place], residents: Iterable[Resident]) -> Iterator[Neighbour]:
+    others = _others(host, around)
+    first = min((one.host_id for one in around if one.address == host.address), default=host.host_id)
+    for resident in residents:
+        far = others.get(resident.host_id)
+        if far is not None:
+            shown = far.address != host.address and first == host.host_id
+            yield from _interfaces(vpc_id, resident, far.underlay, shown=shown)
+
+
+def _interfaces(vpc_id: str, resident: Resident, underlay: str, *, shown: bool) -> Iterator[Neighbour]:
     for nic in resident.nics:
         if nic.vpc_id == vpc_id:
             addresses = (PortAddress(private_ip=nic.private_ip, public_ip=nic.public_ip), *nic.secondary)

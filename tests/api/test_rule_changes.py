@@ -2,7 +2,7 @@
 else there is.
 
 Method: sessions of two hosts, spoken by hand; the first has an instance in a VPC with many groups, the second has none.
-Rows that the server reads and bytes that it says are counted at three sizes.
+Rows that the server reads and bytes that it says are counted at three sizes. Then both have one, in a group each.
 """
 
 import asyncio
@@ -106,7 +106,7 @@ def _cost(
         ),
     )
     instance = cloud.store.read(lambda reader: reader.get(Instance, launched))
-    cloud.put(replace(instance, host_id="h-1", phase=Phase.PLACED))
+    _put_into(cloud, instance, "h-1", ids[7])
     read: list[str] = []
 
     async def body() -> tuple[Assignments, Assignments | None]:
@@ -139,6 +139,67 @@ def _cost(
     # A version is as long as its number is great, whatever the VPC has.
     bare = [replace(one, groups=tuple(replace(each, version=0) for each in one.groups)) for one in said.network_changes]
     return len(read), len(msgspec.json.encode(bare))
+
+
+def test_a_group_is_news_to_hosts_on_which_somebody_is_in_it_and_to_others_when_somebody_is(
+    cloud: Cloud, tenant: Tenant
+) -> None:
+    cloud.put(host(1, vcpus=64, memory_mib=64_000))
+    cloud.put(Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW))
+    made = [tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1)["Instances"][0] for _ in range(2)]
+    vpc_id = str(made[0]["VpcId"])
+    ids = [f"sg-{number:017x}" for number in range(3)]
+    _anew(cloud, *(group(id, allow("tcp", 80, cidr="10.0.0.0/8"), vpc_id=vpc_id) for id in ids))
+    rows = cloud.store.read(lambda reader: [reader.get(Instance, one["InstanceId"]) for one in made])
+    for row, host_id, id in zip(rows, ("h-1", "h-2"), ids, strict=False):
+        _put_into(cloud, row, host_id, id)
+
+    async def write(*records: Record) -> None:
+        await cloud.store.write(lambda tx: [tx.put(one) for one in records])
+
+    async def body() -> None:
+        sessions = HostSessions(cloud.world, cloud.store, "cloud-test")
+        running = asyncio.create_task(sessions.run())
+        links = {name: await sessions.hello(replace(HELLO, host_id=name, name=name)) for name in ("h-1", "h-2")}
+
+        async def hears(name: str, timeout_s: float) -> tuple[NetworkChange, ...] | None:
+            said = await sessions.assignments(links[name], timeout_s=timeout_s)
+            assert said is None or said.full or not said.networks
+            return said.network_changes if said is not None else None
+
+        for name in links:
+            await hears(name, 1.0)
+        # A rule of the group that the first host's instance is in.
+        changed = cloud.store.read(lambda reader: one_more_rule(reader, ids[0], vpc_id))
+        await write(*changed)
+        said = await hears("h-1", 5.0)
+        assert said is not None
+        assert [len(one.permissions) for change in said for one in change.groups] == [3]  # one lets everything out
+        assert await hears("h-2", 0.1) is None
+        # The second host's instance joins it.
+        mine = cloud.store.read(lambda reader: reader.get(Instance, rows[1].id))
+        await write(replace(mine, nics=(replace(mine.nic, group_ids=(ids[1], ids[0])),)))
+        said = await hears("h-2", 5.0)
+        assert said is not None
+        assert [(one.id, len(one.permissions)) for change in said for one in change.groups] == [(ids[0], 3)]
+        # A group that is new to both, and which a rule of the first names.
+        fresh = group("sg-fffffffffffffffff", vpc_id=vpc_id)
+        await write(fresh)
+        assert [await hears(name, 0.1) for name in links] == [None, None]
+        first = cloud.store.read(lambda reader: reader.get(SecurityGroup, ids[0]))
+        await write(replace(first, permissions=(allow("tcp", 80, group=fresh.id),)))
+        for name in links:
+            said = await hears(name, 5.0)
+            assert said is not None
+            assert {one.id for change in said for one in change.groups} == {ids[0], fresh.id}
+        running.cancel()
+
+    cloud.runner.run(body())
+
+
+def _put_into(cloud: Cloud, instance: Instance, host_id: str, group_id: str) -> None:
+    nic = replace(instance.nic, group_ids=(group_id,))
+    cloud.put(replace(instance, host_id=host_id, phase=Phase.PLACED, nics=(nic,)))
 
 
 def _anew(cloud: Cloud, *records: Record) -> None:

@@ -8,7 +8,9 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+from alto.api.hosts.networks import read_plan
 from alto.api.hosts.session import HostSessions
+from alto.api.hosts.whereabouts import Whereabouts
 from alto.model.hosts import Host
 from alto.model.images import Image
 from alto.model.instances import Instance, Phase
@@ -16,6 +18,7 @@ from alto.model.network_plans import VNI_FROM, VNI_TO, NetworkPlan
 from alto.model.networks import NetworkInterface, Vpc
 from alto.model.routing import Target
 from alto.model.sessions import Assignments, Hello
+from alto.plan.network_changes import changed
 from tests.api.cloud import NOW, Cloud, Tenant
 from tests.api.test_beside_instances import IMAGE
 from tests.api.test_regions import host
@@ -41,6 +44,8 @@ class Hosts:
         self.cloud = cloud
         self.sessions = HostSessions(cloud.world, cloud.store, "cloud-test")
         self.links: dict[str, str] = {}
+        self.has: dict[str, dict[str, NetworkPlan]] = {}  # host -> VPC -> its plan, as an agent keeps it
+        self.whole: set[str] = set()  # VPCs of which the last one that heard was told the whole plan
 
     async def join(self, id: str) -> dict[str, NetworkPlan]:
         key = self.cloud.store.read(lambda reader: reader.get(Host, id)).key
@@ -49,9 +54,16 @@ class Hosts:
         return await self.hears(id)
 
     async def hears(self, id: str, timeout_s: float = 0.3) -> dict[str, NetworkPlan]:
-        """What it is told now, if anything."""
+        """What it has of those VPCs of which it is told anything now."""
         news: Assignments | None = await self.sessions.assignments(self.links[id], timeout_s=timeout_s)
-        return {plan.vpc_id: plan for plan in news.networks} if news is not None else {}
+        if news is None:
+            return {}
+        has = self.has.setdefault(id, {})
+        self.whole = {plan.vpc_id for plan in news.networks}
+        has.update((plan.vpc_id, plan) for plan in news.networks)
+        for change in news.network_changes:
+            has[change.vpc_id] = changed(has[change.vpc_id], change)
+        return {vpc_id: has[vpc_id] for vpc_id in self.whole | {change.vpc_id for change in news.network_changes}}
 
     async def place(self, instance_id: str, host_id: str | None, phase: Phase = Phase.PLACED) -> None:
         await self.cloud.store.write(
@@ -105,6 +117,58 @@ def test_hosts_of_a_vpc_hear_of_each_others_instances(cloud: Cloud, tenant: Tena
         await hosts.place(one, "h-2")
         again = Hosts(cloud)
         assert (await again.join("h-1"))[vpc_id].neighbours == passing.neighbours
+        running.cancel()
+
+    cloud.runner.run(body())
+
+
+def test_who_comes_and_goes_is_told_alone(cloud: Cloud, tenant: Tenant, image: None) -> None:
+    """To hosts that have the VPC already: what differs, and it leads to what a new session is told whole."""
+    ids = [launched(tenant) for _ in range(5)]
+    rows = cloud.store.read(lambda reader: [reader.get(Instance, id) for id in ids])
+    vpc_id = rows[0].nic.vpc_id
+    (default,) = rows[0].nic.group_ids
+    other = str(tenant("CreateSecurityGroup", GroupName="other", Description="of one", VpcId=vpc_id)["GroupId"])
+
+    async def body() -> None:
+        hosts = Hosts(cloud)
+        running = asyncio.create_task(hosts.sessions.run())
+        for id, where in zip(ids, ("h-1", "h-2", "h-3", None, None), strict=True):
+            await hosts.place(id, where)
+        for name in UNDERLAYS:
+            await hosts.join(name)
+        for name in UNDERLAYS:
+            await hosts.hears(name)  # of those that came after it
+
+        async def told(concerned: set[str]) -> None:
+            for name in UNDERLAYS:
+                said = vpc_id in await hosts.hears(name)
+                assert said == (name in concerned), name
+                assert not said or not hosts.whole, name
+            whereabouts, plan = cloud.store.read(lambda reader: (Whereabouts(reader), read_plan(reader, vpc_id)))
+            assert plan is not None
+            for name in UNDERLAYS:
+                mine = hosts.has[name][vpc_id]
+                whole = whereabouts.told(plan, name, standing=mine.standing)
+                assert (mine.neighbours, mine.members) == (whole.neighbours, whole.members), name
+
+        # One more, on a host that has the VPC: the two others hear of it.
+        await hosts.place(ids[3], "h-2")
+        await told({"h-1", "h-3"})
+        # In a group that nobody was in, beside its first.
+        row = cloud.store.read(lambda reader: reader.get(Instance, ids[3]))
+        nic = replace(row.nic, group_ids=(default, other))
+        await cloud.store.write(lambda tx: tx.put(replace(tx.get(Instance, ids[3]), nics=(nic,))))
+        await told({"h-1", "h-3"})
+        assert hosts.has["h-1"][vpc_id].members[other] == (nic.private_ip,)
+        # It moves.
+        await hosts.place(ids[3], "h-3")
+        await told({"h-1", "h-2"} | {"h-3"})
+        # Two at once; and it goes, with the group's last member.
+        await hosts.place(ids[4], "h-2")
+        await hosts.place(ids[3], "h-3", Phase.TERMINATED)
+        await told(set(UNDERLAYS))
+        assert other not in hosts.has["h-1"][vpc_id].members
         running.cancel()
 
     cloud.runner.run(body())

@@ -9,13 +9,14 @@ from hypothesis import strategies as some
 
 from alto.model.instances import Nic
 from alto.model.network_plans import NatPlan, NetworkPlan
-from alto.plan.overlays import Place, Resident, places, spread
+from alto.plan.network_changes import changed
+from alto.plan.overlays import Place, Resident, places, resettled, spread
 from tests.drivers.network.samples import group, plan
 
 VNI = 0x800001
 
 
-def resident(number: int, host_id: str) -> Resident:
+def resident(number: int, host_id: str, *group_ids: str) -> Resident:
     nic = Nic(
         interface_id=f"eni-{number}",
         attachment_id=f"eni-attach-{number}",
@@ -24,7 +25,7 @@ def resident(number: int, host_id: str) -> Resident:
         mac=f"02:00:00:00:00:{number:02x}",
         private_ip=f"10.77.0.{10 + number}",
         public_ip=f"127.64.0.{10 + number}",
-        group_ids=("sg-a",),
+        group_ids=group_ids or ("sg-a",),
     )
     return Resident(instance_id=f"i-{number}", host_id=host_id, region="us-east-1", hostname=f"guest{number}", nics=(nic,))
 
@@ -96,3 +97,35 @@ def test_loopback_is_nowhere_for_others() -> None:
     there = Place(host_id="h-2", underlay="192.0.2.2:4789", ready=True, at_server=False)
     its = spread(plan(vni=VNI), here, (here, there), [resident(1, "h-2")], standing=True)
     assert (its.hosts, its.vni, its.neighbours) == ((), 0, ())
+
+
+life = some.tuples(some.integers(0, 2), some.sampled_from([("sg-a",), ("sg-b",), ("sg-a", "sg-b")]))
+
+
+@given(
+    machines=some.lists(some.integers(1, 2), min_size=3, max_size=3),
+    before=some.dictionaries(some.integers(0, 4), life),
+    after=some.dictionaries(some.integers(0, 4), life),
+)
+def test_who_moved_makes_of_what_was_told_what_would_be_told_anew(
+    machines: list[int], before: dict[int, tuple[int, tuple[str, ...]]], after: dict[int, tuple[int, tuple[str, ...]]]
+) -> None:
+    around = [
+        Place(host_id=f"h-{number}", underlay=f"192.0.2.{machine}:{4789 + number}", ready=True, at_server=number == 0)
+        for number, machine in enumerate(machines)
+    ]
+
+    def people(lives: dict[int, tuple[int, tuple[str, ...]]]) -> list[Resident]:
+        return [resident(number, f"h-{where}", *groups) for number, (where, groups) in lives.items()]
+
+    moved = {f"eni-{number}" for number in range(5) if before.get(number) != after.get(number)}
+    for host in around:
+        old, new = (
+            spread(plan(group("sg-a"), group("sg-b"), vni=VNI), host, around, people(lives), standing=False)
+            for lives in (before, after)
+        )
+        who = [one for one in people(after) if one.nics[0].interface_id in moved]
+        change = resettled(old, host, around, who, moved)
+        assert changed(old, change) == new
+        told = {one.interface_id for one in change.neighbours} | set(change.gone_neighbours)
+        assert told <= moved

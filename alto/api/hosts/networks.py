@@ -1,5 +1,7 @@
 """Reads what concerns a VPC, for the plan that its hosts are told (alto.plan.networks)."""
 
+from collections.abc import Mapping
+
 from alto.model.acls import NetworkAcl, PrefixList
 from alto.model.network_plans import NetworkPlan
 from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Vpc
@@ -8,19 +10,24 @@ from alto.model.routing import DhcpOptions, InternetGateway, NatGateway, RouteTa
 from alto.plan.networks import Rows, named_interfaces, named_lists, network_plan, peer_groups
 from alto.store.store import Reader
 
-# A change of one of these may change a plan.
-KINDS: tuple[type[Record], ...] = (
-    Vpc,
-    Subnet,
-    SecurityGroup,
-    RouteTable,
-    InternetGateway,
-    NatGateway,
-    NetworkAcl,
-    PrefixList,
-    VpcPeering,
-    DhcpOptions,
-)
+# A change of one of these may change a plan, and so may one of a rule (rules.py). DHCP options never change.
+KINDS: Mapping[str, type[Record]] = {
+    one.KIND: one for one in (Vpc, Subnet, RouteTable, InternetGateway, NatGateway, VpcPeering)
+}
+
+
+def vpcs_of(row: Record | None) -> frozenset[str]:
+    """VPCs in whose plans the row is."""
+    match row:
+        case Vpc():
+            return frozenset((row.id,))
+        case VpcPeering():
+            return frozenset((row.vpc_id, row.accepter_vpc_id))
+        case Subnet() | RouteTable() | NatGateway():
+            return frozenset((row.vpc_id,))
+        case InternetGateway():
+            return frozenset((row.vpc_id,)) if row.vpc_id else frozenset()
+    return frozenset()
 
 
 def read_plan(reader: Reader, vpc_id: str) -> NetworkPlan | None:

@@ -6,24 +6,24 @@ everything, and begins anew now and then. A report is accepted only with the rig
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 import msgspec
 import structlog
 from msgspec.structs import replace
 
 from alto.api.hosts.admission import welcome
-from alto.api.hosts.networks import KINDS, read_plan
+from alto.api.hosts.network_news import NetworkNews
+from alto.api.hosts.networks import KINDS as NETWORKS
 from alto.api.hosts.rules import KINDS as RULES
-from alto.api.hosts.rules import concerns, rule_changes
 from alto.api.hosts.storage import take_job_reports
 from alto.api.hosts.whereabouts import Whereabouts
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, LoadBalancer
 from alto.model.errors import DriverFault, Refused
 from alto.model.hosts import Host, HostState
-from alto.model.instances import Instance, Machine, Phase
-from alto.model.network_plans import NetworkPlan
+from alto.model.instances import Instance, Phase
 from alto.model.networks import NetworkInterface
 from alto.model.pressure import Gauges
 from alto.model.routing import VpcPeering
@@ -32,7 +32,6 @@ from alto.model.volumes import StorageJob
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
 from alto.plan.joining import Connected
-from alto.plan.networks import routers_of
 from alto.plan.pressure import under_pressure
 from alto.store.claims import let_interfaces_go, release_all, take_room_back
 from alto.store.store import Reader, Store, Tx
@@ -64,16 +63,10 @@ class _Session:
         self.farewell = farewell  # of a host that was removed: it hears what to take away, and nothing else
         self.began_at = self.heard_at = now
         self.full_at: float | None = None
-        self.sent_machines: dict[str, Machine] = {}
-        self.sent_networks: dict[str, NetworkPlan] = {}
+        self.networks = NetworkNews(hello.host_id)
         self.sent_balancers: dict[str, BalancerPlan] = {}
         self.orphans: dict[str, int] = {}  # found on the host, ended in the store: instance id -> epoch
         self.dirty_instances: set[str] = set()
-        self.dirty_networks = False
-        self.dirty_vpcs: set[str] = set()  # those of which something may be different, when it is not all
-        self.routers: set[str] = set()  # interfaces that routes in `sent_networks` name
-        self.dirty_rules: set[tuple[str, str]] = set()  # (kind, id) of what `rules.py` is about
-        self.named_peers: set[str] = set()  # VPCs that have groups which rules of sent networks name
         self.dirty_balancers = False
         self.dirty_jobs = False
         self.sent_jobs: dict[str, int] = {}  # the version
@@ -97,7 +90,9 @@ class HostSessions:
         self._answers: dict[str, tuple[str, asyncio.Future[bytes | None]]] = {}  # ask -> (host, its answer)
         # A host may still be on its way back after this server's start: it is silent only after its time.
         self._began = world.clock.monotonic()
-        self._watch = store.watch(Host, Instance, LoadBalancer, NetworkInterface, StorageJob, *KINDS)
+        self._watch = store.watch(
+            Host, Instance, LoadBalancer, NetworkInterface, StorageJob, *RULES.values(), *NETWORKS.values()
+        )
         self._whereabouts = store.read(Whereabouts)
 
     async def run(self) -> None:
@@ -135,31 +130,23 @@ class HostSessions:
                     session.wake.set()
             elif kind == LoadBalancer.KIND:
                 balancer = self._store.read(lambda reader, id=id: reader.find(LoadBalancer, id))  # type: ignore[misc]
-                self._spread(self._whereabouts.put_balancer(id, balancer))
+                for vpc_id in self._whereabouts.put_balancer(id, balancer):
+                    self._moved(vpc_id)
                 for session in self._by_host.values():
                     session.dirty_balancers = True
                     session.wake.set()
             else:
-                if kind == VpcPeering.KIND:
-                    peering = self._store.read(lambda reader, id=id: reader.find(VpcPeering, id))  # type: ignore[misc]
-                    self._whereabouts.put_peering(id, peering)
-                for session in self._by_host.values():
-                    session.dirty_networks = True
-                    session.wake.set()
+                self._network_changed(kind, id)
         for session in self._by_host.values() if interface_ids else ():
             # Each launch makes one, and hardly any is named by a route.
-            if not session.routers.isdisjoint(interface_ids):
-                session.dirty_networks = True
+            if session.networks.router_changed(interface_ids):
                 session.wake.set()
         if rules:
             rows = self._store.read(lambda reader: [reader.find(RULES[kind], id) for kind, id in rules])
-            for rule, row in zip(rules, rows, strict=True):
+            for (kind, id), row in zip(rules, rows, strict=True):
                 for session in self._by_host.values():
-                    # One that is gone was nobody's and in nobody's rules: hosts hear of it with the next news.
-                    if row is None or concerns(row, session.sent_networks):
-                        session.dirty_rules.add(rule)
-                        if row is not None:
-                            session.wake.set()
+                    if session.networks.rule_changed(kind, id, row):
+                        session.wake.set()
         if job_ids:
             for job in self._store.read(lambda reader: [reader.find(StorageJob, id) for id in job_ids]):
                 mine = self._by_host.get(job.host_id) if job is not None else None
@@ -169,20 +156,20 @@ class HostSessions:
         if instance_ids:
             instances = self._store.read(lambda reader: [reader.find(Instance, id) for id in instance_ids])
             for id, instance in zip(instance_ids, instances, strict=True):
-                self._spread(self._whereabouts.put_instance(id, instance))
+                self._instance_changed(id, instance)
                 if instance is None:
                     continue
                 for session in self._by_host.values():
                     # Who is in a group of a peered VPC decides what its rules let through here.
-                    if session.named_peers and instance.nic.vpc_id in session.named_peers:
-                        session.dirty_networks = True
+                    if session.networks.peer_changed(instance.nic.vpc_id):
                         session.wake.set()
                 mine = self._by_host.get(instance.host_id or "")
                 if mine is None:
                     continue
                 mine.dirty_instances.add(instance.id)
                 # What came back is mostly the host's own report, which is no news to it.
-                if instance.phase is not Phase.TERMINATED and mine.sent_machines.get(instance.id) != machine_of(instance):
+                told = mine.networks.machines.get(instance.id)
+                if instance.phase is not Phase.TERMINATED and told != machine_of(instance):
                     mine.wake.set()
 
     def _host_changed(self, id: str) -> None:
@@ -194,18 +181,41 @@ class HostSessions:
                 self._whereabouts.put_instance(instance.id, instance)
             for session in self._by_host.values():
                 if self._whereabouts.is_known(session.host_id):
-                    session.dirty_networks = True
+                    session.networks.all_changed()
                     session.wake.set()
 
-    def _spread(self, vpc_ids: Iterable[str]) -> None:
-        """Instances in these VPCs, or what balances them, changed: hosts that have something of it hear of the others' part. A
-        host that is alone with a VPC is told nothing by it."""
-        for vpc_id in {one for id in vpc_ids for one in self._whereabouts.concerned(id)}:
-            hosts = self._whereabouts.hosts_of(vpc_id)
+    def _network_changed(self, kind: str, id: str) -> None:
+        """A row that plans are made of, but for rules, changed: hosts that have its VPCs, or peers of these, hear of it."""
+        row = self._store.read(lambda reader: reader.find(NETWORKS[kind], id))
+        vpc_ids = {one for vpc_id in self._whereabouts.put_row(id, row) for one in self._whereabouts.concerned(vpc_id)}
+        if kind == VpcPeering.KIND:
+            self._whereabouts.put_peering(id, row if isinstance(row, VpcPeering) else None)
+        for session in self._by_host.values():
+            if session.networks.vpc_changed(vpc_ids):
+                session.wake.set()
+        for vpc_id in vpc_ids if kind == VpcPeering.KIND else ():
+            self._moved(vpc_id)
+
+    def _instance_changed(self, id: str, instance: Instance | None) -> None:
+        hosts = {self._whereabouts.host_of(id)}
+        moved = self._whereabouts.put_instance(id, instance)
+        if moved:
+            hosts.add(self._whereabouts.host_of(id))
+            for vpc_id, interface_ids in moved.items():
+                self._moved(vpc_id, interface_ids, hosts - {None})
+
+    def _moved(
+        self, vpc_id: str, interface_ids: AbstractSet[str] = frozenset(), where: AbstractSet[str | None] = frozenset()
+    ) -> None:
+        """Interfaces in the VPC, on these hosts, or what balances them changed: hosts that have something of it, or of its
+        peers, hear of the others' part. A host that is alone with a VPC is told nothing by it."""
+        for one in self._whereabouts.concerned(vpc_id):
+            hosts = self._whereabouts.hosts_of(one)
             for session in self._by_host.values():
-                plan = session.sent_networks.get(vpc_id)
-                if (session.host_id in hosts and len(hosts) > 1) or (plan is not None and (plan.hosts or plan.standing)):
-                    session.dirty_vpcs.add(vpc_id)
+                moved = interface_ids if one == vpc_id else frozenset()
+                if session.networks.shares(one, hosts) and session.networks.moved(
+                    self._whereabouts, one, moved, here=where == {session.host_id}
+                ):
                     session.wake.set()
 
     async def _mark_silent(self) -> None:
@@ -435,14 +445,10 @@ class HostSessions:
     def _everything(self, reader: Reader, session: _Session) -> Assignments:
         instances = reader.where(Instance, host_id=session.host_id)
         machines = {one.id: machine_of(one) for one in instances if one.phase is not Phase.TERMINATED}
-        session.sent_machines = machines
         session.dirty_instances.clear()
-        session.sent_networks = {}
-        session.dirty_rules.clear()
-        session.dirty_vpcs.clear()
         session.sent_balancers = {}
         session.sent_jobs = {}
-        networks = self._new_networks(reader, session)
+        networks = session.networks.everything(reader, self._whereabouts, machines.values())
         balancers, gone = self._new_balancers(reader, session)
         return Assignments(
             full=True,
@@ -460,20 +466,13 @@ class HostSessions:
         for id in sorted(dirty):
             instance = reader.find(Instance, id)
             if instance is None or instance.host_id != session.host_id or instance.phase is Phase.TERMINATED:
-                session.sent_machines.pop(id, None)
+                session.networks.drop(id)
                 continue
             machine = machine_of(instance)
-            if session.sent_machines.get(id) != machine:
-                session.sent_machines[id] = machine
+            if session.networks.machines.get(id) != machine:
+                session.networks.put(machine)
                 machines.append(machine)
-        dirty_rules, session.dirty_rules = session.dirty_rules, set()
-        changes, whole = rule_changes(reader, session.sent_networks, dirty_rules)
-        session.dirty_networks = session.dirty_networks or whole
-        networks: tuple[NetworkPlan, ...] = ()
-        if session.dirty_networks or any(one.nic.vpc_id not in session.sent_networks for one in machines):
-            networks = self._new_networks(reader, session)
-        elif session.dirty_vpcs:
-            networks = self._new_networks(reader, session, only=session.dirty_vpcs)
+        networks, changes = session.networks.news(reader, self._whereabouts)
         balancers: tuple[BalancerPlan, ...] = ()
         gone: tuple[str, ...] = ()
         if session.dirty_balancers:
@@ -494,38 +493,6 @@ class HostSessions:
         news = tuple(job for id, job in jobs.items() if session.sent_jobs.get(id) != job.version)
         session.sent_jobs = {id: job.version for id, job in jobs.items()}
         return news
-
-    def _new_networks(
-        self, reader: Reader, session: _Session, *, only: Collection[str] | None = None
-    ) -> tuple[NetworkPlan, ...]:
-        if only is None:
-            session.dirty_networks = False
-        session.dirty_vpcs = set()
-        own = {nic.vpc_id for machine in session.sent_machines.values() for nic in machine.nics}
-        known = self._whereabouts.is_known(session.host_id)
-        passing = (self._whereabouts.vpcs_of(session.host_id) if known else set()) - own
-        news = []
-        for vpc_id in sorted((own | passing).intersection(only) if only is not None else own | passing):
-            plan = read_plan(reader, vpc_id)
-            if plan is None:
-                continue
-            plan = self._whereabouts.told(plan, session.host_id, standing=vpc_id in passing) if known else replace(plan, vni=0)
-            if session.sent_networks.get(vpc_id) != plan:
-                session.sent_networks[vpc_id] = plan
-                news.append(plan)
-        for vpc_id, plan in list(session.sent_networks.items()):
-            if plan.standing and vpc_id not in own | passing:
-                del session.sent_networks[vpc_id]
-                news.append(replace(plan, standing=False, hosts=(), neighbours=(), members={}, vni=0, underlay=""))
-        session.routers = routers_of(session.sent_networks.values())
-        session.named_peers = {
-            rule.group_peer.vpc_id
-            for plan in session.sent_networks.values()
-            for one in plan.groups
-            for rule in one.permissions
-            if rule.group_peer is not None
-        }
-        return tuple(news)
 
     def _new_balancers(self, reader: Reader, session: _Session) -> tuple[tuple[BalancerPlan, ...], tuple[str, ...]]:
         session.dirty_balancers = False

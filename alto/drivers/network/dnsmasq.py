@@ -7,7 +7,7 @@ Invariant: an address is never offered to a MAC other than its port's, also righ
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from alto.drivers.network.detached import Detached
 from alto.drivers.network.records import NAME_RELAY
 from alto.kit.world import World
 from alto.model.errors import DriverFault
-from alto.model.network_plans import TUNNEL_MTU, NetworkPlan, Port
+from alto.model.network_plans import TUNNEL_MTU, Neighbour, NetworkPlan, Port
 from alto.model.networks import internal_domain
 
 LEASE = "1h"
@@ -79,10 +79,21 @@ class Dnsmasq:
         self._write("dns", port.private_ip, _names(port.private_ip, port.hostname))
         await self._process.ensure(self._argv(plan), netns=self._netns)
 
-    def forget(self, port: Port) -> None:
-        for kind in ("dhcp", "dns"):
+    def forget(self, port: Port, *, moved: bool) -> None:
+        """`moved`: its address is one's on another host now, who keeps the name."""
+        for kind in ("dhcp",) if moved else ("dhcp", "dns"):
             self._world.files.remove(self._folder / kind / port.private_ip)
         self._process.signal(SIGHUP)
+
+    def resettle(self, gone: Collection[str], neighbours: Iterable[Neighbour]) -> None:
+        """Names of those on other hosts: addresses that may be nobody's now, and who came or is different."""
+        texts = {one.addresses[0]: _names(one.addresses[0], one.hostname) for one in neighbours}
+        forgotten = [self._write("dns", address, text) for address, text in texts.items()]
+        for address in sorted(set(gone) - texts.keys()):
+            self._world.files.remove(self._folder / "dns" / address)
+            forgotten.append(True)
+        if any(forgotten):
+            self._process.signal(SIGHUP)
 
     async def stop(self) -> None:
         await self._process.stop()

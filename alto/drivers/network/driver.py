@@ -19,8 +19,8 @@ class NetworkDriver(Protocol):
         """The VPC's namespace, DHCP, DNS, metadata and rules are there, for exactly `ports`; rules swapped at once."""
 
     async def change_network(self, plan: NetworkPlan, change: NetworkChange) -> None:
-        """An ensured VPC has `plan` from now on, which differs by `change` alone: rules are swapped at once, at a cost of
-        what is different."""
+        """An ensured VPC has `plan` from now on, which differs by `change` alone: rules are swapped at once, ways to other
+        hosts' instances and names of these follow, at a cost of what is different."""
 
     async def plug(self, port: Port, machine: Machine) -> Tap:
         """A tap with address, DHCP entry, metadata and rules (rules before link up). The caller closes `Tap.fd`, after it

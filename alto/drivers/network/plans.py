@@ -1,13 +1,14 @@
 """A plan at the driver's door: what it must be before anything is touched, and what of it is kept on the disk."""
 
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Network
 
 import msgspec
 
 from alto.drivers.network import dnsmasq
 from alto.model.errors import DriverFault
-from alto.model.network_plans import NetworkPlan
+from alto.model.network_plans import Neighbour, NetworkPlan
 
 
 def check(plan: NetworkPlan) -> None:
@@ -20,7 +21,12 @@ def check(plan: NetworkPlan) -> None:
         raise DriverFault(f"The VPC {plan.vpc_id} has a range that is none: {error}") from error
     if any(network.prefixlen > 29 for network in networks):
         raise DriverFault(f"The VPC {plan.vpc_id} has a range that is too small")
-    for one in plan.neighbours:
+    check_neighbours(plan.neighbours)
+
+
+def check_neighbours(neighbours: Iterable[Neighbour]) -> None:
+    """Raises: DriverFault."""
+    for one in neighbours:
         dnsmasq.check_name(one.hostname)
         for address in one.addresses:
             dnsmasq.check_address(address)

@@ -145,13 +145,18 @@ class VpcNetworks:
 
     async def change_network(self, plan: NetworkPlan, change: NetworkChange) -> None:
         async with self._working_on(plan.vpc_id):
+            plans.check_neighbours(change.neighbours)
             vpc = self._get(plan.vpc_id)
-            renamed = bool(change.gone_groups) or any(one.id not in vpc.firewall.groups for one in change.groups)
-            await self._filter(vpc, self._rules.amended(vpc.firewall, change))
-            vpc.plan = plan
-            if change.subnets:
-                await self._translate(vpc, routing=self._compiled_routing(vpc))
-            if renamed:
+            recorded = bool(change.gone_groups) or any(one.id not in vpc.firewall.groups for one in change.groups)
+            patch = self._rules.amended(vpc.firewall, change)
+            if change.neighbours or change.gone_neighbours:
+                recorded |= await self._resettle(vpc, plan, change, patch)
+            else:
+                await self._filter(vpc, patch)
+                vpc.plan = plan
+                if change.subnets:
+                    await self._translate(vpc, routing=self._compiled_routing(vpc))
+            if recorded:
                 self._record(plan, vpc.netns, vpc.device)
 
     async def plug(self, port: Port, machine: Machine) -> Tap:
@@ -327,6 +332,23 @@ class VpcNetworks:
         for vpc_id in sorted(parted):
             await self._drop_shell(vpc_id)
 
+    async def _resettle(self, vpc: _Vpc, plan: NetworkPlan, change: NetworkChange, patch: FirewallPatch) -> bool:
+        """Ways and names of instances on other hosts. Whether a public address among them is different."""
+        touched = {*change.gone_neighbours, *(one.interface_id for one in change.neighbours)}
+        before = [one for one in vpc.plan.neighbours if one.interface_id in touched]
+        kept = {address for one in change.neighbours for address in one.addresses}
+        kept |= {one.private_ip for record in vpc.ports.values() for one in record.port.addresses}
+        vpc.plan = plan
+        left = [address for one in before for address in one.addresses if address not in kept]
+        await self._translate(vpc, patch, routing=self._compiled_routing(vpc), ended=left)
+        own = {record.port.private_ip for record in vpc.ports.values()}
+        vpc.dns.resettle(
+            {one.addresses[0] for one in before} - own, [one for one in change.neighbours if one.addresses[0] not in own]
+        )
+        return {one.interface_id: one.public for one in before if one.public} != {
+            one.interface_id: one.public for one in change.neighbours if one.public
+        }
+
     async def _make_devices(self, vpc: _Vpc) -> None:
         """Ways to peers, NAT gateways and other hosts, as the plan has them."""
         before = {name for name in self._links(vpc.netns) if name.startswith(NAT_DEVICE)}
@@ -456,7 +478,7 @@ class VpcNetworks:
 
     async def _unplug(self, vpc: _Vpc, port: Port) -> None:
         vpc.ports.pop(port.id, None)
-        vpc.dns.forget(port)
+        vpc.dns.forget(port, moved=any(port.private_ip == one.addresses[0] for one in vpc.plan.neighbours))
         if port.device in self._links(vpc.netns):
             try:
                 await self._commands.ip(vpc.netns, [f"link delete {port.device}"])

@@ -14,6 +14,7 @@ import pytest
 
 from alto.model.network_plans import NatPlan, Neighbour, NetworkPlan, PeerPlan, Port, RoutePlan, SubnetPlan, tunnel_mac
 from alto.model.routing import Target
+from alto.plan.network_changes import difference
 from tests.drivers.network.guests import (
     Guest,
     ask_udp,
@@ -166,6 +167,47 @@ def test_groups_hold_across_hosts(cloud: Cloud, second: Cloud) -> None:
     with tcp_server(guest.netns, 80, hello):
         assert say("10.77.0.12", 80, netns=friend.netns) == "10.77.0.11"
         assert reaches("10.77.0.12", 80, netns=stranger.netns, timeout=0.5) == "silence"
+
+
+def test_who_lives_elsewhere_comes_and_goes_by_changes(cloud: Cloud, second: Cloud) -> None:
+    """Ways, names and groups follow; a rule set that was made whole is the same."""
+    closed = group("sg-closed", allow("tcp", 80, group="sg-friends"))
+    of = plan(closed, group("sg-friends"))
+    plans = [
+        seen_from(TWO, *far, of=of, members=members)
+        for far, members in (
+            ((port(4, "sg-closed"),), {"sg-closed": ("10.77.0.14",)}),
+            ((port(1, "sg-friends"), port(4, "sg-closed")), {"sg-closed": ("10.77.0.14",), "sg-friends": ("10.77.0.11",)}),
+            ((port(1, "sg-closed"), port(4, "sg-closed")), {"sg-closed": ("10.77.0.11", "10.77.0.14")}),
+            ((port(4, "sg-closed"),), {"sg-closed": ("10.77.0.14",)}),
+        )
+    ]
+    cloud.ensure(seen_from(ONE, port(2, "sg-closed"), of=of))
+    second.ensure(plans[0])
+    guest, friend = second.guest(2, "sg-closed"), cloud.guest(1, "sg-friends")
+
+    def become(number: int) -> None:
+        change = difference(plans[number - 1], plans[number])
+        assert change is not None
+        second.do(lambda driver: driver.change_network(plans[number], change))
+
+    def is_named() -> bool:
+        return "ip-10-77-0-11" in guest.run("busybox", "nslookup", "10.77.0.11", "10.77.0.2", check=False)
+
+    with tcp_server(guest.netns, 80, hello):
+        assert reaches("10.77.0.12", 80, netns=friend.netns, timeout=0.5) == "silence"
+        become(1)
+        assert say("10.77.0.12", 80, netns=friend.netns) == "10.77.0.11"
+        wait_for(is_named, "its name")
+        become(2)
+        assert reaches("10.77.0.12", 80, netns=friend.netns, timeout=0.5) == "silence"
+        become(3)
+        wait_for(lambda: not is_named(), "its name to go")
+        assert reaches("10.77.0.11", 80, netns=guest.netns, timeout=0.5) == "unreachable"
+    rules = run("ip", "netns", "exec", second.netns(), "nft", "-s", "list", "table", "ip", "alto_route")
+    second.new_driver()
+    second.ensure(plans[3], port(2, "sg-closed"))
+    assert run("ip", "netns", "exec", second.netns(), "nft", "-s", "list", "table", "ip", "alto_route") == rules
 
 
 def test_another_vpc_with_the_same_range_hears_nothing(cloud: Cloud, second: Cloud) -> None:
