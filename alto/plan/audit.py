@@ -383,7 +383,20 @@ def audit_change(before: State, after: State) -> list[Violation]:
             Violation(rule=rule, subject=old.id, sentence=f"Instance {old.id} {sentence}")
             for rule, sentence in _changed(old, new)
         ]
-    return found
+    return [*found, *_unwilling(before, after)]
+
+
+def _unwilling(before: State, after: State) -> Iterable[Violation]:
+    """Instances that came to a host which took nothing new, then and now."""
+    willing = {host.id for state in (before, after) for host in state.hosts if host.takes_instances}
+    epochs = {one.id: one.epoch for one in before.instances}
+    for one in after.instances:
+        if one.host_id is not None and one.host_id not in willing and one.epoch > epochs.get(one.id, 0):
+            yield Violation(
+                rule=Rule.PLACED_UNWILLING,
+                subject=one.id,
+                sentence=f"Instance {one.id} was given to host {one.host_id}, which takes nothing new",
+            )
 
 
 def _changed(old: Instance, new: Instance | None) -> Iterable[tuple[Rule, str]]:

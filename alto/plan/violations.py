@@ -58,6 +58,7 @@ class Rule(enum.StrEnum):
     PHASE_SHRANK = "phase-shrank"
     EPOCH_SHRANK = "epoch-shrank"
     MOVED_WITHOUT_EPOCH = "moved-without-epoch"
+    PLACED_UNWILLING = "placed-unwilling"
     REVIVED = "revived"
     VANISHED = "vanished"
     ADDRESS_CHANGED = "address-changed"

@@ -22,6 +22,7 @@ from alto.model.networks import (
     Subnet,
 )
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
+from alto.model.pressure import Pressure
 from alto.model.records import Record
 from alto.model.routing import NatGateway
 from alto.model.volumes import AttachState, Snapshot, SnapshotPhase, StorageJob, Task, Volume
@@ -589,3 +590,18 @@ def test_only_what_lasts_longer_than_its_grace_is_reported() -> None:
     since, lasting = outlasting(since, [], 170.0)
     since, lasting = outlasting(since, [wrong(60.0)], 180.0)
     assert lasting == []
+
+
+@pytest.mark.parametrize(
+    "unwilling",
+    [{"draining": True}, {"pressure": (Pressure.DISK,)}, {"state": HostState.UNREACHABLE}],
+    ids=["draining", "nearly full", "silent"],
+)
+def test_nothing_comes_to_a_host_that_takes_nothing_new(unwilling: dict[str, object]) -> None:
+    """A host that was so before and after; one that changed its mind between two looks is no proof. What it has, it keeps."""
+    full = (host(1), replace(host(2), **unwilling))
+    moved = instances("i-1", host_id="h-2", epoch=2)
+    before, after = replace(HEALTHY, hosts=full), replace(moved, hosts=full)
+    assert [(v.rule, v.subject) for v in audit_change(before, after)] == [(Rule.PLACED_UNWILLING, "i-1")]
+    assert audit_change(HEALTHY, after) == []
+    assert audit_change(before, before) == []

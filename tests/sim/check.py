@@ -4,7 +4,7 @@ Safety: what may not be seen for a moment fails at once, with the step at which 
 `settled` must become true in time; then nothing whatever may be wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import apsw
 
@@ -63,6 +63,7 @@ class Checker:
         self._most: dict[str, int] = {}  # group -> the most members that were ever desired
         self.ended: set[str] = set()  # instances that were terminated at some time; they may be forgotten
         self.fault: Violated | None = None  # found elsewhere, raised at the next look
+        self.more: list[Callable[[State, State], list[str]]] = []  # what else may not be, from one state to the next
 
     def look(self) -> None:
         """After each step. Raises: Violated."""
@@ -80,6 +81,8 @@ class Checker:
             self._fail(audit_change(before, self._state))
             self.ended.update(one.id for one in self._state.instances if one.phase is Phase.TERMINATED)
             self._groups()
+            if wrong := [sentence for look in self.more for sentence in look(before, self._state)]:
+                raise Violated("; ".join(wrong))
             moved = True
         if moved:
             self.checks += 1

@@ -16,6 +16,7 @@ from alto.drivers.image.fake import FakeImages
 from alto.drivers.network.fake import FakeNetwork, FakeNetworks
 from alto.drivers.volume.fake import FakeStorage, FakeVolumes
 from alto.model.instances import Power, Seen
+from alto.model.pressure import Gauges
 from alto.model.sessions import ServerLink
 from tests.sim.links import AgentLink, Link, Weather
 from tests.sim.loop import Process, SimLoop
@@ -83,6 +84,8 @@ class SimHost:
         self.volume_knobs = Knobs()
         self.image_knobs = Knobs()
         self.balancer_faults = 0.0
+        self.gauges: Gauges | None = None  # how full the machine is; None: it does not say
+        self.stranger: Callable[[], ServerLink] | None = None  # who answers instead of the server: another cloud
         self.skew_s = 0.0
         self.link = Link(loop, random.Random(f"link {self._seed}"), weather, server)
         self.touched = True
@@ -123,10 +126,11 @@ class SimHost:
             world,
             drivers,
             Manifests(world.files, MANIFESTS),
-            AgentLink(self.link, self.id, self._sessions),
+            AgentLink(self.link, self.id, lambda: (self.stranger or self._sessions)()),
             cloud_id=self._cloud_id,
             host_id=self.id,
             name=f"host{self.id[2:]}",
+            gauges=lambda: self.gauges,
         )
         self.process = process
         self.main = process.start(self.agent.run(), name=f"agent {self.id}")

@@ -19,6 +19,7 @@ from tests.sim.check import Violated
 from tests.sim.cloud import SimCloud, route_logs
 from tests.sim.disks import DiskClient, has_disks, make_faults
 from tests.sim.faults import Faults
+from tests.sim.health import Health, has_health
 from tests.sim.hosts import MANIFESTS
 from tests.sim.links import DEADLINE_S
 from tests.sim.loop import SimLoop, SimulationStuck
@@ -32,6 +33,7 @@ STORM_MAX_S = 300.0
 SETTLE_MAX_S = 900.0
 QUIET_S = 150.0
 FORGOTTEN_S = 200.0
+TROUBLE_S = 120.0
 
 
 @dataclass
@@ -70,18 +72,27 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
     if has_disks(cloud.seed):
         make_faults(cloud)
         clients.append(DiskClient(cloud, len(clients) + 1, actions=30, pace_s=2.0))
-    storm = asyncio.get_running_loop().create_task(faults.storm(), name="storm")
+    health = Health(cloud) if has_health(cloud.seed) else None
+    storms = [asyncio.get_running_loop().create_task(faults.storm(), name="storm")]
+    if health is not None:
+        await health.begin()
+        storms.append(asyncio.get_running_loop().create_task(health.storm(), name="health"))
     backup: list[bytes] = []
     if faults.old_backup_at is not None:
         asyncio.get_running_loop().call_later(faults.old_backup_at, lambda: backup.append(cloud.database.image()))
     working = asyncio.gather(*(client.run() for client in clients))
     await asyncio.wait({working}, timeout=STORM_MAX_S)
-    storm.cancel()
+    for storm in storms:
+        storm.cancel()
     faults.calm()
+    if health is not None:
+        health.calm()
     await working
     await asyncio.sleep(2 * DEADLINE_S)  # what was sent before the calm may arrive until now
 
     await settle(cloud, "after the last fault")
+    if health is not None:
+        await _measured(cloud, health)
     await _stay_quiet(cloud)
     for client in clients:
         cloud.store.read(client.check_promises)
@@ -90,6 +101,18 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
         return
 
     await give_everything_back(cloud, clients)
+
+
+async def _measured(cloud: SimCloud, health: Health) -> None:
+    """What hosts find of their machine and of their guests is said, comes to stay, and goes when it is over."""
+    await _until(cloud, "when all is well", health.unsaid)
+    health.trouble()
+    await _until(cloud, "when nothing is well", health.unsaid)
+    health.deaths()
+    await asyncio.sleep(TROUBLE_S)
+    await _until(cloud, "after the agents' deaths", health.unsaid)
+    health.calm()
+    await _until(cloud, "when all is well again", health.unsaid)
 
 
 async def give_everything_back(cloud: SimCloud, clients: Sequence[Client]) -> None:
