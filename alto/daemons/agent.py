@@ -1,15 +1,13 @@
-"""`alto agent`: this machine as a host of a cloud that runs elsewhere.
+"""`alto agent`: this machine as a host of a cloud that runs elsewhere; as two, where it runs both kinds of instances.
 
-Started by the command as `python -m alto.daemons.agent`. It joins once, with an invitation, and is that host ever after; it
-dials out only. Machines, networks and balancers are processes of their own: they outlive this one, and the server's absence.
-`--down` takes away what is here; the cloud's operator removes the host from its records.
+Started by the command as `python -m alto.daemons.agent`. Each host joins once, with an invitation of its own, and is that host
+ever after; it dials out only. Machines, networks and balancers are processes of their own: they outlive this one, and the
+server's absence. `--down` takes away what is here; the cloud's operator removes the hosts from its records.
 """
 
 import argparse
-import asyncio
 import fcntl
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +17,21 @@ import structlog
 
 from alto.agent.agent import Agent, Drivers
 from alto.agent.identity import HostIdentity, become, find_identity, link_of
-from alto.daemons.hosts import LocalPlaces, local_agent, local_drivers, machine_groups, take_away, this_machine
-from alto.daemons.process import default_cache, is_endpoint, set_up_log, stop_process, write_process
+from alto.agent.link import HttpsLink
+from alto.daemons.hosts import (
+    KINDS,
+    LocalPlaces,
+    add_arguments,
+    check_arguments,
+    let_go,
+    local_agent,
+    local_drivers,
+    machine_groups,
+    name_of,
+    take_away,
+    this_machine,
+)
+from alto.daemons.process import default_cache, run, run_until, stop_process, told_to_stop, write_process
 from alto.drivers.compute.driver import ImageDriver
 from alto.drivers.image.images import LocalImages
 from alto.drivers.image.remote import RemoteImages
@@ -42,7 +53,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     state: Path
     cache: Path
     join: str | None
-    invitation: Invitation | None
+    invitations: tuple[Invitation, ...]
+    hosts: tuple[str, ...]  # kinds; none: those that have joined
     name: str
     underlay: str
     nat: bool
@@ -52,51 +64,36 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
-    set_up_log()
-    try:
-        if options.down:
-            asyncio.run(down(options))
-            return 0
-        import uvloop
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(up(real_world(), options))
-    except AltoError as error:
-        log.error("cannot go on", error=str(error), cause=str(error.__cause__ or ""))
-        return 1
+    return run(lambda: down(options) if options.down else up(real_world(), options))
 
 
 def parse(argv: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="alto-agent", description="This machine as a host of a cloud elsewhere.")
-    parser.add_argument("--state", type=Path, required=True, help="folder of this host's state")
-    parser.add_argument("--cache", type=Path, help="folder of images that can be had again")
+    add_arguments(parser)
     parser.add_argument("--join", metavar="URL", help="https://HOST:PORT of the cloud's door; needed once")
-    parser.add_argument("--token", help="the invitation, by `alto host token create`; needed once")
-    parser.add_argument("--name", default=os.uname().nodename, help="what the host is called at first")
-    parser.add_argument("--underlay", default="", metavar="IP:PORT", help="where other hosts reach this one with VXLAN")
     parser.add_argument(
-        "--nat", action=argparse.BooleanOptionalAction, default=True, help="let guests out where this machine has a way"
+        "--token",
+        action="append",
+        default=[],
+        help="the invitation, by `alto host token create`; needed once, for each kind of --hosts one, in their order",
     )
-    parser.add_argument("--down", action="store_true", help="take everything of the host away from this machine")
-    parser.add_argument("--keep-data", action="store_true", help="with --down: keep disks and identity")
+    parser.add_argument("--name", default=os.uname().nodename, help="what the host is called at first")
     given = parser.parse_args(argv)
-    if given.underlay and not is_endpoint(given.underlay):
-        parser.error(f"--underlay {given.underlay}: it is IP:PORT, as 192.0.2.7:4789")
+    hosts = check_arguments(parser, given)
     if not HOST_NAME.fullmatch(given.name):
         parser.error(f"--name {given.name}: letters, digits and inner . _ -, at most 64")
-    if (given.join is None) != (given.token is None):
+    if (given.join is None) == bool(given.token):
         parser.error("--join and --token come together; an agent that has joined needs neither")
-    invitation = None
-    if given.token is not None:
-        try:
-            invitation = read_invitation(given.token)
-        except BadInvitation as error:
-            parser.error(f"--token: {error}. Copy the whole line that `alto host token create` printed")
+    try:
+        invitations = tuple(read_invitation(token) for token in given.token)
+    except BadInvitation as error:
+        parser.error(f"--token: {error}. Copy the whole line that `alto host token create` printed")
     return Options(
         state=given.state.resolve(),
         cache=(given.cache or default_cache()).resolve(),
         join=given.join,
-        invitation=invitation,
+        invitations=invitations,
+        hosts=hosts,
         name=given.name,
         underlay=given.underlay,
         nat=given.nat,
@@ -119,58 +116,82 @@ async def up(world: World, options: Options) -> int:
         raise AltoError(f"An agent runs on {options.state} already. See {READY} there for its number") from None
     world.files.remove(options.state / READY)
     write_process(world, options.state)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
-    before = find_identity(world, options.state)
-    identity = await _become(world, options)
-    places = LocalPlaces(state=options.state, cache=options.cache)
-    world.files.make_dirs(places.host, mode=0o711)
-    if before is not None and before.host_id != identity.host_id:
-        await _clear(_drivers(world, options, before), before)
-    link = link_of(world, options.state, identity)
-    drivers = _drivers(world, options, identity, link)
-    agent = local_agent(
-        world,
-        drivers,
-        places,
-        link,
-        cloud_id=identity.cloud_id,
-        host_id=identity.host_id,
-        name=identity.name,
-        underlay=options.underlay,
+    stop = told_to_stop()
+    identities, links, local, agents = list[HostIdentity](), list[HttpsLink](), list[Drivers](), list[Agent]()
+    hosts = _hosts(world, options)
+    for kind, invitation in hosts:
+        places = LocalPlaces(state=options.state, cache=options.cache, kind=kind)
+        world.files.make_dirs(places.host, mode=0o711)
+        before = find_identity(world, places.identity)
+        identity = await _become(world, options, places, invitation)
+        if before is not None and before.host_id != identity.host_id:
+            await _clear(_drivers(world, options, places, before), before)
+        identities.append(identity)
+        links.append(link_of(world, places.identity, identity))
+        local.append(_drivers(world, options, places, identity, links[-1], share=1 / len(hosts)))
+        agents.append(
+            local_agent(
+                world,
+                local[-1],
+                places,
+                links[-1],
+                cloud_id=identity.cloud_id,
+                host_id=identity.host_id,
+                name=identity.name,
+                underlay=options.underlay,
+            )
+        )
+    await run_until(
+        stop,
+        {
+            **{f"agent {identity.name}": agent.run() for identity, agent in zip(identities, agents, strict=True)},
+            "announce": _announce(world, options, identities, agents),
+        },
     )
-    async with asyncio.TaskGroup() as tasks:
-        running = [
-            tasks.create_task(agent.run(), name="agent"),
-            tasks.create_task(_announce(world, options, identity, agent), name="announce"),
-        ]
-        await stop.wait()
-        for task in running:
-            task.cancel()
-    await drivers.balancer.close()
-    await drivers.network.close()
-    await drivers.compute.close()
-    link.close()
+    await let_go(local)
+    for link in links:
+        link.close()
     os.close(lock)
     log.info("stopped; machines run on")
     return 0
 
 
-async def _become(world: World, options: Options) -> HostIdentity:
+def _joined(world: World, options: Options) -> tuple[str, ...]:
+    """The kinds of hosts that this folder is already."""
+    return tuple(
+        kind
+        for kind in KINDS
+        if find_identity(world, LocalPlaces(state=options.state, cache=options.cache, kind=kind).identity) is not None
+    )
+
+
+def _hosts(world: World, options: Options) -> list[tuple[str, Invitation | None]]:
+    """What this machine's hosts run, each with its invitation; kinds that are hosts already need none."""
+    joined = _joined(world, options)
+    kinds = options.hosts or joined or (QEMU,)
+    given = list(options.invitations)
+    new = [kind for kind in kinds if kind not in joined]
+    invited = kinds if len(given) == len(kinds) else new
+    if given and len(given) != len(invited):
+        raise AltoError(
+            f"Each token lets in one host, and here are {len(given)} tokens for {' and '.join(invited) or 'no new host'}. "
+            "Give one --token for each"
+        )
+    return [(kind, given[invited.index(kind)] if given and kind in invited else None) for kind in kinds]
+
+
+async def _become(world: World, options: Options, places: LocalPlaces, invitation: Invitation | None) -> HostIdentity:
     deadline = world.clock.monotonic() + JOIN_S
     while True:
         try:
             return await become(
                 world,
-                options.state,
+                places.identity,
                 url=options.join,
-                invitation=options.invitation,
-                name=options.name,
-                kind=QEMU,
-                machine=this_machine(world),
+                invitation=invitation,
+                name=name_of(options.name, places.kind),
+                kind=places.kind,
+                machine=this_machine(world, places.kind),
             )
         except (OSError, TimeoutError) as error:
             if world.clock.monotonic() > deadline:
@@ -182,17 +203,18 @@ async def _become(world: World, options: Options) -> HostIdentity:
             await world.clock.sleep(JOIN_PAUSE_S)
 
 
-async def _announce(world: World, options: Options, identity: HostIdentity, agent: Agent) -> None:
-    await agent.joined.wait()
+async def _announce(world: World, options: Options, identities: Sequence[HostIdentity], agents: Sequence[Agent]) -> None:
+    for agent in agents:
+        await agent.joined.wait()
     ready = {
-        "cloud_id": identity.cloud_id,
-        "host_id": identity.host_id,
-        "name": identity.name,
-        "url": identity.url,
+        "cloud_id": identities[0].cloud_id,
+        "url": identities[0].url,
+        "hosts": [{"host_id": one.host_id, "name": one.name} for one in identities],
         "pid": os.getpid(),
     }
     world.files.write(options.state / READY, msgspec.json.encode(ready))
-    log.info("ready", cloud=identity.cloud_id, host=identity.host_id, name=identity.name)
+    for identity in identities:
+        log.info("ready", cloud=identity.cloud_id, host=identity.host_id, name=identity.name)
 
 
 async def _clear(drivers: Drivers, before: HostIdentity) -> None:
@@ -206,9 +228,16 @@ async def _clear(drivers: Drivers, before: HostIdentity) -> None:
     await drivers.network.remove_all()
 
 
-def _drivers(world: World, options: Options, identity: HostIdentity, server: ImageSource | None = None) -> Drivers:
+def _drivers(
+    world: World,
+    options: Options,
+    places: LocalPlaces,
+    identity: HostIdentity,
+    server: ImageSource | None = None,
+    *,
+    share: float = 1.0,
+) -> Drivers:
     """`server`: for images that are not made here."""
-    places = LocalPlaces(state=options.state, cache=options.cache)
     images: ImageDriver = LocalImages(world, options.cache)
     if server is not None:
         images = RemoteImages(world, options.cache, images, server)
@@ -220,25 +249,29 @@ def _drivers(world: World, options: Options, identity: HostIdentity, server: Ima
         host_id=identity.host_id,
         pool=identity.public_pool,
         nat=options.nat,
+        share=share,
     )
 
 
-async def down(options: Options) -> None:
-    """Nothing of this host is left on this machine: no process, no namespace, no rule; no file, unless data is kept."""
+async def down(options: Options) -> int:
+    """Nothing of these hosts is left on this machine: no process, no namespace, no rule; no file, unless data is kept."""
     world = real_world()
-    identity = find_identity(world, options.state)
-    await stop_process(world, options.state, READY)
-    if identity is not None:
-        groups = machine_groups(world, cloud_id=identity.cloud_id, host_id=identity.host_id)
-        await take_away(_drivers(world, options, identity), groups, keep_data=options.keep_data)
-        log.info("the cloud still has this host in its records", remove=f"alto host remove {identity.name} --force")
-    elif not world.files.exists(options.state):
+    if not world.files.exists(options.state):
         log.info("there is no host here", state=str(options.state))
-        return
+        return 0
+    await stop_process(world, options.state, READY)
+    for kind in _joined(world, options):
+        places = LocalPlaces(state=options.state, cache=options.cache, kind=kind)
+        identity = find_identity(world, places.identity)
+        assert identity is not None
+        groups = machine_groups(world, cloud_id=identity.cloud_id, host_id=identity.host_id)
+        await take_away(_drivers(world, options, places, identity), groups, keep_data=options.keep_data)
+        log.info("the cloud still has this host in its records", remove=f"alto host remove {identity.name} --force")
     if not options.keep_data:
         for name in world.files.names(options.state):
             world.files.remove_tree(options.state / name)
     log.info("down", state=str(options.state))
+    return 0
 
 
 if __name__ == "__main__":

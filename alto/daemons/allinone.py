@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import hashlib
 import os
-import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -25,8 +24,20 @@ from alto.api.call import Settings
 from alto.api.hosts.authority import Authority
 from alto.api.hosts.door import HostsDoor
 from alto.api.wire.models import Models
-from alto.daemons.hosts import KINDS, LocalPlaces, local_agent, local_drivers, machine_groups, simulated_agents, take_away
-from alto.daemons.process import default_cache, is_endpoint, set_up_log, stop_process, write_process
+from alto.daemons.hosts import (
+    KINDS,
+    LocalPlaces,
+    add_arguments,
+    check_arguments,
+    let_go,
+    local_agent,
+    local_drivers,
+    machine_groups,
+    name_of,
+    simulated_agents,
+    take_away,
+)
+from alto.daemons.process import default_cache, is_endpoint, run, run_until, stop_process, told_to_stop, write_process
 from alto.daemons.server import TINY_SOURCE, Operator, Server, first_start, serve_http
 from alto.drivers.image.images import LocalImages
 from alto.drivers.image.shipping import Shipping
@@ -104,63 +115,35 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
-    set_up_log()
-    try:
-        if options.down:
-            asyncio.run(down(options))
-            return 0
-        if options.prepare:
-            asyncio.run(prepare(options))
-            return 0
-        return _run(options)
-    except AltoError as error:
-        log.error("cannot go on", error=str(error), cause=str(error.__cause__ or ""))
-        return 1
+    if options.down:
+        return run(lambda: down(options))
+    if options.prepare:
+        return run(lambda: prepare(options))
+    return run(lambda: up(real_world(), options))
 
 
 def parse(argv: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="alto-allinone", description="Alto's server and agent in one process.")
-    parser.add_argument("--state", type=Path, required=True, help="folder of this cloud's state")
-    parser.add_argument("--cache", type=Path, help="folder of images that can be built again")
+    add_arguments(parser)
     parser.add_argument("--listen", default="127.0.0.1:8773", help="address:port of the API")
     parser.add_argument("--region", default=REGIONS[0], choices=REGIONS, help="the default region")
     parser.add_argument("--pool", default="127.64.0.0/16", help="public addresses")
-    parser.add_argument(
-        "--underlay", default="", metavar="IP:PORT", help="where other hosts of this cloud reach this one with VXLAN"
-    )
     parser.add_argument("--listen-hosts", metavar="ADDRESS:PORT", help="where other machines join as hosts, over TLS")
     parser.add_argument("--no-host", action="store_true", help="this machine runs no instances itself")
-    parser.add_argument(
-        "--hosts",
-        default=QEMU,
-        metavar="KIND[,KIND]",
-        help=f"what this machine's hosts run, each its own kind: {', '.join(KINDS)}",
-    )
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead of this machine")
-    parser.add_argument(
-        "--nat", action=argparse.BooleanOptionalAction, default=True, help="let guests out where this machine has a way"
-    )
     parser.add_argument(
         "--old-signatures",
         action=argparse.BooleanOptionalAction,
         help="take signature version 2 (HMAC-SHA256), as libcloud signs by default; as a rule only when listening on loopback",
     )
     parser.add_argument("--prepare", action="store_true", help="only build the images that a cloud begins with")
-    parser.add_argument("--down", action="store_true", help="take this cloud away")
-    parser.add_argument("--keep-data", action="store_true", help="with --down: keep records and disks")
     given = parser.parse_args(argv)
     host, _, port = given.listen.rpartition(":")
     if not port.isdigit():
         parser.error(f"--listen {given.listen}: it is ADDRESS:PORT")
     if given.listen_hosts and not is_endpoint(given.listen_hosts):
         parser.error(f"--listen-hosts {given.listen_hosts}: it is ADDRESS:PORT, as 0.0.0.0:8774")
-    if given.underlay and not is_endpoint(given.underlay):
-        parser.error(f"--underlay {given.underlay}: it is IP:PORT, as 192.0.2.7:4789")
-    hosts = tuple(dict.fromkeys(given.hosts.split(",")))
-    if not set(hosts) <= set(KINDS):
-        parser.error(f"--hosts {given.hosts}: hosts are of the kinds {' and '.join(KINDS)}")
-    if given.underlay and len(hosts) > 1:
-        parser.error("--underlay: with two kinds of hosts, other machines cannot join this one yet")
+    hosts = check_arguments(parser, given) or (QEMU,)
     state = given.state.resolve()
     return Options(
         state=state,
@@ -189,13 +172,6 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _run(options: Options) -> int:
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(up(real_world(), options))
-
-
 async def up(world: World, options: Options) -> int:
     """Until SIGTERM or SIGINT; machines run on. Returns the exit code."""
     # HAProxy and QEMU drop root and must still pass; what is secret is 0600 itself.
@@ -205,7 +181,7 @@ async def up(world: World, options: Options) -> int:
         # SQLite would make it readable for everybody; it holds secrets.
         world.files.write(database, b"", mode=0o600)
     identity = _identity(world, options.state)
-    stop = asyncio.Event()
+    stop = told_to_stop()
     failed: list[BaseException] = []
 
     def store_failed(error: BaseException) -> None:
@@ -213,9 +189,6 @@ async def up(world: World, options: Options) -> int:
         failed.append(error)
         stop.set()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     store = await SqliteStore.open(database, monotonic=world.clock.monotonic, failed=store_failed)
     try:
         # Only now: who opened the store is the one server of this state, whatever else was started on it.
@@ -227,7 +200,9 @@ async def up(world: World, options: Options) -> int:
             simulated=options.simulate > 0,
             old_signatures=options.old_signatures,
         )
-        operator = await first_start(world, store, settings, containers=CONTAINER in options.hosts)
+        # Hosts of either kind may join by the door.
+        containers = CONTAINER in options.hosts or options.listen_hosts is not None
+        operator = await first_start(world, store, settings, containers=containers)
         door = _door(world, options, identity) if options.listen_hosts else None
         models = Models(world.files, options.state / "wire")
         server = Server(world, store, settings, models, Way(door.url, door.authority.fingerprint) if door else None)
@@ -240,8 +215,6 @@ async def up(world: World, options: Options) -> int:
                 places = LocalPlaces(state=options.state, cache=options.cache, kind=kind)
                 world.files.make_dirs(places.host, mode=0o711)
                 local.append(_drivers(world, options, identity, kind))
-                name = os.uname().nodename
-                alone = len(options.hosts) == 1
                 agents.append(
                     local_agent(
                         world,
@@ -250,8 +223,8 @@ async def up(world: World, options: Options) -> int:
                         server.sessions,
                         cloud_id=identity.cloud_id,
                         host_id=identity.host(kind),
-                        name=name if kind == QEMU else f"{name}-{kind}",
-                        underlay=_underlay(world, options) if alone else f"127.0.0.1:{identity.port(kind)}",
+                        name=name_of(os.uname().nodename, kind),
+                        underlay=_underlay(world, options, identity, kind),
                     )
                 )
         sock = _listen(options.listen, options.port, "The API", "--listen")
@@ -278,25 +251,16 @@ async def up(world: World, options: Options) -> int:
             _write_cloud(world, options, identity, operator, sock.getsockname()[1], door.url if door else None)
             log.info("ready", endpoint=f"http://{options.listen}:{sock.getsockname()[1]}", hosts=len(agents))
 
-        async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(server.run(), name="server"),
-                tasks.create_task(serve_http(world, server.gateway, sock, answering.set), name="http"),
-                tasks.create_task(announce(), name="announce"),
-                *(
-                    [tasks.create_task(_open_door(world, store, server, settings, door, options.cache), name="door")]
-                    if door
-                    else []
-                ),
-                *(tasks.create_task(agent.run(), name="agent") for agent in agents),
-            ]
-            await stop.wait()
-            for task in running:
-                task.cancel()
-        for drivers in local:
-            await drivers.balancer.close()
-            await drivers.network.close()
-            await drivers.compute.close()
+        parts = {
+            "server": server.run(),
+            "http": serve_http(world, server.gateway, sock, answering.set),
+            "announce": announce(),
+            **{f"agent {number}": agent.run() for number, agent in enumerate(agents, 1)},
+        }
+        if door:
+            parts["door"] = _open_door(world, store, server, settings, door, options.cache)
+        await run_until(stop, parts)
+        await let_go(local)
     finally:
         await store.close()
     if failed:
@@ -354,11 +318,13 @@ class _Door(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...]
 
 
-def _underlay(world: World, options: Options) -> str:
+def _underlay(world: World, options: Options, identity: Identity, kind: str) -> str:
     """Where other hosts reach this machine: where they reach its door, or on loopback when there is none, since then they are
-    on this machine too."""
+    on this machine too. Of two hosts that say the same, the server gives one the next port."""
     if options.underlay:
         return options.underlay
+    if options.listen_hosts is None and len(options.hosts) > 1:
+        return f"{LOOPBACK}:{identity.port(kind)}"
     address = options.listen_hosts.rpartition(":")[0] if options.listen_hosts else LOOPBACK
     if address == "0.0.0.0":
         with world.net.open_socket(type=socket.SOCK_DGRAM) as sock:
@@ -425,19 +391,20 @@ def _write_cloud(world: World, options: Options, identity: Identity, operator: O
     world.files.write(options.state / "cloud.json", msgspec.json.encode(body))
 
 
-async def prepare(options: Options) -> None:
+async def prepare(options: Options) -> int:
     """The images that a cloud begins with are in the cache; needs the package mirror only when they are not."""
     world = real_world()
     await LocalImages(world, options.cache).fetch(TINY_SOURCE)
     log.info("images are ready", cache=str(options.cache))
+    return 0
 
 
-async def down(options: Options) -> None:
+async def down(options: Options) -> int:
     """Nothing of this cloud is left on this machine: no process, no namespace, no rule; no file, unless data is kept."""
     world = real_world()
     if not world.files.exists(options.state / "identity.json"):
         log.info("there is no cloud here", state=str(options.state))
-        return
+        return 0
     identity = _identity(world, options.state)
     await stop_process(world, options.state, "cloud.json")
     for kind in KINDS:
@@ -449,6 +416,7 @@ async def down(options: Options) -> None:
         for name in world.files.names(options.state):
             world.files.remove_tree(options.state / name)
     log.info("down", state=str(options.state))
+    return 0
 
 
 JOIN_TIMEOUT_S = 180.0

@@ -1,7 +1,8 @@
 """Agents with their drivers: for this machine, or for simulated hosts. Wiring only."""
 
+import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from alto.agent.agent import Agent, Drivers
 from alto.agent.manifests import Manifests
 from alto.agent.origin import begin, fingerprint
 from alto.agent.pressure import Machine
+from alto.daemons.process import is_endpoint
 from alto.drivers.balancer.fake import FakeBalancer
 from alto.drivers.balancer.haproxy.balancer import HaproxyBalancer
 from alto.drivers.compute.container.compute import ContainerCompute
@@ -48,6 +50,45 @@ class LocalPlaces(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def host(self) -> Path:
         return self.state / ("host" if self.kind == QEMU else f"host-{self.kind}")
+
+    @property
+    def identity(self) -> Path:
+        """Of a host that joined a cloud elsewhere."""
+        return self.state if self.kind == QEMU else self.host
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every daemon with hosts on this machine is told; see `check_arguments`."""
+    parser.add_argument("--state", type=Path, required=True, help="folder of this cloud's, or host's, state")
+    parser.add_argument("--cache", type=Path, help="folder of images that can be had again")
+    parser.add_argument(
+        "--hosts",
+        metavar="KIND[,KIND]",
+        help=f"what this machine's hosts run, each its own kind: {', '.join(KINDS)}",
+    )
+    parser.add_argument(
+        "--underlay", default="", metavar="IP:PORT", help="where other hosts of this cloud reach this one with VXLAN"
+    )
+    parser.add_argument(
+        "--nat", action=argparse.BooleanOptionalAction, default=True, help="let guests out where this machine has a way"
+    )
+    parser.add_argument("--down", action="store_true", help="take everything of it away from this machine")
+    parser.add_argument("--keep-data", action="store_true", help="with --down: keep records, identity and disks")
+
+
+def check_arguments(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
+    """The kinds of hosts that were asked for; none when nothing was said."""
+    if given.underlay and not is_endpoint(given.underlay):
+        parser.error(f"--underlay {given.underlay}: it is IP:PORT, as 192.0.2.7:4789")
+    kinds = tuple(dict.fromkeys(given.hosts.split(","))) if given.hosts else ()
+    if not set(kinds) <= set(KINDS):
+        parser.error(f"--hosts {given.hosts}: hosts are of the kinds {' and '.join(KINDS)}")
+    return kinds
+
+
+def name_of(name: str, kind: str) -> str:
+    """What a host of this kind is called on a machine that is called so."""
+    return name if kind == QEMU else f"{name}-{kind}"
 
 
 def local_drivers(
@@ -93,6 +134,14 @@ def local_drivers(
 
 def machine_groups(world: World, *, cloud_id: str, host_id: str) -> ControlGroups:
     return ControlGroups(world, f"alto-{cloud_id}-{host_id[-6:]}")
+
+
+async def let_go(local: Iterable[Drivers]) -> None:
+    """Of everything that outlives this process."""
+    for drivers in local:
+        await drivers.balancer.close()
+        await drivers.network.close()
+        await drivers.compute.close()
 
 
 async def take_away(drivers: Drivers, groups: ControlGroups, *, keep_data: bool) -> None:

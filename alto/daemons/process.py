@@ -1,19 +1,57 @@
-"""What the daemons have in common as processes: their log, their number on the disk, the places the system has for them."""
+"""What the daemons have in common as processes: their log and exit code, the signals that end them, what runs until then, their
+number on the disk, the places the system has for them."""
 
+import asyncio
 import logging
 import os
 import signal
 import sys
+from collections.abc import Callable, Coroutine, Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
 
 from alto.kit.world import Pid, World
+from alto.model.errors import AltoError
 
 PROCESS = "server.json"
 STOP_TIMEOUT_S = 10.0
+
+log = structlog.get_logger()
+
+
+def run(body: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """A daemon's whole life; the exit code. What it cannot go on without is one line of its log."""
+    import uvloop
+
+    set_up_log()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(body())
+    except AltoError as error:
+        log.error("cannot go on", error=str(error), cause=str(error.__cause__ or ""))
+        return 1
+
+
+def told_to_stop() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT from now on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def run_until(stop: asyncio.Event, parts: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+    """All `parts`, by name, side by side until `stop`; one that fails ends all."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(part, name=name) for name, part in parts.items()]
+        await stop.wait()
+        for task in running:
+            task.cancel()
 
 
 def set_up_log() -> None:

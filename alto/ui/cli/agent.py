@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -13,7 +14,17 @@ from alto.ui.cli.output import say, show
 
 @click.command(cls=options.Command)
 @click.option("--join", metavar="URL", help="The cloud's door; needed once, with --token.")
-@click.option("--token", metavar="TOKEN", help="What `alto host token create` printed on the cloud's machine.")
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    multiple=True,
+    help="What `alto host token create` printed on the cloud's machine; one for each kind of --hosts.",
+)
+@click.option(
+    "--hosts",
+    metavar="KIND[,KIND]",
+    help="What runs instances, each kind a host of its own: qemu (virtual machines), container, or both.",
+)
 @click.option("--name", metavar="NAME", help="What the host is called at first (default: as this machine).")
 @click.option("--underlay", metavar="IP:PORT", help="Where other hosts reach this one with VXLAN (default: found by itself).")
 @click.option("--no-nat", is_flag=True, help="Instances reach nothing outside this machine.")
@@ -23,7 +34,8 @@ from alto.ui.cli.output import say, show
 @click.option("-y", "--yes", is_flag=True, help="With --down: do not ask.")
 def agent(
     join: str | None,
-    token: str | None,
+    token: tuple[str, ...],
+    hosts: str | None,
     name: str | None,
     underlay: str | None,
     no_nat: bool,
@@ -55,11 +67,12 @@ def agent(
         say("down; the cloud still has the host in its records: alto host remove (there)")
         return
     running = daemon.ready_agent(state)
-    if running is not None and token is None:
-        say(f"already up: host {running['name']} of cloud {running['cloud_id']} (state in {state})")
+    if running is not None and not token:
+        say(f"already up: {_named(running)} (state in {state})")
         return
     arguments: list[str] = []
-    for option, value in (("--join", join), ("--token", token), ("--name", name), ("--underlay", underlay)):
+    given = (("--join", join), ("--hosts", hosts), ("--name", name), ("--underlay", underlay))
+    for option, value in (*given, *(("--token", one) for one in token)):
         if value is not None:
             arguments += [option, value]
     if no_nat:
@@ -68,7 +81,12 @@ def agent(
         state.mkdir(mode=0o711, parents=True, exist_ok=True)
         os.execv(sys.executable, daemon.command(state, *arguments, module=daemon.AGENT))
     ready, seconds = daemon.start_agent(state, arguments, quiet=options.quiet())
-    say(f"host {ready['name']} of cloud {ready['cloud_id']} after {seconds:.1f} s (state in {state})")
+    say(f"{_named(ready)} after {seconds:.1f} s (state in {state})")
     if options.output() or options.quiet():
-        row = [ready["host_id"], ready["name"], ready["cloud_id"]]
-        show([row], ["HOST", "NAME", "CLOUD"], data=ready, format=options.output(), quiet=options.quiet())
+        rows = [[one["host_id"], one["name"], ready["cloud_id"]] for one in ready["hosts"]]
+        show(rows, ["HOST", "NAME", "CLOUD"], data=ready, format=options.output(), quiet=options.quiet())
+
+
+def _named(ready: dict[str, Any]) -> str:
+    names = [one["name"] for one in ready["hosts"]]
+    return f"{'host' if len(names) == 1 else 'hosts'} {' and '.join(names)} of cloud {ready['cloud_id']}"
