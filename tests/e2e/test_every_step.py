@@ -148,13 +148,13 @@ def wait_for(clouds: Clouds, condition: Any, what: str) -> None:
         raise
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("victim", ["server", "agent"])
-def test_a_death_at_any_step_leaves_nothing_half(clouds: Clouds, victim: str, part: int, tmp_path: Path) -> None:
+# Each beside the others, where pytest runs several processes.
+@pytest.mark.parametrize("part", [pytest.param(part, marks=pytest.mark.xdist_group(f"steps {part}")) for part in range(PARTS)])
+def test_a_death_at_any_step_leaves_nothing_half(clouds: Clouds, part: int, tmp_path: Path) -> None:
     raw, path = tmp_path / "halts.raw", tmp_path / "halts.qcow2"
     raw.write_bytes(HALTS.ljust(1 << 20, b"\0"))
     subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path], check=True)
-    client, mortal = clouds.ec2(), clouds.server if victim == "server" else clouds.agent
+    client = clouds.ec2()
 
     def ask(call: Any, **parameters: Any) -> Any:
         """As any client: what was not answered is asked again, as it was."""
@@ -173,34 +173,38 @@ def test_a_death_at_any_step_leaves_nothing_half(clouds: Clouds, victim: str, pa
         return str(found["Instances"][0]["State"]["Name"])
 
     image = ask(client.register_image, Name="halts", ImageLocation=f"file://{path}")["ImageId"]
-    died: dict[str, list[str]] = {"launch": [], "termination": []}
-    for number in range(1 + part, STEPS_MAX, PARTS):
-        mortal.arm(number)
-        launch = {"ImageId": image, "InstanceType": "m1.tiny", "MinCount": 1, "MaxCount": 1, "ClientToken": f"step-{number}"}
-        answer = ask(client.run_instances, **launch)
-        (id,) = [one["InstanceId"] for one in answer["Instances"]]
-        wait_for(clouds, lambda: state(id) == "running", f"launch, step {number}: {id} runs")  # noqa: B023
-        fell = [mortal.disarm()]
-        wait_for(clouds, lambda: list(machines_of(clouds.agent.state)) == [id], f"launch, step {number}: one machine")  # noqa: B023
 
+    def die(mortal: Daemon, number: int) -> tuple[str | None, str | None]:
+        """What it was about to do when it died, in a launch and in the termination after it; None where it had done all."""
+        mortal.arm(number)
+        token = f"{mortal.state.name}-{number}"
+        answer = ask(client.run_instances, ImageId=image, InstanceType="m1.tiny", MinCount=1, MaxCount=1, ClientToken=token)
+        (id,) = [one["InstanceId"] for one in answer["Instances"]]
+        wait_for(clouds, lambda: state(id) == "running", f"launch, {token}: {id} runs")
+        launch = mortal.disarm()
+        wait_for(clouds, lambda: list(machines_of(clouds.agent.state)) == [id], f"launch, {token}: one machine")
         mortal.arm(number)
         ask(client.terminate_instances, InstanceIds=[id])
-        wait_for(clouds, lambda: state(id) == "terminated", f"termination, step {number}: {id} is gone")  # noqa: B023
-        wait_for(clouds, lambda: not os.listdir(clouds.agent.state / "host/network/vpcs"), f"{number}: the network is gone")
-        fell.append(mortal.disarm())
+        wait_for(clouds, lambda: state(id) == "terminated", f"termination, {token}: {id} is gone")
+        wait_for(clouds, lambda: not os.listdir(clouds.agent.state / "host/network/vpcs"), f"{token}: the network is gone")
         assert machines_of(clouds.agent.state) == {}
-        for (kind, deaths), about in zip(died.items(), fell, strict=True):
-            if about is not None:
-                deaths.append(f"{number}: {about}")
-                print(kind, deaths[-1])
-        if fell == [None, None]:
-            break
+        return launch, mortal.disarm()
+
+    # There are steps to die at: a launch writes, starts and plugs; a server commits.
+    for mortal, least in ((clouds.server, 1), (clouds.agent, 8)):
+        died: dict[str, list[str]] = {"launch": [], "termination": []}
+        for number in range(1 + part, STEPS_MAX, PARTS):
+            fell = die(mortal, number)
+            for (kind, deaths), about in zip(died.items(), fell, strict=True):
+                if about is not None:
+                    deaths.append(f"{number}: {about}")
+                    print(mortal.state.name, kind, deaths[-1])
+            if fell == (None, None):
+                break
+        assert len(died["launch"]) >= least, died
+        assert len(died["termination"]) >= least, died
     wait_for(clouds, clouds.clean, "a clean audit")
     storage = clouds.agent.state / "host/storage"
     assert [name for name in os.listdir(storage) if name.startswith("vol-")] == []
     assert os.listdir(clouds.agent.state / "host/machines") in ([], [".accelerator.json"])
     assert os.listdir(clouds.agent.state / "host/manifests") == []
-    # There were steps to die at: a launch writes, starts and plugs; a server commits.
-    least = {"server": 1, "agent": 8}[victim]
-    assert len(died["launch"]) >= least, died
-    assert len(died["termination"]) >= least, died
