@@ -16,6 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from alto.agent.checks import CHECK_S, StatusChecks, Subject
+from alto.agent.consoles import Consoles
 from alto.agent.manifests import Manifest, Manifests, newer
 from alto.agent.networks import Networks, close
 from alto.agent.volumes import VolumeHands
@@ -45,7 +46,7 @@ RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 15.0
 REFUSED_S = 60.0  # between two tries of a host that was told no
 STOP_GRACE_S = 30.0  # how long a guest may take to power itself off, as EC2 gives it some time too
-ASKS_MAX = 32  # questions of the server answered side by side
+ASKS_MAX = 64  # questions of the server answered side by side
 ASK_S = 30.0  # nobody waits longer for an answer
 STARTS_MAX = 8  # machines that boot side by side; more only slows all of them down
 
@@ -107,6 +108,7 @@ class Agent:
         self._unheard: set[str] = set()  # machines that run and whose guests have yet to answer
         self._probe_now = asyncio.Event()
         self._checks = StatusChecks(world, drivers.compute, drivers.network)
+        self._consoles = Consoles(world, drivers.compute)
         self._quarantined: tuple[str, ...] = ()
         # Who works on what.
         self._workers: set[str] = set()
@@ -147,6 +149,7 @@ class Agent:
                 ("balancers", self._balancer_loop),
                 ("probe", self._probe_loop),
                 ("checks", self._check_loop),
+                ("consoles", self._consoles.keep),
             ):
                 tasks.create_task(self._forever(name, loop), name=f"agent {name}")
 
@@ -264,6 +267,8 @@ class Agent:
                 return msgspec.json.encode(await self._inventory())
             if ask.what == "checks":
                 return msgspec.json.encode(self._checks.last(ask.instance_id))
+            if ask.line is not None and self._tasks is not None:
+                return msgspec.json.encode(await self._consoles.answer(ask.instance_id, ask.line, self._tasks))
             return await self._drivers.compute.console(ask.instance_id)
         except AltoError as error:
             log.warning("question not answered", what=ask.what, instance=ask.instance_id, error=str(error))

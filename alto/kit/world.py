@@ -131,8 +131,10 @@ class Processes(Protocol):
         pass_fds: Sequence[int] = (),
         netns: str | None = None,
         env: Mapping[str, str] | None = None,
+        stream: int | None = None,
     ) -> Pid:
-        """Start a process that outlives this one (own session, output appended to `log`)."""
+        """Start a process that outlives this one (own session, output appended to `log`). `stream`: a descriptor for its
+        input and output; what it complains of goes to `log` still."""
 
     def alive(self, pid: Pid) -> bool:
         """False as soon as it is dead, even while nobody has reaped it."""
@@ -156,6 +158,9 @@ class Net(Protocol):
         netns: str | None = None,
     ) -> socket.socket:
         """A non-blocking socket that belongs to network namespace `netns` (this process's own when None)."""
+
+    def open_pair(self) -> tuple[socket.socket, socket.socket]:
+        """Two ends of one stream: ours, which does not block, and one to hand to another process, which does."""
 
     def open_tap(self, name: str, *, netns: str) -> int:
         """File descriptor of tap `name` inside `netns`, made when absent; the tap goes when its last fd is closed."""
@@ -324,13 +329,14 @@ class RealProcesses:
         pass_fds: Sequence[int] = (),
         netns: str | None = None,
         env: Mapping[str, str] | None = None,
+        stream: int | None = None,
     ) -> Pid:
         command = ["ip", "netns", "exec", netns, *argv] if netns else list(argv)
         with open(log, "ab") as output:  # noqa: ASYNC230
             process = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdin=subprocess.DEVNULL if stream is None else stream,
+                stdout=output if stream is None else stream,
                 stderr=output,
                 pass_fds=tuple(pass_fds),
                 start_new_session=True,
@@ -410,6 +416,11 @@ class RealNet:
                 sock = socket.socket(family, type)
         sock.setblocking(False)
         return sock
+
+    def open_pair(self) -> tuple[socket.socket, socket.socket]:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        return ours, theirs
 
     def open_tap(self, name: str, *, netns: str) -> int:
         import fcntl

@@ -50,3 +50,4 @@ class AccountRegion(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "account_region"
 
     dhcp_options_id: str  # the set that new VPCs have
+    serial_console: bool = False  # live consoles of its instances may be opened; api/ec2/serial_console.py writes

@@ -55,12 +55,32 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     guest_ok: bool
 
 
+class LineCall(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person at a live serial console wants. `console_id` is theirs alone, so who has another one is told no."""
+
+    console_id: str
+    verb: str  # "open", "take" (whoever has it), "type", "hear" or "close"
+    typed: bytes = b""
+    heard: int = 0  # up to here of what the machine said
+    wait_s: float = 0.0  # for something to hear
+
+
+class LineSaid(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to "line", as JSON."""
+
+    state: str  # "open"; or no longer: "busy" (another one has it), "off", "full" (too many on this host), "stuck" (not read)
+    said: bytes = b""  # what came after `heard`...
+    heard: int = 0  # ...up to here
+    skipped: int = 0  # bytes before `said` that are no longer kept
+
+
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """A question to the host about one machine; the answer is bytes, or none when it cannot be had."""
 
     id: str
-    what: str  # "console", "inventory" or "checks"
+    what: str  # "console", "inventory", "checks" or "line"
     instance_id: str = ""
+    line: "LineCall | None" = None
 
 
 class Assignments(msgspec.Struct, frozen=True, kw_only=True):

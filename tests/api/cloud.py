@@ -35,7 +35,7 @@ from alto.kit.world import World, real_world
 from alto.model.accounts import AccessKey, Account
 from alto.model.errors import DriverFault
 from alto.model.records import Record
-from alto.model.sessions import Inventory, Measured
+from alto.model.sessions import Inventory, LineCall, LineSaid, Measured
 from alto.store.sqlite import MemoryDisk, SqliteStore
 from alto.store.store import Tx
 from tests.sim.world import SimChance
@@ -74,6 +74,9 @@ class NoHosts:
         raise DriverFault(f"Host {host_id} is not connected")
 
     async def measured(self, host_id: str, instance_id: str, *, timeout_s: float) -> Measured | None:
+        raise DriverFault(f"Host {host_id} is not connected")
+
+    async def line(self, host_id: str, instance_id: str, call: LineCall, *, timeout_s: float) -> LineSaid | None:
         raise DriverFault(f"Host {host_id} is not connected")
 
 
@@ -175,13 +178,16 @@ class Tenant:
 
     def local(self, method: str, path: str, body: dict[str, Any] | bytes = b"") -> tuple[int, Any]:
         """Status and answer of our own API, /alto/v1/`path`."""
+        return self.cloud.runner.run(self.ask_local(method, path, body))
+
+    async def ask_local(self, method: str, path: str, body: dict[str, Any] | bytes = b"") -> tuple[int, Any]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         request = AWSRequest(method, f"{ENDPOINT}alto/v1/{path}", data=data)
         SigV4Auth(Credentials(self.key.id, self.key.secret), "alto", self.region).add_auth(request)
         headers = [(name.lower(), value) for name, value in request.headers.items()]
         headers.append(("host", "alto.test:8080"))
         asked = HttpRequest(method=method, path=f"/alto/v1/{path}", query="", headers=tuple(headers), body=data)
-        answer = self.cloud.runner.run(self.cloud.gateway.handle(asked))
+        answer = await self.cloud.gateway.handle(asked)
         return answer.status, json.loads(answer.body)
 
     def refused(self, operation: str, **parameters: Any) -> str:

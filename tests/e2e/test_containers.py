@@ -4,6 +4,7 @@ on this machine."""
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.cloud import Cloud, leftovers, ssh, until
+from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 
@@ -132,6 +134,42 @@ def test_container_outlives_its_agent(both: Cloud, key: Path) -> None:
     (after,) = ec2.describe_instances(InstanceIds=id)["Reservations"][0]["Instances"]
     assert says(key, after, "cat /root/kept") == "kept\n"
     terminate(both, [container])
+
+
+@pytest.mark.parametrize("image", [CONTAINER, MACHINE], ids=["container", "qemu"])
+def test_somebody_logs_in_at_the_serial_console(both: Cloud, key: Path, image: str) -> None:
+    """With the password that user data has set, as at EC2's; before and after everything of ours died, and nothing that was
+    said is lost to those who read it later."""
+    (one,) = launch(both, image, UserData="#!/bin/sh\nprintf 'open-sesame\\nopen-sesame\\n' | passwd root\n")
+    id = one["InstanceId"]
+    both.client().enable_serial_console_access()
+    # Its prompt comes after its user data, which has set the password.
+    until(lambda: "login: " in both.alto("instance", "console", id).stdout, "a prompt", timeout_s=BOOT_S, every_s=1)
+    command = [sys.executable, "-m", "alto.ui.cli.main", "--state", str(both.state), "instance", "console", "-i", id]
+    with Terminal(command) as first:
+        first.reads("Escape character")
+        first.types("\r")
+        first.reads("login: ")
+        first.types("root\r")
+        first.reads("Password: ")
+        first.types("open-sesame\r")
+        first.reads("# ")
+        first.types("echo $((21*2)); cat /proc/uptime | wc -l\r")
+        first.reads("\n42\n1\n")
+        both.kill()
+        first.ends(7)
+    both.up()
+    with Terminal(command) as second:
+        second.reads("Escape character")
+        second.types("echo $((6*111))\r")
+        second.reads("\n666\n")
+        second.types("\x1d")
+        second.ends(0)
+    said = both.client().get_console_output(InstanceId=id, Latest=True)["Output"].replace("\r", "")
+    assert "\n42\n" in said
+    assert "\n666\n" in said
+    assert "open-sesame" not in said
+    terminate(both, [one])
 
 
 def test_fifty_containers(both: Cloud, key: Path) -> None:

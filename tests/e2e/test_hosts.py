@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.cloud import ROOT, machines_of, until
+from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 
@@ -56,6 +57,10 @@ class Side:
         self.code = done.returncode
         assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def terminal(self, *arguments: str) -> Terminal:
+        command = ["nsenter", f"--net=/run/netns/{self.namespace}", sys.executable, "-m", "alto.ui.cli.main"]
+        return Terminal([*command, "--state", str(self.state), *arguments])
 
     def ec2(self, action: str, **parameters: Any) -> Any:
         """What boto3 is answered by the cloud of this side, from within its namespace."""
@@ -133,6 +138,15 @@ def test_a_machine_joins_serves_outlives_and_leaves(sides: tuple[Side, Side]) ->
     instance = server.alto("instance", "run", "--wait", "-q").split()[0]
     before = machines_of(agent.state)
     assert list(before) == [instance]
+
+    server.alto("account", "serial-console", "on")
+    until(lambda: "login: " in server.alto("instance", "console", instance), "a prompt", timeout_s=120, every_s=1)
+    with server.terminal("instance", "console", instance, "-i") as console:
+        console.reads("Escape character")
+        console.types("\r")
+        console.reads("login: ")
+        console.types("\x1d")
+        console.ends(0)
 
     for victims in ((server,), (agent,), (server, agent)):
         for victim in victims:

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.terminal import Terminal
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,6 +38,9 @@ class Shell:
         self.said = done.stderr
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def terminal(self, *arguments: str) -> Terminal:
+        return Terminal([sys.executable, "-m", "alto.ui.cli.main", "--state", str(self.state), *arguments])
 
     def rows(self, *arguments: str) -> list[dict[str, str]]:
         """A listing through a pipe: tab-separated, with a header."""
@@ -258,3 +263,35 @@ def test_user_data_is_looked_at_before_the_launch(alto: Shell) -> None:
     script.write_bytes(b"#!/bin/sh\n" + b"#" * 16384)
     alto("instance", "run", "--user-data", str(script), code=2)
     alto("instance", "terminate", "--yes", "--wait", made["INSTANCE"], silent["INSTANCE"])
+
+
+def test_a_live_console_is_typed_at_and_left(alto: Shell) -> None:
+    """Goal: the switch, one holder, keys there and words here, the escape key, the end of the machine. Method: the command in
+    a terminal of its own; a simulated line gives back what is typed."""
+    id = alto("instance", "run", "--name", "sit", "--wait", "-q").strip()
+    alto("instance", "console", "sit", "-i", code=2)
+    with alto.terminal("instance", "console", "sit", "-i") as refused:
+        refused.ends(4)
+        assert "alto account serial-console on" in refused.said
+    assert alto("account", "serial-console", "-q").strip() == "off"
+    assert alto("account", "serial-console", "on", "-q").strip() == "on"
+    with alto.terminal("instance", "console", "sit", "-i") as mine:
+        mine.reads(f"serial console of {id}. Escape character is Ctrl-]")
+        mine.types("whoami\r")
+        mine.reads("whoami\n")
+        with alto.terminal("instance", "console", id, "-i") as second:
+            second.ends(5)
+            assert "--take" in second.said
+        # Ctrl-C is the guest's.
+        mine.types("\x03now")
+        mine.reads("\x03now")
+        mine.types("\x1d")
+        mine.reads("the instance runs on")
+        mine.ends(0)
+    with alto.terminal("instance", "console", "sit", "-i") as last:
+        last.reads("Escape character")
+        alto("instance", "terminate", "sit", "--yes", "--wait")
+        last.reads("The console has ended")
+        last.ends(0)
+    alto("account", "serial-console", "off")
+    assert "no guest runs here" not in mine.said  # of the live one: only what came since

@@ -2,7 +2,7 @@
 
 GET status, hosts (more of them: hosts.py), accounts, audit, services, services/NAME, instances/ID; POST accounts, services,
 services/NAME/scale, net/trace (net.py), ec2/ACTION (EC2's own operations with boto3's parameter names, for the `alto`
-command); DELETE services/NAME.
+command); DELETE services/NAME; and instances/ID/console (consoles.py).
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from alto.api.accounts import create_account, draw_account, draw_region, ensure_region
-from alto.api.alto import services
+from alto.api.alto import consoles, services
+from alto.api.alto.consoles import Lines
 from alto.api.alto.hosts import CreateToken, HostOperations, Remove, Rename, Replace, show_host
 from alto.api.alto.net import TraceRequest, trace_flow
 from alto.api.call import Call
@@ -46,7 +47,7 @@ CHECKS_TIMEOUT_S = 2.0
 ACCOUNT_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._@ -]{0,62}[a-zA-Z0-9])?")
 
 
-class Hosts(Protocol):
+class Hosts(Lines, Protocol):
     async def inventory(self, host_id: str, *, timeout_s: float) -> Inventory: ...
 
     async def measured(self, host_id: str, instance_id: str, *, timeout_s: float) -> Measured | None: ...
@@ -67,6 +68,7 @@ class AltoApi:
     ) -> None:
         self._hosts = hosts
         self._host_operations = host_operations
+        self._consoles = consoles.ConsoleOperations(hosts)
         self._invoke = invoke
         self._loops = loops
         self._since: Since = {}  # since when each violation has been seen, over calls of audit
@@ -102,6 +104,8 @@ class AltoApi:
                 return 200, await services.scale_service(call, name, _decode(body, services.Scale))
             case ("GET", ["instances", id]):
                 return 200, await self._show_instance(call, id)
+            case (_, ["instances", id, "console", *path]):
+                return await self._at_console(call, id, request.method, path, body)
             case ("POST", ["net", "trace"]):
                 flow = _decode(body, TraceRequest)
                 return 200, call.store.read(lambda reader: trace_flow(reader, call, flow))
@@ -111,6 +115,18 @@ class AltoApi:
         raise Refused(
             "InvalidAction", f"There is no {request.method} {request.path}. See `alto --help` for what there is.", status=404
         )
+
+    async def _at_console(self, call: Call, id: str, method: str, path: list[str], body: bytes) -> tuple[int, Any]:
+        match (method, path):
+            case ("POST", []):
+                return 201, await self._consoles.open(call, id, _decode(body, consoles.Open))
+            case ("POST", [console_id, "type"]):
+                return 200, await self._consoles.type(call, id, console_id, _decode(body, consoles.Type))
+            case ("POST", [console_id, "hear"]):
+                return 200, await self._consoles.hear(call, id, console_id, _decode(body, consoles.Hear))
+            case ("DELETE", [console_id]):
+                return 200, await self._consoles.close(call, id, console_id)
+        raise Refused("InvalidAction", f"There is no {method} instances/{id}/console/{'/'.join(path)}", status=404)
 
     async def _operate(self, call: Call, method: str, path: list[str], body: bytes) -> tuple[int, Any]:
         """What operators do with hosts."""

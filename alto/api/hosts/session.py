@@ -27,7 +27,7 @@ from alto.model.instances import Instance, Phase
 from alto.model.networks import NetworkInterface
 from alto.model.pressure import Gauges
 from alto.model.routing import VpcPeering
-from alto.model.sessions import Ask, Assignments, Hello, Inventory, Measured, Reports, SessionLost
+from alto.model.sessions import Ask, Assignments, Hello, Inventory, LineCall, LineSaid, Measured, Reports, SessionLost
 from alto.model.volumes import StorageJob
 from alto.plan.balancing import merge_health
 from alto.plan.instances import accept, holds_capacity, machine_of
@@ -413,11 +413,18 @@ class HostSessions:
         data = await self._ask(host_id, "checks", instance_id, timeout_s=timeout_s)
         return msgspec.json.decode(data, type=Measured | None) if data is not None else None
 
-    async def _ask(self, host_id: str, what: str, instance_id: str, *, timeout_s: float) -> bytes | None:
+    async def line(self, host_id: str, instance_id: str, call: LineCall, *, timeout_s: float) -> LineSaid | None:
+        """What a live serial console answers; None when the machine has none now. Raises: DriverFault, as above."""
+        data = await self._ask(host_id, "line", instance_id, line=call, timeout_s=timeout_s)
+        return msgspec.json.decode(data, type=LineSaid) if data is not None else None
+
+    async def _ask(
+        self, host_id: str, what: str, instance_id: str, *, timeout_s: float, line: LineCall | None = None
+    ) -> bytes | None:
         session = self._by_host.get(host_id)
         if session is None:
             raise DriverFault(f"Host {host_id} is not connected")
-        ask = Ask(id="q-" + self._world.chance.hex(16), what=what, instance_id=instance_id)
+        ask = Ask(id="q-" + self._world.chance.hex(16), what=what, instance_id=instance_id, line=line)
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._answers[ask.id] = (host_id, answer)
         session.asks.append(ask)

@@ -35,6 +35,20 @@ class Tap(msgspec.Struct, frozen=True, kw_only=True):
     peer: str = ""
 
 
+class Line(Protocol):
+    """A machine's serial line, live. What the machine says is kept for `console` whoever holds the line, or nobody."""
+
+    async def read(self) -> bytes:
+        """What the machine says next, when it says something; nothing when the line has ended, as with the machine. Whoever
+        holds a line reads it all the time: a machine may wait for its line."""
+
+    async def write(self, data: bytes) -> None:
+        """Typed on it. Raises: DriverFault: the line has ended, or the machine takes nothing more of it."""
+
+    async def close(self) -> None:
+        """Idempotent."""
+
+
 class ComputeDriver(Protocol):
     """Calls are idempotent: asking for what already is, is success and changes nothing.
 
@@ -89,6 +103,10 @@ class ComputeDriver(Protocol):
 
     async def console(self, id: str) -> bytes:
         """What the serial console said, the last 64 KiB."""
+
+    async def open_line(self, id: str) -> Line:
+        """The serial line of a running machine; the caller closes it. It has one holder at a time: where another one still
+        holds it, nothing is heard. Raises: DriverFault: the machine is off or not here."""
 
     async def measure(self, id: str) -> bool:
         """Whether the machine's own status (QMP answers, for QEMU) is good, now."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from alto.drivers.compute.driver import BootFiles, Power, Seen, Tap
+from alto.drivers.compute.driver import BootFiles, Line, Power, Seen, Tap
 from alto.drivers.volume.driver import Disk
 from alto.kit.world import World
 from alto.model.errors import DriverFault, Impossible
@@ -21,6 +21,7 @@ from alto.model.hosts import Capabilities
 from alto.model.instances import Machine
 
 CONSOLE_BYTES = 64 * 1024
+LINE_PIECES_MAX = 1024
 
 
 class Fault(enum.StrEnum):
@@ -88,11 +89,43 @@ class FakeMachine:
     disks: tuple[Disk, ...] = ()  # the root volume first
 
 
+class FakeLine:
+    """A serial line with nobody behind it: what is typed comes back, as a terminal shows it."""
+
+    def __init__(self, machines: "FakeMachines", id: str) -> None:
+        self._machines = machines
+        self._id = id
+        self._said: asyncio.Queue[bytes] = asyncio.Queue(LINE_PIECES_MAX)
+        self._ended = False
+
+    async def read(self) -> bytes:
+        return b"" if self._ended and self._said.empty() else await self._said.get()
+
+    async def write(self, data: bytes) -> None:
+        if self._ended:
+            raise DriverFault("The serial console has ended")
+        self._machines.print(self._id, data.replace(b"\r", b"\r\n"))
+
+    async def close(self) -> None:
+        self.end()
+
+    def hear(self, data: bytes) -> None:
+        if not self._said.full():
+            self._said.put_nowait(data)
+
+    def end(self) -> None:
+        self._ended = True
+        if self._machines.lines.get(self._id) is self:
+            del self._machines.lines[self._id]
+        self.hear(b"")
+
+
 class FakeMachines:
     """What is on one simulated host, whoever drives it. One driver at a time listens to it."""
 
     def __init__(self) -> None:
         self.machines: dict[str, FakeMachine] = {}
+        self.lines: dict[str, FakeLine] = {}  # who holds each machine's serial line
         self.listener: asyncio.Event | None = None
 
     def crash(self, id: str) -> None:
@@ -105,10 +138,14 @@ class FakeMachines:
 
     def say(self, id: str, text: str) -> None:
         """One line on the console, of which the last 64 KiB are kept."""
+        self.print(id, text.encode() + b"\r\n")
+
+    def print(self, id: str, data: bytes) -> None:
         found = self.machines.get(id)
         if found is not None:
-            console = (found.console + text.encode() + b"\r\n")[-CONSOLE_BYTES:]
-            self.machines[id] = replace(found, console=console)
+            self.machines[id] = replace(found, console=(found.console + data)[-CONSOLE_BYTES:])
+            if id in self.lines:
+                self.lines[id].hear(data)
 
     def _power_off(self, id: str, *, crashed: bool = False, guest_initiated: bool = False) -> None:
         found = self.machines.get(id)
@@ -116,8 +153,14 @@ class FakeMachines:
             return
         seen = Seen(power=Power.OFF, incarnation=found.seen.incarnation, crashed=crashed, guest_initiated=guest_initiated)
         self.machines[id] = replace(found, seen=seen)
+        self.end_line(id)
         if self.listener is not None:
             self.listener.set()
+
+    def end_line(self, id: str) -> None:
+        line = self.lines.get(id)
+        if line is not None:
+            line.end()
 
 
 class FakeCompute:
@@ -209,6 +252,7 @@ class FakeCompute:
         if found is not None and found.seen.power is Power.ON:
             seen = Seen(power=Power.OFF, incarnation=found.seen.incarnation)
             self.machines.machines[id] = replace(found, seen=seen)
+            self.machines.end_line(id)
         await self.knobs.after(self._world, "stop", fault)
 
     async def reboot(self, id: str) -> None:
@@ -223,6 +267,7 @@ class FakeCompute:
     async def destroy(self, id: str) -> None:
         fault = await self.knobs.before(self._world, "destroy")
         self.machines.machines.pop(id, None)
+        self.machines.end_line(id)
         await self.knobs.after(self._world, "destroy", fault)
 
     async def observe(self) -> Mapping[str, Seen]:
@@ -243,6 +288,15 @@ class FakeCompute:
         await self.knobs.before(self._world, "console")
         found = self.machines.machines.get(id)
         return found.console if found else b""
+
+    async def open_line(self, id: str) -> Line:
+        await self.knobs.before(self._world, "open_line")
+        if self._running(id) is None:
+            raise DriverFault(f"Machine {id} is not on, so its console cannot be opened")
+        line = FakeLine(self.machines, id)
+        # Where another one still holds it, nothing is heard.
+        self.machines.lines.setdefault(id, line)
+        return line
 
     async def measure(self, id: str) -> bool:
         await self.knobs.before(self._world, "measure")

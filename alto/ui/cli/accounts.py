@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from alto.ui.cli import options
-from alto.ui.cli.answers import Accounts, NewAccount
+from alto.ui.cli.answers import Accounts, NewAccount, SerialConsoleAccess
 from alto.ui.cli.output import show
 
 
@@ -47,4 +47,23 @@ def list_() -> None:
         format=options.output(),
         quiet=options.quiet(),
         empty="no accounts",
+    )
+
+
+@account.command("serial-console")
+@click.argument("switch", required=False, type=click.Choice(["on", "off"]))
+def serial_console(switch: str | None) -> None:
+    """Whether live consoles of the account's instances may be opened, in this region; or turn that on or off.
+
+    Off at first, as in EC2. Logging in takes a password that the guest knows: user data can set one.
+    """
+    actions = {None: "GetSerialConsoleAccessStatus", "on": "EnableSerialConsoleAccess", "off": "DisableSerialConsoleAccess"}
+    status = options.client().ec2(actions[switch], SerialConsoleAccess)
+    word = "on" if status.serial_console_access_enabled else "off"
+    show(
+        [[word]],
+        ["SERIAL CONSOLE"],
+        data={"SerialConsoleAccessEnabled": status.serial_console_access_enabled},
+        format=options.output(),
+        quiet=options.quiet(),
     )

@@ -319,6 +319,21 @@ class ConsoleOutput(Pascal, frozen=True, kw_only=True):
     output: str = ""  # base64
 
 
+class Console(msgspec.Struct, frozen=True, kw_only=True):
+    console_id: str
+
+
+class ConsoleSaid(msgspec.Struct, frozen=True, kw_only=True):
+    said: bytes
+    heard: int
+    skipped: int = 0
+    ended: bool = False
+
+
+class SerialConsoleAccess(Pascal, frozen=True, kw_only=True):
+    serial_console_access_enabled: bool
+
+
 class Template(Pascal, frozen=True, kw_only=True):
     launch_template_id: str
     launch_template_name: str

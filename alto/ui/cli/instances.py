@@ -287,10 +287,18 @@ def terminate(names: tuple[str, ...], yes: bool, wait: bool, timeout_s: float) -
 @instance.command()
 @click.argument("name", metavar="INSTANCE")
 @click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
-def console(name: str, follow: bool) -> None:
-    """What its serial console said."""
+@click.option("-i", "--interactive", is_flag=True, help="Sit down at it: keys go to the instance. Leave with Ctrl-].")
+@click.option("--take", is_flag=True, help="With -i: whoever is at it now loses it.")
+def console(name: str, follow: bool, interactive: bool, take: bool) -> None:
+    """What its serial console said; or the live console itself."""
     client = options.client()
     id = resolve(client, [name])[0].instance_id
+    if interactive:
+        from alto.ui.cli.serial_console import sit
+
+        chosen = options.cloud()
+        sit(lambda: Client(chosen), id, take=take)
+        return
     before = b""
     while True:
         answer = client.ec2("GetConsoleOutput", ConsoleOutput, InstanceId=id, Latest=True)

@@ -65,6 +65,8 @@ async def until(true: Callable[[], bool], what: str, *, timeout_s: float = 180.0
 
 class Rig(Protocol):
     boot: BootFiles
+    prompt: str  # what tells that the guest reads its console
+    doubled: str  # what comes back when "echo $((21*2))" is typed
 
     def driver(self) -> ComputeDriver:
         """Another driver over the same host, as after a restart."""
@@ -96,6 +98,7 @@ class Rig(Protocol):
 
 class FakeRig:
     boot = BootFiles(disk=Path("/simulated/tiny"))
+    prompt, doubled = "no guest runs here", "echo $((21*2))"
 
     def __init__(self) -> None:
         self.world = real_world()
@@ -138,6 +141,8 @@ class FakeRig:
 
 
 class QemuRig:
+    prompt, doubled = "guest ready", "42"
+
     def __init__(self, state: Path, boot: BootFiles, world: World | None = None) -> None:
         self.world = world or real_world()
         self.state = state
@@ -220,6 +225,8 @@ class QemuRig:
 
 class ContainerRig:
     """Its guest obeys what is typed at a shell of its own, as `lxc-attach` gives one."""
+
+    prompt, doubled = "built-in shell", "42"
 
     def __init__(self, state: Path, boot: BootFiles) -> None:
         self.world = real_world()
@@ -347,6 +354,7 @@ def console_guest() -> BootFiles:
 
 CONTAINER_INITTAB = b"""::sysinit:/bin/busybox --install -s /bin
 ::once:/bin/busybox echo guest ready
+::respawn:/bin/busybox sh
 ::ctrlaltdel:/bin/busybox reboot
 """
 

@@ -8,7 +8,7 @@ import asyncio
 
 import pytest
 
-from alto.drivers.compute.driver import ComputeDriver, Tap
+from alto.drivers.compute.driver import ComputeDriver, Line, Tap
 from alto.model.errors import DriverFault
 from alto.model.instances import Power, Seen
 from tests.drivers.compute.machines import machine
@@ -181,6 +181,63 @@ def test_console_is_kept(rig: Rig) -> None:
         assert (await driver.console(ID)).startswith(said)
         await driver.destroy(ID)
         assert await driver.console(ID) == b""
+        await driver.close()
+
+    asyncio.run(main())
+
+
+async def heard(line: Line, word: str) -> bytes:
+    """All that is read until `word` came."""
+    said = b""
+    async with asyncio.timeout(60):
+        while word.encode() not in said:
+            piece = await line.read()
+            assert piece, f"the line ended after {said!r}"
+            said += piece
+    return said
+
+
+def test_the_serial_line_is_live_and_kept(rig: Rig) -> None:
+    """Goal: who holds the line types and reads; what was said is kept all the same; the next one, of another driver too, has
+    it after him; it ends with the machine. Method: a sum that only a guest can know, twice, and then the power off."""
+
+    async def ready(driver: ComputeDriver) -> None:
+        async with asyncio.timeout(60):
+            while rig.prompt.encode() not in await driver.console(ID):  # noqa: ASYNC110 - the guest is outside
+                await asyncio.sleep(0.02)
+
+    async def main() -> None:
+        driver = rig.driver()
+        with pytest.raises(DriverFault):
+            await driver.open_line(ID)
+        await driver.start(machine(), rig.boot, [NO_TAP], await rig.disks())
+        await ready(driver)
+        life = rig.processes(ID)
+        for _ in range(2):
+            line = await driver.open_line(ID)
+            await line.write(b"echo $((21*2))\r")
+            await heard(line, rig.doubled)
+            assert rig.doubled.encode() in await driver.console(ID)
+            # All that a terminal can send is the guest's: LXC's own escape, which ends its console, too.
+            await line.write(b"\x01q\r")
+            # An agent that dies closes nothing by itself: the kernel does.
+            await line.close()
+            await line.close()
+            await driver.close()
+            driver = rig.driver()
+        assert rig.processes(ID) == life
+        line = await driver.open_line(ID)
+        await line.write(b"\r")
+        await driver.stop(ID, grace_s=60)
+        async with asyncio.timeout(60):
+            while await line.read():
+                pass
+        with pytest.raises(DriverFault):
+            await line.write(b"late")
+        await line.close()
+        with pytest.raises(DriverFault):
+            await driver.open_line(ID)
+        await driver.destroy(ID)
         await driver.close()
 
     asyncio.run(main())

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import signal
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import structlog
@@ -28,13 +28,15 @@ from alto.drivers.compute.container.config import (
     UID_FIRST,
     UID_RANGES,
     UIDS_EACH,
+    console,
     is_keeper_of,
     keeper,
     lxc_config,
 )
-from alto.drivers.compute.driver import BootFiles, Tap
+from alto.drivers.compute.driver import BootFiles, Line, Tap
 from alto.drivers.compute.groups import ControlGroups, GroupLimits
 from alto.drivers.compute.host import boot_id, console_of, host_faults, memory_mib, processors, trim_logs
+from alto.drivers.compute.line import SocketLine
 from alto.drivers.compute.record import Ended, Record, Stage, load, origin_of, save
 from alto.drivers.volume.driver import Disk
 from alto.kit.world import Pid, World
@@ -50,6 +52,7 @@ STARTED_S = 30.0  # from the keeper to the guest's first instruction: 0.05 s, an
 POLL_S = 0.003
 REBOOT_GRACE_S = 10.0
 KILL_S = 10.0
+CONSOLE_GONE_S = 2.0
 LOGS = {"console.log": "console.old", "keeper.log": "keeper.old"}
 POWER_OFF, RESTART = signal.SIGPWR, signal.SIGINT
 # What systemd as the first process wants instead of SIGPWR: SIGRTMIN+3. It is known by blocking that signal (lxc-stop does so).
@@ -237,6 +240,28 @@ class ContainerCompute:
     async def console(self, id: str) -> bytes:
         with host_faults():
             return console_of(self._world.files, self._home(id))
+
+    async def open_line(self, id: str) -> Line:
+        with host_faults():
+            here = self._find(id)
+            if here is None or self._init(here) is None:
+                raise DriverFault(f"Machine {id} is not on, so its console cannot be opened")
+            ours, theirs = self._world.net.open_pair()
+            with closing(theirs):
+                try:
+                    process = await self._world.processes.spawn(
+                        console(here.home), log=here.home / "keeper.log", stream=theirs.fileno()
+                    )
+                except BaseException:
+                    ours.close()
+                    raise
+
+            async def end() -> None:
+                # It ends with its stream. Whoever takes the console next must not find it busy.
+                if not await self._world.processes.wait_gone(process, timeout_s=CONSOLE_GONE_S):
+                    self._world.processes.signal(process, signal.SIGKILL)
+
+            return SocketLine(ours, end)
 
     async def measure(self, id: str) -> bool:
         """The guest's first process lives, under a keeper that lives."""

@@ -63,6 +63,12 @@ def keeper(home: Path, *, fresh_disk: bool) -> list[str]:
     return ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", KEEPER, KEEPER_NAME, *words]
 
 
+def console(home: Path) -> list[str]:
+    """Carries the guest's console over its input and output, and ends with them. No escape key of LXC's, so that the guest
+    gets them all: for that stands the character before "a"."""
+    return ["lxc-console", "-P", LXC_PATH, "-n", lxc_name(home), "-t", "0", "-e", "`"]
+
+
 def is_keeper_of(home: Path, words: Sequence[str]) -> bool:
     """Whether a process with these words is the keeper of the machine in `home`, also while it still becomes it."""
     return KEEPER_NAME in words and str(home) in words

@@ -16,7 +16,7 @@ import structlog
 from msgspec.structs import replace
 from qemu.qmp.message import Message
 
-from alto.drivers.compute.driver import BootFiles, Tap
+from alto.drivers.compute.driver import BootFiles, Line, Tap
 from alto.drivers.compute.groups import ControlGroups, GroupLimits, entering
 from alto.drivers.compute.host import boot_id, console_of, host_faults, memory_mib, processors, trim_logs
 from alto.drivers.compute.qemu import accelerator, blockjobs, hotplug, monitor
@@ -234,6 +234,13 @@ class QemuCompute:
     async def console(self, id: str) -> bytes:
         with host_faults():
             return console_of(self._world.files, self._home(id))
+
+    async def open_line(self, id: str) -> Line:
+        with host_faults():
+            here = await self._find(id)
+            if here is None or here.record.stage is Stage.OFF:
+                raise DriverFault(f"Machine {id} is not on, so its console cannot be opened")
+            return await monitor.open_line(self._world, here.home / "console")
 
     async def measure(self, id: str) -> bool:
         with host_faults():

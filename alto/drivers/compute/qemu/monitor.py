@@ -15,6 +15,7 @@ from pathlib import Path
 from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
 from qemu.qmp.message import Message
 
+from alto.drivers.compute.line import SocketLine
 from alto.kit.world import World
 from alto.model.errors import DriverFault
 
@@ -100,26 +101,44 @@ async def connect(world: World, path: Path, hear: Callable[[Message], None], *, 
     client.logger = _SILENT
     ear = _Ear(hear)
     client.register_listener(ear)
-    # By way of the folder's descriptor: a socket's path may have 107 bytes only.
-    folder = world.files.open(path.parent)
-    sock = world.net.open_socket(socket.AF_UNIX)
+    sock = await _connected(world, path, timeout_s)
     try:
         async with asyncio.timeout(timeout_s):
-            await asyncio.get_running_loop().sock_connect(sock, f"/proc/self/fd/{folder}/{path.name}")
             await client.connect(sock)
             credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    except (ConnectionRefusedError, FileNotFoundError) as error:
-        sock.close()
-        raise NobodyListens("The machine's hypervisor is gone") from error
     except TimeoutError as error:
         sock.close()
         raise DriverFault(f"The machine's hypervisor did not answer within {timeout_s:g} s") from error
     except (QMPError, OSError, EOFError) as error:
         sock.close()
         raise DriverFault("The machine's hypervisor does not answer") from error
+    return Monitor(client, sock, struct.unpack("3i", credentials)[0], ear.unplugged)
+
+
+async def open_line(world: World, path: Path) -> SocketLine:
+    """The machine's serial line. QEMU takes who comes next when the one before has gone. Raises: NobodyListens."""
+    return SocketLine(await _connected(world, path, ANSWER_S))
+
+
+async def _connected(world: World, path: Path, timeout_s: float) -> socket.socket:
+    # By way of the folder's descriptor: a socket's path may have 107 bytes only.
+    folder = world.files.open(path.parent)
+    sock = world.net.open_socket(socket.AF_UNIX)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.get_running_loop().sock_connect(sock, f"/proc/self/fd/{folder}/{path.name}")
+    except (ConnectionRefusedError, FileNotFoundError) as error:
+        sock.close()
+        raise NobodyListens("The machine's hypervisor is gone") from error
+    except (OSError, TimeoutError) as error:
+        sock.close()
+        raise DriverFault("The machine's hypervisor does not answer") from error
+    except BaseException:
+        sock.close()
+        raise
     finally:
         os.close(folder)
-    return Monitor(client, sock, struct.unpack("3i", credentials)[0], ear.unplugged)
+    return sock
 
 
 def listen(world: World, path: Path) -> socket.socket:
