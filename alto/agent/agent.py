@@ -193,6 +193,7 @@ class Agent:
         self._session = None
         self.status.connected = False
         capabilities = await self._volumes.describe(await self._drivers.compute.capabilities())
+        capabilities = replace(capabilities, ipv6=self._drivers.network.has_ipv6())
         hello = Hello(
             cloud_id=self._cloud_id,
             host_id=self._host_id,

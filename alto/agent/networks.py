@@ -209,6 +209,8 @@ class Networks:
             private_ip=nic.private_ip,
             public_ip=nic.public_ip,
             secondary=nic.secondary,
+            ipv6=nic.ipv6,
+            subnet_cidr_v6=subnet.cidr_v6,
             hostname=machine.hostname if nic.device_index == 0 else hostname(nic.private_ip, machine.region),
             group_ids=nic.group_ids,
             source_dest_check=nic.source_dest_check,

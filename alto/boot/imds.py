@@ -22,7 +22,7 @@ from alto.boot.metadata import VERSIONS, find, tree_of
 from alto.kit.world import World
 from alto.model.instances import Machine
 from alto.model.network_plans import NetworkPlan
-from alto.model.networks import METADATA_ADDRESS
+from alto.model.networks import METADATA_ADDRESS, METADATA_ADDRESS_V6
 
 HEAD_MAX = 8 * 1024  # bytes of request line and headers; AWS refuses long ones too
 HEADERS_MAX = 64
@@ -77,6 +77,9 @@ class _Malformed(Exception):
     pass
 
 
+_NAMES = tuple(f"{name}{port}" for name in (METADATA_ADDRESS, f"[{METADATA_ADDRESS_V6}]") for port in ("", ":80"))
+
+
 class MetadataService:
     """`find_asker(peer address)` is asked for every request, so that what it knows is never older than the request."""
 
@@ -122,7 +125,8 @@ class MetadataService:
             answer = self._answer(request, peer)
             if answer.hops is not None:
                 # Stays so for the connection: a late copy of the token must not reach further than the first one.
-                writer.get_extra_info("socket").setsockopt(socket.IPPROTO_IP, socket.IP_TTL, answer.hops)
+                hops = (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if ":" in peer else (socket.IPPROTO_IP, socket.IP_TTL)
+                writer.get_extra_info("socket").setsockopt(*hops, answer.hops)
             keep = request.keeps_alive and answer.status is not HTTPStatus.BAD_REQUEST
             _write(writer, answer, head_only=request.method == "HEAD", keep=keep)
             await writer.drain()
@@ -133,8 +137,7 @@ class MetadataService:
         host = request.headers.get("host")
         if (host is None and request.version != "HTTP/1.0") or host not in (
             None,
-            METADATA_ADDRESS,
-            f"{METADATA_ADDRESS}:80",
+            *_NAMES,
         ):
             return _error(HTTPStatus.FORBIDDEN if host else HTTPStatus.BAD_REQUEST)
         asker = self._find_asker(peer)

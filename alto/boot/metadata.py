@@ -76,6 +76,7 @@ def _meta_data(machine: Machine, plan: NetworkPlan) -> Tree:
         "instance-id": machine.id,
         "instance-life-cycle": "on-demand",
         "instance-type": machine.instance_type,
+        "ipv6": machine.nic.ipv6[0] if machine.nic.ipv6 else None,
         "local-hostname": machine.hostname,
         "local-ipv4": machine.nic.private_ip,
         "mac": machine.nic.mac,
@@ -115,10 +116,12 @@ def _interfaces(machine: Machine, plan: NetworkPlan) -> Tree:
 def _interface(machine: Machine, nic: Nic, plan: NetworkPlan) -> Tree:
     addresses = (PortAddress(private_ip=nic.private_ip, public_ip=nic.public_ip), *nic.secondary)
     public = {one.public_ip: one.private_ip.encode() for one in addresses if one.public_ip is not None}
+    subnet = next((one for one in plan.subnets if one.id == nic.subnet_id), None)
     entries: dict[str, Tree | bytes | str | None] = {
         "device-number": str(nic.device_index),
         "interface-id": nic.interface_id,
         "ipv4-associations": public or None,
+        "ipv6s": "\n".join(nic.ipv6) or None,
         "local-hostname": machine.hostname if nic is machine.nic else hostname(nic.private_ip, machine.region),
         "local-ipv4s": "\n".join(one.private_ip for one in addresses),
         "mac": nic.mac,
@@ -127,12 +130,14 @@ def _interface(machine: Machine, nic: Nic, plan: NetworkPlan) -> Tree:
         "security-group-ids": "\n".join(nic.group_ids),
         "security-groups": "\n".join(_group_names(nic, plan)),
         "subnet-id": nic.subnet_id,
-        "subnet-ipv4-cidr-block": next((one.cidr for one in plan.subnets if one.id == nic.subnet_id), None),
+        "subnet-ipv4-cidr-block": subnet.cidr if subnet is not None else None,
+        "subnet-ipv6-cidr-blocks": subnet.cidr_v6 if subnet is not None else None,
         "vpc-id": nic.vpc_id,
     }
     if nic.vpc_id == plan.vpc_id:
         entries["vpc-ipv4-cidr-block"] = plan.cidr
         entries["vpc-ipv4-cidr-blocks"] = "\n".join(plan.ranges)
+        entries["vpc-ipv6-cidr-blocks"] = "\n".join(plan.ranges_v6) or None
     return _without_none(entries)
 
 

@@ -1,5 +1,5 @@
-"""The edge: the process that answers guests at 169.254.169.254, in every VPC of one cloud on this machine, and relays their
-questions for names outside.
+"""The edge: the process that answers guests at 169.254.169.254 and fd00:ec2::254, in every VPC of one cloud on this machine,
+and relays their questions for names outside.
 
 It is apart from the control plane and outlives it: all it knows are the network driver's records on the disk, read at each
 request. The driver starts it, and sends SIGHUP when a VPC came or goes; it also looks for itself now and then.
@@ -27,20 +27,23 @@ import msgspec
 
 from alto.boot.imds import Asker, MetadataService
 from alto.boot.names import RESOLV_CONF, NameRelay, resolvers
-from alto.drivers.network.records import NAME_RELAY, NetworkRecord, NetworkRecords
+from alto.drivers.network import families
+from alto.drivers.network.records import NAME_RELAY, NetworkRecord, NetworkRecords, PortRecord
 from alto.kit.world import NETNS_DIR, World, real_world
-from alto.model.networks import METADATA_ADDRESS
+from alto.model.networks import METADATA_ADDRESS, METADATA_ADDRESS_V6
 
 SWEEP_S = 5.0
 BACKLOG = 256
 KEY_BYTES = 32
+IPV6_FREEBIND = 78  # linux/in6.h; Python has no name for it
 
 
 class _Served(msgspec.Struct, frozen=True, kw_only=True):
     inode: int  # of the namespace: one of the same name may take its place
-    server: asyncio.Server
+    servers: tuple[asyncio.Server, ...]
     service: MetadataService
     names_outside: bool
+    dual: bool
     relay: asyncio.Task[None] | None
 
 
@@ -103,7 +106,7 @@ class Edge:
                 networks[vpc_id] = record
         for vpc_id in list(self._served):
             served, network = self._served[vpc_id], networks.get(vpc_id)
-            if network is None or (served.inode, served.names_outside) != (_inode(network.netns), network.names_outside):
+            if network is None or (served.inode, served.names_outside, served.dual) != self._wanted(network):
                 self._release(vpc_id)
         for vpc_id, record in networks.items():
             if vpc_id not in self._served:
@@ -115,24 +118,43 @@ class Edge:
 
     async def _serve(self, vpc_id: str, record: NetworkRecord, key: bytes) -> None:
         inode = _inode(record.netns)
-        sock = self._world.net.open_socket(netns=record.netns)
+        dual = self._is_dual(record)
         relay = None
-        try:
+        with ExitStack() as opened:
+            # Last what a driver takes for the sign that all of it is there.
+            sockets = [opened.enter_context(self._listener_v6(record.netns))] if dual else []
+            sockets.append(opened.enter_context(self._world.net.open_socket(netns=record.netns)))
             if record.names_outside:
                 relay = self._relay(record.netns)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((METADATA_ADDRESS, 80))
-            sock.listen(BACKLOG)
+                opened.callback(relay.cancel)
+            sockets[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sockets[-1].bind((METADATA_ADDRESS, 80))
             service = MetadataService(self._world, key=key, find_asker=functools.partial(self._asker, vpc_id))
-            server = await self._world.net.serve(sock, service.serve)
-        except BaseException:
-            sock.close()
-            if relay is not None:
-                relay.cancel()
-            raise
+            servers = []
+            for sock in sockets:
+                sock.listen(BACKLOG)
+                servers.append(await self._world.net.serve(sock, service.serve))
+            opened.pop_all()
         self._served[vpc_id] = _Served(
-            inode=inode, server=server, service=service, names_outside=record.names_outside, relay=relay
+            inode=inode,
+            servers=tuple(servers),
+            service=service,
+            names_outside=record.names_outside,
+            dual=dual,
+            relay=relay,
         )
+
+    def _listener_v6(self, netns: str) -> socket.socket:
+        sock = self._world.net.open_socket(socket.AF_INET6, netns=netns)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # The record comes before the address.
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+            sock.bind((METADATA_ADDRESS_V6, 80))
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
     def _relay(self, netns: str) -> asyncio.Task[None]:
         with ExitStack() as opened:
@@ -159,15 +181,29 @@ class Edge:
         return [(address, 53) for address in resolvers(text)]
 
     def _asker(self, vpc_id: str, address: str) -> Asker | None:
-        port = self._records.port_at(vpc_id, address)
+        port = self._port_of_v6(vpc_id, address) if ":" in address else self._records.port_at(vpc_id, address)
         network = self._records.network(vpc_id)
         if port is None or port.machine is None or network is None:
             return None
         return Asker(machine=port.machine, plan=network.plan)
 
+    def _port_of_v6(self, vpc_id: str, address: str) -> PortRecord | None:
+        """Who asks by IPv6, if its metadata is to be had so. Records are named by other addresses, so all are looked at."""
+        for port in self._records.ports(vpc_id):
+            if address in port.port.ipv6:
+                return port if port.machine is not None and port.machine.metadata.ipv6_enabled else None
+        return None
+
+    def _wanted(self, record: NetworkRecord) -> tuple[int, bool, bool]:
+        return _inode(record.netns), record.names_outside, self._is_dual(record)
+
+    def _is_dual(self, record: NetworkRecord) -> bool:
+        return bool(record.plan.ranges_v6) and families.is_supported(self._world.files)
+
     def _release(self, vpc_id: str) -> None:
         served = self._served.pop(vpc_id)
-        served.server.close()
+        for server in served.servers:
+            server.close()
         served.service.close()
         if served.relay is not None:
             served.relay.cancel()

@@ -23,6 +23,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
     storage: str = ""  # which storage its volumes are in; "": it takes none, and keeps roots itself
     disk_gib: int | None = None  # how much that holds; None: nobody counts it
+    ipv6: bool = True  # its network carries it
 
     @property
     def simulated(self) -> bool:

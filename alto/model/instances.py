@@ -41,6 +41,7 @@ class MetadataOptions(msgspec.Struct, frozen=True, kw_only=True):
     hop_limit: int = 1
     enabled: bool = True
     tags_enabled: bool = False
+    ipv6_enabled: bool = False  # at METADATA_ADDRESS_V6 too
 
 
 class StateReason(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +74,7 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     group_ids: tuple[str, ...]
     elastic: bool = False  # `public_ip` is somebody's Address
     secondary: tuple[PortAddress, ...] = ()
+    ipv6: tuple[str, ...] = ()
     device_index: int = 0
     source_dest_check: bool = True
     delete_on_termination: bool = True

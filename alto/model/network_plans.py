@@ -80,7 +80,7 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
 
     interface_id: str
     vpc_id: str
-    addresses: tuple[str, ...]
+    addresses: tuple[str, ...]  # the primary one first, those of IPv6 last
     hostname: str
     group_ids: tuple[str, ...]
     underlay: str
@@ -95,6 +95,7 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     cidr: str
     secondary_cidrs: tuple[str, ...] = ()
+    ranges_v6: tuple[str, ...] = ()
     subnets: tuple[SubnetPlan, ...]
     groups: tuple[SecurityGroup, ...]
     prefix_lists: dict[str, tuple[str, ...]] = {}  # id -> ranges
@@ -137,6 +138,8 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     private_ip: str
     public_ip: str | None
     secondary: tuple[PortAddress, ...] = ()
+    ipv6: tuple[str, ...] = ()
+    subnet_cidr_v6: str | None = None
     hostname: str
     group_ids: tuple[str, ...]
     source_dest_check: bool = True
@@ -145,8 +148,13 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def addresses(self) -> tuple[PortAddress, ...]:
-        """All of them, the primary one first."""
+        """All of IPv4, the primary one first."""
         return (PortAddress(private_ip=self.private_ip, public_ip=self.public_ip), *self.secondary)
+
+    @property
+    def all_addresses(self) -> tuple[str, ...]:
+        """Of both families."""
+        return (*(one.private_ip for one in self.addresses), *self.ipv6)
 
     @property
     def public(self) -> dict[str, str]:
@@ -191,6 +199,7 @@ class Firewall(msgspec.Struct, kw_only=True):
     sentences about rules, ports and subnets that let nothing through because they make no sense, by id.
     """
 
+    dual: bool = False  # the VPC has IPv6 too; for life
     groups: dict[str, SecurityGroup] = {}
     members: dict[str, frozenset[str]] = {}
     prefix_lists: dict[str, tuple[str, ...]] = {}

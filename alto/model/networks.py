@@ -8,6 +8,7 @@ import msgspec
 from alto.model.records import Record, Tags
 
 METADATA_ADDRESS = "169.254.169.254"
+METADATA_ADDRESS_V6 = "fd00:ec2::254"
 MACHINE_ADDRESS = "169.254.169.252"  # who a guest sees when a connection came to its public address
 UPLINK_DEVICE = "up0"  # a VPC's way out of its namespace
 
@@ -71,8 +72,8 @@ class AddressPool(Record, frozen=True, kw_only=True):
 
 
 class SecondaryAddress(Record, frozen=True, kw_only=True):
-    """A claim on a private address that is not an interface's primary one: `id` is "VPC/ADDRESS". Every claim in a subnet
-    also writes its AddressPool, so that of two at once one begins again."""
+    """A claim on a private address that is not an interface's primary one, or on one of IPv6: `id` is "VPC/ADDRESS". A claim of
+    IPv4 also writes its subnet's AddressPool, so that of two at once one begins again."""
 
     KIND: ClassVar[str] = "secondary_address"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("interface_id",),)
@@ -162,6 +163,7 @@ class NetworkInterface(Record, frozen=True, kw_only=True):
     elastic: bool = False  # `public_ip` is somebody's Address
     automatic: bool = False  # gave its automatic public address up for an elastic one, and gets another when that leaves
     secondary: tuple[PortAddress, ...] = ()
+    ipv6: tuple[str, ...] = ()
     group_ids: tuple[str, ...] = ()
     source_dest_check: bool = True
     instance_id: str | None = None

@@ -4,8 +4,9 @@ Addresses are given in turn, not lowest first: one that was freed comes back onl
 new owner is not mistaken for the old one in somebody's cache.
 """
 
+import hashlib
 from collections.abc import Callable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from alto.model.errors import NoCapacity
 from alto.model.networks import internal_domain
@@ -41,6 +42,19 @@ def str_address(number: int) -> str:
 
 def address_at(network: IPv4Network, offset: int) -> str:
     return str_address(int(network.network_address) + offset)
+
+
+def is_assignable_v6(network: IPv6Network, address: IPv6Address) -> bool:
+    """EC2 keeps back as many of a /64 as of a range of IPv4."""
+    offset = int(address) - int(network.network_address)
+    return FIRST_OFFSET <= offset < network.num_addresses - 1
+
+
+def address_v6(network: IPv6Network, salt: str) -> str:
+    """As much by chance as `salt` is: an interface's id, and which of its addresses. In a range this large none is given in
+    turn; who would find a guest by trying addresses has to try 2^64."""
+    number = int.from_bytes(hashlib.sha256(salt.encode()).digest())
+    return str(network[FIRST_OFFSET + number % (network.num_addresses - FIRST_OFFSET - 1)])
 
 
 def hostname(private_ip: str, region: str) -> str:

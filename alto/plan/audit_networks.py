@@ -73,7 +73,7 @@ class _Public(NamedTuple):
 
 
 def _private(one: Nic | NetworkInterface) -> list[str]:
-    return [one.private_ip, *(other.private_ip for other in one.secondary)]
+    return [one.private_ip, *(other.private_ip for other in one.secondary), *one.ipv6]
 
 
 def _public(one: Nic | NetworkInterface) -> list[_Public]:
@@ -84,6 +84,7 @@ def _public(one: Nic | NetworkInterface) -> list[_Public]:
 def _secondary(state: State) -> Iterable[Violation]:
     claims = {claim.id: claim.interface_id for claim in state.secondary}
     used = {secondary_id(one.vpc_id, each.private_ip): one.id for one in state.interfaces for each in one.secondary}
+    used |= {secondary_id(one.vpc_id, address): one.id for one in state.interfaces for address in one.ipv6}
     for id in sorted(claims.items() ^ used.items()):
         leaked = id in claims.items()
         yield Violation(
@@ -156,7 +157,7 @@ def interfaces(state: State, instances: Mapping[str, Instance]) -> Iterable[Viol
 def _told(one: Nic | NetworkInterface) -> tuple[object, ...]:
     """What both records of an attached interface say."""
     return (
-        *(one.attachment_id, one.mac, one.private_ip, one.public_ip, one.elastic, one.secondary, one.group_ids),
+        *(one.attachment_id, one.mac, one.private_ip, one.public_ip, one.elastic, one.secondary, one.ipv6, one.group_ids),
         *(one.device_index, one.source_dest_check, one.delete_on_termination),
     )
 

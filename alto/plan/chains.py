@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from alto.model.network_plans import AclPlan, Port
-from alto.model.networks import METADATA_ADDRESS
-from alto.plan.matches import addresses, entry_match, is_id, word
+from alto.model.networks import METADATA_ADDRESS, METADATA_ADDRESS_V6
+from alto.plan.matches import addresses, addresses_v6, entry_match, is_id, word
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -16,10 +16,11 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 FROM, OUT, IN, ACL_OUT, ACL_IN = MAPS = ("alto_from", "alto_out", "alto_in", "alto_acl_out", "alto_acl_in")
 ARP, HOST, OWN = "alto_arp", "alto_host", "alto_own"
 _VERDICTS = "type ifname : verdict;"
-ADDRESSES = "type ipv4_addr;"
-RANGES = "type ipv4_addr; flags interval;"
+ADDRESSES, ADDRESSES_V6 = "type ipv4_addr;", "type ipv6_addr;"
+RANGES, RANGES_V6 = "type ipv4_addr; flags interval;", "type ipv6_addr; flags interval;"
 # Not even from a port whose source is not checked.
 _NEVER_A_SOURCE = "{ 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 }"
+_NEVER_A_SOURCE_V6 = "{ ::/8, fd00:ec2::/32, fe80::/10, ff00::/8 }"
 STATIC: Mapping[str, str] = {
     **dict.fromkeys(MAPS, _VERDICTS),
     ARP: "type ifname . ether_addr . ipv4_addr;",
@@ -27,13 +28,15 @@ STATIC: Mapping[str, str] = {
     OWN: ADDRESSES,
 }
 
+# What a guest says of itself to its router, and asks it.
+_ASKED = "nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit"
+
 # Hook and priority, then the rules. c_from sees a guest's packet before connection tracking does. Only taps have rules: what
 # comes by another device (uplink, tunnel, peer) is a receiver's to judge.
 BASE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "c_from": (
         "type filter hook prerouting priority -300; policy accept;",
         (
-            'iifname "tap*" meta nfproto != ipv4 counter drop',
             f"iifname vmap @{FROM}",
             'iifname "tap*" counter drop',
         ),
@@ -70,10 +73,12 @@ BASE: Mapping[str, tuple[str, tuple[str, ...]]] = {
             'iifname "lo" accept',
             f"ip daddr @{HOST} iifname vmap @{ACL_OUT}",
             "ct state established,related accept",
-            'iifname "tap*" udp dport { 53, 67 } accept',
+            'iifname "tap*" udp dport { 53, 67, 547 } accept',
             'iifname "tap*" tcp dport 53 accept',
             f'iifname "tap*" ip daddr {METADATA_ADDRESS} tcp dport 80 accept',
+            f'iifname "tap*" ip6 daddr {METADATA_ADDRESS_V6} tcp dport 80 accept',
             'iifname "tap*" icmp type echo-request accept',
+            f'iifname "tap*" icmpv6 type {{ {_ASKED}, echo-request }} accept',
             "counter drop",
         ),
     ),
@@ -84,6 +89,8 @@ BASE: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "ct state established,related accept",
             # DHCP answers go to guests that have no address yet, so no state knows them.
             "udp sport 67 udp dport 68 accept",
+            "udp sport 547 udp dport 546 accept",
+            "icmpv6 type { nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept",
             f"oifname vmap @{IN}",
             'oifname "tap*" counter drop',
         ),
@@ -122,12 +129,33 @@ def own_packets(port: Port) -> tuple[str, ...]:
         forged = [f"ip saddr {_NEVER_A_SOURCE} counter drop", f"ip saddr @{OWN} counter drop"]
     return (
         f"ether saddr != {port.mac} counter drop",
+        *_own_packets_v6(port),
         f"ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 {own_dhcp}",
         *forged,
         own_dhcp,
         "udp dport 67 counter drop",
         "accept",
     )
+
+
+def _own_packets_v6(port: Port) -> Iterator[str]:
+    own, mac = addresses_v6_of(port), port.mac.replace(":", "")
+    if not own:
+        yield "meta nfproto != ipv4 counter drop"
+        return
+    yield "icmpv6 type { nd-router-advert, nd-redirect } counter drop"
+    # The first option names the speaker's MAC: else a guest could be taken for another by who gives addresses.
+    yield f"icmpv6 type nd-neighbor-advert @th,192,64 != 0x0201{mac} counter drop"
+    yield f"ip6 saddr != :: icmpv6 type nd-neighbor-solicit @th,192,64 != 0x0101{mac} counter drop"
+    yield f"ip6 saddr != :: icmpv6 type nd-router-solicit @th,64,64 != 0x0101{mac} counter drop"
+    # Between itself and its router alone: the kernel carries these addresses nowhere else.
+    yield f"ip6 saddr {{ ::, fe80::/64 }} icmpv6 type {{ {_ASKED} }} accept"
+    # A DHCPv6 client's word that an address is taken (9) would keep it from its owner.
+    yield "udp dport 547 @th,64,8 9 counter drop"
+    yield "ip6 saddr fe80::/64 udp sport 546 udp dport 547 accept"
+    forged = f"!= {own[0] if len(own) == 1 else '{ ' + ', '.join(own) + ' }'}"
+    yield f"ip6 saddr {forged if port.source_dest_check else _NEVER_A_SOURCE_V6} counter drop"
+    yield "meta nfproto ipv6 accept"
 
 
 def problem_of(port: Port) -> str | None:
@@ -145,6 +173,12 @@ def addresses_of(port: Port | None) -> list[str]:
     if port is None or problem_of(port) is not None:
         return []
     return list(dict.fromkeys(addresses([port.private_ip, *(one.private_ip for one in port.secondary)])))
+
+
+def addresses_v6_of(port: Port | None) -> list[str]:
+    if port is None or problem_of(port) is not None:
+        return []
+    return list(dict.fromkeys(addresses_v6(port.ipv6)))
 
 
 def arp_of(port: Port) -> list[str]:

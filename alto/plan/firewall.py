@@ -7,8 +7,8 @@ costs that group's rules, whatever else the VPC has (only `replanned` compares e
 place of whatever the tables held. No packet ever meets half a rule set. Connections that are already established go on across
 all of it, as EC2's tracked ones do: a revoked rule does not cut them, removing a port does, and that is the driver's work.
 
-The order in which a packet meets it: anti-spoofing (a guest's own MAC, addresses and DHCP identity, IPv4 only, before any
-state is looked at); the network ACLs of the subnets that it leaves and enters, without regard to any state; then the egress
+The order in which a packet meets it: anti-spoofing (a guest's own MAC, addresses and DHCP identity, before any state is looked
+at); the network ACLs of the subnets that it leaves and enters, without regard to any state; then the egress
 rules of the sender's groups, then the ingress rules of the receiver's. What no rule names is dropped. A rule that cannot be
 expressed lets nothing through, is named in `Firewall.refused`, and harms no other. A port whose source is not checked
 (`source_dest_check`) may send other addresses than its own, from its own MAC, but not the host's.
@@ -47,6 +47,7 @@ from alto.plan.chains import (
     ACL_IN,
     ACL_OUT,
     ADDRESSES,
+    ADDRESSES_V6,
     ARP,
     ARP_BASE,
     BASE,
@@ -57,10 +58,12 @@ from alto.plan.chains import (
     OUT,
     OWN,
     RANGES,
+    RANGES_V6,
     STATIC,
     acl_chain,
     acl_rules,
     addresses_of,
+    addresses_v6_of,
     arp_of,
     group_chain,
     own_packets,
@@ -68,19 +71,30 @@ from alto.plan.chains import (
     problem_of,
     subnet_chain,
 )
-from alto.plan.matches import addresses, is_id, members_of, permission_match, ranges, ranges_of
+from alto.plan.matches import (
+    V4,
+    V6,
+    addresses,
+    addresses_v6,
+    is_id,
+    members_of,
+    permission_matches,
+    ranges,
+    ranges_of,
+    ranges_v6,
+)
 
 T = TypeVar("T")
 
 
 def compiled(plan: NetworkPlan, ports: Iterable[Port]) -> Firewall:
-    firewall = Firewall(declared=dict(STATIC), elements={name: {} for name in STATIC})
+    firewall = Firewall(dual=bool(plan.ranges_v6), declared=dict(STATIC), elements={name: {} for name in STATIC})
     take(firewall, replanned(firewall, plan, ports))
     return firewall
 
 
 def replanned(firewall: Firewall, plan: NetworkPlan, ports: Iterable[Port]) -> FirewallPatch:
-    """Exactly `plan` and `ports`, whatever there was."""
+    """Exactly `plan` and `ports`, whatever there was. A VPC that IPv6 came to, or left, is compiled anew."""
     draft = _Draft(firewall)
     draft.own((plan.host_address, plan.resolver_address))
     _whole(firewall.groups, {one.id: one for one in plan.groups if is_id(one.id)}, draft.group)
@@ -106,7 +120,7 @@ def amended(firewall: Firewall, change: NetworkChange) -> FirewallPatch:
     for id in change.joined.keys() | change.left.keys():
         known = firewall.members.get(id)
         if known is not None:
-            draft.members(id, (known - set(change.left.get(id, ()))) | set(addresses(change.joined.get(id, ()))))
+            draft.members(id, (known - set(change.left.get(id, ()))) | set(_both(change.joined.get(id, ()))))
     for id in change.gone_members:
         draft.members(id, None)
     for id, cidrs in change.prefix_lists.items():
@@ -321,14 +335,18 @@ class _Draft:
             had, has = name in self._old.declared, self._has_members(id)
             if has and not had:
                 fresh.add(id)
-                self._declare(name, ADDRESSES)
-                elements = self._new.elements.setdefault(name, {})
                 elsewhere = self._get(self._old.members, self._new.members, id) or ()
                 here = [self._get(self._old.ports, self._new.ports, port) for port in self._joined(id)]
-                for address in [*elsewhere, *(address for port in here if port for address in addresses_of(port))]:
-                    elements[address] = int(elements.get(address) or 0) + 1
+                everybody = [*elsewhere, *(address for port in here for address in _all_of(port))]
+                for family, type in self._families():
+                    self._declare(members_of(id, family), type)
+                    elements = self._new.elements.setdefault(members_of(id, family), {})
+                    for address in everybody:
+                        if family == _family(address):
+                            elements[address] = int(elements.get(address) or 0) + 1
             elif had and not has:
-                self._declare(name, None)
+                for family, _ in self._families():
+                    self._declare(members_of(id, family), None)
             if had != has:
                 self._groups |= self._referrers(id)
         for id, after in self._new.members.items():
@@ -336,30 +354,38 @@ class _Draft:
         for id, port in self._new.ports.items():
             old = self._old.ports.get(id)
             for group_id in _groups_of(old) | _groups_of(port):
-                before = addresses_of(old) if group_id in _groups_of(old) else []
-                now = addresses_of(port) if group_id in _groups_of(port) else []
+                before = _all_of(old) if group_id in _groups_of(old) else []
+                now = _all_of(port) if group_id in _groups_of(port) else []
                 self._recount(group_id, before, now, fresh)
 
+    def _families(self) -> list[tuple[str, str]]:
+        return [(V4, ADDRESSES), (V6, ADDRESSES_V6)] if self._old.dual else [(V4, ADDRESSES)]
+
     def _recount(self, group_id: str, before: Iterable[str], after: Iterable[str], fresh: set[str]) -> None:
-        name = members_of(group_id)
-        if group_id in fresh or not self._is_declared(name):
+        if group_id in fresh:
             return
-        counts = self._new.elements.setdefault(name, {})
-        old = self._old.elements.get(name, {})
         for addresses_, step in ((before, -1), (after, 1)):
             for address in addresses_:
-                count = int((counts[address] if address in counts else old.get(address)) or 0) + step
-                counts[address] = count if count > 0 else None
+                name = members_of(group_id, _family(address))
+                if self._is_declared(name):
+                    counts, old = self._new.elements.setdefault(name, {}), self._old.elements.get(name, {})
+                    count = int((counts[address] if address in counts else old.get(address)) or 0) + step
+                    counts[address] = count if count > 0 else None
 
     def _make_ranges(self) -> None:
         for id, cidrs in self._new.prefix_lists.items():
-            name, had = ranges_of(id), id in self._old.prefix_lists
-            if had != (cidrs is not None):
-                self._declare(name, RANGES if cidrs is not None else None)
-                self._groups |= self._referrers(id)
-            if cidrs is not None:
-                before = self._old.elements.get(name, {})
-                self._new.elements[name] = {**dict.fromkeys(before), **dict.fromkeys(ranges(cidrs), 1)}
+            v6 = ranges_v6(cidrs or ())
+            for family, type, here, there in (
+                (V4, RANGES, cidrs is not None, ranges(cidrs or ())),
+                (V6, RANGES_V6, bool(v6), v6),
+            ):
+                name = ranges_of(id, family)
+                if (name in self._old.declared) != here:
+                    self._declare(name, type if here else None)
+                    self._groups |= self._referrers(id)
+                if here:
+                    before = self._old.elements.get(name, {})
+                    self._new.elements[name] = {**dict.fromkeys(before), **dict.fromkeys(there, 1)}
 
     def _make_group(self, id: str) -> None:
         group = self._get(self._old.groups, self._new.groups, id)
@@ -373,12 +399,11 @@ class _Draft:
         for permission in group.permissions:
             if permission.egress is egress:
                 try:
-                    match = permission_match(permission, self._is_declared)
+                    matches = permission_matches(permission, self._is_declared)
                 except ValueError as error:
                     complaints.append(f"{group.id}: a rule lets nothing through, because {error}")
                     continue
-                if match is not None:
-                    yield f"{match} accept".lstrip()
+                yield from (f"{match} accept" for match in matches)
 
     def _make_acl(self, id: str, acl: AclPlan | None) -> None:
         complaints: list[str] = []
@@ -398,8 +423,10 @@ class _Draft:
         for egress in (False, True):
             rules: tuple[str, ...] | None = None
             if subnet is not None and _is_guarded(subnet):
-                cidrs = ranges([subnet.cidr])
-                rules = tuple(f"ip {'daddr' if egress else 'saddr'} {cidr} return" for cidr in cidrs)
+                side = "daddr" if egress else "saddr"
+                within = [*(f"ip {side} {cidr}" for cidr in ranges([subnet.cidr]))]
+                within += [f"ip6 {side} {cidr}" for cidr in ranges_v6([subnet.cidr_v6] if subnet.cidr_v6 else [])]
+                rules = tuple(f"{match} return" for match in within)
                 if self._get(self._old.acls, self._new.acls, subnet.acl_id) is not None:
                     rules = (*rules, f"goto {acl_chain(subnet.acl_id, egress)}")
                 else:
@@ -510,7 +537,20 @@ def _is_guarded(subnet: SubnetPlan | None) -> bool:
 
 
 def _members(members: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
-    return {id: frozenset(addresses(texts)) for id, texts in members.items() if is_id(id)}
+    return {id: frozenset(_both(texts)) for id, texts in members.items() if is_id(id)}
+
+
+def _both(texts: Iterable[str]) -> list[str]:
+    listed = list(texts)
+    return [*addresses(listed), *addresses_v6(listed)]
+
+
+def _all_of(port: Port | None) -> list[str]:
+    return [*addresses_of(port), *addresses_v6_of(port)]
+
+
+def _family(address: str) -> str:
+    return V6 if ":" in address else V4
 
 
 def _differs(old: object, new: object) -> bool:

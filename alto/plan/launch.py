@@ -253,6 +253,7 @@ def nic_of(interface: NetworkInterface, attachment_id: str) -> Nic:
         group_ids=interface.group_ids,
         elastic=interface.elastic,
         secondary=interface.secondary,
+        ipv6=interface.ipv6,
         source_dest_check=interface.source_dest_check,
         delete_on_termination=False,
         description=interface.description,

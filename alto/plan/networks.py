@@ -66,6 +66,7 @@ def network_plan(rows: Rows) -> NetworkPlan:
             SubnetPlan(
                 id=subnet.id,
                 cidr=subnet.cidr,
+                cidr_v6=subnet.ipv6[0].cidr if subnet.ipv6 else None,
                 zone=subnet.zone,
                 route_table_id=table.id if table is not None else "",
                 routes=tuple(_routes(table.routes, working, rows.targets, lists)) if table is not None else (),
@@ -77,6 +78,7 @@ def network_plan(rows: Rows) -> NetworkPlan:
         region=vpc.region,
         cidr=vpc.cidr,
         secondary_cidrs=tuple(one.cidr for one in vpc.secondary),
+        ranges_v6=tuple(one.cidr for one in vpc.ipv6),
         subnets=tuple(subnets),
         groups=rows.groups,
         prefix_lists=lists,
@@ -123,6 +125,7 @@ def _addresses(interfaces: Iterable[NetworkInterface]) -> Iterator[str]:
     for one in sorted(interfaces, key=lambda one: one.id):
         yield one.private_ip
         yield from (each.private_ip for each in one.secondary)
+        yield from one.ipv6
 
 
 def _peers(rows: Rows) -> Iterator[PeerPlan]:

@@ -171,7 +171,7 @@ def _interfaces(vpc_id: str, resident: Resident, underlay: str, *, shown: bool) 
             yield Neighbour(
                 interface_id=nic.interface_id,
                 vpc_id=vpc_id,
-                addresses=tuple(one.private_ip for one in addresses),
+                addresses=(*(one.private_ip for one in addresses), *nic.ipv6),
                 hostname=resident.hostname if nic.device_index == 0 else hostname(nic.private_ip, resident.region),
                 group_ids=nic.group_ids,
                 underlay=underlay,

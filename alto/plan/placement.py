@@ -60,6 +60,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     partition: int | None = None  # of the group
     disk_gib: int = 0
     storage: str | None = None  # where its volumes must be; "": in any storage; None: it has none but its root
+    ipv6: bool = False
 
 
 class Room(msgspec.Struct, kw_only=True):
@@ -74,6 +75,7 @@ class Room(msgspec.Struct, kw_only=True):
     disk_gib_free: int | None = None  # None: nobody counts it
     storage: str = ""
     kind: str = "qemu"
+    ipv6: bool = True
     refuses: str | None = None  # "draining": why it takes nothing, whatever it has left
 
     def lacks(self, demand: Demand) -> str | None:
@@ -92,6 +94,8 @@ class Room(msgspec.Struct, kw_only=True):
             return "short of memory"
         if demand.vcpus > self.vcpus_free:
             return "short of processors"
+        if demand.ipv6 and not self.ipv6:
+            return "without IPv6"
         if demand.storage is not None and (not self.storage or demand.storage not in ("", self.storage)):
             return "without the storage that its volumes need"
         if self.disk_gib_free is not None and demand.disk_gib > self.disk_gib_free:
@@ -108,6 +112,7 @@ def demand_of(instance: Instance) -> Demand:
         host_kind=host_kind_of(instance.image_source),
         disk_gib=disk_of(instance),
         storage=instance.storage,
+        ipv6=any(nic.ipv6 for nic in instance.nics),
     )
 
 
@@ -135,6 +140,7 @@ def room_of(host: Host) -> Room:
         memory_mib_free=host.memory_mib - host.memory_mib_used,
         disk_gib_free=host.disk_gib - host.disk_gib_used if host.disk_gib is not None else None,
         storage=host.capabilities.storage,
+        ipv6=host.capabilities.ipv6,
         refuses=refuses,
     )
 

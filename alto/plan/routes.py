@@ -17,6 +17,8 @@ route names is unreachable at once; so is a route whose target is gone (a black 
 
 `compiled` makes it all, `with_port` and `without_port` change one port. To go from one to another: `puts` (commands), then
 `change` (nft), then `drops` (commands, some of whose objects the kernel may have taken away already).
+IPv6 has routes within the VPC alone: one per address, as in the main table above, and no table of a subnet is asked. What comes
+out of the tunnel is believed by the same rule.
 Deliberately not here: who may speak with whom (firewall.py), and the devices (drivers/network).
 """
 
@@ -48,7 +50,7 @@ PEER_HOP = "169.254.169.251"  # whoever is at the other end of a peering's devic
 UNREACHABLE, THROW = "unreachable", "throw"
 RETURN_PREFERENCE, LOCAL_PREFERENCE, TABLE_PREFERENCE = 10, 20, 100
 
-_TABLE = "ip alto_route"
+_TABLE, _TABLE_V6 = "ip alto_route", "ip6 alto_route"
 _COLLECTIONS: Mapping[str, str] = {
     "alto_marks": "map {} {{ type ifname : mark; }}",
     "alto_subnets": "map {} {{ type ipv4_addr : mark; flags interval; }}",
@@ -60,6 +62,7 @@ _COLLECTIONS: Mapping[str, str] = {
     "alto_machine": "set {} {{ type ipv4_addr; }}",
     "alto_returns": "map {} {{ type ether_addr : mark; }}",
     "alto_zones": "map {} {{ typeof ether saddr : ct zone; }}",
+    "alto_far_v6": "set {} {{ type ether_addr . ipv6_addr; }}",
 }
 _PEERS = f'iifname "{PEER_DEVICE}*"'
 _TUNNEL = f'iifname "{TUNNEL_DEVICE}"'
@@ -86,6 +89,14 @@ _CHAINS: Mapping[str, tuple[str, ...]] = {
         # The tunnel takes 50 bytes of each packet. Guests that know only 1,500 are told when they begin to speak.
         f'oifname "{TUNNEL_DEVICE}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu',
         f"{_TUNNEL} tcp flags & (syn | rst) == syn tcp option maxseg size set 1410",
+    ),
+}
+
+_CHAINS_V6: Mapping[str, tuple[str, ...]] = {
+    "c_arrived { type filter hook prerouting priority -300; policy accept; }": (
+        f"{_TUNNEL} ether saddr . ip6 saddr @alto_far_v6 accept",
+        # From no uplink and no peer; what taps say is asked in firewall.py.
+        'iifname != "tap*" iifname != "lo" counter drop',
     ),
 }
 
@@ -198,7 +209,8 @@ def puts(old: Routing, new: Routing) -> tuple[list[str], list[str]]:
     for address, mac in new.far.items():
         if old.far.get(address) != mac:
             lines.append(f"neigh replace {address} lladdr {mac} dev {TUNNEL_DEVICE} nud permanent")
-            lines.append(f"route replace {address}/32 dev {TUNNEL_DEVICE} src {new.source}")
+            source = "" if ":" in address else f" src {new.source}"
+            lines.append(f"route replace {_alone(address)} dev {TUNNEL_DEVICE}{source}")
     lines += [_put(key, where) for key, where in new.routes.items() if old.routes.get(key) != where]
     lines += [f"rule add {_rule(number)}" for number in sorted(new.tables - old.tables)]
     return lines, bridge
@@ -216,7 +228,7 @@ def drops(old: Routing, new: Routing) -> tuple[list[str], list[str]]:
     for address in old.far:
         if address not in new.far:
             # By its device: the address may be a tap's by now.
-            lines.append(f"route del {address}/32 dev {TUNNEL_DEVICE}")
+            lines.append(f"route del {_alone(address)} dev {TUNNEL_DEVICE}")
             lines.append(f"neigh del {address} dev {TUNNEL_DEVICE}")
     lines += [f"neigh del {_hop(number)} dev {TUNNEL_DEVICE}" for mac, number in old.returns.items() if mac not in new.returns]
     return lines, bridge
@@ -224,11 +236,12 @@ def drops(old: Routing, new: Routing) -> tuple[list[str], list[str]]:
 
 def ruleset(routing: Routing) -> str:
     """What the kernel's packet filter has to mark and to believe: all of it, in the place of whatever was there."""
-    lines = [f"add table {_TABLE}", f"delete table {_TABLE}", f"add table {_TABLE}"]
-    lines += [f"add {text.format(f'{_TABLE} {name}')}" for name, text in _COLLECTIONS.items()]
-    for head, rules in _CHAINS.items():
-        lines.append(f"add chain {_TABLE} {head}")
-        lines += [f"add rule {_TABLE} {head.split(' ', 1)[0]} {rule}" for rule in rules]
+    lines = [f"{verb} table {table}" for table in (_TABLE, _TABLE_V6) for verb in ("add", "delete", "add")]
+    lines += [f"add {text.format(f'{_table_of(name)} {name}')}" for name, text in _COLLECTIONS.items()]
+    for table, chains in ((_TABLE, _CHAINS), (_TABLE_V6, _CHAINS_V6)):
+        for head, rules in chains.items():
+            lines.append(f"add chain {table} {head}")
+            lines += [f"add rule {table} {head.split(' ', 1)[0]} {rule}" for rule in rules]
     return "\n".join((*lines, *_change(EMPTY, routing))) + "\n"
 
 
@@ -244,14 +257,14 @@ def _change(old: Routing, new: Routing) -> Iterator[str]:
         gone = sorted(key for key in was if now.get(key) != was[key])
         came = sorted(f"{key} : {value}" if value else key for key, value in now.items() if was.get(key) != value)
         if gone:
-            yield f"delete element {_TABLE} {name} {{ {', '.join(gone)} }}"
+            yield f"delete element {_table_of(name)} {name} {{ {', '.join(gone)} }}"
         if came:
-            yield f"add element {_TABLE} {name} {{ {', '.join(came)} }}"
+            yield f"add element {_table_of(name)} {name} {{ {', '.join(came)} }}"
 
 
 def _elements(routing: Routing) -> dict[str, dict[str, str]]:
     """Collection -> key -> value, "" in a set."""
-    far = {f"{mac} . {address}": "" for address, mac in routing.far.items()}
+    far = {f"{mac} . {address}": "" for address, mac in routing.far.items() if ":" not in address}
     far.update({f"{mac} . {address}": "" for mac in routing.hosts for address in routing.machine})
     return {
         "alto_marks": {f'"{device}"': str(mark) for device, mark in routing.marks.items()},
@@ -265,7 +278,12 @@ def _elements(routing: Routing) -> dict[str, dict[str, str]]:
         "alto_returns": {mac: str(number) for mac, number in routing.returns.items()},
         # A zone has 16 bits, and 0 is everybody's.
         "alto_zones": {mac: str(number % 0xFFFF + 1) for mac, number in routing.returns.items()},
+        "alto_far_v6": {f"{mac} . {address}": "" for address, mac in routing.far.items() if ":" in address},
     }
+
+
+def _table_of(collection: str) -> str:
+    return _TABLE_V6 if collection == "alto_far_v6" else _TABLE
 
 
 def _table(
@@ -356,6 +374,10 @@ def _numbers(names: Iterable[str], base: int) -> dict[str, int]:
         used.add(base + number)
         taken[name] = base + number
     return taken
+
+
+def _alone(address: str) -> str:
+    return f"{address}/{128 if ':' in address else 32}"
 
 
 def _prefix(cidr: str) -> str:

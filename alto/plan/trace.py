@@ -9,22 +9,25 @@ changed. The way back is asked for what arrives: groups remember a flow and ACLs
 """
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 
 import msgspec
 
 from alto.model.acls import AclEntry
 from alto.model.network_plans import NatPlan, NetworkPlan, Port, RoutePlan, SubnetPlan
-from alto.model.networks import MACHINE_ADDRESS, METADATA_ADDRESS, Permission
+from alto.model.networks import MACHINE_ADDRESS, METADATA_ADDRESS, METADATA_ADDRESS_V6, Permission
 from alto.model.routing import Target
-from alto.plan.matches import ICMP, IPV6_ONLY, NAMES, TCP, UDP, entry_traffic, traffic_of
+from alto.plan.matches import ICMP, ICMPV6, NAMES, TCP, UDP, entry_traffic, traffic_of
 
 ECHO, ECHO_REPLY = 8, 0
-_REQUESTS = {ECHO: ECHO_REPLY, 13: 14}  # ICMP: request -> answer
+ECHO_V6 = 128
+# Request -> answer.
+_REQUESTS = {ICMP: {ECHO: ECHO_REPLY, 13: 14}, ICMPV6: {ECHO_V6: 129}}
 EPHEMERAL = 49152  # an answer goes to the port that its flow came from: this one, unless another is named
 HOPS_MAX = 8
 # Where the way out leads nowhere (drivers/network/uplink.py).
-_NOWHERE = tuple(map(IPv4Network, ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")))
+_NOWHERE = ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
+METADATA = (METADATA_ADDRESS, METADATA_ADDRESS_V6)
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,14 +51,15 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def answer_port(self) -> int:
-        return _REQUESTS.get(self.port, self.port) if self.protocol == ICMP else self.source_port
+        requests = _REQUESTS.get(self.protocol)
+        return requests.get(self.port, self.port) if requests is not None else self.source_port
 
     @property
     def words(self) -> str:
         name = NAMES.get(self.protocol, f"protocol {self.protocol}")
         if self.protocol in (TCP, UDP):
             return f"{name} {self.port}"
-        return f"icmp type {self.port}" if self.protocol == ICMP else name
+        return f"{name} type {self.port}" if self.protocol in _REQUESTS else name
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,10 +166,10 @@ class _Walk:
     def _from_inside(self, port: Port, source: str, destination: str) -> None:
         plan = self._plans[port.vpc_id]
         subnet = _subnet_of(plan, port)
-        if destination == METADATA_ADDRESS or destination in _own_addresses(plan):
+        if destination in METADATA or destination in _own_addresses(plan):
             self._to_the_host(plan, destination)
             return
-        if port.source_dest_check and source not in {one.private_ip for one in port.addresses}:
+        if port.source_dest_check and source not in port.all_addresses:
             self._step("interface", port.id, "source-dest-check", False, f"it has not {source}, and its source is checked")
         self._groups(plan, port, True, destination)
         self._acl(plan, subnet, True, destination, self._flow.port)
@@ -268,7 +272,7 @@ class _Walk:
         elif self._flow.destination.port is not None:
             said = f"{destination} is another interface's, and only from outside of all VPCs a public address leads in"
             self._step("internet-gateway", route.target_id, "default", False, said)
-        elif _within(destination, map(str, _NOWHERE)):
+        elif _within(destination, _NOWHERE):
             said = f"{destination} is not on the internet, but of a range that each machine has for itself"
             self._step("internet-gateway", route.target_id, "default", False, said)
         else:
@@ -281,8 +285,8 @@ class _Walk:
     def _to_the_host(self, plan: NetworkPlan, destination: str) -> None:
         """What each host itself answers inside a VPC; groups and ACLs are not asked (firewall.py, c_input)."""
         protocol, port = self._flow.protocol, self._flow.port
-        served = (protocol, port) in ((UDP, 53), (UDP, 67), (TCP, 53), (ICMP, ECHO))
-        served = served or (destination == METADATA_ADDRESS and (protocol, port) == (TCP, 80))
+        served = (protocol, port) in ((UDP, 53), (UDP, 67), (UDP, 547), (TCP, 53), (ICMP, ECHO), (ICMPV6, ECHO_V6))
+        served = served or (destination in METADATA and (protocol, port) == (TCP, 80))
         said = "the host itself answers here, without regard to groups and ACLs"
         said = said if served else f"the host itself has {destination}, and answers DNS, DHCP, metadata and pings there alone"
         self._step("host", plan.vpc_id, destination if served else "default", served, said)
@@ -350,13 +354,13 @@ class _Walk:
 
     def _permits(self, plan: NetworkPlan, rule: Permission, peer: str) -> bool:
         try:
-            if rule.protocol.lower() in IPV6_ONLY or not traffic_of(rule).covers(self._flow.protocol, self._flow.port):
+            if not traffic_of(rule).covers(self._flow.protocol, self._flow.port):
                 return False
             if rule.group_id is not None:
                 return self._is_member(plan, rule.group_id, peer)
             if rule.prefix_list_id is not None:
                 return _within(peer, plan.prefix_lists.get(rule.prefix_list_id, ()))
-            return rule.cidr is not None and IPv4Address(peer) in IPv4Network(rule.cidr, strict=False)
+            return _within(peer, [cidr for cidr in (rule.cidr, rule.cidr_v6) if cidr is not None])
         except ValueError:
             return False  # a rule that makes no sense lets nothing through
 
@@ -365,14 +369,14 @@ class _Walk:
         near = {plan.vpc_id, *(peer.vpc_id for peer in plan.peers)}
         ends = (self._flow.source, self._flow.destination, *self._routers.values())
         return any(
-            group_id in end.port.group_ids and any(address == one.private_ip for one in end.port.addresses)
+            group_id in end.port.group_ids and address in end.port.all_addresses
             for end in ends
             if end.port is not None and end.port.vpc_id in near
         )
 
     def _acl(self, plan: NetworkPlan, subnet: SubnetPlan | None, egress: bool, peer: str, port: int) -> None:
         """At the border of `subnet`, when `peer` is beyond it."""
-        if subnet is None or not subnet.acl_id or _within(peer, (subnet.cidr,)):
+        if subnet is None or not subnet.acl_id or _within(peer, _ranges_of(subnet)):
             return
         where = f"{'leaving' if egress else 'entering'} {subnet.id}"
         acl = next((one for one in plan.acls if one.id == subnet.acl_id), None)
@@ -391,11 +395,9 @@ class _Walk:
 
     def _hits(self, entry: AclEntry, peer: str, port: int) -> bool | None:
         """None: it cannot be read, and denies, so that it stops all."""
-        if entry.protocol in IPV6_ONLY or (entry.cidr is None and entry.cidr_v6 is not None):
-            return False
         try:
             traffic = entry_traffic(entry)
-            return _within(peer, (entry.cidr or "",)) and traffic.covers(self._flow.protocol, port)
+            return _within(peer, (entry.cidr or entry.cidr_v6 or "",)) and traffic.covers(self._flow.protocol, port)
         except ValueError:
             return False if entry.allow else None
 
@@ -404,15 +406,15 @@ class _Walk:
 
     def _route(self, plan: NetworkPlan, subnet: SubnetPlan | None, destination: str) -> RoutePlan | None:
         """The longest that names it; None for the local one, `_NONE` when there is no way."""
-        address = IPv4Address(destination)
+        address = ip_address(destination)
         table = subnet.route_table_id or subnet.id if subnet is not None else ""
         ways: list[tuple[int, bool, str, RoutePlan | None]] = [
-            (IPv4Network(cidr, strict=False).prefixlen, True, cidr, None)
-            for cidr in plan.ranges
+            (ip_network(cidr, strict=False).prefixlen, True, cidr, None)
+            for cidr in (*plan.ranges, *plan.ranges_v6)
             if _within(destination, (cidr,))
         ]
         for route in subnet.routes if subnet is not None else ():
-            network = IPv4Network(route.destination, strict=False)
+            network = ip_network(route.destination, strict=False)
             if address in network:
                 ways.append((network.prefixlen, False, route.destination, route))
         if not ways:
@@ -450,7 +452,12 @@ def _subnet_of(plan: NetworkPlan, port: Port) -> SubnetPlan | None:
 
 def _own_addresses(plan: NetworkPlan) -> set[str]:
     """The host's own in every subnet (its gateway), and the VPC's resolver."""
-    return {str(IPv4Network(one.cidr)[1]) for one in plan.subnets} | {plan.resolver_address, plan.host_address}
+    gateways = {str(ip_network(cidr)[1]) for one in plan.subnets for cidr in _ranges_of(one)}
+    return gateways | {plan.resolver_address, plan.host_address}
+
+
+def _ranges_of(subnet: SubnetPlan) -> tuple[str, ...]:
+    return (subnet.cidr,) if subnet.cidr_v6 is None else (subnet.cidr, subnet.cidr_v6)
 
 
 def _public_of(plan: NetworkPlan, end: End, address: str) -> str | None:
@@ -462,4 +469,4 @@ def _public_of(plan: NetworkPlan, end: End, address: str) -> str | None:
 
 def _within(address: str, cidrs: Iterable[str]) -> bool:
     """Raises: ValueError for a range that is none."""
-    return any(IPv4Address(address) in IPv4Network(cidr, strict=False) for cidr in cidrs)
+    return any(ip_address(address) in ip_network(cidr, strict=False) for cidr in cidrs)

@@ -129,6 +129,17 @@ def outward(vpc: Vpc, ids: Ids) -> tuple[Permission, ...]:
     return everything, replace(everything, id=ids("sgr"), cidr=None, cidr_v6=EVERYWHERE_V6)
 
 
+def with_outward_v6(group: SecurityGroup, salt: str) -> SecurityGroup:
+    """What a group gets when its VPC gets IPv6: the same as new ones, unless somebody changed its rules for what goes out
+    ("Security group rules", VPC user guide). The rule's id is as much by chance as `salt`."""
+    out = [rule for rule in group.permissions if rule.egress]
+    if len(out) != 1 or (out[0].protocol, out[0].cidr) != ("-1", EVERYWHERE):
+        return group
+    id = "sgr-" + hashlib.sha256(f"{salt} {group.id}".encode()).hexdigest()[:ID_DIGITS]
+    added = replace(out[0], id=id, cidr=None, cidr_v6=EVERYWHERE_V6, tags={})
+    return replace(group, permissions=(*group.permissions, added))
+
+
 def with_internet(table: RouteTable, gateway: InternetGateway) -> RouteTable:
     """The main table of a default VPC."""
     way_out = Route(destination=EVERYWHERE, target=Target.INTERNET, target_id=gateway.id)

@@ -102,6 +102,7 @@ def mirrored(nic: Nic, interface: NetworkInterface) -> Nic:
         public_ip=interface.public_ip,
         elastic=interface.elastic,
         secondary=interface.secondary,
+        ipv6=interface.ipv6,
         group_ids=interface.group_ids,
         source_dest_check=interface.source_dest_check,
         delete_on_termination=interface.delete_on_termination,
@@ -155,6 +156,8 @@ def delete_interface(tx: Tx, interface: NetworkInterface) -> None:
     """With its claims on private addresses; elastic addresses that led to it lead nowhere, and stay."""
     for one in interface.secondary:
         tx.delete(SecondaryAddress, secondary_id(interface.vpc_id, one.private_ip))
+    for text in interface.ipv6:
+        tx.delete(SecondaryAddress, secondary_id(interface.vpc_id, text))
     if has_elastic(interface):
         for address in tx.where(Address, interface_id=interface.id):
             tx.put(unassociated(address))

@@ -14,6 +14,7 @@ ABSENT_WITHOUT_TAGS = {
 _ADDRESS, _INTERFACE = OWN + "address", OWN + "free interface"
 
 ROWS: dict[tuple[str, str], Row] = {
+    ("AssignIpv6Addresses", "NetworkInterfaceId"): row("interface", NetworkInterfaceId=ID, Ipv6AddressCount=1),
     ("AssignPrivateIpAddresses", "NetworkInterfaceId"): row(
         "interface", NetworkInterfaceId=ID, SecondaryPrivateIpAddressCount=1
     ),
@@ -44,6 +45,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("ReleaseAddress", "AllocationId"): row("address", AllocationId=ID),
     ("ResetAddressAttribute", "AllocationId"): row("address", AllocationId=ID, Attribute="domain-name"),
     ("ResetNetworkInterfaceAttribute", "NetworkInterfaceId"): row("interface", NetworkInterfaceId=ID, SourceDestCheck="true"),
+    ("UnassignIpv6Addresses", "NetworkInterfaceId"): row("interface", NetworkInterfaceId=ID, Ipv6Addresses=["fd00::9"]),
     ("UnassignPrivateIpAddresses", "NetworkInterfaceId"): row(
         "interface", NetworkInterfaceId=ID, PrivateIpAddresses=["172.31.0.9"]
     ),

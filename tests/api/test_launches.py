@@ -119,7 +119,7 @@ BIG = base64.b64encode(b"x" * (16 * 1024 + 1)).decode()
             {"CapacityReservationSpecification": {"CapacityReservationTarget": {"CapacityReservationId": "cr-0"}}},
             "InvalidCapacityReservationId.NotFound",
         ),
-        ({"MetadataOptions": {"HttpProtocolIpv6": "enabled"}}, "UnsupportedOperation"),
+        ({"MetadataOptions": {"HttpProtocolIpv6": "sometimes"}}, "InvalidParameterValue"),
         ({"MetadataOptions": {"HttpPutResponseHopLimit": 65}}, "InvalidParameterValue"),
         ({"BlockDeviceMappings": [{"DeviceName": "/dev/sdf"}]}, "MissingParameter"),
         ({"TagSpecifications": [{"ResourceType": "vpc", "Tags": [{"Key": "a", "Value": "b"}]}]}, "InvalidParameterValue"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from alto.model.network_plans import Firewall, NetworkPlan, Port
 from alto.plan.firewall import compiled, plugged, replanned, ruleset, statements, take, unplugged
-from tests.drivers.network.samples import ALL_OUT, DEFAULT, allow, group, plan, port
+from tests.drivers.network.samples import ALL_OUT, DEFAULT, address_v6, allow, dual, dual_port, group, plan, port
 
 # One statement of nft: plain words, no quotes but around devices, and nothing that could begin another statement.
 STATEMENT = re.compile(
@@ -29,6 +29,7 @@ permissions = st.builds(
     st.sampled_from(["tcp", "TCP", "udp", "icmp", "-1", "6", "50", "58", "256", "gre", "-2", "٣"]) | texts,
     st.integers(-2, 70000),
     st.integers(-2, 70000),
+    cidr_v6=st.sampled_from([None, "::/0", "fd00::/33", "fd00::/129", "::/0; accept"]) | texts,
     cidr=st.sampled_from([None, "0.0.0.0/0", "10.0.0.1/8", "10.0.0.0/33", "::/0", "10.0.0.0/8; accept"]) | st.none() | texts,
     group=st.sampled_from([None, "sg-default", "sg-absent"]) | st.none() | texts,
     egress=st.booleans(),
@@ -70,17 +71,17 @@ def by(*permissions_: msgspec.Struct) -> list[str]:
 
 def test_a_rule_means_what_ec2_means() -> None:
     everybody = "0.0.0.0/0"
-    assert by(allow("tcp", 80, cidr=everybody)) == ["tcp dport 80 accept"]
-    assert by(allow("TCP", 80, cidr=everybody)) == ["tcp dport 80 accept"]
+    assert by(allow("tcp", 80, cidr=everybody)) == ["meta nfproto ipv4 tcp dport 80 accept"]
+    assert by(allow("TCP", 80, cidr=everybody)) == ["meta nfproto ipv4 tcp dport 80 accept"]
     assert by(allow("6", 80, 90, cidr="10.1.2.3/8")) == ["ip saddr 10.0.0.0/8 tcp dport 80-90 accept"]
-    assert by(allow("udp", 0, 65535, cidr=everybody)) == ["meta l4proto udp accept"]
-    assert by(allow("tcp", -1, -1, cidr=everybody)) == ["meta l4proto tcp accept"]
-    assert by(allow("icmp", 8, -1, cidr=everybody)) == ["icmp type 8 accept"]
-    assert by(allow("icmp", 3, 4, cidr=everybody)) == ["icmp type 3 icmp code 4 accept"]
-    assert by(allow("icmp", -1, -1, cidr=everybody)) == ["meta l4proto icmp accept"]
-    assert by(allow("50", cidr=everybody)) == ["meta l4proto 50 accept"]
+    assert by(allow("udp", 0, 65535, cidr=everybody)) == ["meta nfproto ipv4 meta l4proto udp accept"]
+    assert by(allow("tcp", -1, -1, cidr=everybody)) == ["meta nfproto ipv4 meta l4proto tcp accept"]
+    assert by(allow("icmp", 8, -1, cidr=everybody)) == ["meta nfproto ipv4 icmp type 8 accept"]
+    assert by(allow("icmp", 3, 4, cidr=everybody)) == ["meta nfproto ipv4 icmp type 3 icmp code 4 accept"]
+    assert by(allow("icmp", -1, -1, cidr=everybody)) == ["meta nfproto ipv4 meta l4proto icmp accept"]
+    assert by(allow("50", cidr=everybody)) == ["meta nfproto ipv4 meta l4proto 50 accept"]
     assert by(allow("-1", group="sg-default")) == ["ip saddr @alto_of_sg_default accept"]
-    assert rules(ruleset(compiled(plan(group("sg-1")), [])), "c_to_sg_1") == ["accept"]
+    assert rules(ruleset(compiled(plan(group("sg-1")), [])), "c_to_sg_1") == ["meta nfproto ipv4 accept"]
 
 
 def test_a_rule_without_meaning_lets_nothing_through_and_harms_no_other() -> None:
@@ -95,10 +96,38 @@ def test_a_rule_without_meaning_lets_nothing_through_and_harms_no_other() -> Non
         allow("tcp", 80, group="sg-absent"),
     ]
     firewall = compiled(plan(group("sg-1", *bad, allow("tcp", 22, cidr="0.0.0.0/0"))), [])
-    assert rules(ruleset(firewall), "c_by_sg_1") == ["tcp dport 22 accept"]
+    assert rules(ruleset(firewall), "c_by_sg_1") == ["meta nfproto ipv4 tcp dport 22 accept"]
     assert len(firewall.refused["sg-1"]) == len(bad)
-    # IPv6 is not there at all, so its rules are neither wrong nor anything.
-    assert by(allow("icmpv6", cidr="0.0.0.0/0"), allow("tcp", 80)) == []
+    # What no packet is, is neither wrong nor anything.
+    assert by(allow("icmpv6", cidr="0.0.0.0/0"), allow("icmp", cidr_v6="::/0"), allow("tcp", 80)) == []
+
+
+def test_a_rule_is_of_the_family_that_its_range_is_of() -> None:
+    assert by(allow("tcp", 80, cidr_v6="::/0")) == ["meta nfproto ipv6 tcp dport 80 accept"]
+    assert by(allow("-1", cidr_v6="fd00:a::1/48")) == ["ip6 saddr fd00:a::/48 accept"]
+    assert by(allow("icmpv6", 128, 0, cidr_v6="::/0")) == ["meta nfproto ipv6 icmpv6 type 128 icmpv6 code 0 accept"]
+    network = dual(DEFAULT, group("sg-1", allow("tcp", 80, group="sg-default"), allow("58", group="sg-default")))
+    firewall = compiled(network, [dual_port(1), port(2)])
+    assert rules(ruleset(firewall), "c_by_sg_1") == [
+        "ip saddr @alto_of_sg_default tcp dport 80 accept",
+        "ip6 saddr @alto_of6_sg_default tcp dport 80 accept",
+        "ip6 saddr @alto_of6_sg_default meta l4proto 58 accept",
+    ]
+    assert set(firewall.elements["alto_of6_sg_default"]) == {"fd00:a:0:1::b"}
+    assert set(firewall.elements["alto_of_sg_default"]) == {"10.77.0.11", "10.77.0.12"}
+    # A group without IPv6 has the same rules as ever.
+    assert "alto_of6_sg_default" not in compiled(plan(), [port(1)]).declared
+
+
+def test_changes_of_ipv6_end_where_a_fresh_rule_set_is() -> None:
+    network = dual(DEFAULT, group("sg-1", allow("-1", list="pl-1")), prefix_lists={"pl-1": ()})
+    firewall = compiled(network, [dual_port(1), port(2)])
+    listed = msgspec.structs.replace(network, prefix_lists={"pl-1": ("fd00::/64",)}, members={"sg-1": (address_v6(9),)})
+    for now, ports in ((listed, [port(1), dual_port(2, "sg-1")]), (network, [dual_port(1)])):
+        take(firewall, replanned(firewall, now, ports))
+        fresh = compiled(now, ports)
+        assert (firewall.chains, firewall.declared) == (fresh.chains, fresh.declared)
+        assert firewall.elements == fresh.elements
 
 
 def test_a_port_that_makes_no_sense_has_no_traffic_and_harms_no_other() -> None:
@@ -111,7 +140,8 @@ def test_a_guest_is_only_itself_before_anything_else_is_asked() -> None:
     text = ruleset(compiled(plan(), [port(1)]))
     own = rules(text, f"c_from_{port(1).device}")
     assert own[0] == "ether saddr != 02:00:0a:4d:00:0b counter drop"
-    assert own[2] == "ip saddr != 10.77.0.11 counter drop"
+    assert own[1] == "meta nfproto != ipv4 counter drop"
+    assert own[3] == "ip saddr != 10.77.0.11 counter drop"
     assert own[-1] == "accept"
     # Before connection tracking (priority -200), so that no state can let a forged packet in.
     assert "add chain inet alto c_from { type filter hook prerouting priority -300; policy accept; }" in text.splitlines()
@@ -147,8 +177,13 @@ def test_what_comes_and_goes_leaves_nothing() -> None:
 @given(ids=st.lists(texts, max_size=3), wishes=st.lists(permissions, max_size=6), odd=st.tuples(texts, texts, texts))
 def test_no_text_of_a_tenant_gets_into_the_rules(ids: list[str], wishes: list[object], odd: tuple[str, str, str]) -> None:
     groups = [group(id, *wishes) for id in ["sg-default", *ids]]  # type: ignore[arg-type]
-    ports = [port(1), port(2, *ids, id=odd[0]), port(3, mac=odd[1]), port(4, private_ip=odd[2])]
-    firewall = compiled(plan(*groups), ports)
+    ports = [
+        dual_port(1, ipv6=(address_v6(1), odd[0], odd[2])),
+        port(2, *ids, id=odd[0]),
+        port(3, mac=odd[1]),
+        port(4, private_ip=odd[2]),
+    ]
+    firewall = compiled(dual(*groups), ports)
     smaller = compiled(plan(DEFAULT), ports[:1])
     for text in (ruleset(firewall), change(smaller, plan(*groups), ports), change(firewall, plan(DEFAULT), ports[:1])):
         for line in text.splitlines():
@@ -159,4 +194,4 @@ def test_the_default_group_is_all_from_itself_and_all_out() -> None:
     assert ALL_OUT in DEFAULT.permissions
     text = ruleset(compiled(plan(), [port(1)]))
     assert rules(text, "c_by_sg_default") == ["ip saddr @alto_of_sg_default accept"]
-    assert rules(text, "c_to_sg_default") == ["accept"]
+    assert rules(text, "c_to_sg_default") == ["meta nfproto ipv4 accept"]

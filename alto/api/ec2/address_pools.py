@@ -5,14 +5,14 @@ Not here: launches, which claim many at a time (`plan/launch.py`), and giving ba
 """
 
 from collections.abc import Sequence
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from msgspec.structs import replace
 
 from alto.api.call import Call
 from alto.model.errors import Refused
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet, secondary_id
-from alto.plan.addresses import FIRST_OFFSET, address_at, next_offset
+from alto.plan.addresses import FIRST_OFFSET, address_at, address_v6, is_assignable_v6, next_offset
 from alto.store.claims import PUBLIC_POOL
 from alto.store.store import Reader, Tx
 
@@ -97,5 +97,49 @@ def check_private(text: str, subnet: Subnet) -> str:
         raise Refused("InvalidParameterValue", f"Address {address} does not fall within the subnet's address range")
     offset = int(address) - int(network.network_address)
     if offset < FIRST_OFFSET or offset == network.num_addresses - 1:
+        raise Refused("InvalidParameterValue", f"Address {address} is in subnet's reserved address range")
+    return str(address)
+
+
+def take_v6(tx: Tx, subnet: Subnet, interface_id: str, count: int, chosen: Sequence[str] = ()) -> tuple[str, ...]:
+    """`chosen` and then `count` more addresses of IPv6, claimed for this interface. Raises: Refused."""
+    if not chosen and not count:
+        return ()
+    if not subnet.ipv6:
+        raise Refused("InvalidParameterValue", f"The subnet '{subnet.id}' has no IPv6 CIDR block.")
+    network = IPv6Network(subnet.ipv6[0].cidr)
+    taken = [_check_v6(text, network) for text in chosen]
+    if len(set(taken)) < len(taken):
+        raise Refused("InvalidParameterValue", "Duplicate IPv6 address specified.")
+    for address in taken:
+        if tx.find(SecondaryAddress, secondary_id(subnet.vpc_id, address)) is not None:
+            raise Refused("InvalidIPAddress.InUse", f"Address {address} is in use.")
+    number = 0
+    while len(taken) < len(chosen) + count:
+        address, number = address_v6(network, f"{interface_id}/{number}"), number + 1
+        # Those that the interface has already, mostly.
+        if address not in taken and tx.find(SecondaryAddress, secondary_id(subnet.vpc_id, address)) is None:
+            taken.append(address)
+    for address in taken:
+        tx.put(SecondaryAddress(id=secondary_id(subnet.vpc_id, address), interface_id=interface_id))
+    return tuple(taken)
+
+
+def read_v6(text: str) -> str:
+    """As it is written everywhere. Raises: Refused."""
+    try:
+        address = IPv6Address(text)
+    except AddressValueError:
+        raise Refused("InvalidParameterValue", f"Invalid IPv6 address: {text[:80]}") from None
+    if address.scope_id is not None:
+        raise Refused("InvalidParameterValue", f"Invalid IPv6 address: {text[:80]}")
+    return str(address)
+
+
+def _check_v6(text: str, network: IPv6Network) -> str:
+    address = IPv6Address(read_v6(text))
+    if address not in network:
+        raise Refused("InvalidParameterValue", f"Address {address} does not fall within the subnet's address range")
+    if not is_assignable_v6(network, address):
         raise Refused("InvalidParameterValue", f"Address {address} is in subnet's reserved address range")
     return str(address)

@@ -1,6 +1,6 @@
 """DescribeInstanceTypes and DescribeInstanceTypeOfferings: the catalogue (`model/instance_types.py`) in EC2's words.
 
-What Amazon's machines have and Alto's have not (instance store, spot, hibernation, IPv6) is said to be absent. A filter's
+What Amazon's machines have and Alto's have not (instance store, spot, hibernation) is said to be absent. A filter's
 name is the path of what it looks at in the answer, as EC2 names them, so the table of filters is made from the answers.
 """
 
@@ -65,8 +65,8 @@ def _shape(type: InstanceType) -> dict[str, object]:
                 }
             ],
             "Ipv4AddressesPerInterface": type.addresses_per_interface,
-            "Ipv6AddressesPerInterface": 0,
-            "Ipv6Supported": False,
+            "Ipv6AddressesPerInterface": type.addresses_per_interface,
+            "Ipv6Supported": True,
             "EnaSupport": "required" if type.nitro else "unsupported",
             "EfaSupported": False,
             "EncryptionInTransitSupported": False,

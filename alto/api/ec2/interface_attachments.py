@@ -7,7 +7,7 @@ machine, or whose machine is off, both take effect at once.
 Invariant: the interface's row and the instance's say the same, and no device index has two.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -16,6 +16,7 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.ids import owned
 from alto.model.errors import Refused
+from alto.model.hosts import Host
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Attach, Instance, Phase, Wish
 from alto.model.networks import NetworkInterface
@@ -53,7 +54,8 @@ async def attach_network_interface(call: Call, request: AttachNetworkInterfaceRe
                 "You may not attach a network interface to an instance if they are not in the same availability zone",
             )
         check_free(interface)
-        check_room(instance, index, len(interface.secondary))
+        check_room(instance, index, interface)
+        check_host_v6(tx, instance, interface.ipv6)
         tx.put(attached(tx, instance, interface, index, attachment_id, now))
 
     await call.store.write(body)
@@ -77,8 +79,15 @@ def check_single(instance: Instance) -> None:
         )
 
 
-def check_room(instance: Instance, index: int, secondary: int) -> None:
-    """The instance's type allows another interface, with so many secondary addresses, at this index."""
+def check_host_v6(reader: Reader, instance: Instance, addresses: Sequence[str]) -> None:
+    """What has IPv6 is on a host that has it. Raises: Refused."""
+    host = reader.find(Host, instance.host_id) if addresses and instance.host_id is not None else None
+    if host is not None and not host.capabilities.ipv6:
+        raise Refused("UnsupportedOperation", f"The host of '{instance.id}' has no IPv6, so nothing there has such an address.")
+
+
+def check_room(instance: Instance, index: int, interface: NetworkInterface) -> None:
+    """The instance's type allows another interface, with all its addresses, at this index."""
     type = CATALOGUE[instance.instance_type]
     if any(nic.device_index == index for nic in instance.nics):
         raise Refused(
@@ -91,7 +100,7 @@ def check_room(instance: Instance, index: int, secondary: int) -> None:
             "AttachmentLimitExceeded",
             f"Interface count {len(instance.nics) + 1} exceeds the limit for {type.name}, which is {type.interfaces_max}.",
         )
-    if secondary >= type.addresses_per_interface:
+    if max(len(interface.secondary) + 1, len(interface.ipv6)) > type.addresses_per_interface:
         raise Refused(
             "PrivateIpAddressLimitExceeded",
             f"Number of private addresses will exceed limit: {type.name} has {type.addresses_per_interface} per interface.",

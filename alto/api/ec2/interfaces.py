@@ -13,15 +13,17 @@ from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.ids import owned, page_of_own
 from alto.api.ec2.new_interfaces import (
     SECONDARY_MAX,
+    Ipv6Address,
     PrivateIp,
     draw_interface,
     find_groups,
     make_interface,
     wanted_addresses,
+    wanted_v6,
 )
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
-from alto.api.ec2.shapes import group_names, public_dns
+from alto.api.ec2.shapes import group_names, public_dns, shown_v6
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.wire.xml import Cached, timestamp
@@ -42,6 +44,8 @@ class CreateNetworkInterfaceRequest(msgspec.Struct, frozen=True, rename="pascal"
     private_ip_address: str | None = None
     private_ip_addresses: tuple[PrivateIp, ...] = ()
     secondary_private_ip_address_count: int | None = None
+    ipv6_addresses: tuple[Ipv6Address, ...] = ()
+    ipv6_address_count: int | None = None
     groups: tuple[str, ...] = ()
     interface_type: str | None = None
     tag_specifications: tuple[TagSpecification, ...] = ()
@@ -63,6 +67,7 @@ async def create_network_interface(call: Call, request: CreateNetworkInterfaceRe
         raise Refused(
             "PrivateIpAddressLimitExceeded", f"An interface has at most {SECONDARY_MAX} secondary private IP addresses."
         )
+    v6 = wanted_v6(request.ipv6_addresses, request.ipv6_address_count)
     drawn, now = draw_interface(call.world.chance), call.world.clock.now()
 
     def body(tx: Tx) -> dict[str, object]:
@@ -72,7 +77,7 @@ async def create_network_interface(call: Call, request: CreateNetworkInterfaceRe
         subnet = owned(tx, call, Subnet, request.subnet_id or "")
         group_ids = find_groups(tx, call, request.groups, subnet.vpc_id)
         description = request.description or ""
-        made = make_interface(tx, drawn, subnet, addresses, group_ids, now, description=description, tags=tags)
+        made = make_interface(tx, drawn, subnet, addresses, group_ids, now, v6=v6, description=description, tags=tags)
         remember_result(tx, call, request.client_token, made.id, now)
         return show_interface(tx, made)
 
@@ -144,7 +149,7 @@ _FILTERS: Filters[NetworkInterface] = {
     "description": lambda one: one.description,
     "group-id": lambda one: one.group_ids,
     "interface-type": lambda one: one.requester or "interface",
-    "ipv6-addresses.ipv6-address": lambda one: None,
+    "ipv6-addresses.ipv6-address": lambda one: one.ipv6,
     "mac-address": lambda one: one.mac,
     "network-interface-id": lambda one: one.id,
     "operator.managed": lambda one: False,
@@ -279,7 +284,7 @@ def show_interface(reader: Reader, one: NetworkInterface) -> dict[str, object]:
             }
             for address in addresses_of(one)
         ],
-        "Ipv6Addresses": [],
+        "Ipv6Addresses": shown_v6(one.ipv6),
         "Association": associations[one.private_ip],
         "Attachment": show_attachment(reader, one),
         "Groups": group_names(reader, one.group_ids),
@@ -287,6 +292,8 @@ def show_interface(reader: Reader, one: NetworkInterface) -> dict[str, object]:
         "RequesterManaged": one.requester is not None,
         "TagSet": shown(one.tags),
     }
+    if one.ipv6:
+        shape["Ipv6Address"] = one.ipv6[0]
     if one.requester is not None:
         shape["RequesterId"] = one.account
     return shape

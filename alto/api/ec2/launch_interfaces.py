@@ -12,17 +12,20 @@ import msgspec
 from msgspec.structs import replace
 
 from alto.api.call import Call
-from alto.api.ec2.address_pools import claim_secondary, take_private
+from alto.api.ec2.address_pools import claim_secondary, take_private, take_v6
 from alto.api.ec2.ids import owned
 from alto.api.ec2.interface_attachments import attached, check_free, check_room
 from alto.api.ec2.new_interfaces import (
     Addresses,
+    AddressesV6,
     Drawn,
+    Ipv6Address,
     PrivateIp,
     draw_interface,
     find_groups,
     make_interface,
     wanted_addresses,
+    wanted_v6,
 )
 from alto.model.errors import Refused
 from alto.model.instance_types import InstanceType
@@ -42,6 +45,8 @@ class InterfaceSpecification(msgspec.Struct, frozen=True, rename="pascal"):
     private_ip_address: str | None = None
     private_ip_addresses: tuple[PrivateIp, ...] = ()
     secondary_private_ip_address_count: int | None = None
+    ipv6_addresses: tuple[Ipv6Address, ...] = ()
+    ipv6_address_count: int | None = None
     delete_on_termination: bool | None = None
     description: str | None = None
     interface_type: str | None = None
@@ -50,6 +55,13 @@ class InterfaceSpecification(msgspec.Struct, frozen=True, rename="pascal"):
     @property
     def addresses(self) -> Addresses:
         return wanted_addresses(self.private_ip_address, self.private_ip_addresses, self.secondary_private_ip_address_count)
+
+    @property
+    def v6(self) -> AddressesV6:
+        """An interface that there is already has its own."""
+        if self.network_interface_id is not None:
+            return AddressesV6()
+        return wanted_v6(self.ipv6_addresses, self.ipv6_address_count)
 
 
 def check_interfaces(listed: Sequence[InterfaceSpecification], most: int) -> tuple[InterfaceSpecification, ...]:
@@ -78,9 +90,10 @@ def _check(one: InterfaceSpecification, most: int) -> None:
         raise Refused("InvalidParameterValue", "An instance has one network card here: networkCardIndex is 0")
     if one.interface_type not in (None, "interface"):
         raise Refused("UnsupportedOperation", f"Interfaces of type {one.interface_type[:40]} are not supported here.")
-    fixed = one.addresses.primary is not None or bool(one.addresses.secondary)
+    fixed = one.addresses.primary is not None or bool(one.addresses.secondary) or bool(one.v6.chosen)
     if one.network_interface_id is not None:
-        if one.subnet_id or one.groups or fixed or one.addresses.more or one.description is not None:
+        of_ipv6 = one.ipv6_addresses or one.ipv6_address_count
+        if one.subnet_id or one.groups or fixed or one.addresses.more or of_ipv6 or one.description is not None:
             raise Refused(
                 "InvalidParameterCombination",
                 "A network interface may not specify a network interface ID and its subnet, groups, private addresses or "
@@ -135,7 +148,7 @@ def with_interfaces(
             raise Refused(
                 "InvalidParameterCombination", "All network interfaces of an instance must be in the same availability zone"
             )
-        check_room(instance, wanted.device_index or 0, len(interface.secondary))
+        check_room(instance, wanted.device_index or 0, interface)
         goes = wanted.network_interface_id is None and wanted.delete_on_termination is not False
         instance = attached(
             tx, instance, interface, wanted.device_index or 0, its.attachment_id, now, delete_on_termination=goes
@@ -148,21 +161,24 @@ def _made(
 ) -> NetworkInterface:
     subnet = owned(tx, call, Subnet, wanted.subnet_id or instance.nic.subnet_id)
     groups = find_groups(tx, call, wanted.groups, subnet.vpc_id)
-    return make_interface(tx, drawn, subnet, wanted.addresses, groups, now, description=wanted.description or "", tags=tags)
+    description = wanted.description or ""
+    return make_interface(tx, drawn, subnet, wanted.addresses, groups, now, v6=wanted.v6, description=description, tags=tags)
 
 
 def _with_addresses(tx: Tx, instance: Instance, wanted: InterfaceSpecification, type: InstanceType) -> Instance:
-    addresses = wanted.addresses
-    if not addresses.further:
+    if wanted.network_interface_id is not None:
         return instance
-    if addresses.further >= type.addresses_per_interface:
+    interface = tx.get(NetworkInterface, instance.nic.interface_id)
+    subnet = tx.get(Subnet, interface.subnet_id)
+    addresses, v6, count_v6 = wanted.addresses, wanted.v6, wanted.v6.count(subnet)
+    if max(addresses.further + 1, len(v6.chosen) + count_v6) > type.addresses_per_interface:
         raise Refused(
             "PrivateIpAddressLimitExceeded",
             f"Number of private addresses will exceed limit: {type.name} has {type.addresses_per_interface} per interface.",
         )
-    interface = tx.get(NetworkInterface, instance.nic.interface_id)
-    subnet = tx.get(Subnet, interface.subnet_id)
-    secondary = take_private(tx, subnet, addresses.more, addresses.secondary)
-    claim_secondary(tx, subnet, interface.id, secondary)
-    put_interface(tx, replace(interface, secondary=tuple(PortAddress(private_ip=one) for one in secondary)))
+    if addresses.further:
+        secondary = take_private(tx, subnet, addresses.more, addresses.secondary)
+        claim_secondary(tx, subnet, interface.id, secondary)
+        interface = replace(interface, secondary=tuple(PortAddress(private_ip=one) for one in secondary))
+    put_interface(tx, replace(interface, ipv6=take_v6(tx, subnet, interface.id, count_v6, v6.chosen)))
     return tx.get(Instance, instance.id)

@@ -20,6 +20,7 @@ from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfaces, draw_others, existing, with_interfaces
 from alto.api.ec2.launch_options import LaunchOptions, check_options
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
+from alto.api.ec2.new_interfaces import AddressesV6, Ipv6Address, wanted_v6
 from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, check_vpc_tenancy, find_wanted
 from alto.api.ec2.shapes import show_reservation
 from alto.api.ec2.tags import TagSpecification, tags_for
@@ -76,6 +77,8 @@ class RunInstancesRequest(LaunchOptions, frozen=True, rename="pascal"):
     security_groups: tuple[str, ...] = ()
     subnet_id: str | None = None
     private_ip_address: str | None = None
+    ipv6_addresses: tuple[Ipv6Address, ...] = ()
+    ipv6_address_count: int | None = None
     user_data: str | None = None
     client_token: str | None = None
     placement: Placement = Placement()
@@ -105,7 +108,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     type = instance_type(request.instance_type or DEFAULT_INSTANCE_TYPE)
     listed = _interfaces(request, most)
     interface = listed[0]
-    more = len(listed) > 1 or bool(interface.addresses.further)
+    more = len(listed) > 1 or bool(interface.addresses.further) or interface.v6 != AddressesV6()
     metadata = metadata_options(request.metadata_options, MetadataOptions())
     tags = tags_for(request.tag_specifications, "instance", "volume", "network-interface")
     check_user_data(request.user_data)
@@ -141,7 +144,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         wanted = find_wanted(tx, call, request.placement)
         disks = launch_devices(tx, call, request.block_device_mappings, image)
         host_kind = host_kind_of(image.source)
-        count = _count_that_fits(tx, type, host_kind, subnet, pools, wanted, disks, least, most)
+        ipv6 = any(one.v6.count(subnet) or one.v6.chosen for one in listed) if more or subnet.ipv6_on_creation else False
+        count = _count_that_fits(tx, type, host_kind, subnet, pools, wanted, disks, ipv6, least, most)
         public, primary_ip = interface.associate_public_ip_address, interface.addresses.primary
         order = Order(
             account=call.account,
@@ -205,7 +209,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             tx.put(record)
         if own is not None:
             lead_elastic(tx, own, instances[0].id)
-        if more:
+        if more or ipv6:
             its = drawn or [[] for _ in instances]
             instances = [
                 with_interfaces(tx, call, one, listed, its[place], type, tags["network-interface"], now)
@@ -248,7 +252,8 @@ def _counts(request: RunInstancesRequest) -> tuple[int, int]:
 def _interfaces(request: RunInstancesRequest, most: int) -> tuple[InterfaceSpecification, ...]:
     """The primary one first, however it was asked for: by NetworkInterfaces or by the request's own parameters."""
     if not request.network_interfaces:
-        if request.private_ip_address is not None and most > 1:
+        v6 = wanted_v6(request.ipv6_addresses, request.ipv6_address_count)
+        if (request.private_ip_address is not None or v6.chosen) and most > 1:
             raise Refused(
                 "InvalidParameterCombination", "A private IP address can be given to one instance only: MaxCount must be 1"
             )
@@ -257,12 +262,15 @@ def _interfaces(request: RunInstancesRequest, most: int) -> tuple[InterfaceSpeci
                 subnet_id=request.subnet_id,
                 groups=request.security_group_ids,
                 private_ip_address=request.private_ip_address,
+                ipv6_addresses=request.ipv6_addresses,
+                ipv6_address_count=request.ipv6_address_count,
             ),
         )
     for given, what in (
         (request.subnet_id, "subnet ID"),
         (request.security_group_ids or request.security_groups, "security groups"),
         (request.private_ip_address, "private address"),
+        (request.ipv6_addresses or request.ipv6_address_count, "IPv6 address"),
     ):
         if given:
             raise Refused(
@@ -278,8 +286,6 @@ def metadata_options(request: MetadataOptionsRequest, now: MetadataOptions) -> M
     _one_of("HttpEndpoint", request.http_endpoint, ("enabled", "disabled"))
     _one_of("InstanceMetadataTags", request.instance_metadata_tags, ("enabled", "disabled"))
     _one_of("HttpProtocolIpv6", request.http_protocol_ipv6, ("enabled", "disabled"))
-    if request.http_protocol_ipv6 == "enabled":
-        raise Refused("UnsupportedOperation", "The metadata service has no IPv6 address here: HttpProtocolIpv6 is disabled.")
     hops = request.http_put_response_hop_limit
     if hops is not None and not 1 <= hops <= 64:
         raise Refused("InvalidParameterValue", f"Value ( {hops} ) for HttpPutResponseHopLimit is invalid: 1 to 64")
@@ -288,6 +294,7 @@ def metadata_options(request: MetadataOptionsRequest, now: MetadataOptions) -> M
         hop_limit=hops or now.hop_limit,
         enabled=request.http_endpoint == "enabled" if request.http_endpoint else now.enabled,
         tags_enabled=request.instance_metadata_tags == "enabled" if request.instance_metadata_tags else now.tags_enabled,
+        ipv6_enabled=request.http_protocol_ipv6 == "enabled" if request.http_protocol_ipv6 else now.ipv6_enabled,
     )
 
 
@@ -367,6 +374,7 @@ def _count_that_fits(
     pools: Sequence[AddressPool],
     wanted: Wanted | None,
     disks: Devices,
+    ipv6: bool,
     least: int,
     most: int,
 ) -> int:
@@ -384,6 +392,7 @@ def _count_that_fits(
         host_kind=host_kind,
         disk_gib=disk_gib,
         storage=disks.storage,
+        ipv6=ipv6,
     )
     if wanted is not None:
         demand = wanted.demand(reader, demand)

@@ -9,7 +9,7 @@ import msgspec
 
 from alto.api.accounts import draw_id
 from alto.api.call import Call
-from alto.api.ec2.address_pools import claim_secondary, take_private
+from alto.api.ec2.address_pools import claim_secondary, take_private, take_v6
 from alto.api.ec2.ids import owned
 from alto.kit.world import Chance
 from alto.model.errors import Refused
@@ -69,6 +69,42 @@ def wanted_addresses(primary: str | None, listed: Sequence[PrivateIp], more: int
     return Addresses(primary, tuple(texts), 0)
 
 
+class Ipv6Address(msgspec.Struct, frozen=True, rename="pascal"):
+    """One of Ipv6Addresses."""
+
+    ipv6_address: str | None = None
+
+
+class AddressesV6(msgspec.Struct, frozen=True):
+    """What a request wants of IPv6: `chosen` ones, and `more`; None: as many as the subnet gives by itself."""
+
+    chosen: tuple[str, ...] = ()
+    more: int | None = None
+
+    def count(self, subnet: Subnet) -> int:
+        """How many beside the chosen ones."""
+        if self.more is None:
+            return 1 if subnet.ipv6_on_creation and not self.chosen else 0
+        return self.more
+
+
+NO_V6 = AddressesV6(more=0)
+
+
+def wanted_v6(listed: Sequence[Ipv6Address], more: int | None) -> AddressesV6:
+    """Raises: Refused: a number beside a list."""
+    if more is not None and more < 0:
+        raise Refused("InvalidParameterValue", f"Value ({more}) for ipv6AddressCount is invalid.")
+    if listed and more is not None:
+        raise Refused(
+            "InvalidParameterCombination", "You may specify ipv6AddressCount or ipv6Addresses, but not both in the same call"
+        )
+    chosen = tuple(one.ipv6_address for one in listed if one.ipv6_address is not None)
+    if len(chosen) < len(listed):
+        raise Refused("MissingParameter", "Each of ipv6Addresses must contain ipv6Address")
+    return AddressesV6(chosen, more)
+
+
 class Drawn(msgspec.Struct, frozen=True):
     """What chance gave a new interface and its first attachment."""
 
@@ -89,6 +125,7 @@ def make_interface(
     group_ids: tuple[str, ...],
     now: float,
     *,
+    v6: AddressesV6 = NO_V6,
     description: str = "",
     tags: Tags | None = None,
     requester: str | None = None,
@@ -100,6 +137,9 @@ def make_interface(
     claim_secondary(tx, subnet, drawn.id, secondary)
     if first in secondary:
         raise Refused("InvalidParameterValue", "Duplicate private IP address specified.")
+    count_v6 = v6.count(subnet)
+    if len(v6.chosen) + count_v6 > SECONDARY_MAX + 1:
+        raise Refused("PrivateIpAddressLimitExceeded", f"An interface has at most {SECONDARY_MAX + 1} IPv6 addresses.")
     return tx.put(
         NetworkInterface(
             id=drawn.id,
@@ -111,6 +151,7 @@ def make_interface(
             mac=drawn.mac,
             private_ip=first,
             secondary=tuple(PortAddress(private_ip=address) for address in secondary),
+            ipv6=take_v6(tx, subnet, drawn.id, count_v6, v6.chosen),
             group_ids=group_ids,
             delete_on_termination=False,
             description=description,

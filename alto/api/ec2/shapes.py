@@ -43,7 +43,7 @@ def metadata_shape(options: MetadataOptions) -> dict[str, Any]:
         "HttpTokens": "required" if options.tokens_required else "optional",
         "HttpPutResponseHopLimit": options.hop_limit,
         "HttpEndpoint": "enabled" if options.enabled else "disabled",
-        "HttpProtocolIpv6": "disabled",
+        "HttpProtocolIpv6": "enabled" if options.ipv6_enabled else "disabled",
         "InstanceMetadataTags": "enabled" if options.tags_enabled else "disabled",
     }
 
@@ -118,6 +118,8 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     )
     if nic.public_ip is not None:
         shape["PublicIpAddress"] = nic.public_ip
+    if nic.ipv6:
+        shape["Ipv6Address"] = nic.ipv6[0]
     shape["BlockDeviceMappings"] = [
         {
             "DeviceName": instance.root.device,
@@ -172,11 +174,15 @@ def _interface(reader: Reader, instance: Instance, nic: Nic) -> dict[str, Any]:
             "DeleteOnTermination": nic.delete_on_termination,
         },
         "PrivateIpAddresses": addresses,
-        "Ipv6Addresses": [],
+        "Ipv6Addresses": shown_v6(nic.ipv6),
     }
     if "Association" in addresses[0]:
         shape["Association"] = addresses[0]["Association"]
     return shape
+
+
+def shown_v6(addresses: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"Ipv6Address": address, "IsPrimaryIpv6": False} for address in addresses]
 
 
 def _address(instance: Instance, one: PortAddress, primary: bool) -> dict[str, Any]:

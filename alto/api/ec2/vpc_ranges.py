@@ -1,7 +1,7 @@
 """Further ranges of a VPC, and IPv6 ranges of subnets: associate and disassociate.
 
-An IPv6 range here is a reservation: addresses of it reach an interface only where that is supported. Invariant: each
-table of a VPC has a local route for each of its ranges, and none goes while a subnet lies in it.
+IPv6 leads within the VPC alone: this cloud has no way out for it, and takes unique local ranges. Invariant: each table of a VPC
+has a local route for each of its ranges; none goes while a subnet lies in it, nor a subnet's while an address of it is used.
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ from alto.api.ec2.vpcs import (
 )
 from alto.model.acls import NetworkAcl
 from alto.model.errors import NotFound, Refused
-from alto.model.networks import CidrAssociation, Subnet, Vpc
+from alto.model.networks import CidrAssociation, NetworkInterface, SecurityGroup, Subnet, Vpc
 from alto.model.routing import PeeringState, Route, RouteTable, Target, VpcPeering
 from alto.plan.ranges import further_range, overlap, subnet_range_v6
-from alto.plan.vpcs import local_route, open_entries_v6, ranges, ranges_v6
+from alto.plan.vpcs import local_route, open_entries_v6, ranges, ranges_v6, with_outward_v6
 from alto.store.store import Tx
 
 RANGES_MAX = 5  # "Amazon VPC quotas": IPv4 and IPv6 each
@@ -67,6 +67,10 @@ async def associate_vpc_cidr_block(call: Call, request: AssociateVpcCidrBlockReq
                 numbers = {entry.number for entry in acl.entries}
                 if not any(entry.number in numbers for entry in open_entries_v6()):
                     tx.put(replace(acl, entries=(*acl.entries, *open_entries_v6())))
+                for group in tx.where(SecurityGroup, vpc_id=vpc.id):
+                    opened = with_outward_v6(group, provided.id)
+                    if opened is not group:
+                        tx.put(opened)
             tx.put(replace(vpc, ipv6=(*vpc.ipv6, made)))
             answer = {"Ipv6CidrBlockAssociation": shown_association_v6(vpc, made, ASSOCIATING)}
         else:
@@ -179,6 +183,12 @@ async def disassociate_subnet_cidr_block(call: Call, request: AssociationIdReque
         for subnet in tx.where(Subnet, account=call.account, region=call.region):
             for gone in subnet.ipv6:
                 if gone.id == request.association_id:
+                    if any(one.ipv6 for one in tx.where(NetworkInterface, subnet_id=subnet.id)):
+                        raise Refused(
+                            "DependencyViolation",
+                            f"The subnet CIDR block with association ID {gone.id} has addresses in use and cannot be "
+                            "disassociated.",
+                        )
                     tx.put(replace(subnet, ipv6=(), ipv6_on_creation=False))
                     return subnet, gone
         raise NotFound(SUBNET_ASSOCIATION, request.association_id)

@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Collection, Iterator
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from alto.kit.world import World
 
@@ -22,10 +22,11 @@ NEW, GET, DELETE = CTNETLINK | 0, CTNETLINK | 1, CTNETLINK | 2
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 ERROR, DONE = 2, 3
 TUPLE_ORIG, TUPLE_REPLY = 1, 2  # attributes of an entry
-IP_SRC, IP_DST = 1, 2  # attributes of a tuple's addresses, 8 bytes with their heads
+# Attributes of a tuple's addresses, by how long these are.
+SIDES = {4: (1, 2), 16: (3, 4)}
 TYPE_MASK = 0x3FFF
 HEAD = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-FAMILY = struct.pack("=BBH", socket.AF_INET, 0, 0)
+FAMILIES = {4: struct.pack("=BBH", socket.AF_INET, 0, 0), 16: struct.pack("=BBH", socket.AF_INET6, 0, 0)}
 TIMEOUT_S = 10.0
 
 
@@ -37,30 +38,36 @@ async def forget(world: World, netns: str | None, addresses: Collection[str]) ->
 
 
 def _forget(addresses: Collection[str]) -> int:
-    packed = [IPv4Address(address).packed for address in addresses]
-    wanted = [struct.pack("=HH", 8, side) + address for address in packed for side in (IP_SRC, IP_DST)]
+    packed = [ip_address(address).packed for address in addresses]
+    ended = 0
+    for length, family in FAMILIES.items():
+        ours = [address for address in packed if len(address) == length]
+        wanted = [struct.pack("=HH", 4 + length, side) + address for address in ours for side in SIDES[length]]
+        if wanted:
+            ended += _forget_family(family, wanted)
+    return ended
+
+
+def _forget_family(family: bytes, wanted: list[bytes]) -> int:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as sock:
         sock.settimeout(TIMEOUT_S)
-        ended = 0
         # Listed whole before the first is ended: a table that shrinks while it is listed may be listed with gaps.
-        for original in list(_matching(sock, wanted)):
-            ended += _end(sock, original)
-        return ended
+        return sum(_end(sock, family, original) for original in list(_matching(sock, family, wanted)))
 
 
-def _matching(sock: socket.socket, wanted: list[bytes]) -> Iterator[bytes]:
+def _matching(sock: socket.socket, family: bytes, wanted: list[bytes]) -> Iterator[bytes]:
     """The first attribute (who speaks to whom) of each entry that has one of `wanted` in either direction."""
-    sock.send(HEAD.pack(HEAD.size + len(FAMILY), GET, REQUEST | DUMP, 1, 0) + FAMILY)
+    sock.send(HEAD.pack(HEAD.size + len(family), GET, REQUEST | DUMP, 1, 0) + family)
     for kind, body in _messages(sock):
         if kind == NEW:
-            tuples = dict(_attributes(body[len(FAMILY) :]))
+            tuples = dict(_attributes(body[len(family) :]))
             both = tuples.get(TUPLE_ORIG, b"") + tuples.get(TUPLE_REPLY, b"")
             if any(one in both for one in wanted):
                 yield tuples[TUPLE_ORIG]
 
 
-def _end(sock: socket.socket, original: bytes) -> int:
-    sock.send(HEAD.pack(HEAD.size + len(FAMILY) + len(original), DELETE, REQUEST | ACK, 2, 0) + FAMILY + original)
+def _end(sock: socket.socket, family: bytes, original: bytes) -> int:
+    sock.send(HEAD.pack(HEAD.size + len(family) + len(original), DELETE, REQUEST | ACK, 2, 0) + family + original)
     try:
         for _ in _messages(sock):
             pass

@@ -1,4 +1,4 @@
-"""DHCP and DNS of one VPC: one dnsmasq in its namespace, which outlives this process.
+"""DHCP, DHCPv6 and DNS of one VPC: one dnsmasq in its namespace, which outlives this process.
 
 It is told of ports by files that it reads as they appear; only what it must forget needs a signal. Everything written here
 was parsed first, so that no tenant's text can become a setting (CVE-2021-40085 was a newline).
@@ -8,7 +8,7 @@ Invariant: an address is never offered to a MAC other than its port's, also righ
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 from alto.drivers.network.detached import Detached
@@ -47,7 +47,8 @@ class Dnsmasq:
         files.make_dirs(self._folder / "dns")
         listed = list(ports)
         wanted = {
-            "dhcp": {port.private_ip: _lease(port) for port in listed},
+            "dhcp": {port.private_ip: _lease(port) for port in listed}
+            | {_name_v6(port): _lease_v6(port) for port in listed if port.ipv6},
             # Names of those on other hosts too.
             "dns": {one.addresses[0]: _names(one.addresses[0], one.hostname) for one in plan.neighbours}
             | {port.private_ip: _names(port.private_ip, port.hostname) for port in listed},
@@ -76,13 +77,28 @@ class Dnsmasq:
             await self._process.stop()
             self._world.files.remove(self._folder / "leases")
         self._write("dhcp", port.private_ip, _lease(port))
+        if self._put_v6(port):
+            self._process.signal(SIGHUP)
         self._write("dns", port.private_ip, _names(port.private_ip, port.hostname))
         await self._process.ensure(self._argv(plan), netns=self._netns)
+
+    def _put_v6(self, port: Port) -> bool:
+        """Whether there was something else."""
+        if port.ipv6:
+            return self._write("dhcp", _name_v6(port), _lease_v6(port))
+        told = self._told_v6(port)
+        self._world.files.remove(self._folder / "dhcp" / _name_v6(port))
+        return told is not None
+
+    def _told_v6(self, port: Port) -> bytes | None:
+        path = self._folder / "dhcp" / _name_v6(port)
+        return self._world.files.read(path) if self._world.files.exists(path) else None
 
     def forget(self, port: Port, *, moved: bool) -> None:
         """`moved`: its address is one's on another host now, who keeps the name."""
         for kind in ("dhcp",) if moved else ("dhcp", "dns"):
             self._world.files.remove(self._folder / kind / port.private_ip)
+        self._world.files.remove(self._folder / "dhcp" / _name_v6(port))
         self._process.signal(SIGHUP)
 
     def resettle(self, gone: Collection[str], neighbours: Iterable[Neighbour]) -> None:
@@ -109,13 +125,18 @@ class Dnsmasq:
         return before not in (b"", text.encode())
 
     def _leased_to_another(self, port: Port) -> bool:
+        leases = {lease[2]: lease[1] for lease in self._leases() if len(lease) >= 3}
+        # Who leased an address of IPv6 gave a number of its own: it may have been another, if the address is new to the port.
+        another_v6 = bool(port.ipv6) and port.ipv6[0] in leases and self._told_v6(port) != _lease_v6(port).encode()
+        return another_v6 or leases.get(port.private_ip, port.mac) != port.mac
+
+    def _leases(self) -> list[list[str]]:
+        """ "expiry mac address name client-id"; of IPv6, the client's own number stands for its MAC."""
         try:
-            leases = self._world.files.read(self._folder / "leases").decode(errors="replace").splitlines()
+            text = self._world.files.read(self._folder / "leases").decode(errors="replace")
         except FileNotFoundError:
-            return False
-        # "expiry mac address name client-id"
-        fields = [line.split() for line in leases]
-        return any(len(lease) >= 3 and lease[2] == port.private_ip and lease[1] != port.mac for lease in fields)
+            return []
+        return [line.split() for line in text.splitlines()]
 
     def _argv(self, plan: NetworkPlan) -> list[str]:
         region = plan.region
@@ -123,6 +144,7 @@ class Dnsmasq:
         if not HOSTNAME.fullmatch(domain):
             raise DriverFault(f"{region!r} is no name of a region")
         ranges = sorted({IPv4Network(subnet.cidr) for subnet in plan.subnets})
+        ranges_v6 = sorted({IPv6Network(subnet.cidr_v6) for subnet in plan.subnets if subnet.cidr_v6})
         return [
             "dnsmasq",
             "--keep-in-foreground",
@@ -137,6 +159,9 @@ class Dnsmasq:
             "--no-ping",
             "--dhcp-authoritative",
             *(f"--dhcp-range={subnet.network_address},static,{subnet.netmask},{LEASE}" for subnet in ranges),
+            # The router says where it is, and to ask DHCPv6; no address is on the link but its own, so all goes by way of it.
+            *(["--enable-ra"] if ranges_v6 else []),
+            *(f"--dhcp-range={subnet.network_address},static,off-link,{subnet.prefixlen},{LEASE}" for subnet in ranges_v6),
             *_told(plan),
             *([] if plan.dns_support else ["--port=0"]),
             f"--dhcp-hostsdir={self._folder / 'dhcp'}",
@@ -156,6 +181,15 @@ class Dnsmasq:
 
 def _lease(port: Port) -> str:
     return f"{port.mac},{port.private_ip},{port.hostname.partition('.')[0]}\n"
+
+
+def _name_v6(port: Port) -> str:
+    return f"{port.private_ip}-v6"
+
+
+def _lease_v6(port: Port) -> str:
+    """The first alone: a lease is of one address. Without a name: EC2 gives those of this kind no AAAA record."""
+    return f"{port.mac},[{port.ipv6[0]}]\n"
 
 
 def _names(address: str, hostname: str) -> str:
@@ -209,11 +243,11 @@ def check_name(hostname: str) -> None:
 def check_address(address: str) -> None:
     """Raises: DriverFault."""
     try:
-        right = str(IPv4Address(address)) == address
+        right = str(IPv6Address(address) if ":" in address else IPv4Address(address)) == address and "%" not in address
     except ValueError:
         right = False
     if not right:
-        raise DriverFault(f"{address!r} is no IPv4 address")
+        raise DriverFault(f"{address!r} is no IP address")
 
 
 def check(port: Port) -> None:
@@ -228,3 +262,14 @@ def check(port: Port) -> None:
             raise DriverFault(f"{one.private_ip!r} in {port.subnet_cidr!r} is no address of a port") from error
         if not inside or str(IPv4Address(one.private_ip)) != one.private_ip:
             raise DriverFault(f"{one.private_ip!r} is no address of {port.subnet_cidr}")
+    for text in port.ipv6:
+        check_address(text)
+        if ":" not in text or port.subnet_cidr_v6 is None or IPv6Address(text) not in _network_v6(port.subnet_cidr_v6):
+            raise DriverFault(f"{text!r} is no address of {port.subnet_cidr_v6}")
+
+
+def _network_v6(text: str) -> IPv6Network:
+    try:
+        return IPv6Network(text)
+    except ValueError as error:
+        raise DriverFault(f"{text!r} is no range of IPv6") from error

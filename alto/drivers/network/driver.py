@@ -15,6 +15,9 @@ class NetworkDriver(Protocol):
     ports that it still has, and traffic that was allowed before and after is never interrupted.
     """
 
+    def has_ipv6(self) -> bool:
+        """Else ports with an address of IPv6 are refused; a VPC may have a range of it, which does nothing then."""
+
     async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
         """The VPC's namespace, DHCP, DNS, metadata and rules are there, for exactly `ports`; rules swapped at once."""
 

@@ -49,7 +49,7 @@ class FakeVpc(msgspec.Struct, frozen=True, kw_only=True):
 
 def _keys(port: Port) -> list[str]:
     """What only one port of a VPC may have."""
-    return [port.mac, *(one.private_ip for one in port.addresses), *port.public]
+    return [port.mac, *port.all_addresses, *port.public]
 
 
 class FakeNetworks:
@@ -67,6 +67,9 @@ class FakeNetwork:
         self._world = world
         self._networks = networks or FakeNetworks()
         self.knobs = knobs or Knobs()
+
+    def has_ipv6(self) -> bool:
+        return True
 
     async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
         def effect() -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
 
@@ -17,6 +17,8 @@ def check(plan: NetworkPlan) -> None:
         raise DriverFault(f"{plan.vpc_id!r} is no id of a VPC")
     try:
         networks = [IPv4Network(cidr) for cidr in (plan.cidr, *(subnet.cidr for subnet in plan.subnets))]
+        for cidr in (*plan.ranges_v6, *(subnet.cidr_v6 for subnet in plan.subnets if subnet.cidr_v6)):
+            IPv6Network(cidr)
     except ValueError as error:
         raise DriverFault(f"The VPC {plan.vpc_id} has a range that is none: {error}") from error
     if any(network.prefixlen > 29 for network in networks):

@@ -85,6 +85,9 @@ class KernelRouting:
             elif number >= OURS_FROM or (number == MAIN and ours):
                 where = route.type if route.type in _TYPES else f"dev {route.dev}"
                 routes[number, destination, route.metric] = where
+        for route in await self._commands.listed(self._netns, ["-6", "route", "show"], _Route):
+            if route.dev == TUNNEL_DEVICE and "/" not in route.dst:
+                far[route.dst] = ""
         return replace(wanted, routes=routes, tables=frozenset(tables), far=far, hosts={}, returns={})
 
 

@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from alto.drivers.compute.driver import Tap
-from alto.drivers.network import arp, conntrack, dnsmasq, names, plans, rates, uplink
+from alto.drivers.network import arp, conntrack, dnsmasq, families, names, plans, rates, uplink
 from alto.drivers.network.commands import Commands
 from alto.drivers.network.dnsmasq import Dnsmasq
 from alto.drivers.network.driver import Routes, Rules
@@ -134,6 +134,9 @@ class VpcNetworks:
 
     # The interface.
 
+    def has_ipv6(self) -> bool:
+        return families.is_supported(self._world.files)
+
     async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
         async with self._working_on(plan.vpc_id):
             plans.check(plan)
@@ -203,11 +206,14 @@ class VpcNetworks:
             self._put(vpc, port, machine)
             kept = {one.private_ip for one in port.secondary}
             left = [one.private_ip for one in known.port.secondary if one.private_ip not in kept]
+            ends = [f"route del {address}/32 dev {port.device}" for address in left]
+            left_v6 = [address for address in known.port.ipv6 if address not in port.ipv6]
+            ends += [f"route del {address}/128 dev {port.device}" for address in left_v6]
             # Rules before the way for what comes, and after the way's end for what goes.
-            await self._commands.ip(vpc.netns, [f"route del {address}/32 dev {port.device}" for address in left], tolerant=True)
+            await self._commands.ip(vpc.netns, ends, tolerant=True)
             routing = self._routes.with_port(vpc.routing.now, vpc.plan, port)
-            await self._translate(vpc, self._rules.plugged(vpc.firewall, port), routing=routing, ended=left)
-            if port.secondary != known.port.secondary:
+            await self._translate(vpc, self._rules.plugged(vpc.firewall, port), routing=routing, ended=[*left, *left_v6])
+            if (port.secondary, port.ipv6) != (known.port.secondary, known.port.ipv6):
                 await self._commands.ip(vpc.netns, self._link_up(vpc, port))
             await vpc.dns.put(vpc.plan, port)
 
@@ -320,6 +326,8 @@ class VpcNetworks:
         for port in gone:
             await self._unplug(vpc, port)
         await self._host.ensure()
+        if bool(plan.ranges_v6) != bool(vpc.plan.ranges_v6):
+            await self._change_families(vpc, plan)
         self._record(plan, vpc.netns, vpc.device)
         parted = {peer.vpc_id for peer in vpc.plan.peers} - {peer.vpc_id for peer in plan.peers}
         vpc.plan = plan
@@ -337,7 +345,7 @@ class VpcNetworks:
         touched = {*change.gone_neighbours, *(one.interface_id for one in change.neighbours)}
         before = [one for one in vpc.plan.neighbours if one.interface_id in touched]
         kept = {address for one in change.neighbours for address in one.addresses}
-        kept |= {one.private_ip for record in vpc.ports.values() for one in record.port.addresses}
+        kept |= {address for record in vpc.ports.values() for address in record.port.all_addresses}
         vpc.plan = plan
         left = [address for one in before for address in one.addresses if address not in kept]
         await self._translate(vpc, patch, routing=self._compiled_routing(vpc), ended=left)
@@ -348,6 +356,14 @@ class VpcNetworks:
         return {one.interface_id: one.public for one in before if one.public} != {
             one.interface_id: one.public for one in change.neighbours if one.public
         }
+
+    async def _change_families(self, vpc: _Vpc, plan: NetworkPlan) -> None:
+        """IPv6 comes to a VPC, or leaves it. The ports are as they were."""
+        ports = [record.port for record in vpc.ports.values()]
+        firewall = self._rules.compiled(plan, ports)
+        await self._nft.apply(vpc.netns, self._rules.ruleset(firewall) + rates.ruleset(ports))
+        vpc.firewall = firewall
+        await families.settle(self._world, self._commands, plan, vpc.netns)
 
     async def _make_devices(self, vpc: _Vpc) -> None:
         """Ways to peers, NAT gateways and other hosts, as the plan has them."""
@@ -402,15 +418,13 @@ class VpcNetworks:
             "net/ipv4/conf/all/rp_filter": "0",
             "net/ipv4/conf/default/rp_filter": "0",
             "net/ipv4/conf/default/proxy_arp": "1",
-            "net/ipv6/conf/all/disable_ipv6": "1",
-            "net/ipv6/conf/default/disable_ipv6": "1",
             "net/ipv4/ip_forward": "1",
         }
-        present = {key: value for key, value in sysctl.items() if self._world.files.exists(Path("/proc/sys") / key)}
-        self._world.net.sysctl(present, netns=netns)
+        self._world.net.sysctl(sysctl, netns=netns)
         own = [METADATA_ADDRESS, uplink.NEXT_HOP, plan.resolver_address, plan.host_address]
         commands = ["link set lo up", *(f"address replace {address}/32 dev lo" for address in own)]
         await self._commands.ip(netns, commands)
+        await families.settle(self._world, self._commands, plan, netns)
 
     async def _remove(self, vpc_id: str) -> None:
         """Names follow from ids, so that this needs no record to be left of what it removes."""
@@ -468,6 +482,7 @@ class VpcNetworks:
             f"link set {tap} up",
             *(f"neigh replace {one.private_ip} lladdr {port.mac} dev {tap} nud permanent" for one in port.addresses),
             *(f"route replace {one.private_ip}/32 dev {tap} src {vpc.plan.host_address}" for one in port.addresses),
+            *families.link_up_v6(port),
         ]
 
     def _put(self, vpc: _Vpc, port: Port, machine: Machine) -> None:
@@ -488,7 +503,7 @@ class VpcNetworks:
                     raise
         vpc.routing.forget(port.device)
         routing = self._routes.without_port(vpc.routing.now, port.device)
-        ended = [one.private_ip for one in port.addresses]
+        ended = list(port.all_addresses)
         slow, patch = vpc.rates.dropping(port.id), self._rules.unplugged(vpc.firewall, port.id)
         await self._translate(vpc, patch, routing=routing, ended=ended, also=slow)
         vpc.rates.dropped(port.id)
@@ -577,14 +592,16 @@ class VpcNetworks:
 
     def _check_port(self, vpc: _Vpc, port: Port) -> None:
         dnsmasq.check(port)
+        if port.ipv6 and not self.has_ipv6():
+            raise DriverFault(f"{port.id} has {port.ipv6[0]}, and this machine's kernel has no IPv6")
         for address in port.public:
             uplink.alias(address, self._pool)
-        private = {one.private_ip for one in port.addresses}
+        private = set(port.all_addresses)
         for record in vpc.ports.values():
             other = record.port
             if other.id == port.id:
                 continue
-            shared = private & {one.private_ip for one in other.addresses}
+            shared = private.intersection(other.all_addresses)
             if shared or other.mac == port.mac or other.device == port.device:
                 taken = ", ".join(sorted(shared)) or port.private_ip
                 raise DriverFault(f"{taken} ({port.mac}) in {port.vpc_id} still belongs to {other.id}")

@@ -59,7 +59,7 @@ def site(name: str) -> Iterator[str]:
 class Guest:
     """A namespace `name` behind `tap`; its eth0 has the MAC and, unless it asks DHCP itself, the address given."""
 
-    def __init__(self, name: str, tap: Tap, *, address: str = "", gateway: str = "10.77.0.1") -> None:
+    def __init__(self, name: str, tap: Tap, *, address: str = "", gateway: str = "10.77.0.1", ipv6: str = "") -> None:
         self.netns = name
         run("ip", "netns", "add", name)
         eth0 = real_world().net.open_tap("eth0", netns=name)
@@ -74,6 +74,9 @@ class Guest:
         if address:
             run("ip", "-n", name, "addr", "add", address, "dev", "eth0")
             run("ip", "-n", name, "route", "add", "default", "via", gateway)
+        if ipv6:
+            run("ip", "-n", name, "addr", "add", f"{ipv6}/128", "dev", "eth0", "nodad")
+            run("ip", "-n", name, "route", "add", "::/0", "via", "fe80::1", "dev", "eth0")
 
     def run(self, *argv: str, **options: object) -> str:
         return run(*argv, netns=self.netns, **options)  # type: ignore[arg-type]
@@ -100,16 +103,18 @@ class Guest:
             run("ip", "netns", "delete", self.netns)
 
 
-def open_socket(netns: str | None, kind: socket.SocketKind) -> socket.socket:
+def open_socket(netns: str | None, kind: socket.SocketKind, address: str = "") -> socket.socket:
+    """For `address`, which is of IPv4 unless it says otherwise."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     if netns is None:
-        return socket.socket(socket.AF_INET, kind)
+        return socket.socket(family, kind)
     with inside_netns(netns):
-        return socket.socket(socket.AF_INET, kind)
+        return socket.socket(family, kind)
 
 
 def reaches(address: str, port: int, *, netns: str | None = None, timeout: float = 1.0, source: str | None = None) -> str:
     """ "open", "refused", "silence" or "unreachable": how a TCP connection fares."""
-    with open_socket(netns, socket.SOCK_STREAM) as sock:
+    with open_socket(netns, socket.SOCK_STREAM, address) as sock:
         sock.settimeout(timeout)
         if source:
             sock.bind((source, 0))
@@ -127,7 +132,7 @@ def reaches(address: str, port: int, *, netns: str | None = None, timeout: float
 @contextmanager
 def tcp_server(netns: str | None, port: int, serve: Callable[[socket.socket, str], None], address: str = "") -> Iterator[None]:
     """`serve(connection, peer address)` in a thread for each connection."""
-    listener = open_socket(netns, socket.SOCK_STREAM)
+    listener = open_socket(netns, socket.SOCK_STREAM, address)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((address, port))
     listener.listen(1024)
@@ -219,7 +224,7 @@ def hello(connection: socket.socket, peer: str) -> None:
 
 def say(address: str, port: int, *, netns: str | None = None, source: str | None = None) -> str:
     """What a `hello` server answers."""
-    with open_socket(netns, socket.SOCK_STREAM) as sock:
+    with open_socket(netns, socket.SOCK_STREAM, address) as sock:
         sock.settimeout(5)
         if source:
             sock.bind((source, 0))

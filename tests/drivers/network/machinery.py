@@ -64,7 +64,8 @@ class Cloud:
         tap = self.do(lambda driver: driver.plug(wanted, whose))
         name = f"nwt-{os.getpid()}-{wanted.vpc_id}-{number}"
         try:
-            guest = Guest(name, tap, address=f"{wanted.private_ip}/24" if configured else "")
+            ipv6 = wanted.ipv6[0] if wanted.ipv6 and configured else ""
+            guest = Guest(name, tap, address=f"{wanted.private_ip}/24" if configured else "", ipv6=ipv6)
         finally:
             os.close(tap.fd)
         self.guests[name] = guest

@@ -17,6 +17,7 @@ def allow(
     to_port: int | None = None,
     *,
     cidr: str | None = None,
+    cidr_v6: str | None = None,
     group: str | None = None,
     list: str | None = None,
     egress: bool = False,
@@ -29,6 +30,7 @@ def allow(
         from_port=from_port,
         to_port=from_port if to_port is None else to_port,
         cidr=cidr,
+        cidr_v6=cidr_v6,
         group_id=group,
         prefix_list_id=list,
     )
@@ -52,6 +54,27 @@ def group(id: str, *permissions: Permission, vpc_id: str = "vpc-1") -> SecurityG
 
 TO_INTERNET = RoutePlan(destination="0.0.0.0/0", target=Target.INTERNET, target_id="igw-1")
 DEFAULT = group("sg-default", allow("-1", group="sg-default"))
+
+
+SUBNET_V6 = "fd00:a:0:1::/64"
+
+
+def dual(*groups: SecurityGroup, **changes: Any) -> NetworkPlan:
+    """`plan` with IPv6 in VPC and subnet."""
+    made = plan(*groups, **changes)
+    subnets = tuple(msgspec.structs.replace(one, cidr_v6=SUBNET_V6) for one in made.subnets)
+    return msgspec.structs.replace(made, ranges_v6=("fd00:a::/56",), subnets=subnets)
+
+
+def address_v6(number: int) -> str:
+    return f"fd00:a:0:1::{10 + number:x}"
+
+
+def dual_port(number: int = 1, *groups: str, **changes: Any) -> Port:
+    """`port` with an address of IPv6."""
+    return msgspec.structs.replace(
+        port(number, *groups), **{"ipv6": (address_v6(number),), "subnet_cidr_v6": SUBNET_V6, **changes}
+    )
 
 
 def plan(*groups: SecurityGroup, vpc_id: str = "vpc-1", cidr: str = "10.77.0.0/16", **changes: Any) -> NetworkPlan:
@@ -89,6 +112,7 @@ def machine(number: int = 1, *, of: Port | None = None, **changes: Any) -> Machi
         mac=near.mac,
         private_ip=near.private_ip,
         public_ip=near.public_ip,
+        ipv6=near.ipv6,
         group_ids=near.group_ids,
     )
     made = msgspec.structs.replace(machines.machine(number), nics=(nic,), hostname=near.hostname)

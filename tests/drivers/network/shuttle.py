@@ -3,6 +3,7 @@
 import os
 import select
 import sys
+from contextlib import suppress
 
 
 def main(left: int, right: int) -> None:
@@ -18,7 +19,10 @@ def main(left: int, right: int) -> None:
             try:
                 while True:
                     # Both taps speak the same virtio header before each frame, so it passes as it is.
-                    os.write(other[fd], os.read(fd, 65600))
+                    frame = os.read(fd, 65600)
+                    # A guest whose eth0 is not up yet takes nothing, and the router speaks first.
+                    with suppress(BlockingIOError) if other[fd] == left else suppress(OSError):
+                        os.write(other[fd], frame)
             except BlockingIOError:
                 pass
             except OSError:
