@@ -28,6 +28,7 @@ IDLE_HOSTS = 1
 IDLE_S = 5.0
 RUNNING_TIMEOUT_S = 120.0
 PER_LAUNCH = 50
+PAGES = 600  # processor time is counted in steps of 10 ms: a block of pages must cost many of them
 
 
 def launch(client: Ec2, cloud: Cloud, count: int = 1, zone: str | None = None) -> list[str]:
@@ -184,8 +185,8 @@ def growth(report: Report, alto: Cloud, sizes: list[int], pairs: int) -> None:
         by_id.run(20)
         costs: dict[str, list[Cost]] = {"page": [], "next": [], "by id": [], "run": []}
         for _ in range(pairs):
-            costs["page"].append(cost(page, 60))
-            costs["next"].append(cost(middle, 60))
+            costs["page"].append(cost(page, PAGES))
+            costs["next"].append(cost(middle, PAGES))
             costs["by id"].append(cost(by_id, 200))
             costs["run"].append(cost(runs(alto, client, wait=True), 40))
         total = states(client, "running")

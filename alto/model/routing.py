@@ -1,5 +1,5 @@
 """Ways through and out of a VPC as EC2 has them: RouteTable, InternetGateway, EgressOnlyInternetGateway, NatGateway,
-VpcPeering, and DhcpOptions.
+VpcEndpoint, VpcPeering, and DhcpOptions.
 
 What a host is told of them is in `network_plans.py`.
 """
@@ -19,6 +19,7 @@ class Target(enum.StrEnum):
     NAT = "nat-gateway"
     INTERFACE = "network-interface"
     PEERING = "vpc-peering-connection"
+    ENDPOINT = "vpc-endpoint"
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,21 @@ class EgressOnlyInternetGateway(Record, frozen=True, kw_only=True):
     account: str
     region: str
     vpc_id: str
+    tags: Tags = {}
+
+
+class VpcEndpoint(Record, frozen=True, kw_only=True):
+    """A gateway endpoint. The tables that it is in say so themselves, by a route to the service's prefix list."""
+
+    KIND: ClassVar[str] = "vpc_endpoint"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("vpc_id",))
+
+    account: str
+    region: str
+    vpc_id: str
+    service_name: str
+    policy: str  # JSON, as it was given
+    created_at: float
     tags: Tags = {}
 
 

@@ -21,7 +21,15 @@ from alto.model.networks import (
 from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.profiles import ProfileAssociation
 from alto.model.records import Record
-from alto.model.routing import DhcpOptions, EgressOnlyInternetGateway, InternetGateway, NatGateway, RouteTable, VpcPeering
+from alto.model.routing import (
+    DhcpOptions,
+    EgressOnlyInternetGateway,
+    InternetGateway,
+    NatGateway,
+    RouteTable,
+    VpcEndpoint,
+    VpcPeering,
+)
 from alto.model.volumes import Snapshot, StorageJob, Volume
 from alto.store.leases import Lease
 
@@ -62,5 +70,6 @@ KINDS: tuple[type[Record], ...] = (
     Subnet,
     Volume,
     Vpc,
+    VpcEndpoint,
     VpcPeering,
 )

@@ -19,6 +19,7 @@ ABSENT = {
     "dhcp options": "dopt-00000000000000000",
     "peering": "pcx-00000000000000000",
     "prefix list": "pl-00000000000000000",
+    "endpoint": "vpce-00000000000000000",
 }
 # What has an id and takes no tags.
 ABSENT_WITHOUT_TAGS = {
@@ -110,13 +111,23 @@ ROWS |= {
     ("RejectVpcPeeringConnection", "VpcPeeringConnectionId"): row("peering", **_PCX),
 }
 
-_ENDPOINT = {"VpcId": OWN + "vpc", "ServiceName": "com.amazonaws.us-east-1.s3"}
+_OWN_ENDPOINT = {"VpcEndpointId": OWN + "endpoint"}
+_SERVICE = "com.amazonaws.us-east-1.s3"
+_ENDPOINT = {"VpcId": OWN + "vpc", "ServiceName": _SERVICE}
 ROWS |= {
     ("CreateVpcEndpoint", "RouteTableIds"): row("table", **_ENDPOINT, RouteTableIds=[ID]),
     ("CreateVpcEndpoint", "SecurityGroupIds"): row("group", **_ENDPOINT, SecurityGroupIds=[ID]),
     ("CreateVpcEndpoint", "SubnetIds"): row("subnet", **_ENDPOINT, SubnetIds=[ID]),
     ("CreateVpcEndpoint", "VpcId"): row("vpc", **(_ENDPOINT | {"VpcId": ID})),
-    ("DescribeVpcEndpoints", "VpcEndpointIds"): row("vpc", VpcEndpointIds=[ID]),
+    ("DeleteVpcEndpoints", "VpcEndpointIds"): row("endpoint", VpcEndpointIds=[ID]),
+    ("DescribeVpcEndpoints", "VpcEndpointIds"): row("endpoint", VpcEndpointIds=[ID]),
+    ("ModifyVpcEndpoint", "AddRouteTableIds"): row("table", **_OWN_ENDPOINT, AddRouteTableIds=[ID]),
+    ("ModifyVpcEndpoint", "AddSecurityGroupIds"): row("group", **_OWN_ENDPOINT, AddSecurityGroupIds=[ID]),
+    ("ModifyVpcEndpoint", "AddSubnetIds"): row("subnet", **_OWN_ENDPOINT, AddSubnetIds=[ID]),
+    ("ModifyVpcEndpoint", "RemoveRouteTableIds"): row("table", **_OWN_ENDPOINT, RemoveRouteTableIds=[ID]),
+    ("ModifyVpcEndpoint", "RemoveSecurityGroupIds"): row("group", **_OWN_ENDPOINT, RemoveSecurityGroupIds=[ID]),
+    ("ModifyVpcEndpoint", "RemoveSubnetIds"): row("subnet", **_OWN_ENDPOINT, RemoveSubnetIds=[ID]),
+    ("ModifyVpcEndpoint", "VpcEndpointId"): row("endpoint", VpcEndpointId=ID, ResetPolicy=True),
 }
 
 _PL = {"PrefixListId": ID}
@@ -164,6 +175,7 @@ def made_by(tenant: Tenant) -> dict[str, str]:
     egress_only = tenant("CreateEgressOnlyInternetGateway", VpcId=own["vpc"])["EgressOnlyInternetGateway"]
     other = tenant("CreateVpc", CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
     peering = tenant("CreateVpcPeeringConnection", VpcId=own["vpc"], PeerVpcId=other)["VpcPeeringConnection"]
+    endpoint = tenant("CreateVpcEndpoint", VpcId=own["vpc"], ServiceName=_SERVICE)["VpcEndpoint"]
     listed = tenant("CreateManagedPrefixList", PrefixListName="list", MaxEntries=1, AddressFamily="IPv4")["PrefixList"]
     return {
         "table": own["table"],
@@ -173,6 +185,7 @@ def made_by(tenant: Tenant) -> dict[str, str]:
         "dhcp options": own["dhcp options"],
         "peering": peering["VpcPeeringConnectionId"],
         "prefix list": listed["PrefixListId"],
+        "endpoint": endpoint["VpcEndpointId"],
     }
 
 

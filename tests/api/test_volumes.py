@@ -210,6 +210,7 @@ def test_a_volume_grows(tenant: Tenant) -> None:
         until(tenant, done)
     assert (volume(tenant, id)["Size"], volume(tenant, id)["VolumeType"], state(tenant, id)) == (100, "gp3", "in-use")
     assert tenant.refusal("ModifyVolume", VolumeId=id, Size=50).endswith("New size cannot be smaller than existing size")
+    assert tenant.refused("ModifyVolume", VolumeId=id) == "InvalidParameterValue"
     completed = [{"Name": "modification-state", "Values": ["completed"]}]
     assert len(tenant("DescribeVolumesModifications", Filters=completed)["VolumesModifications"]) == 1
 
@@ -270,6 +271,9 @@ def test_a_snapshot_is_copied_into_another_region(tenant: Tenant, stranger: Tena
     until(there, lambda: there("DescribeSnapshots", SnapshotIds=[copy])["Snapshots"][0]["State"] == "completed")
     (shown,) = there("DescribeSnapshots", SnapshotIds=[copy])["Snapshots"]
     assert (shown["VolumeId"], shown["Description"], shown["VolumeSize"]) == ("vol-ffffffff", "far", 8)
+    # As boto3 sends each of them: with a URL that it signed for the source's region.
+    signed = {"PresignedUrl": "https://ec2.us-east-1.amazonaws.com/?Action=CopySnapshot", "DestinationRegion": "eu-central-1"}
+    assert there("CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=snapshot, **signed)["SnapshotId"] != copy
     absent = {"SourceRegion": "eu-central-1", "SourceSnapshotId": snapshot}
     assert tenant.refused("CopySnapshot", **absent) == "InvalidSnapshot.NotFound"
     assert stranger.refused("CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=snapshot) == "InvalidSnapshot.NotFound"

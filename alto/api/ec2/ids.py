@@ -9,11 +9,13 @@ from typing import NamedTuple, TypeVar
 
 from alto.api.call import Call
 from alto.api.ec2.paging import Page, page_of_records
+from alto.model.acls import PrefixList
 from alto.model.errors import NotFound, Refused
 from alto.model.images import Image
 from alto.model.records import Record
 from alto.model.routing import VpcPeering
 from alto.model.volumes import Snapshot
+from alto.plan.endpoints import amazons_list
 from alto.store.store import Reader
 
 R = TypeVar("R", bound=Record)
@@ -118,6 +120,11 @@ def is_requester(call: Call, peering: VpcPeering) -> bool:
 
 def is_accepter(call: Call, peering: VpcPeering) -> bool:
     return (call.account, call.region) == (peering.accepter_account, peering.accepter_region)
+
+
+def find_prefix_list(reader: Reader, call: Call, id: str) -> PrefixList:
+    """The caller's, or one of Amazon's. Raises: Refused (Malformed), NotFound."""
+    return amazons_list(call.region, id) or owned(reader, call, PrefixList, id)
 
 
 def find_snapshot(reader: Reader, call: Call, id: str) -> Snapshot:

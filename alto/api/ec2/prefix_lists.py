@@ -1,7 +1,7 @@
 """Managed prefix lists: named sets of ranges that rules and routes mention, with their versions.
 
-Not here: what a rule or a route makes of a list (`plan/`). Amazon's own lists lead to gateway endpoints of services that this
-cloud does not have, so there are none. Invariant: a list that a rule or a route names does not go, and none holds more
+Not here: what a rule or a route makes of a list (`plan/`), and what Amazon's own lists are (`plan/endpoints.py`), which nobody
+changes. Invariant: a list that a rule or a route names does not go, and none holds more
 entries than its maximum, which is what it counts for in the limits of those that name it.
 """
 
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import check_id, owned, page_of_own
+from alto.api.ec2.ids import check_id, find_prefix_list, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.routes import check_route_number
 from alto.api.ec2.security_group_rules import check_rule_number
@@ -23,6 +23,7 @@ from alto.model.acls import PrefixList, PrefixListEntry
 from alto.model.errors import Refused
 from alto.model.networks import SecurityGroup
 from alto.model.routing import RouteTable
+from alto.plan.endpoints import AMAZON, amazons_list, amazons_lists
 from alto.plan.ranges import parse_v4, parse_v6
 from alto.store.store import Reader, Tx
 
@@ -51,24 +52,34 @@ async def describe_managed_prefix_lists(call: Call, request: DescribeManagedRequ
     ids = request.prefix_list_ids
     check_page(request.max_results, ids, low=1, high=100, ids_parameter="prefixListIdSet")
     matches = matcher(request.filters, _FILTERS)
-    page = call.store.read(
-        lambda reader: page_of_own(reader, call, PrefixList, ids, matches, request.max_results, request.next_token)
+
+    def read(reader: Reader) -> list[PrefixList]:
+        if ids:
+            return [find_prefix_list(reader, call, id) for id in sorted(set(ids))]
+        return [*amazons_lists(call.region), *reader.where(PrefixList, account=call.account, region=call.region)]
+
+    page = page_of_list(
+        [one for one in call.store.read(read) if matches(one)],
+        lambda one: one.id,
+        scope=PrefixList.KIND,
+        max_results=request.max_results,
+        next_token=request.next_token,
     )
     return listing("PrefixLists", [_shown(one) for one in page.items], page.next_token)
 
 
 def _shown(one: PrefixList) -> dict[str, object]:
-    return {
+    amazons = one.account == AMAZON
+    shape: dict[str, object] = {
         "PrefixListId": one.id,
         "AddressFamily": one.family,
         "State": one.done,
-        "PrefixListArn": f"arn:aws:ec2:{one.region}:{one.account}:prefix-list/{one.id}",
+        "PrefixListArn": f"arn:aws:ec2:{one.region}:{'aws' if amazons else one.account}:prefix-list/{one.id}",
         "PrefixListName": one.name,
-        "MaxEntries": one.max_entries,
-        "Version": one.revision,
         "Tags": shown(one.tags),
         "OwnerId": one.account,
     }
+    return shape if amazons else shape | {"MaxEntries": one.max_entries, "Version": one.revision}
 
 
 _SERVICE_FILTERS: Filters[PrefixList] = {
@@ -85,13 +96,26 @@ class DescribePrefixListsRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def describe_prefix_lists(call: Call, request: DescribePrefixListsRequest) -> dict[str, object]:
-    """Those of Amazon's services, of which there are none: the caller's own are not in this listing at EC2 either."""
-    check_page(request.max_results, request.prefix_list_ids, ids_parameter="prefixListIdSet")
-    matcher(request.filters, _SERVICE_FILTERS)
-    for id in request.prefix_list_ids:
-        # Spelled otherwise than for the caller's own lists.
-        raise Refused("InvalidPrefixListId.NotFound", f"The prefix list ID '{check_id(PrefixList.KIND, id)}' does not exist")
-    return {"PrefixLists": []}
+    """Those of Amazon's services: the caller's own are not in this listing at EC2 either."""
+    ids = request.prefix_list_ids
+    check_page(request.max_results, ids, ids_parameter="prefixListIdSet")
+    matches = matcher(request.filters, _SERVICE_FILTERS)
+    for id in ids:
+        if amazons_list(call.region, check_id(PrefixList.KIND, id)) is None:
+            # Spelled otherwise than for the caller's own lists.
+            raise Refused("InvalidPrefixListId.NotFound", f"The prefix list ID '{id}' does not exist")
+    page = page_of_list(
+        [one for one in amazons_lists(call.region) if (not ids or one.id in ids) and matches(one)],
+        lambda one: one.id,
+        scope="service_prefix_list",
+        max_results=request.max_results,
+        next_token=request.next_token,
+    )
+    items = [
+        {"PrefixListId": one.id, "PrefixListName": one.name, "Cidrs": [entry.cidr for entry in one.entries]}
+        for one in page.items
+    ]
+    return listing("PrefixLists", items, page.next_token)
 
 
 class Entry(msgspec.Struct, frozen=True, rename="pascal"):
@@ -289,7 +313,7 @@ class EntriesRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def get_managed_prefix_list_entries(call: Call, request: EntriesRequest) -> dict[str, object]:
     check_page(request.max_results, low=1, high=100)
-    one = call.store.read(lambda reader: owned(reader, call, PrefixList, request.prefix_list_id))
+    one = call.store.read(lambda reader: find_prefix_list(reader, call, request.prefix_list_id))
     page = page_of_list(
         _entries_at(one, request.target_version),
         lambda entry: entry.cidr,

@@ -50,7 +50,7 @@ def _filters(reader: Reader) -> Filters[RouteTable]:
         ],
         "route.destination-prefix-list-id": lambda table: [each.destination for each in table.routes if not _is_range(each)],
         "route.egress-only-internet-gateway-id": lambda table: _of(table.routes, Target.EGRESS_ONLY),
-        "route.gateway-id": lambda table: _of(table.routes, Target.LOCAL, Target.INTERNET),
+        "route.gateway-id": lambda table: _of(table.routes, Target.LOCAL, Target.INTERNET, Target.ENDPOINT),
         "route.instance-id": lambda table: [each.instance_id for each in table.routes],
         "route.local-gateway-id": lambda table: None,
         "route.nat-gateway-id": lambda table: _of(table.routes, Target.NAT),

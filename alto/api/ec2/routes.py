@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
-from alto.api.ec2.ids import find_peering, owned
+from alto.api.ec2.ids import find_peering, find_prefix_list, owned
 from alto.model.acls import PrefixList
 from alto.model.errors import Refused
 from alto.model.instances import Instance
@@ -29,6 +29,7 @@ from alto.model.routing import (
     Target,
     VpcPeering,
 )
+from alto.plan.endpoints import amazons_list
 from alto.plan.ranges import checked_v4, checked_v6, parse_v4, parse_v6
 from alto.store.store import Reader, Tx
 
@@ -42,6 +43,7 @@ _MEMBERS: Mapping[Target, str] = {
     Target.NAT: "NatGatewayId",
     Target.INTERFACE: "NetworkInterfaceId",
     Target.PEERING: "VpcPeeringConnectionId",
+    Target.ENDPOINT: "GatewayId",
 }
 
 
@@ -68,8 +70,8 @@ def _destination_member(destination: str) -> str:
 def is_active(reader: Reader, table: RouteTable, route: Route) -> bool:
     """Whether packets for it have somewhere to go."""
     match route.target:
-        case Target.LOCAL:
-            return True
+        case Target.LOCAL | Target.ENDPOINT:
+            return True  # with the endpoint goes its route
         case Target.INTERNET:
             gateway = reader.find(InternetGateway, route.target_id)
             return gateway is not None and gateway.vpc_id == table.vpc_id
@@ -130,7 +132,7 @@ def _destination(reader: Reader, call: Call, request: RouteRequest | DeleteRoute
         return _Destination(str(checked_v4(request.destination_cidr_block, "destinationCidrBlock")), given[0][1])
     if request.destination_ipv6_cidr_block is not None:
         return _Destination(str(checked_v6(request.destination_ipv6_cidr_block, "destinationIpv6CidrBlock")), given[1][1])
-    return _Destination(owned(reader, call, PrefixList, request.destination_prefix_list_id or "").id, given[2][1])
+    return _Destination(find_prefix_list(reader, call, request.destination_prefix_list_id or "").id, given[2][1])
 
 
 def _target(reader: Reader, call: Call, request: RouteRequest, table: RouteTable) -> tuple[Target, str, str | None]:
@@ -206,6 +208,10 @@ async def create_route(call: Call, request: RouteRequest) -> dict[str, object]:
     def body(tx: Tx) -> None:
         table = owned(tx, call, RouteTable, request.route_table_id)
         destination = _destination(tx, call, request)
+        if amazons_list(call.region, destination.text) is not None:
+            raise Refused(
+                "InvalidParameterValue", f"A route to {destination.text} is made by a gateway endpoint: use ModifyVpcEndpoint"
+            )
         target, id, instance_id = _target(tx, call, request, table)
         if _find(table, destination.text) is not None:
             raise Refused("RouteAlreadyExists", f"The route identified by {destination.text} already exists.")
@@ -275,6 +281,7 @@ async def replace_route(call: Call, request: ReplaceRouteRequest) -> dict[str, o
             )
         if found.target is Target.LOCAL:
             raise Refused("InvalidParameterValue", f"cannot replace local route {found.destination} in route table {table.id}")
+        _refuse_endpoints(found, table, "replace")
         new = Route(destination=destination.text, target=target, target_id=id, instance_id=instance_id)
         tx.put(replace(table, routes=tuple(new if each is found else each for each in table.routes)))
 
@@ -294,10 +301,18 @@ async def delete_route(call: Call, request: DeleteRouteRequest) -> dict[str, obj
             )
         if found.target is Target.LOCAL:
             raise Refused("InvalidParameterValue", f"cannot remove local route {found.destination} in route table {table.id}")
+        _refuse_endpoints(found, table, "remove")
         tx.put(replace(table, routes=tuple(each for each in table.routes if each is not found)))
 
     await call.store.write(body)
     return {}
+
+
+def _refuse_endpoints(route: Route, table: RouteTable, verb: str) -> None:
+    if route.target is Target.ENDPOINT:
+        raise Refused(
+            "InvalidParameterValue", f"cannot {verb} VPC endpoint route {route.destination} in route table {table.id}"
+        )
 
 
 OPERATIONS: Mapping[str, Operation] = {

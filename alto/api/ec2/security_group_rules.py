@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import check_id, owned
+from alto.api.ec2.ids import check_id, find_prefix_list
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.permissions import (
     Draft,
@@ -218,7 +218,7 @@ def _resolved(
 
 def _made(reader: Reader, call: Call, group: SecurityGroup, draft: Draft, id: str, tags: Tags, egress: bool) -> Permission:
     if draft.prefix_list_id is not None:
-        owned(reader, call, PrefixList, draft.prefix_list_id)
+        find_prefix_list(reader, call, draft.prefix_list_id)
     if draft.group is None:
         return made(draft, id, egress, tags)
     source, peer = _source(reader, call, group, draft.group)

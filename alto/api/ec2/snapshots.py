@@ -265,7 +265,9 @@ class CopySnapshotRequest(msgspec.Struct, frozen=True, rename="pascal"):
     source_region: str
     source_snapshot_id: str
     description: str = ""
+    # boto3 and its kin sign these into each CopySnapshot. The URL is for an encrypted source, which there is none of.
     destination_region: str | None = None
+    presigned_url: str | None = None
     encrypted: bool = False
     kms_key_id: str | None = None
     tag_specifications: tuple[TagSpecification, ...] = ()

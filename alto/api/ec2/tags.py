@@ -29,6 +29,7 @@ from alto.model.routing import (
     InternetGateway,
     NatGateway,
     RouteTable,
+    VpcEndpoint,
     VpcPeering,
 )
 from alto.model.volumes import Snapshot, Volume
@@ -61,6 +62,7 @@ Taggable = (
     | PrefixList
     | Address
     | NatGateway
+    | VpcEndpoint
 )
 
 # Resource type as `TagSpecifications` and DescribeTags name it, by the prefix of the id.
@@ -84,6 +86,7 @@ _KINDS: Mapping[str, tuple[str, type[Taggable]]] = {
     "dopt": ("dhcp-options", DhcpOptions),
     "pl": ("prefix-list", PrefixList),
     "nat": ("natgateway", NatGateway),
+    "vpce": ("vpc-endpoint", VpcEndpoint),
 }
 _RULE_PREFIX, _RULE_TYPE = "sgr", "security-group-rule"
 _PEERING_PREFIX, _PEERING_TYPE = "pcx", "vpc-peering-connection"

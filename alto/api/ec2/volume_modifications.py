@@ -37,6 +37,11 @@ class ModifyVolumeRequest(msgspec.Struct, frozen=True, rename="pascal"):
 async def modify_volume(call: Call, request: ModifyVolumeRequest) -> dict[str, object]:
     if request.multi_attach_enabled:
         raise Refused("UnsupportedOperation", "A volume is attached to one instance here: MultiAttachEnabled is not supported")
+    if all(each is None for each in (request.size, request.volume_type, request.iops, request.throughput)):
+        raise Refused(
+            "InvalidParameterValue",
+            "Invalid input: Must specify at least one of size, type, iops, throughput, multi_attach_enabled",
+        )
     now = call.world.clock.now()
     await moment_until(call, lambda reader: owned(reader, call, Volume, request.volume_id).phase is not VolumePhase.CREATING)
 

@@ -27,6 +27,7 @@ from alto.model.routing import (
     NatState,
     PeeringState,
     RouteTable,
+    VpcEndpoint,
     VpcPeering,
 )
 from alto.plan.ranges import AMAZON_DIGITS, amazon_v6, vpc_range
@@ -220,7 +221,13 @@ async def delete_vpc(call: Call, request: VpcIdRequest) -> dict[str, object]:
     return {}
 
 
-_INSIDE: tuple[type[Record], ...] = (Subnet, NetworkInterface, InternetGateway, EgressOnlyInternetGateway)
+_INSIDE: tuple[type[Record], ...] = (
+    Subnet,
+    NetworkInterface,
+    InternetGateway,
+    EgressOnlyInternetGateway,
+    VpcEndpoint,
+)
 
 
 class DescribeVpcAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):

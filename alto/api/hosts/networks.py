@@ -7,6 +7,7 @@ from alto.model.network_plans import NetworkPlan
 from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Vpc
 from alto.model.records import Record
 from alto.model.routing import DhcpOptions, InternetGateway, NatGateway, RouteTable, VpcPeering
+from alto.plan.endpoints import amazons_list
 from alto.plan.networks import Rows, named_interfaces, named_lists, network_plan, peer_groups
 from alto.store.store import Reader
 
@@ -40,7 +41,7 @@ def read_plan(reader: Reader, vpc_id: str) -> NetworkPlan | None:
     peerings = (*reader.where(VpcPeering, vpc_id=vpc_id), *reader.where(VpcPeering, accepter_vpc_id=vpc_id))
     others = {one.vpc_id for one in peerings} | {one.accepter_vpc_id for one in peerings}
     interfaces = (reader.find(NetworkInterface, id) for id in sorted(named_interfaces(tables)))
-    lists = (reader.find(PrefixList, id) for id in sorted(named_lists(tables, groups)))
+    lists = (reader.find(PrefixList, id) or amazons_list(vpc.region, id) for id in sorted(named_lists(tables, groups)))
     peers = (reader.find(Vpc, id) for id in sorted(others - {vpc_id}))
     groups_of_peers = {
         id: [one for one in reader.where(NetworkInterface, vpc_id=other) if id in one.group_ids]

@@ -15,6 +15,7 @@ from alto.model.acls import NetworkAcl, PrefixList
 from alto.model.network_plans import AclPlan, NetworkChange, NetworkPlan
 from alto.model.networks import SecurityGroup
 from alto.model.records import Record
+from alto.plan.endpoints import amazons_list
 from alto.plan.network_changes import changed
 from alto.store.store import Reader
 
@@ -81,12 +82,12 @@ def _of_group(reader: Reader, plan: NetworkPlan, group: SecurityGroup) -> Networ
     if any(rule.group_peer is not None and rule.group_id not in plan.members for rule in group.permissions):
         return None
     named = {rule.prefix_list_id for rule in group.permissions if rule.prefix_list_id is not None} - plan.prefix_lists.keys()
-    lists = [found for found in (reader.find(PrefixList, id) for id in sorted(named)) if found is not None]
+    lists = [reader.find(PrefixList, id) or amazons_list(plan.region, id) for id in sorted(named)]
     known = next((one for one in plan.groups if one.id == group.id), None)
     return NetworkChange(
         vpc_id=plan.vpc_id,
         groups=(group,) if known != group else (),
-        prefix_lists={one.id: _ranges(one) for one in lists},
+        prefix_lists={one.id: _ranges(one) for one in lists if one is not None},
     )
 
 
