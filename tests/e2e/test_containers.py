@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,60 @@ def test_both_kinds_are_one_network(both: Cloud, key: Path) -> None:
     assert (kinds[container["InstanceId"]], kinds[machine["InstanceId"]]) == ("container", "qemu")
     terminate(both, [container, machine])
     assert keepers(both) == []
+
+
+def with_ipv6(cloud: Cloud) -> str:
+    """A subnet of the default VPC that has IPv6."""
+    ec2 = cloud.client()
+    subnet = ec2.describe_subnets()["Subnets"][0]
+    ec2.associate_vpc_cidr_block(VpcId=subnet["VpcId"], AmazonProvidedIpv6CidrBlock=True)
+    vpc = ec2.describe_vpcs(VpcIds=[subnet["VpcId"]])["Vpcs"][0]
+    its = ip_network(vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"])
+    block = next(iter(its.subnets(new_prefix=64)))
+    ec2.associate_subnet_cidr_block(SubnetId=subnet["SubnetId"], Ipv6CidrBlock=str(block))
+    return str(subnet["SubnetId"])
+
+
+def test_both_kinds_have_ipv6(both: Cloud, key: Path) -> None:
+    """What the API says is what the guest has and what its metadata says; what a group allows passes between guests, nothing
+    else does, and nobody is believed to be another."""
+    ec2, subnet = both.client(), with_ipv6(both)
+    one, other = launch(both, CONTAINER, 2, SubnetId=subnet, Ipv6AddressCount=1)
+    (machine,) = launch(both, MACHINE, SubnetId=subnet, Ipv6AddressCount=1)
+    for each in (one, other, machine):
+        address = each["Ipv6Address"]
+        mac = each["NetworkInterfaces"][0]["MacAddress"]
+        listed = f"http://169.254.169.254/latest/meta-data/network/interfaces/macs/{mac}/ipv6s"
+        assert says(key, each, f"wget -qO- {listed}") == address
+        until(
+            lambda each=each, address=address: f" {address}/128 " in says(key, each, "ip -6 addr show dev eth0"),  # type: ignore[misc]
+            f"the guest has {address}",
+            timeout_s=BOOT_S,
+        )
+    web = "wget -qO- http://[{}]/health || echo silence"
+    for sender, receiver in ((one, other), (one, machine), (machine, other)):
+        assert says(key, sender, "timeout 20 " + web.format(receiver["Ipv6Address"])) == "ok\n"
+
+    def heard() -> int:
+        """Echo requests that came to `other`."""
+        return int(says(key, other, "cat /proc/net/snmp6 | grep '^Icmp6InEchos '").split()[1])
+
+    before, forged = heard(), str(ip_address(one["Ipv6Address"]) + 1)
+    says(key, one, f"ip -6 addr add {forged}/128 dev eth0; ping6 -c 3 -W 1 -I {forged} {other['Ipv6Address']}; echo done")
+    assert heard() == before
+    assert "1 packets received" in says(key, one, f"ping6 -c 1 -W 20 -I {one['Ipv6Address']} {other['Ipv6Address']}")
+    assert heard() == before + 1
+    # A group that lets nothing in but ssh: it is not reached, and reaches others as before.
+    closed = ec2.create_security_group(GroupName="closed", Description="ssh alone", VpcId=one["VpcId"])["GroupId"]
+    ec2.authorize_security_group_ingress(GroupId=closed, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0")
+    ec2.modify_instance_attribute(InstanceId=other["InstanceId"], Groups=[closed])
+    until(
+        lambda: says(key, one, "timeout 2 " + web.format(other["Ipv6Address"])) == "silence\n",
+        "the closed group stops what came by IPv6",
+        timeout_s=30,
+    )
+    terminate(both, [one, other, machine])
+    ec2.delete_security_group(GroupId=closed)
 
 
 def test_container_outlives_its_agent(both: Cloud, key: Path) -> None:
