@@ -13,6 +13,7 @@ from alto.model.images import Image
 from alto.model.instances import Instance, Phase
 from tests.api.cloud import NOW, Cloud, Tenant
 from tests.api.test_beside_instances import IMAGE
+from tests.api.test_ipv6_addresses import Dual
 from tests.api.test_regions import host
 
 
@@ -110,3 +111,37 @@ def test_another_account_sees_none_of_it(cloud: Cloud, tenant: Tenant, pair: lis
     assert refusal(stranger, eni, "internet", port=1)[0] in (400, 404)
     assert refusal(stranger, "app", "internet", port=1)[0] == 404
     assert not traced(stranger, "internet", pair[0]["PublicIpAddress"], port=443)["arrives"]
+
+
+def test_an_address_of_ipv6_makes_the_flow_one_of_ipv6(tenant: Tenant, cloud: Cloud) -> None:
+    """Rules for IPv4 decide nothing there; an end that is named otherwise has its address of IPv6."""
+    cloud.put(
+        host(1, vcpus=64, memory_mib=64_000),
+        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW),
+    )
+    dual = Dual(tenant)
+    given = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1, "SubnetId": dual.subnet}
+    made = [tenant("RunInstances", Ipv6Addresses=[{"Ipv6Address": dual[number]}], **given)["Instances"][0] for number in (5, 6)]
+    made += tenant("RunInstances", **given)["Instances"]
+    for one in made:
+        instance = cloud.store.read(lambda reader, id=one["InstanceId"]: reader.get(Instance, id))  # type: ignore[misc]
+        cloud.put(replace(instance, host_id="h-1", phase=Phase.RUNNING))
+    first, second, without = (one["InstanceId"] for one in made)
+    told = traced(tenant, first, dual[6], port=443)
+    assert (told["source"]["address"], told["destination"]["instance_id"]) == (dual[5], second)
+    assert (told["arrives"], told["answered"]) == (True, True)
+    assert traced(tenant, dual[5].upper(), second, protocol="icmp")["traffic"] == "icmpv6 type 128"
+    group = made[1]["SecurityGroups"][0]["GroupId"]
+    rules = tenant("DescribeSecurityGroups", GroupIds=[group])["SecurityGroups"][0]
+    tenant("RevokeSecurityGroupIngress", GroupId=group, IpPermissions=rules["IpPermissions"])
+    any_v4 = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    tenant("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[any_v4])
+    told = traced(tenant, first, dual[6], port=443)
+    assert (told["arrives"], told["there"][-1]["what"], told["there"][-1]["passes"]) == (False, "security-group", False)
+    any_v6 = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "Ipv6Ranges": [{"CidrIpv6": f"{dual[5]}/128"}]}
+    tenant("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[any_v6])
+    assert traced(tenant, first, dual[6], port=443)["arrives"] is True
+    assert traced(tenant, "internet", dual[6], port=443)["arrives"] is False
+    assert traced(tenant, dual[5], "internet", port=443)["arrives"] is False
+    assert "no address of IPv6" in refusal(tenant, without, dual[6], port=443)[2]
+    assert refusal(tenant, made[0]["PrivateIpAddress"], dual[6], port=443)[1] == "InvalidParameterValue"

@@ -1,11 +1,12 @@
 """`/alto/v1/net/trace`: what becomes of a flow between two places, and which rule decides (alto.plan.trace).
 
-A place is an instance (its id or Name), an interface's id, an address, private or public, or "internet". Rules of the caller's
-own VPCs are shown; a VPC of another account is where the trace ends, unless an operator asks.
+A place is an instance (its id or Name), an interface's id, an address, private or public, or "internet". An address of IPv6
+makes the flow one of IPv6; else it is of IPv4. Rules of the caller's own VPCs are shown; a VPC of another account is where the
+trace ends, unless an operator asks.
 """
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
@@ -21,15 +22,16 @@ from alto.model.networks import MACHINE_ADDRESS, NetworkInterface, PortAddress, 
 from alto.model.routing import Target
 from alto.plan.addresses import hostname
 from alto.plan.instances import state_name
-from alto.plan.matches import ICMP, NAMES, TCP, UDP
-from alto.plan.trace import ECHO, EPHEMERAL, End, Flow, Step, trace
+from alto.plan.matches import ICMP, ICMPV6, NAMES, TCP, UDP
+from alto.plan.trace import ECHO, ECHO_V6, EPHEMERAL, End, Flow, Step, trace
 from alto.store.store import Reader
 
 INTERNET = "internet"
-SOMEWHERE = "198.51.100.1"  # stands for all the internet as a destination (RFC 5737)
+# Stand for all the internet as a destination (RFC 5737, RFC 3849).
+SOMEWHERE, SOMEWHERE_V6 = "198.51.100.1", "2001:db8::1"
 NAMED_MAX = 5
 _PORT_MAX = 65535
-_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
+_PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))  # RFC 1918, RFC 4193
 
 
 class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,21 +51,22 @@ class _Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def trace_flow(reader: Reader, call: Call, request: TraceRequest) -> dict[str, Any]:
-    protocol = _protocol(request.protocol)
-    port = _port(protocol, request.port)
     if not 0 <= request.source_port <= _PORT_MAX:
         raise Refused("InvalidParameterValue", f"{request.source_port} is no port")
     first, second = _places(reader, call, request.source, request.destination)
+    v6 = _is_v6(first, second)
+    protocol = _protocol(request.protocol, v6)
+    port = _port(protocol, request.port)
     if first.interface is None and not first.address:
         first = _Place(name=first.name, address=MACHINE_ADDRESS)
     if second.interface is None and not second.address:
-        second = _Place(name=second.name, address=SOMEWHERE)
+        second = _Place(name=second.name, address=SOMEWHERE_V6 if v6 else SOMEWHERE)
     if first.interface is not None and second.interface is not None and first.interface.id == second.interface.id:
         raise Refused("InvalidParameterValue", f"Both are {first.interface.id}: what it says to itself never leaves its guest")
     inside = first.interface is not None
-    source, destination = _end(reader, first), _end(reader, second, as_named=inside)
+    source, destination = _end(reader, first, v6), _end(reader, second, v6, as_named=inside)
     plans = _plans(reader, call, (first, second))
-    routers = [_end(reader, one) for one in _routers(reader, plans.values())]
+    routers = [_end(reader, one, False) for one in _routers(reader, plans.values())]
     told = trace(
         plans,
         Flow(source=source, destination=destination, protocol=protocol, port=port, source_port=request.source_port),
@@ -83,13 +86,23 @@ def trace_flow(reader: Reader, call: Call, request: TraceRequest) -> dict[str, A
     }
 
 
-def _protocol(text: str) -> int:
+def _is_v6(first: _Place, second: _Place) -> bool:
+    families = {":" in one.address for one in (first, second) if one.address}
+    if len(families) > 1:
+        raise Refused(
+            "InvalidParameterValue", f"One of {first.name[:80]} and {second.name[:80]} is of IPv6, and the other is not"
+        )
+    return True in families
+
+
+def _protocol(text: str, v6: bool) -> int:
     numbers = {name: number for number, name in NAMES.items()}
     if text.lower() in numbers:
-        return numbers[text.lower()]
+        number = numbers[text.lower()]
+        return ICMPV6 if v6 and number == ICMP else number
     if text.isascii() and text.isdigit() and int(text) <= 255:
         return int(text)
-    raise Refused("InvalidParameterValue", f"'{text[:20]}' is no protocol: tcp, udp, icmp or a number up to 255")
+    raise Refused("InvalidParameterValue", f"'{text[:20]}' is no protocol: tcp, udp, icmp, icmpv6 or a number up to 255")
 
 
 def _port(protocol: int, port: int | None) -> int:
@@ -99,10 +112,10 @@ def _port(protocol: int, port: int | None) -> int:
         if not 0 <= port <= _PORT_MAX:
             raise Refused("InvalidParameterValue", f"{port} is no port")
         return port
-    if protocol == ICMP:
+    if protocol in (ICMP, ICMPV6):
         if port is not None and not 0 <= port <= 255:
             raise Refused("InvalidParameterValue", f"{port} is no type of ICMP")
-        return ECHO if port is None else port
+        return (ECHO if protocol == ICMP else ECHO_V6) if port is None else port
     if port is not None:
         raise Refused("InvalidParameterValue", f"Protocol {protocol} has no ports")
     return -1
@@ -120,7 +133,7 @@ def _places(reader: Reader, call: Call, source: str, destination: str) -> tuple[
             raise Refused("InvalidParameterValue", f"Several interfaces are meant by '{name[:80]}': {ids}. Name one by its id")
         chosen.append(near[0] if len(places) > 1 else places[0])
     first, second = chosen
-    if first.interface is None and first.address and any(IPv4Address(first.address) in one for one in _PRIVATE):
+    if first.interface is None and first.address and any(ip_address(first.address) in one for one in _PRIVATE):
         raise Refused("InvalidParameterValue", f"No interface of this account in {call.region} has {first.address}", status=404)
     return first, second
 
@@ -129,11 +142,15 @@ def _named(reader: Reader, call: Call, name: str) -> list[_Place]:
     if name == INTERNET:
         return [_Place(name=name)]
     try:
-        address = str(IPv4Address(name))
+        address = str(ip_address(name))
     except ValueError:
         return [_Place(name=name, interface=_by_name(reader, call, name))]
     own = reader.where(NetworkInterface, account=call.account, region=call.region)
-    holders = [one for one in own if any(address in (each.private_ip, each.public_ip) for each in _addresses(one))]
+    holders = [
+        one
+        for one in own
+        if address in one.ipv6 or any(address in (each.private_ip, each.public_ip) for each in _addresses(one))
+    ]
     return [_Place(name=name, address=address, interface=one) for one in holders] or [_Place(name=name, address=address)]
 
 
@@ -159,7 +176,7 @@ def _primary(reader: Reader, instance: Instance) -> NetworkInterface:
     return interface
 
 
-def _end(reader: Reader, place: _Place, *, as_named: bool = False) -> End:
+def _end(reader: Reader, place: _Place, v6: bool, *, as_named: bool = False) -> End:
     """`as_named`: by the very address that was named, though it be a public one; else by the private one that it leads to."""
     interface = place.interface
     if interface is None:
@@ -170,6 +187,10 @@ def _end(reader: Reader, place: _Place, *, as_named: bool = False) -> End:
     address = next((one.private_ip for one in _addresses(interface) if one.public_ip == place.address), place.address)
     if as_named:
         address = place.address
+    if v6 and not address:
+        if not interface.ipv6:
+            raise Refused("InvalidParameterValue", f"{place.name[:80]} has no address of IPv6")
+        address = interface.ipv6[0]
     trouble = None
     if instance is None:
         trouble = f"{interface.id} is on no instance"
@@ -196,6 +217,8 @@ def _port_of(interface: NetworkInterface, subnet: Subnet) -> Port:
         private_ip=interface.private_ip,
         public_ip=interface.public_ip,
         secondary=interface.secondary,
+        ipv6=interface.ipv6,
+        subnet_cidr_v6=subnet.ipv6[0].cidr if subnet.ipv6 else None,
         hostname=hostname(interface.private_ip, interface.region),
         group_ids=interface.group_ids,
         source_dest_check=interface.source_dest_check,

@@ -23,7 +23,9 @@ def net() -> None:
 @net.command()
 @click.argument("source", metavar="FROM")
 @click.argument("destination", metavar="TO[:PORT]")
-@click.option("-p", "--protocol", metavar="NAME", help="tcp, udp, icmp or a number. Default: tcp with a port, else icmp.")
+@click.option(
+    "-p", "--protocol", metavar="NAME", help="tcp, udp, icmp, icmpv6 or a number. Default: tcp with a port, else icmp."
+)
 @click.option("--source-port", type=click.IntRange(0, 65535), help="Where the answer goes: ACLs are asked again for it.")
 def trace(source: str, destination: str, protocol: str | None, source_port: int | None) -> int:
     """Say hop by hop which rule lets a flow through or stops it, there and back.
@@ -86,9 +88,12 @@ def _paint(text: str, good: bool | None, coloured: bool) -> str:
 
 
 def _place_and_port(text: str) -> tuple[str, int | None]:
+    if text.count(":") > 1 and not text.startswith("["):
+        return text, None  # of IPv6, where a port needs brackets around the address
     place, colon, port = text.rpartition(":")
-    if not colon:
-        return text, None
+    if not colon or text.endswith("]"):
+        return text.strip("[]"), None
+    place = place.strip("[]")
     if not place or not re.fullmatch("[0-9]{1,5}", port):
-        raise Failure(f"'{text}' is no place with a port", why="it is TO:PORT, as in web:443", exit=Exit.USAGE)
+        raise Failure(f"'{text}' is no place with a port", why="it is TO:PORT, as in web:443 or [fd00::9]:443", exit=Exit.USAGE)
     return place, int(port)
