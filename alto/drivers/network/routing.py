@@ -3,8 +3,6 @@
 Invariant: what leads packets to a table comes after the table, and goes before it.
 """
 
-from ipaddress import IPv4Address
-
 import msgspec
 from msgspec.structs import replace
 
@@ -81,13 +79,10 @@ class KernelRouting:
             ours = route.type in _TYPES or route.dev.startswith((TUNNEL_DEVICE, NAT_DEVICE, PEER_DEVICE))
             destination = route.dst if "/" in route.dst or route.dst == "default" else f"{route.dst}/32"
             if number == MAIN and route.dev == TUNNEL_DEVICE:
-                far[str(IPv4Address(route.dst.removesuffix("/32")))] = ""
+                far[route.dst.partition("/")[0]] = ""
             elif number >= OURS_FROM or (number == MAIN and ours):
                 where = route.type if route.type in _TYPES else f"dev {route.dev}"
                 routes[number, destination, route.metric] = where
-        for route in await self._commands.listed(self._netns, ["-6", "route", "show"], _Route):
-            if route.dev == TUNNEL_DEVICE and "/" not in route.dst:
-                far[route.dst] = ""
         return replace(wanted, routes=routes, tables=frozenset(tables), far=far, hosts={}, returns={})
 
 

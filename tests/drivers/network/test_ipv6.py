@@ -4,22 +4,29 @@ Method: real packets between guests in namespaces; a DHCPv6 client and neighbour
 metadata. Every probe that must not arrive is sent beside one that does.
 """
 
+import re
 import socket
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import msgspec
 import pytest
 
+from alto.drivers.network.vpc import TAP_MAC
 from alto.kit.world import inside_netns
 from alto.model.acls import AclEntry
 from alto.model.instances import MetadataOptions
-from alto.model.network_plans import AclPlan
-from tests.drivers.network.guests import Guest, hello, reaches, say, tcp_server, wait_for
+from alto.model.network_plans import AclPlan, Neighbour, NetworkPlan, Port
+from tests.drivers.network.guests import Guest, hello, open_socket, run, say, tcp_server, wait_for
 from tests.drivers.network.machinery import Cloud
 from tests.drivers.network.samples import DEFAULT, address_v6, allow, dual, dual_port, group, machine, plan, port
 
 pytestmark = pytest.mark.net
 
+ONE, TWO = "127.0.0.1:24789", "127.0.0.1:24790"
 A, B = address_v6(1), address_v6(2)
 ALL_OUT_V6 = allow("-1", cidr_v6="::/0", egress=True)
 
@@ -30,14 +37,6 @@ def guest(cloud: Cloud, number: int, *groups: str, options: MetadataOptions | No
     return cloud.guest(
         number, *groups, machine_of=whose, configured=configured, ipv6=its.ipv6, subnet_cidr_v6=its.subnet_cidr_v6
     )
-
-
-def probe(cloud: Cloud, number: int = 1) -> Callable[[str], str]:
-    return lambda address: reaches(address, 80, netns=_name(cloud, number), timeout=0.5)
-
-
-def _name(cloud: Cloud, number: int) -> str:
-    return next(name for name in cloud.guests if name.endswith(f"-{number}"))
 
 
 def test_a_guest_is_reached_as_its_groups_say(cloud: Cloud) -> None:
@@ -70,14 +69,11 @@ def test_a_guest_is_reached_as_its_groups_say(cloud: Cloud) -> None:
 
 
 def test_an_acl_stands_at_the_border(cloud: Cloud) -> None:
-    def under(*entries: AclEntry) -> object:
+    def under(*entries: AclEntry) -> NetworkPlan:
         made = dual(group("sg-default", ALL_OUT_V6, allow("-1", cidr_v6="::/0")))
-        near = made.subnets[0]
-        far = near.__class__(id="subnet-far", cidr="10.77.1.0/24", zone="us-east-1a", cidr_v6="fd00:a:0:2::/64", acl_id="acl-1")
-        return made.__class__(
-            **{name: getattr(made, name) for name in made.__struct_fields__}
-            | {"subnets": (near, far), "acls": (AclPlan(id="acl-1", entries=entries),)}
-        )
+        news = {"id": "subnet-far", "cidr": "10.77.1.0/24", "cidr_v6": "fd00:a:0:2::/64", "acl_id": "acl-1"}
+        subnets = (*made.subnets, msgspec.structs.replace(made.subnets[0], **news))
+        return msgspec.structs.replace(made, subnets=subnets, acls=(AclPlan(id="acl-1", entries=entries),))
 
     def entry(egress: bool, *, v6: bool) -> AclEntry:
         where = {"cidr_v6": "::/0"} if v6 else {"cidr": "0.0.0.0/0"}
@@ -86,35 +82,72 @@ def test_an_acl_stands_at_the_border(cloud: Cloud) -> None:
     both = [entry(egress, v6=v6) for egress in (False, True) for v6 in (False, True)]
     far = {"private_ip": "10.77.1.12", "subnet_cidr": "10.77.1.0/24", "subnet_id": "subnet-far"}
     far |= {"ipv6": ("fd00:a:0:2::12",), "subnet_cidr_v6": "fd00:a:0:2::/64"}  # type: ignore[dict-item]
-    cloud.ensure(under(*both))  # type: ignore[arg-type]
+    cloud.ensure(under(*both))
     sender, receiver = guest(cloud, 1), cloud.guest(2, configured=False, **far)
     receiver.run("ip", "addr", "add", "fd00:a:0:2::12/128", "dev", "eth0", "nodad")
     receiver.run("ip", "route", "replace", "::/0", "via", "fe80::1", "dev", "eth0", "metric", "1")
     ports = [dual_port(1), port(2, **far)]
     with tcp_server(receiver.netns, 80, hello, "::"):
         assert sender.reaches("fd00:a:0:2::12", 80) == "open"
-        cloud.ensure(under(*(one for one in both if one.cidr)), *ports)  # type: ignore[arg-type]
+        cloud.ensure(under(*(one for one in both if one.cidr)), *ports)
         assert sender.reaches("fd00:a:0:2::12", 80, timeout=0.4) == "silence"
-        cloud.ensure(under(*both), *ports)  # type: ignore[arg-type]
+        cloud.ensure(under(*both), *ports)
         assert sender.reaches("fd00:a:0:2::12", 80) == "open"
 
 
 def test_nobody_else_s_address_is_believed(cloud: Cloud) -> None:
     open_to_all = group("sg-default", ALL_OUT_V6, allow("-1", cidr_v6="::/0"))
     cloud.ensure(dual(open_to_all))
-    attacker, victim = guest(cloud, 1), guest(cloud, 2)
-    without = cloud.guest(3)
-    heard: list[str] = []
-    with tcp_server(victim.netns, 80, lambda connection, peer: heard.append(peer), "::"):
-        forged = "fd00:a:0:1::bad"
-        attacker.run("ip", "addr", "add", f"{forged}/128", "dev", "eth0", "nodad")
-        assert reaches(B, 80, netns=attacker.netns, timeout=0.4, source=forged) == "silence"
-        without.run("ip", "addr", "add", "fd00:a:0:1::bee/128", "dev", "eth0", "nodad")
-        without.run("ip", "route", "add", "::/0", "via", "fe80::1", "dev", "eth0", check=False)
-        assert reaches(B, 80, netns=without.netns, timeout=0.4) in ("silence", "unreachable")
-        assert reaches(B, 80, netns=attacker.netns, source=A) == "open"
-        wait_for(lambda: len(heard) > 0, "the victim heard the one that was true")
-    assert set(heard) == {A}
+    attacker, victim, without = guest(cloud, 1), guest(cloud, 2), cloud.guest(3)
+    forged, none_at_all = "fd00:a:0:1::bad", "fd00:a:0:1::bee"
+    attacker.run("ip", "addr", "add", f"{forged}/128", "dev", "eth0", "nodad")
+    without.run("ip", "addr", "add", f"{none_at_all}/128", "dev", "eth0", "nodad")
+    without.run("ip", "route", "replace", "::/0", "via", "fe80::1", "dev", "eth0")
+    without.run("ip", "neigh", "replace", "fe80::1", "lladdr", TAP_MAC, "dev", "eth0")
+    with inbox(victim) as heard:
+        tell(attacker, B, forged)
+        tell(without, B, none_at_all)
+        tell(attacker, B, A)
+        wait_for(lambda: A in heard, "the victim heard the one that was true")
+        attacker.run("ip", "link", "set", "eth0", "address", dual_port(9).mac)
+        tell(attacker, B, A)
+        attacker.run("ip", "link", "set", "eth0", "address", dual_port(1).mac)
+        attacker.run("ip", "route", "replace", "::/0", "via", "fe80::1", "dev", "eth0")
+        tell(attacker, B, A)
+        wait_for(lambda: heard.count(A) == 2, "and again")
+    assert heard == [A, A]
+    drops = run("nft", "list", "chain", "inet", "alto", f"c_from_{dual_port(1).device}", netns=cloud.netns())
+    assert re.search(r"ether saddr != \S+ counter packets [1-9]", drops)
+    assert re.search(r"ip6 saddr != \S+ counter packets [1-9]", drops)
+
+
+@contextmanager
+def inbox(guest: Guest) -> Iterator[list[str]]:
+    """Whom it hears from, by datagrams to port 9."""
+    with open_socket(guest.netns, socket.SOCK_DGRAM, "::") as sock:
+        sock.bind(("::", 9))
+        sock.settimeout(0.1)
+        heard: list[str] = []
+        stop = threading.Event()
+
+        def listen() -> None:
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    heard.append(sock.recvfrom(100)[1][0])
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield heard
+        finally:
+            stop.set()
+            thread.join(5)
+
+
+def tell(guest: Guest, address: str, source: str) -> None:
+    with open_socket(guest.netns, socket.SOCK_DGRAM, "::") as sock:
+        sock.bind((source, 0))
+        sock.sendto(b"x", (address, 9))
 
 
 def test_a_guest_is_told_its_router_and_its_address(cloud: Cloud) -> None:
@@ -200,3 +233,52 @@ def test_an_address_comes_and_goes_while_the_guest_runs(cloud: Cloud) -> None:
         assert one.reaches(B, 80) == "open"
         cloud.ensure(plan(DEFAULT), port(1), port(2))
         assert one.reaches(B, 80, timeout=0.4) in ("silence", "unreachable")
+
+
+def test_guests_on_two_hosts_speak_and_only_who_lives_there_is_believed(cloud: Cloud, tmp_path: Path) -> None:
+    """Big packets too: the tunnel takes less than a guest's device, and the router says so."""
+    open_to_all = dual(group("sg-default", ALL_OUT_V6, allow("-1", cidr_v6="::/0")))
+
+    def seen(own: str, far: Port) -> NetworkPlan:
+        other = TWO if own == ONE else ONE
+        near = Neighbour(
+            interface_id=far.id,
+            vpc_id=far.vpc_id,
+            addresses=far.all_addresses,
+            hostname=far.hostname,
+            group_ids=far.group_ids,
+            underlay=other,
+        )
+        members = {"sg-default": far.all_addresses}
+        news = {"vni": 0x80004E, "underlay": own, "hosts": (other,), "neighbours": (near,), "members": members}
+        return msgspec.structs.replace(open_to_all, **news)
+
+    second = Cloud(tmp_path / "second", cloud_id=cloud.cloud_id, host_id="h-2")
+    try:
+        cloud.ensure(seen(ONE, dual_port(2)))
+        second.ensure(seen(TWO, dual_port(1)))
+        one, two = guest(cloud, 1), guest(second, 2)
+        big = tcp_server(two.netns, 81, lambda sock, _: sock.sendall(b"x" * 300_000), "::")
+        with tcp_server(two.netns, 80, hello, "::"), big:
+            assert say(B, 80, netns=one.netns) == A
+            assert len(one.run("busybox", "nc", B, "81")) == 300_000
+            # A driver that begins anew goes on, and knows what to take away.
+            cloud.new_driver()
+            cloud.ensure(seen(ONE, dual_port(2)), dual_port(1))
+            assert say(B, 80, netns=one.netns) == A
+            moved = dual_port(2, ipv6=(address_v6(7),))
+            cloud.new_driver()
+            cloud.ensure(seen(ONE, moved), dual_port(1))
+            assert one.reaches(B, 80, timeout=0.4) == "unreachable"
+            cloud.ensure(seen(ONE, dual_port(2)), dual_port(1))
+            assert one.reaches(B, 80) == "open"
+        with inbox(two) as heard:
+            # The second host is told that another address lives on the first one: then this one does not.
+            second.ensure(seen(TWO, dual_port(1, ipv6=(address_v6(8),))), dual_port(2))
+            tell(one, B, A)
+            second.ensure(seen(TWO, dual_port(1)), dual_port(2))
+            tell(one, B, A)
+            wait_for(lambda: len(heard) > 0, "it is believed again")
+        assert heard == [A]
+    finally:
+        second.close()
