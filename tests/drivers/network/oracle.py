@@ -15,7 +15,8 @@ ANY = -1
 
 @dataclass
 class Rule:
-    """`peer`: ("cidr", range), ("group", id) or ("list", id). `low` and `high`: ports, or ICMP type and code; ANY for all."""
+    """`peer`: ("cidr", range), ("group", id) or ("list", id). `low` and `high`: ports, or ICMP type and code; ANY for all.
+    A range is of one family; what names a group or a list means both."""
 
     egress: bool
     protocol: int
@@ -43,6 +44,11 @@ class Interface:
     addresses: list[str]
     groups: list[str]
     checked: bool = True
+    ipv6: list[str] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[str]:
+        return self.addresses + self.ipv6
 
 
 @dataclass
@@ -56,6 +62,7 @@ class Network:
     behind: dict[str, str] = field(
         default_factory=dict
     )  # address that is no interface's -> the interface that routes lead it to
+    subnets_v6: dict[str, str] = field(default_factory=dict)
     nat_of: dict[str, str] = field(default_factory=dict)  # subnet whose way out is a NAT gateway -> the gateway's subnet
 
     def at(self, address: str) -> Interface | None:
@@ -63,7 +70,7 @@ class Network:
         return self.owner(address) or self.interfaces.get(self.behind.get(address, ""))
 
     def owner(self, address: str) -> Interface | None:
-        return next((one for one in self.interfaces.values() if address in one.addresses), None)
+        return next((one for one in self.interfaces.values() if address in one.all), None)
 
     def passes_groups(self, interface: Interface, egress: bool, peer: str, protocol: int, port: int) -> bool:
         return any(
@@ -73,7 +80,8 @@ class Network:
         )
 
     def passes_acl(self, subnet: str, egress: bool, peer: str, protocol: int, port: int) -> bool:
-        if inside(peer, self.subnets[subnet]):
+        within = [self.subnets[subnet], *filter(None, [self.subnets_v6.get(subnet)])]
+        if any(inside(peer, cidr) for cidr in within):
             return True
         for entry in sorted(self.acls[self.acl_of[subnet]], key=lambda one: one.number):
             if entry.egress is egress and inside(peer, entry.cidr) and covers(entry, protocol, port):
@@ -90,7 +98,7 @@ class Network:
         return owner is not None and what in owner.groups
 
     def _is_taken(self, interface: Interface, address: str) -> bool:
-        return not interface.checked or address in interface.addresses
+        return not interface.checked or address in interface.all
 
     def _nat_subnet(self, sender: Interface | None, destination: str) -> str | None:
         """Of the NAT gateway that carries what leaves the VPC."""
@@ -137,7 +145,7 @@ def covers(rule: Rule | Entry, protocol: int, port: int) -> bool:
         return False
     if protocol in (6, 17):
         return rule.low == ANY or rule.low <= port <= rule.high
-    if protocol == 1:
+    if protocol in (1, 58):
         return rule.low in (ANY, port) and rule.high in (ANY, 0)
     return True
 

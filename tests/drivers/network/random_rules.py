@@ -1,11 +1,12 @@
 """Random networks for the packet oracle, the flows to try in them, and the same networks in the words of the product.
 
 A seed makes a network on the same ten interfaces, two of them in a peered VPC, so that ports are plugged once and only rules
-are swapped. Subnet 1 leaves through a NAT gateway in subnet 2. Two interfaces are routers now and then: their source is not
-checked, and routes lead to an address behind each.
+are swapped. Most in the first one have an address of IPv6 too. Subnet 1 leaves through a NAT gateway in subnet 2. Two
+interfaces are routers now and then: their source is not checked, and routes lead to an address behind each.
 """
 
 import random
+from ipaddress import IPv6Address
 
 from alto.model.acls import AclEntry
 from alto.model.network_plans import AclPlan, NatPlan, NetworkPlan, PeerPlan, Port, PortAddress, RoutePlan, SubnetPlan
@@ -13,11 +14,12 @@ from alto.model.networks import Permission, SecurityGroup
 from alto.model.routing import Target
 from alto.plan.trace import End, Flow
 from tests.drivers.network.oracle import ANY, Entry, Interface, Network, Rule
-from tests.drivers.network.wires import ECHO, ICMP, TCP, TIMESTAMP, UDP, Packet
+from tests.drivers.network.wires import ECHO, ECHO_V6, ICMP, ICMPV6, TCP, TIMESTAMP, UDP, Packet
 
 MACHINE = "169.254.169.252"  # who a guest sees when a connection came to its public address (ADR 4)
 WORLD = "203.0.113.7"
 SUBNETS = {"subnet-0": "10.77.0.0/24", "subnet-1": "10.77.1.0/24", "subnet-2": "10.77.2.0/24"}
+SUBNETS_V6 = {"subnet-0": "fd00:a:0:0::/64", "subnet-1": "fd00:a:0:1::/64", "subnet-2": "fd00:a:0:2::/64"}
 FAR = {"subnet-far": "10.78.0.0/24"}  # of the other VPC
 RANGES_OF = {"vpc-1": "10.77.0.0/16", "vpc-2": "10.78.0.0/16"}
 PUBLIC = {"10.77.0.11": "127.64.0.5", "10.77.2.16": "127.64.0.6"}  # private -> public
@@ -26,7 +28,7 @@ BEHIND = {"10.99.0.3": f"eni-{3:017x}", "10.99.0.5": f"eni-{5:017x}"}
 PEERING = "pcx-00000000000000001"
 GROUPS = [f"sg-{letter}" for letter in "abcdef"]
 FAR_GROUPS = ["sg-x", "sg-y"]
-LISTS = ["pl-a", "pl-b"]
+LISTS = ["pl-a", "pl-b", "pl-c"]  # the last one is of IPv6
 ESP = 50
 SERVICES = [22, 80, 443, 8080]
 RANGES = [(80, 80), (22, 22), (22, 80), (80, 443), (0, 65535), (ANY, ANY), (443, 8080)]
@@ -49,6 +51,18 @@ CIDRS = [
 ]
 
 
+CIDRS_V6 = [
+    "::/0",
+    "::/0",
+    "fd00:a::/56",
+    "fd00:a::/64",
+    "fd00:a:0:1::/64",
+    "fd00:a:0:2::10/127",
+    "fd00:a:0:1::10/125",
+    "fd00:a::b/128",
+]
+
+
 def interfaces() -> dict[str, Interface]:
     """Two have a second address, one a third; no groups yet."""
     made = {}
@@ -58,6 +72,9 @@ def interfaces() -> dict[str, Interface]:
         addresses += [f"10.77.{number % 3}.{100 + number * 2 + extra}" for extra in range({2: 1, 5: 2}.get(number, 0))]
         id = f"eni-{number:017x}"
         made[id] = Interface(id, subnet, f"02:00:0a:4d:00:{11 + number:02x}", addresses, [])
+        # One has none, and one has two.
+        v6 = [] if number == 7 else [f"fd00:a:0:{number % 3}::{11 + number:x}"]
+        made[id].ipv6 = [str(IPv6Address(text)) for text in v6 + (["fd00:a:0:1::99"] if number == 4 else [])]
     for number in (8, 9):
         id = f"eni-{number:017x}"
         made[id] = Interface(id, "subnet-far", f"02:00:0a:4e:00:{11 + number:02x}", [f"10.78.0.{11 + number}"], [])
@@ -72,7 +89,9 @@ def network(seed: int) -> Network:
     chance = random.Random(seed)
     acl_of = {subnet: f"acl-{chance.randrange(3)}" for subnet in SUBNETS} | dict.fromkeys(FAR, "acl-far")
     made = Network(subnets=SUBNETS | FAR, acl_of=acl_of, behind=BEHIND, nat_of={"subnet-1": NAT.subnet_id})
-    made.lists = {id: [chance.choice(CIDRS[2:]) for _ in range(chance.randrange(4))] for id in LISTS}
+    made.subnets_v6 = SUBNETS_V6
+    of_lists = {"pl-a": CIDRS[2:], "pl-b": CIDRS[2:], "pl-c": CIDRS_V6[2:]}
+    made.lists = {id: [chance.choice(of_lists[id]) for _ in range(chance.randrange(4))] for id in LISTS}
     made.acls = {id: _entries(chance) for id in ("acl-0", "acl-1", "acl-2", "acl-far")}
     made.groups = {id: _rules(chance) for id in (*GROUPS, *FAR_GROUPS)}
     made.interfaces = interfaces()
@@ -85,22 +104,27 @@ def network(seed: int) -> Network:
 
 def _rules(chance: random.Random) -> list[Rule]:
     everything_out = Rule(True, ANY, ANY, ANY, ("cidr", "0.0.0.0/0"))
-    rules = [everything_out] if chance.random() < 0.7 else [_rule(chance, True) for _ in range(chance.randrange(1, 5))]
+    out_v6 = Rule(True, ANY, ANY, ANY, ("cidr", "::/0"))
+    rules = [everything_out, out_v6] if chance.random() < 0.7 else [_rule(chance, True) for _ in range(chance.randrange(1, 5))]
     return rules + [_rule(chance, False) for _ in range(chance.randrange(2, 10))]
 
 
 def _rule(chance: random.Random, egress: bool) -> Rule:
     kind = chance.choice(["cidr", "cidr", "group", "list"])
-    peer = chance.choice({"cidr": CIDRS, "group": GROUPS + FAR_GROUPS, "list": LISTS}[kind])
+    peer = chance.choice(
+        {"cidr": CIDRS if chance.random() < 0.6 else CIDRS_V6, "group": GROUPS + FAR_GROUPS, "list": LISTS}[kind]
+    )
     return Rule(egress, *_traffic(chance), (kind, peer))
 
 
 def _traffic(chance: random.Random) -> tuple[int, int, int]:
-    protocol = chance.choice([TCP, TCP, TCP, UDP, UDP, ICMP, ESP, ANY])
+    protocol = chance.choice([TCP, TCP, TCP, UDP, UDP, ICMP, ICMPV6, ESP, ANY])
     if protocol in (TCP, UDP):
         return protocol, *chance.choice(RANGES)
     if protocol == ICMP:
         return protocol, *chance.choice([(ANY, ANY), (ECHO, ANY), (ECHO, 0), (TIMESTAMP, ANY), (ECHO, 1)])
+    if protocol == ICMPV6:
+        return protocol, *chance.choice([(ANY, ANY), (ECHO_V6, ANY), (ECHO_V6, 0), (ECHO, ANY), (ECHO_V6, 1)])
     return protocol, ANY, ANY
 
 
@@ -112,9 +136,11 @@ def _entries(chance: random.Random) -> list[Entry]:
             protocol, low, high = _traffic(chance)
             if protocol in (TCP, UDP) and chance.random() < 0.3:
                 low, high = 1024, 65535
-            made.append(Entry(number, egress, chance.random() < 0.5, protocol, low, high, chance.choice(CIDRS)))
+            cidrs = CIDRS if chance.random() < 0.7 else CIDRS_V6
+            made.append(Entry(number, egress, chance.random() < 0.5, protocol, low, high, chance.choice(cidrs)))
         if count == 0 or chance.random() < 0.6:
             made.append(Entry(100, egress, True, ANY, ANY, ANY, "0.0.0.0/0"))
+            made.append(Entry(101, egress, True, ANY, ANY, ANY, "::/0"))
     chance.shuffle(made)
     return made
 
@@ -124,6 +150,7 @@ def flows(of: Network, seed: int, count: int) -> list[Packet]:
     from and to what is behind routers. Each has a number of its own."""
     chance = random.Random(seed + 1_000_000)
     addresses = [address for one in of.interfaces.values() for address in one.addresses]
+    addresses_v6 = [address for one in of.interfaces.values() for address in one.ipv6]
     made = []
     for number in range(count):
         source, destination = chance.sample(addresses, 2)
@@ -136,11 +163,17 @@ def flows(of: Network, seed: int, count: int) -> list[Packet]:
             source, destination = chance.choice([*PUBLIC, *HIDDEN]), WORLD
         elif where < 0.3:
             source, destination = _routed(of, chance)
+        elif where < 0.55:
+            source, destination = chance.sample(addresses_v6, 2)
+            while of.owner(source) is of.owner(destination):
+                source, destination = chance.sample(addresses_v6, 2)
         protocol = chance.choice([TCP, TCP, UDP, UDP, ICMP, ESP])
         if protocol == ESP and (where < 0.3 or any({one.source, one.destination} == {source, destination} for one in made)):
             protocol = TCP  # it has no ports: two of its flows, or one and its like the other way, would be one
         if protocol in (TCP, UDP):
             made.append(Packet(source, destination, protocol, EPHEMERAL + number, chance.choice(SERVICES)))
+        elif protocol == ICMP and ":" in source:
+            made.append(Packet(source, destination, ICMPV6, EPHEMERAL + number, ECHO_V6))
         elif protocol == ICMP:
             made.append(Packet(source, destination, ICMP, EPHEMERAL + number, chance.choice([ECHO, TIMESTAMP])))
         else:
@@ -187,13 +220,22 @@ def _plan(of: Network, vpc_id: str) -> NetworkPlan:
         vpc_id=vpc_id,
         region="us-east-1",
         cidr=RANGES_OF[vpc_id],
+        ranges_v6=("fd00:a::/56",) if near else (),
         subnets=tuple(
-            SubnetPlan(id=id, cidr=cidr, zone="us-east-1a", route_table_id=f"rtb-{id}", routes=routes[id], acl_id=of.acl_of[id])
+            SubnetPlan(
+                id=id,
+                cidr=cidr,
+                cidr_v6=of.subnets_v6.get(id),
+                zone="us-east-1a",
+                route_table_id=f"rtb-{id}",
+                routes=routes[id],
+                acl_id=of.acl_of[id],
+            )
             for id, cidr in subnets.items()
         ),
         groups=tuple(_group(of, id, vpc_id) for id in (GROUPS if near else FAR_GROUPS)),
         members={
-            id: tuple(sorted(address for one in of.interfaces.values() if id in one.groups for address in one.addresses))
+            id: tuple(sorted(address for one in of.interfaces.values() if id in one.groups for address in one.all))
             for id in (FAR_GROUPS if near else GROUPS)
         },
         prefix_lists={id: tuple(ranges) for id, ranges in of.lists.items()},
@@ -229,6 +271,8 @@ def port_of(one: Interface) -> Port:
         private_ip=address,
         public_ip=PUBLIC.get(address),
         secondary=tuple(PortAddress(private_ip=other) for other in one.addresses[1:]),
+        ipv6=tuple(one.ipv6),
+        subnet_cidr_v6=SUBNETS_V6.get(one.subnet),
         hostname=f"ip-{last}.ec2.internal",
         group_ids=tuple(one.groups),
         source_dest_check=one.checked,
@@ -252,27 +296,29 @@ def routers_of(of: Network) -> list[End]:
 
 def _permission(group_id: str, number: int, rule: Rule) -> Permission:
     kind, peer = rule.peer
-    names = {TCP: "tcp", UDP: "udp", ICMP: "icmp"}
+    names = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
     return Permission(
         id=f"sgr-{group_id[3:]}{number}",
         egress=rule.egress,
         protocol=names.get(rule.protocol, str(rule.protocol)),
         from_port=rule.low,
         to_port=rule.high,
-        cidr=peer if kind == "cidr" else None,
+        cidr=peer if kind == "cidr" and ":" not in peer else None,
+        cidr_v6=peer if kind == "cidr" and ":" in peer else None,
         group_id=peer if kind == "group" else None,
         prefix_list_id=peer if kind == "list" else None,
     )
 
 
 def _entry(entry: Entry) -> AclEntry:
-    ported, icmp = entry.protocol in (TCP, UDP) and entry.low != ANY, entry.protocol == ICMP
+    ported, icmp = entry.protocol in (TCP, UDP) and entry.low != ANY, entry.protocol in (ICMP, ICMPV6)
     return AclEntry(
         number=entry.number,
         egress=entry.egress,
         allow=entry.allow,
         protocol=str(entry.protocol),
-        cidr=entry.cidr,
+        cidr=entry.cidr if ":" not in entry.cidr else None,
+        cidr_v6=entry.cidr if ":" in entry.cidr else None,
         from_port=entry.low if ported else None,
         to_port=entry.high if ported else None,
         icmp_type=entry.low if icmp else None,

@@ -87,7 +87,7 @@ class Rig:
                 self.cloud.do(lambda driver, port=port: driver.describe(port, machine(1, of=port)))  # type: ignore[misc]
         self.now, self.plans = of, plans
         # What has no port of its own is known by its addresses alone: an earlier rule set's flows are none of this one's.
-        everybody = [address for one in of.interfaces.values() for address in one.addresses]
+        everybody = [address for one in of.interfaces.values() for address in one.all]
         for place in (*plans, NAT.id):
             netns = self.cloud.netns(place)
             asyncio.run(conntrack.forget(real_world(), netns, [*everybody, *BEHIND, NAT.private_ip]))

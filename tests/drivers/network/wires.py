@@ -8,15 +8,16 @@ import select
 import socket
 import struct
 import time
-from ipaddress import IPv4Address
+from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
 from alto.drivers.network.vpc import TAP_MAC
 
 VNET_HEADER = bytes(10)
-UNREACHABLE, ECHO, TIMESTAMP = 3, 8, 13
-ANSWERS = {ECHO: 0, TIMESTAMP: 14}  # ICMP: request -> answer
-TCP, UDP, ICMP = 6, 17, 1
+UNREACHABLE, ECHO, TIMESTAMP, ECHO_V6 = 3, 8, 13, 128
+ANSWERS = {ECHO: 0, TIMESTAMP: 14, ECHO_V6: 129}  # ICMP: request -> answer
+TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
+V4, V6 = b"\x08\x00", b"\x86\xdd"
 SYN, SYN_ACK = 0x02, 0x12
 
 
@@ -32,8 +33,8 @@ class Packet(NamedTuple):
 
     def answered(self) -> "Packet":
         """What the receiver says back."""
-        if self.protocol == ICMP:
-            return Packet(self.destination, self.source, ICMP, self.source_port, ANSWERS[self.port], True)
+        if self.protocol in (ICMP, ICMPV6):
+            return Packet(self.destination, self.source, self.protocol, self.source_port, ANSWERS[self.port], True)
         return Packet(self.destination, self.source, self.protocol, self.port, self.source_port, self.protocol == TCP)
 
 
@@ -49,7 +50,7 @@ def checksum(data: bytes) -> int:
 
 
 def packed(packet: Packet) -> bytes:
-    source, destination = IPv4Address(packet.source).packed, IPv4Address(packet.destination).packed
+    source, destination = ip_address(packet.source).packed, ip_address(packet.destination).packed
     if packet.protocol == TCP:
         flags = SYN_ACK if packet.answer else SYN
         body = struct.pack("!HHIIBBHHH", packet.source_port, packet.port, 1, int(packet.answer) * 2, 5 << 4, flags, 1024, 0, 0)
@@ -60,29 +61,40 @@ def packed(packet: Packet) -> bytes:
     elif packet.protocol == ICMP:
         body = struct.pack("!BBHHH", packet.port, 0, 0, packet.source_port, 1) + bytes(12)
         body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+    elif packet.protocol == ICMPV6:
+        body = struct.pack("!BBHHH", packet.port, 0, 0, packet.source_port, 1) + bytes(12)
+        body = body[:2] + struct.pack("!H", _sum(source, destination, ICMPV6, body)) + body[4:]
     else:
         body = b"of another kind"
+    if len(source) == 16:
+        return struct.pack("!IHBB", 6 << 28, len(body), packet.protocol, 64) + source + destination + body
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, packet.protocol, 0) + source + destination
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
 
 
 def _sum(source: bytes, destination: bytes, protocol: int, body: bytes) -> int:
+    # Of IPv6 the pseudo header is longer, and adds up to the same.
     return checksum(source + destination + struct.pack("!BBH", 0, protocol, len(body)) + body)
 
 
 def unpacked(frame: bytes) -> Packet | None:
-    """None for what is no IPv4 packet of ours."""
-    if len(frame) < 34 or frame[12:14] != b"\x08\x00":
-        return None
+    """None for what is no packet of ours."""
     ip = frame[14:]
-    body = ip[(ip[0] & 15) * 4 :]
-    protocol = ip[9]
-    source, destination = str(IPv4Address(ip[12:16])), str(IPv4Address(ip[16:20]))
+    if len(frame) >= 54 and frame[12:14] == V6:
+        body, protocol = ip[40:], ip[6]
+        source, destination = str(IPv6Address(ip[8:24])), str(IPv6Address(ip[24:40]))
+        if destination.startswith("ff") or (protocol == ICMPV6 and body[0] not in (ECHO_V6, ANSWERS[ECHO_V6])):
+            return None  # a word of the router's, or about it
+    elif len(frame) >= 34 and frame[12:14] == V4:
+        body, protocol = ip[(ip[0] & 15) * 4 :], ip[9]
+        source, destination = str(ip_address(ip[12:16])), str(ip_address(ip[16:20]))
+    else:
+        return None
     if protocol in (TCP, UDP):
         low, high = struct.unpack("!HH", body[:4])
         return Packet(source, destination, protocol, low, high, protocol == TCP and body[13] & SYN_ACK == SYN_ACK)
-    if protocol == ICMP:
-        return Packet(source, destination, ICMP, struct.unpack("!H", body[4:6])[0], body[0], body[0] in ANSWERS.values())
+    if protocol in (ICMP, ICMPV6):
+        return Packet(source, destination, protocol, struct.unpack("!H", body[4:6])[0], body[0], body[0] in ANSWERS.values())
     return Packet(source, destination, protocol)
 
 
@@ -95,7 +107,8 @@ class Wire:
         os.set_blocking(fd, False)
 
     def send(self, packet: Packet, *, mac: str | None = None) -> None:
-        self.send_frame(mac_bytes(TAP_MAC) + mac_bytes(mac or self.mac) + b"\x08\x00" + packed(packet))
+        kind = V6 if ":" in packet.source else V4
+        self.send_frame(mac_bytes(TAP_MAC) + mac_bytes(mac or self.mac) + kind + packed(packet))
 
     def send_frame(self, frame: bytes) -> None:
         os.write(self._fd, VNET_HEADER + frame)
