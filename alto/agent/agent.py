@@ -24,6 +24,7 @@ from alto.drivers.balancer.driver import BalancerDriver
 from alto.drivers.compute.driver import ComputeDriver, ImageDriver
 from alto.drivers.network.driver import NetworkDriver
 from alto.drivers.volume.driver import VolumeDriver
+from alto.kit.pace import rest_s
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, BalancerReport
 from alto.model.errors import AltoError, Impossible, Refused
@@ -39,9 +40,8 @@ POLL_S = 10.0  # how long one question for assignments waits
 SWEEP_S = 5.0  # how often the whole host is looked at, change or not
 HEALTH_S = 0.5  # how often balancers are asked for their targets' health, while there are any
 PROBE_S = 1.0  # how often guests that have not answered yet are tried
-# From the first news to the report, so that a quick start is told in one word, and then to the next, so that under load one
-# carries many machines.
-GATHER_FIRST_S, GATHER_S = 0.005, 0.02
+# From the first news to the report, so that a quick start is told in one word.
+GATHER_S = 0.005
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 15.0
 REFUSED_S = 60.0  # between two tries of a host that was told no
@@ -313,7 +313,7 @@ class Agent:
 
     async def _report_loop(self) -> None:
         await self._news.wait()
-        await self._world.clock.sleep(GATHER_FIRST_S)
+        await self._world.clock.sleep(GATHER_S)
         self._news.clear()
         session = self._session
         if session is None:
@@ -351,7 +351,7 @@ class Agent:
             # It is over: what was said is remembered only of machines that may say more.
             if said.phase is Phase.TERMINATED and said.instance_id not in self._unsent:
                 self._said.pop(said.instance_id, None)
-        await self._world.clock.sleep(GATHER_S)
+        await self._world.clock.sleep(rest_s(len(reports.instances)))
 
     def _measure(self) -> None:
         """How full the machine is: told when it changed."""

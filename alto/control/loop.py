@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from alto.kit.pace import rest_s
 from alto.kit.world import Clock
 from alto.model.errors import Conflict
 from alto.model.records import Record
@@ -17,8 +18,6 @@ from alto.store.store import Store
 
 log = structlog.get_logger()
 
-# Between two passes, so that under load one pass serves many changes; a change that comes alone is served at once.
-GATHER_S = 0.02
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 10.0
 # A pass that lost a race so often in a row has lost to itself, or to somebody who never rests: that is a failure.
@@ -48,7 +47,7 @@ class LoopStatus(msgspec.Struct, kw_only=True):
 
 async def keep_reconciling(reconciler: Reconciler, store: Store, clock: Clock, status: LoopStatus) -> None:
     watch = store.watch(*reconciler.watches)
-    pause_s, conflicts = PAUSE_FIRST_S, 0
+    pause_s, conflicts, changes = PAUSE_FIRST_S, 0, 0
     try:
         while True:
             try:
@@ -69,8 +68,8 @@ async def keep_reconciling(reconciler: Reconciler, store: Store, clock: Clock, s
             status.last_pass_at = clock.now()
             wait_s = reconciler.sweep_s if again_s is None else min(again_s, reconciler.sweep_s)
             if reconciler.watches:
-                await clock.sleep(GATHER_S)
-                await watch.changed(timeout_s=wait_s)
+                await clock.sleep(rest_s(changes))
+                changes = len(await watch.changed(timeout_s=wait_s))
             else:
                 # A watch of no kinds is one of all.
                 await clock.sleep(wait_s)

@@ -19,6 +19,7 @@ from alto.api.hosts.networks import KINDS as NETWORKS
 from alto.api.hosts.rules import KINDS as RULES
 from alto.api.hosts.storage import take_job_reports
 from alto.api.hosts.whereabouts import Whereabouts
+from alto.kit.pace import rest_s
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, LoadBalancer
 from alto.model.errors import DriverFault, Refused
@@ -47,8 +48,6 @@ FAREWELL_S = 20.0
 SILENT_S = 30.0
 # Everything is said again so often, in case a message or a wake-up was lost.
 RESYNC_S = 60.0
-# Between two rounds, so that under load one assignment carries many changes; one that comes alone goes out at once.
-GATHER_S = 0.02
 
 
 class _Session:
@@ -101,7 +100,7 @@ class HostSessions:
         while True:
             changed = await self._watch.changed(timeout_s=5.0)
             self._route(changed)
-            await self._world.clock.sleep(GATHER_S)
+            await self._world.clock.sleep(rest_s(len(changed)))
             now = self._world.clock.monotonic()
             if now - checked_at >= 5.0:
                 checked_at = now
