@@ -1,7 +1,8 @@
 """Control groups: one of each machine's own, in every hierarchy that the host has, of version 1 or 2.
 
-All of a host's machines have their groups below one of its own name, at the root of the hierarchies (as LXC has them, too), so
-that neither a service manager nor another cloud on the machine is in the way. Groups that are not ours are never touched.
+All of a host's machines have their groups below one of its own name, beside the machine's first process (as LXC has them, too:
+that is the root of the hierarchies, but within a container it may be below), so that neither a service manager nor another
+cloud on the machine is in the way. Groups that are not ours are never touched.
 What the kernel was not built to limit is not limited (`alto doctor` says so); everything else is, before the first instruction.
 """
 
@@ -38,7 +39,7 @@ class ControlGroups:
         self._found: list[tuple[Path, frozenset[str]]] | None = None
 
     def make(self, id: str) -> Path:
-        """The machine's group, relative to the root of each hierarchy."""
+        """The machine's group, relative to where each hierarchy begins for us."""
         group = Path(self._name) / id
         return group
 
@@ -79,18 +80,36 @@ class ControlGroups:
                 log.warning("a control group is still in use", group=str(root / self._name))
 
     def _hierarchies(self) -> list[tuple[Path, frozenset[str]]]:
-        """Where each is mounted, and what it controls."""
+        """Where each begins for us, and what it controls."""
         if self._found is None:
-            self._found = []
-            for line in self._world.files.read(Path("/proc/self/mountinfo")).decode().splitlines():
-                kind, _, options = line.partition(" - ")[2].partition(" ")
-                root = Path(line.split()[4])
-                if kind == "cgroup":
-                    self._found.append((root, frozenset(options.split()[-1].split(","))))
-                elif kind == "cgroup2":
-                    controllers = self._world.files.read(root / "cgroup.controllers").decode().split()
-                    self._found.append((root, frozenset(controllers)))
+            files = self._world.files
+            mounts = files.read(Path("/proc/self/mountinfo")).decode()
+            first = files.read(Path("/proc/1/cgroup")).decode()
+            found = begins(mounts, first)
+            self._found = [
+                (root, controllers or frozenset(files.read(root / "cgroup.controllers").decode().split()))
+                for root, controllers in found
+            ]
         return self._found
+
+
+def begins(mounts: str, first: str) -> list[tuple[Path, frozenset[str]]]:
+    """The group of the machine's first process in each hierarchy that is mounted here, and what the hierarchy controls, which
+    version 2 says in a file of its own: then it is empty. Of /proc/self/mountinfo and /proc/1/cgroup: proc(5), cgroups(7)."""
+    groups = {frozenset(names.split(",")): Path(path) for _, names, path in (line.split(":", 2) for line in first.splitlines())}
+    found = []
+    for line in mounts.splitlines():
+        kind, _, rest = line.partition(" - ")[2].partition(" ")
+        top, mounted_at = map(Path, line.split()[3:5])
+        if kind not in ("cgroup", "cgroup2"):
+            continue
+        options = frozenset(rest.split()[-1].split(",")) if kind == "cgroup" else frozenset(("",))
+        here = next((path for names, path in groups.items() if names <= options), top)
+        # systemd's first process is in a group of its own, which is no place for others.
+        here = here.parent if here.name == "init.scope" else here
+        below = here.relative_to(top) if here.is_relative_to(top) else Path()
+        found.append((mounted_at / below, options - {""}))
+    return found
 
 
 def entering(entries: list[Path]) -> list[str]:
