@@ -123,16 +123,6 @@ def with_public(
     return replace(interface, secondary=secondary)
 
 
-def disassociate(tx: Tx, address: Address) -> Address:
-    """An elastic address leads nowhere, and its interface says so. Idempotent."""
-    if address.interface_id is not None and address.private_ip is not None:
-        interface = tx.find(NetworkInterface, address.interface_id)
-        if interface is not None:
-            put_interface(tx, with_public(interface, address.private_ip, None))
-        address = tx.put(unassociated(address))
-    return address
-
-
 def lead_elastic(tx: Tx, interface: NetworkInterface, instance_id: str | None) -> None:
     """Its elastic addresses name the instance that has it now."""
     if has_elastic(interface):

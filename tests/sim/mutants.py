@@ -32,7 +32,7 @@ from alto.model.sessions import Assignments, Reports
 from alto.plan.groups import Step
 from alto.plan.instances import Action, holds_capacity
 from alto.plan.placement import Demand, Placed, Unplaced, place, room_of
-from alto.store.claims import release_all, take_room_back, unassociated
+from alto.store.claims import release_all, take_room_back
 from alto.store.store import Store, Tx
 from tests.sim import cloud
 
@@ -371,7 +371,7 @@ def automatic_address_kept(stack: ExitStack) -> None:
 
 def old_holder_not_told(stack: ExitStack) -> None:
     """An elastic address that goes over is written to its new interface, and left in the old one."""
-    _put(stack, address_targets, "disassociate", lambda tx, address: tx.put(unassociated(address)))
+    _put(stack, address_targets, "_come_off", lambda tx, call, address: None)
 
 
 MUTANTS: tuple[Plant, ...] = (

@@ -16,26 +16,26 @@ from alto.model.addresses import Address
 from alto.model.errors import Refused
 from alto.model.instances import Instance, Wish
 from alto.model.networks import NetworkInterface, Vpc
-from alto.store.claims import disassociate, put_interface, release_public, with_public
+from alto.store.claims import put_interface, release_public, unassociated, with_public
 from alto.store.store import Tx
 
 
 def lead_to(tx: Tx, call: Call, address: Address, interface_id: str, private_ip: str, association_id: str) -> str:
     """From wherever it was to this private address, which lets go of another that it has."""
-    leave(tx, call, address)
+    # Each row is written once: of a dance, the rows are what costs.
+    _come_off(tx, call, address)
     interface = tx.get(NetworkInterface, interface_id)
     had = public_of(interface, private_ip)
     if had is not None and had.elastic:
         for other in tx.where(Address, interface_id=interface.id, private_ip=private_ip):
-            disassociate(tx, other)
+            tx.put(unassociated(other))
     elif had is not None and had.public_ip is not None and interface.instance_id is not None:
         release_public(tx, had.public_ip, interface.instance_id)
-        tx.put(replace(interface, automatic=True))
-    interface = tx.get(NetworkInterface, interface_id)
+        interface = replace(interface, automatic=True)
     put_interface(tx, with_public(interface, private_ip, address.public_ip, elastic=True))
     tx.put(
         replace(
-            tx.get(Address, address.id),
+            address,
             association_id=association_id,
             interface_id=interface.id,
             private_ip=private_ip,
@@ -46,17 +46,25 @@ def lead_to(tx: Tx, call: Call, address: Address, interface_id: str, private_ip:
 
 
 def leave(tx: Tx, call: Call, address: Address) -> None:
-    """The address leads nowhere; the interface that it leaves gets an automatic one again, if it gave one up for it."""
+    """The address leads nowhere. Idempotent."""
+    _come_off(tx, call, address)
+    if address.association_id is not None:
+        tx.put(unassociated(address))
+
+
+def _come_off(tx: Tx, call: Call, address: Address) -> None:
+    """The interface that an address is on lets go of it, and gets an automatic one again, if it gave one up for it."""
     interface_id, private_ip = address.interface_id, address.private_ip
-    disassociate(tx, address)
     interface = tx.find(NetworkInterface, interface_id) if interface_id is not None else None
-    if interface is None or not interface.automatic or private_ip != interface.private_ip or interface.instance_id is None:
+    if interface is None or private_ip is None:
         return
-    instance = tx.find(Instance, interface.instance_id)
-    # Not with several interfaces, as at EC2: which one should be the way in is then the owner's to say.
-    if instance is not None and instance.wish is not Wish.TERMINATED and len(instance.nics) == 1:
-        fresh = take_public(tx, call, instance.id)
-        put_interface(tx, replace(interface, public_ip=fresh, elastic=False, automatic=False))
+    without = with_public(interface, private_ip, None)
+    if interface.automatic and private_ip == interface.private_ip and interface.instance_id is not None:
+        instance = tx.find(Instance, interface.instance_id)
+        # Not with several interfaces, as at EC2: which one should be the way in is then the owner's to say.
+        if instance is not None and instance.wish is not Wish.TERMINATED and len(instance.nics) == 1:
+            without = replace(without, public_ip=take_public(tx, call, instance.id), automatic=False)
+    put_interface(tx, without)
 
 
 def let_go(tx: Tx, call: Call, address: Address) -> None:
