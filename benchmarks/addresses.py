@@ -32,7 +32,7 @@ GIVE_UP_S = 240.0
 TRY_S = 1.0
 ASK_EVERY_S, ASKING_MAX = 0.02, 60
 AFTER = 10  # questions after the first answer of the new guest
-FLOOR = 1.5  # times cheaper than moto's, which moves no packet
+FLOOR = 3.0  # times cheaper than moto's, which moves no packet
 DANCE_MAX_S = 0.5
 USER_DATA = base64.b64encode(b"#!/bin/sh\nhostname > /www/who.txt\n").decode()
 

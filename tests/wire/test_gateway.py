@@ -128,6 +128,26 @@ def test_sts(models: Models) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "body", "root"),
+    [
+        ("", b"Action=GetCallerIdentity&Version=2011-06-15", "{https://sts.amazonaws.com/doc/2011-06-15/}ErrorResponse"),
+        ("Action=GetCallerIdentity&Version=2011-06-15", b"", "{https://sts.amazonaws.com/doc/2011-06-15/}ErrorResponse"),
+        ("", b"Action=DescribeRegions&Version=2016-11-15", "Response"),
+        ("Action=DescribeRegions&Version=2016-11-15", b"", "Response"),
+    ],
+)
+def test_who_signs_nothing_is_refused_in_the_words_of_the_service_that_it_asks(
+    models: Models, query: str, body: bytes, root: str
+) -> None:
+    """There is no scope to tell the service by: the version does."""
+    headers = (("host", "alto.test"), ("content-type", "application/x-www-form-urlencoded"))
+    request = HttpRequest(method="POST" if body else "GET", path="/", query=query, headers=headers, body=body)
+    answer = with_gateway(models, lambda door: door.handle(request))
+    assert error_of(answer) == (403, "MissingAuthenticationToken")
+    assert ElementTree.fromstring(answer.body).tag == root
+
+
+@pytest.mark.parametrize(
     ("action", "parameters", "expected"),
     [
         ("RunInstances", RUN, (200, "")),
