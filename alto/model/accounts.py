@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import msgspec
+
 from alto.model.records import Record
 
 
@@ -41,6 +43,15 @@ class ClientToken(Record, frozen=True, kw_only=True):
     expires_at: float
 
 
+class MetadataDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """In EC2's words what new instances have where their launch says nothing; None: EC2's own default."""
+
+    http_tokens: str | None = None
+    hop_limit: int | None = None
+    http_endpoint: str | None = None
+    tags: str | None = None
+
+
 class AccountRegion(Record, frozen=True, kw_only=True):
     """That an account has begun in a region, and so was given what each begins with. `id` is "account/region".
 
@@ -51,3 +62,4 @@ class AccountRegion(Record, frozen=True, kw_only=True):
 
     dhcp_options_id: str  # the set that new VPCs have
     serial_console: bool = False  # live consoles of its instances may be opened; api/ec2/serial_console.py writes
+    metadata: MetadataDefaults = MetadataDefaults()  # api/ec2/instance_metadata_defaults.py writes

@@ -15,6 +15,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, is_private_taken
 from alto.api.ec2.block_devices import BlockDeviceMapping, Devices, launch_devices
 from alto.api.ec2.ids import find_image, is_own, owned
+from alto.api.ec2.instance_metadata_defaults import default_metadata
 from alto.api.ec2.instance_profiles import ProfileSpecification, associate, find_arn
 from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfaces, draw_others, existing, with_interfaces
@@ -109,7 +110,6 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     listed = _interfaces(request, most)
     interface = listed[0]
     more = len(listed) > 1 or bool(interface.addresses.further) or interface.v6 != AddressesV6()
-    metadata = metadata_options(request.metadata_options, MetadataOptions())
     tags = tags_for(request.tag_specifications, "instance", "volume", "network-interface")
     check_user_data(request.user_data)
     shutdown_behaviour = request.instance_initiated_shutdown_behavior or "stop"
@@ -173,7 +173,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             shutdown_behaviour=shutdown_behaviour,
             termination_protected=bool(request.disable_api_termination),
             stop_protected=bool(request.disable_api_stop),
-            metadata=metadata,
+            metadata=metadata_options(request.metadata_options, default_metadata(tx, call)),
             monitoring=bool(request.monitoring.enabled),
             ebs_optimized=bool(request.ebs_optimized),
             credit_specification=credits,

@@ -1,0 +1,104 @@
+"""What launches of an account that say nothing of the metadata service do: its defaults, in one region.
+
+The request comes first, then these, then EC2's own. Not here: what an instance has (`instance_attributes.py` changes it), and
+the refusal of launches that do not require tokens (HttpTokensEnforced).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from alto.api.accounts import region_key
+from alto.api.call import Call, Operation
+from alto.model.accounts import AccountRegion, MetadataDefaults
+from alto.model.errors import Refused
+from alto.model.instances import MetadataOptions
+from alto.store.store import Reader, Tx
+
+NO_PREFERENCE = "no-preference"
+HOPS_MAX = 64
+_NOTHING, _AMAZONS = MetadataDefaults(), MetadataOptions()
+_SWITCH = ("enabled", "disabled", NO_PREFERENCE)
+
+
+def default_metadata(reader: Reader, call: Call) -> MetadataOptions:
+    own = _region(reader, call).metadata
+    if own == _NOTHING:
+        return _AMAZONS  # of nearly every launch
+    return replace(
+        _AMAZONS,
+        tokens_required=_AMAZONS.tokens_required if own.http_tokens is None else own.http_tokens == "required",
+        hop_limit=own.hop_limit or _AMAZONS.hop_limit,
+        enabled=_AMAZONS.enabled if own.http_endpoint is None else own.http_endpoint == "enabled",
+        tags_enabled=_AMAZONS.tags_enabled if own.tags is None else own.tags == "enabled",
+    )
+
+
+def _region(reader: Reader, call: Call) -> AccountRegion:
+    return reader.get(AccountRegion, region_key(call.account, call.region))
+
+
+class GetDefaultsRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    pass
+
+
+async def get_instance_metadata_defaults(call: Call, request: GetDefaultsRequest) -> dict[str, Any]:
+    """What has no preference is not shown."""
+    own = call.store.read(lambda reader: _region(reader, call)).metadata
+    level = {
+        "HttpTokens": own.http_tokens,
+        "HttpPutResponseHopLimit": own.hop_limit,
+        "HttpEndpoint": own.http_endpoint,
+        "InstanceMetadataTags": own.tags,
+        "ManagedBy": "account",
+    }
+    return {"AccountLevel": {name: value for name, value in level.items() if value is not None}}
+
+
+class ModifyDefaultsRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    http_tokens: str | None = None
+    http_put_response_hop_limit: int | None = None
+    http_endpoint: str | None = None
+    instance_metadata_tags: str | None = None
+
+
+async def modify_instance_metadata_defaults(call: Call, request: ModifyDefaultsRequest) -> dict[str, Any]:
+    asked = {
+        "http_tokens": _one_of("HttpTokens", request.http_tokens, ("optional", "required", NO_PREFERENCE)),
+        "hop_limit": _hops(request.http_put_response_hop_limit),
+        "http_endpoint": _one_of("HttpEndpoint", request.http_endpoint, _SWITCH),
+        "tags": _one_of("InstanceMetadataTags", request.instance_metadata_tags, _SWITCH),
+    }
+    # A hop limit of -1 is EC2's way to say that there is no preference.
+    changes = {name: None if value in (NO_PREFERENCE, -1) else value for name, value in asked.items() if value is not None}
+
+    def body(tx: Tx) -> None:
+        region = _region(tx, call)
+        own: MetadataDefaults = replace(region.metadata, **changes)
+        if own != region.metadata:
+            tx.put(replace(region, metadata=own))
+
+    await call.store.write(body)
+    return {"Return": True}
+
+
+def _one_of(name: str, value: str | None, allowed: Sequence[str]) -> str | None:
+    if value is not None and value not in allowed:
+        raise Refused("InvalidParameterValue", f"Invalid value '{value[:80]}' for {name}. Valid values: {', '.join(allowed)}")
+    return value
+
+
+def _hops(value: int | None) -> int | None:
+    if value is not None and value != -1 and not 1 <= value <= HOPS_MAX:
+        raise Refused(
+            "InvalidParameterValue", f"Value ( {value} ) for HttpPutResponseHopLimit is invalid: 1 to {HOPS_MAX}, or -1"
+        )
+    return value
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "GetInstanceMetadataDefaults": Operation(GetDefaultsRequest, get_instance_metadata_defaults),
+    "ModifyInstanceMetadataDefaults": Operation(ModifyDefaultsRequest, modify_instance_metadata_defaults),
+}
