@@ -252,6 +252,12 @@ class ModifySubnetAttributeRequest(msgspec.Struct, frozen=True, rename="pascal")
     subnet_id: str
     map_public_ip_on_launch: BooleanValue = BooleanValue()
     assign_ipv6_address_on_creation: BooleanValue = BooleanValue()
+    enable_dns64: BooleanValue = BooleanValue()
+    enable_resource_name_dns_a_record_on_launch: BooleanValue = BooleanValue()
+    enable_resource_name_dns_aaaa_record_on_launch: BooleanValue = msgspec.field(
+        default=BooleanValue(), name="EnableResourceNameDnsAAAARecordOnLaunch"
+    )
+    private_dns_hostname_type_on_launch: str | None = None
 
 
 async def modify_subnet_attribute(call: Call, request: ModifySubnetAttributeRequest) -> dict[str, object]:
@@ -263,11 +269,15 @@ async def modify_subnet_attribute(call: Call, request: ModifySubnetAttributeRequ
         )
         if each.value is not None
     }
-    if len(changes) != 1:
+    fixed = _fixed(request)
+    if len(changes) + len(fixed) != 1:
         raise Refused(
-            "InvalidParameterCombination" if changes else "MissingParameter",
+            "InvalidParameterCombination" if changes or fixed else "MissingParameter",
             "The request must contain exactly one attribute of the subnet to change",
         )
+    for name, (value, what) in fixed.items():
+        if value != what:
+            raise Refused("UnsupportedOperation", f"The attribute {name} of subnets is {_said(what)} here and does not change.")
 
     def body(tx: Tx) -> None:
         subnet = owned(tx, call, Subnet, request.subnet_id)
@@ -276,10 +286,26 @@ async def modify_subnet_attribute(call: Call, request: ModifySubnetAttributeRequ
                 "InvalidParameterValue",
                 f"Invalid value 'true' for assignIpv6AddressOnCreation. The subnet '{subnet.id}' has no IPv6 range",
             )
-        tx.put(replace(subnet, **changes))
+        if changes:
+            tx.put(replace(subnet, **changes))
 
     await call.store.write(body)
     return {}
+
+
+def _fixed(request: ModifySubnetAttributeRequest) -> dict[str, tuple[bool | str, bool | str]]:
+    """Attributes that are asked for and can only be what they are: each with what is asked, and what it is."""
+    found: dict[str, tuple[bool | str | None, bool | str]] = {
+        "enableDns64": (request.enable_dns64.value, False),
+        "enableResourceNameDnsARecordOnLaunch": (request.enable_resource_name_dns_a_record_on_launch.value, False),
+        "enableResourceNameDnsAAAARecordOnLaunch": (request.enable_resource_name_dns_aaaa_record_on_launch.value, False),
+        "privateDnsHostnameTypeOnLaunch": (request.private_dns_hostname_type_on_launch, "ip-name"),
+    }
+    return {name: (value, what) for name, (value, what) in found.items() if value is not None}
+
+
+def _said(value: bool | str) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value).lower()
 
 
 class CreateDefaultSubnetRequest(msgspec.Struct, frozen=True, rename="pascal"):
