@@ -15,6 +15,25 @@ _NETWORK_MBPS = {"Very Low": 50, "Low": 100, "Low to Moderate": 300, "Moderate":
 _BASELINES = {"nano": 5, "micro": 10, "small": 20, "medium": 20, "large": 30, "xlarge": 40, "2xlarge": 40}
 _T2_BASELINES = {**_BASELINES, "xlarge": 22.5, "2xlarge": 17}
 WEIGHT_OF_ONE = 1024
+# What a type may read and write at most, all its volumes together: Mbit/s and operations a second (EC2 user guide,
+# "EBS-optimized instance types", maximum). A type that is not there has no line of its own to its disks on Amazon's: it uses
+# its network, and so many operations for each Mbit/s, as the types with a line have.
+_DISK_FAMILIES = {
+    **dict.fromkeys(("t3", "t3a"), (2780, 15_700)),
+    **dict.fromkeys(("m5", "c5", "r5"), (4750, 18_750)),
+    "m5a": (2880, 16_000),
+    **dict.fromkeys(("m6i", "m6a", "c6i", "r6i", "m7i", "c7i", "r7i"), (10_000, 40_000)),
+}
+_DISK_SMALL = dict.fromkeys(("nano", "micro", "small", "medium"), (2085, 11_800))
+_DISK_TYPES = {
+    **dict.fromkeys(("m1.large", "m2.2xlarge", "m3.xlarge", "c3.xlarge", "c4.large"), (500, 4000)),
+    **dict.fromkeys(("m1.xlarge", "c1.xlarge", "m2.4xlarge", "m3.2xlarge", "c3.2xlarge"), (1000, 8000)),
+    **dict.fromkeys(("m4.2xlarge", "c4.2xlarge"), (1000, 8000)),
+    **dict.fromkeys(("m4.4xlarge", "c4.4xlarge"), (2000, 16_000)),
+    "m4.large": (450, 3600),
+    **dict.fromkeys(("m4.xlarge", "c4.xlarge"), (750, 6000)),
+}
+_IOPS_EACH_MBPS = 8
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +41,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     cpu_weight: int  # beside others, when all want more than there is; a whole processor's is WEIGHT_OF_ONE
     memory_mib: int
     network_mbps: int | None  # each way, for each interface; None: no limit
+    disk: "DiskRate | None"  # None: no limit
+
+
+class DiskRate(msgspec.Struct, frozen=True, kw_only=True):
+    """Reads and writes, all volumes of one instance together."""
+
+    mbps: int
+    iops: int
+
+    @property
+    def bytes_s(self) -> int:
+        return self.mbps * 125_000
 
 
 def limits_of(instance_type: str, vcpus: int, memory_mib: int) -> Limits:
@@ -31,6 +62,7 @@ def limits_of(instance_type: str, vcpus: int, memory_mib: int) -> Limits:
         cpu_weight=max(2, round(WEIGHT_OF_ONE * vcpus * (_baseline(kind) if kind is not None else 1.0))),
         memory_mib=memory_mib,
         network_mbps=network_mbps(kind) if kind is not None else None,
+        disk=_disk(kind) if kind is not None else None,
     )
 
 
@@ -46,3 +78,14 @@ def _baseline(kind: InstanceType) -> float:
         return 1.0
     family, _, size = kind.name.partition(".")
     return (_T2_BASELINES if family == "t2" else _BASELINES)[size] / 100
+
+
+def _disk(kind: InstanceType) -> DiskRate | None:
+    family, _, size = kind.name.partition(".")
+    found = _DISK_TYPES.get(kind.name) or _DISK_FAMILIES.get(family)
+    if family in ("t3", "t3a") and size in _DISK_SMALL:
+        found = _DISK_SMALL[size]
+    if found is not None:
+        return DiskRate(mbps=found[0], iops=found[1])
+    mbps = network_mbps(kind)
+    return DiskRate(mbps=mbps, iops=mbps * _IOPS_EACH_MBPS) if mbps is not None else None

@@ -25,6 +25,27 @@ def test_a_type_may_take_what_amazon_says(name: str, mbps: int, weight: int) -> 
     assert (limits.vcpus, limits.memory_mib) == (kind.vcpus, kind.memory_mib)
 
 
+@pytest.mark.parametrize(
+    ("name", "mbps", "iops"),
+    [
+        ("m1.tiny", 100, 800),  # by its network
+        ("m1.large", 500, 4000),
+        ("t3.micro", 2085, 11_800),
+        ("t3.xlarge", 2780, 15_700),
+        ("m4.4xlarge", 2000, 16_000),
+        ("c5.large", 4750, 18_750),
+        ("r7i.4xlarge", 10_000, 40_000),
+    ],
+)
+def test_a_types_disks_are_as_fast_as_amazon_says(name: str, mbps: int, iops: int) -> None:
+    kind = CATALOGUE[name]
+    disk = limits_of(name, kind.vcpus, kind.memory_mib).disk
+    assert disk is not None
+    assert (disk.mbps, disk.iops, disk.bytes_s) == (mbps, iops, mbps * 1_000_000 // 8)
+
+
 def test_no_type_is_without_limits() -> None:
     for name, kind in CATALOGUE.items():
-        assert limits_of(name, kind.vcpus, kind.memory_mib).network_mbps, name
+        limits = limits_of(name, kind.vcpus, kind.memory_mib)
+        assert limits.network_mbps, name
+        assert limits.disk, name

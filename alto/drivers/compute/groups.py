@@ -12,13 +12,15 @@ import msgspec
 import structlog
 
 from alto.kit.world import World
+from alto.model.limits import DiskRate
 
 log = structlog.get_logger()
 
 GONE_S = 2.0
 POLL_S = 0.005
 PERIOD_US = 100_000
-CONTROLLERS = frozenset(("cpu", "memory", "pids"))
+CONTROLLERS = frozenset(("cpu", "memory", "pids", "io"))
+GUEST = "guest"  # the group of a container's guest, in its machine's
 # Amazon's unit, and version 1's, is 1024 for a processor; version 2's is 100, at most 10,000.
 V2_WEIGHT_MAX = 10_000
 
@@ -61,6 +63,25 @@ class ControlGroups:
                     files.put_setting(group / name, value)
             entries.append(group / "cgroup.procs")
         return entries
+
+    def disk_settings(self, id: str, rate: DiskRate) -> list[tuple[Path, str]]:
+        """What keeps a container to `rate`, reads and writes each by themselves: files of groups that are there when its guest
+        begins, each with what follows a device's number in it. None where the kernel does not limit disks. With version 1,
+        what a guest wrote and did not wait for is written by the kernel, and at its own pace."""
+        found = []
+        for root, controllers in self._hierarchies():
+            group = root / self.make(id)
+            if "io" in controllers and self._world.files.exists(group / "io.max"):
+                each = f"bps={rate.bytes_s}", f"iops={rate.iops}"
+                found.append((group / "io.max", " ".join(f"{way}{one}" for way in "rw" for one in each)))
+            elif "blkio" in controllers:
+                # Only the guest's own group counts: version 1 does not look at the ones above.
+                for way in ("read", "write"):
+                    for unit, most in (("bps", rate.bytes_s), ("iops", rate.iops)):
+                        name = f"blkio.throttle.{way}_{unit}_device"
+                        if self._world.files.exists(root / name):
+                            found.append((group / GUEST / name, str(most)))
+        return found
 
     async def remove(self, id: str) -> None:
         """Idempotent. Processes that end leave their groups a moment later."""

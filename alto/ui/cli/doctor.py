@@ -43,6 +43,7 @@ PROGRAMS = {
 }
 # Controller of the kernel's control groups -> what instances are kept to by it.
 LIMITS = {"cpu": "processors", "memory": "memory", "pids": "processes"}
+DISKS = {"io", "blkio"}  # of versions 2 and 1; virtual machines' disks QEMU keeps to their rate itself
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -194,7 +195,15 @@ def _limits() -> Finding:
             f"instances are not kept to their type's {', '.join(missing)}",
             f"mount control groups with {', '.join(one for one in LIMITS if one not in there)}",
         )
-    return Finding("limits", Verdict.OK, f"instances are kept to their type's {', '.join(LIMITS.values())}")
+    kept = f"instances are kept to their type's {', '.join(LIMITS.values())}"
+    if not DISKS & there:
+        return Finding(
+            "limits", Verdict.HINT, f"{kept}; containers' disks to no rate", "mount control groups with io (version 2) or blkio"
+        )
+    if "io" not in there:
+        how = "containers' what they wait for: of version 1, groups do not count what the kernel writes later"
+        return Finding("limits", Verdict.OK, f"{kept} and disk rate, {how}")
+    return Finding("limits", Verdict.OK, f"{kept} and disk rate")
 
 
 def _disk(state: Path) -> Finding:

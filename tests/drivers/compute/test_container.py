@@ -1,4 +1,5 @@
-"""What only containers have. Goal: a start that was cut off is no crash. Method: a record as a dead owner left it."""
+"""What only containers have. Goal: a start that was cut off is no crash, and a root has its size. Method: a record as a dead
+owner left it; and what the guest sees."""
 
 import asyncio
 
@@ -9,6 +10,7 @@ from alto.drivers.compute.container.config import ENDED
 from alto.drivers.compute.record import Record, Stage, load, save
 from alto.kit.world import real_world
 from alto.model.instances import Power, Seen
+from alto.model.volumes import GIB
 from tests.drivers.compute.machines import machine
 from tests.drivers.compute.rigs import ContainerRig
 
@@ -32,6 +34,21 @@ def test_what_was_cut_off_before_its_keeper_begins_again(container: ContainerRig
         assert (await driver.observe())[ID] == Seen(power=Power.OFF, incarnation=1)
         await driver.start(machine(incarnation=2), container.boot, [], [])
         assert (await driver.observe())[ID] == Seen(power=Power.ON, incarnation=2)
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_its_root_is_as_large_as_was_asked_for(container: ContainerRig) -> None:
+    """Whatever the image's size is (32 MiB)."""
+
+    async def main() -> None:
+        driver = container.driver()
+        await driver.start(machine(), container.boot, [], [])
+        await container.settled(ID)
+        words = await container.ask(ID, "df -k / | tail -n 1")
+        assert 0.9 * GIB < int(words[1]) * 1024 <= GIB
         await driver.destroy(ID)
         await driver.close()
 

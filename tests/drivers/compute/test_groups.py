@@ -101,7 +101,7 @@ def test_version_2_has_the_same_limits_in_its_own_words(tmp_path: Path) -> None:
         "pids.max": "257",
     }
     for path in (root, root / NAME):
-        assert (path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+        assert (path / "cgroup.subtree_control").read_text() == "+cpu +io +memory +pids"
 
 
 def test_a_container_takes_no_more_memory_than_its_type_has(container: ContainerRig) -> None:

@@ -311,7 +311,10 @@ class ContainerCompute:
             self._groups.limit(machine.id, group_limits(machine))
             groups = self._groups.make(machine.id)
             interfaces.save(files, here.home, interfaces.at_start(taps))
-            files.write(here.home / CONFIG, lxc_config(machine, here.home, uid_first=uid_first, groups=groups).encode())
+            rate = limits_of(machine.instance_type, machine.vcpus, machine.memory_mib).disk
+            settings = self._groups.disk_settings(machine.id, rate) if rate is not None else []
+            told = lxc_config(machine, here.home, uid_first=uid_first, groups=groups, disk_settings=settings)
+            files.write(here.home / CONFIG, told.encode())
             starting = replace(
                 before,
                 incarnation=machine.incarnation,

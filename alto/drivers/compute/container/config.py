@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from alto.drivers.compute.groups import GUEST
 from alto.model.errors import Impossible
 from alto.model.instances import Machine
 
@@ -21,6 +22,7 @@ UID_FIRST, UIDS_EACH, UID_RANGES = 1_000_000_000 // 65536 * 65536, 65536, 12_000
 DISK = "root.raw"
 CONFIG, INIT, AGAIN, ENDED, LXC_LOG = "config", "init.pid", "again", "ended", "lxc.log"
 INTERFACES, ATTACHED = "interfaces", "attached"
+DEVICE = "device"  # the number of the disk's
 
 KEEPER_NAME = "alto-keeper"
 HALTED = b"halted"
@@ -36,8 +38,13 @@ LXC_PATH = "/run"
 # The first word after the name is the folder, the second LXC's name for it, the third is "grow" for a disk that was just made.
 KEEPER = f"""
 cd "$1" || exit 1
+# Before it is mounted: to grow what is mounted root needs more than to mount (CAP_SYS_RESOURCE). Nobody had it open but who
+# made it, so there is nothing to check first.
+if [ "$3" = grow ]; then resize2fs -f {DISK} >&2 || exit 1; fi
 mount -t ext4 -o loop,nodev,noatime {DISK} {MOUNT_POINT} || exit 1
-[ "$3" = grow ] && resize2fs "$(findmnt -n -o SOURCE {MOUNT_POINT})" >/dev/null 2>&1
+while read -r _ _ number _ point _; do
+    [ "$point" != {MOUNT_POINT} ] || echo "$number" >{DEVICE}
+done </proc/self/mountinfo
 while :; do
     rm -f {AGAIN} {LXC_LOG}
     # Without us it must not go on: nobody would know how it ended.
@@ -74,8 +81,13 @@ def is_keeper_of(home: Path, words: Sequence[str]) -> bool:
     return KEEPER_NAME in words and str(home) in words
 
 
-def lxc_config(machine: Machine, home: Path, *, uid_first: int, groups: Path) -> str:
-    """`groups`: this machine's control group, below the root of each hierarchy; LXC makes one for the guest in it."""
+def lxc_config(
+    machine: Machine, home: Path, *, uid_first: int, groups: Path, disk_settings: Sequence[tuple[Path, str]] = ()
+) -> str:
+    """`groups`: this machine's control group, below the root of each hierarchy; LXC makes one for the guest in it.
+    `disk_settings`: see ControlGroups."""
+    says = "".join(f' && echo "$number {rate}" >{file}' for file, rate in disk_settings)
+    begin = f"read number <{DEVICE}{says} && echo $LXC_PID >{INIT}.new && mv {INIT}.new {INIT}"
     lines = [
         f"lxc.uts.name = {_hostname(machine)}",
         f"lxc.rootfs.path = dir:{MOUNT_POINT}",
@@ -92,12 +104,12 @@ def lxc_config(machine: Machine, home: Path, *, uid_first: int, groups: Path) ->
         "lxc.cap.drop = mac_admin mac_override sys_module sys_rawio sys_time",
         f"lxc.console.logfile = {home / 'console.log'}",
         f"lxc.include = {home / INTERFACES}",
-        f"lxc.cgroup.dir.container = {groups / 'guest'}",
+        f"lxc.cgroup.dir.container = {groups / GUEST}",
         f"lxc.cgroup.dir.monitor = {groups / 'lxc'}",
         f"lxc.cgroup.dir.monitor.pivot = {groups / 'pivot'}",
         "lxc.hook.version = 1",
         # In the host's namespaces, before the guest's first instruction.
-        f"lxc.hook.start-host = {_hook(f'echo $LXC_PID >{INIT}.new && mv {INIT}.new {INIT}', home)}",
+        f"lxc.hook.start-host = {_hook(begin, home)}",
         # While the guest's network is still there. LXC itself gives back only what it took at the start.
         f"lxc.hook.stop = {_hook(f'while read name peer; do {_GIVE_BACK}; done <{ATTACHED}', home)}",
         # Its failure makes LXC stop where it would reboot: see KEEPER.

@@ -333,7 +333,12 @@ class QemuCompute:
             self._save(here, replace(starting, stage=Stage.ON, pid=process.pid, started=process.started))
             here.off.clear()
             try:
-                status = await (await self._connected(here, GREETING_S)).status()
+                qemu = await self._connected(here, GREETING_S)
+                rate = limits_of(machine.instance_type, machine.vcpus, machine.memory_mib).disk
+                if rate is not None:
+                    for disk in disks:
+                        await hotplug.keep_to(qemu, disk.volume_id, rate)
+                status = await qemu.status()
             except DriverFault as error:
                 said = files.part(here.home / "qemu.log", -2000, 2000).decode(errors="replace")
                 raise DriverFault("The machine did not start") from RuntimeError(f"{error}: {said}")

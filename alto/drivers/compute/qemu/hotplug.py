@@ -16,9 +16,11 @@ from alto.drivers.compute.qemu.monitor import HypervisorRefused, Monitor
 from alto.drivers.volume.driver import Disk
 from alto.kit.world import Files
 from alto.model.errors import DriverFault
+from alto.model.limits import DiskRate
 
 # A guest that runs lets go of a device within 0.3 s; one that boots does not hear, and is asked again.
 LET_GO_S, ASK_AGAIN_S = 10.0, 2.0
+TOGETHER = "disks"  # QEMU's name for the group of devices that share one rate
 
 
 async def add_interface(qemu: Monitor, tap: Tap) -> None:
@@ -47,6 +49,7 @@ async def interfaces(qemu: Monitor) -> frozenset[str]:
 async def set_disks(files: Files, qemu: Monitor, wanted: Sequence[Disk]) -> None:
     """The machine has these and no others, each at least as large as it says. Raises: DriverFault, as `remove_interface`."""
     present = await disks(qemu)
+    rate = await _rate(qemu)
     for id in sorted(present - {disk.volume_id for disk in wanted}):
         await _unplug(qemu, id)
         await _unless_absent(qemu, "blockdev-del", {"node-name": id})
@@ -58,6 +61,9 @@ async def set_disks(files: Files, qemu: Monitor, wanted: Sequence[Disk]) -> None
             await remove_fds(qemu, disk.volume_id)
             await add_node(files, qemu, disk)
             await qemu.execute("device_add", drive(disk) | on_hot_bus())
+        # Also of one that an earlier try plugged, and died.
+        if rate is not None:
+            await keep_to(qemu, disk.volume_id, rate)
     sizes = await node_sizes(qemu)
     for disk in wanted:
         if sizes.get(disk.volume_id, disk.size_bytes) < disk.size_bytes:
@@ -66,6 +72,28 @@ async def set_disks(files: Files, qemu: Monitor, wanted: Sequence[Disk]) -> None
 
 async def disks(qemu: Monitor) -> frozenset[str]:
     return frozenset(device for device in await _devices(qemu) if device.startswith("vol-"))
+
+
+async def keep_to(qemu: Monitor, volume_id: str, rate: DiskRate) -> None:
+    """The volume is read and written no faster, together with all others of which this was said. Idempotent."""
+    each_way = dict.fromkeys(("bps_rd", "bps_wr", "iops_rd", "iops_wr"), 0)
+    what = {"id": _backend(volume_id), "group": TOGETHER, "bps": rate.bytes_s, "iops": rate.iops}
+    await qemu.execute("block_set_io_throttle", what | each_way)
+
+
+async def _rate(qemu: Monitor) -> DiskRate | None:
+    """What the machine's volumes are kept to; None where they are not."""
+    answer = await qemu.execute("query-block")
+    assert isinstance(answer, list)
+    for one in answer:
+        if one.get("inserted", {}).get("group") == TOGETHER:
+            return DiskRate(mbps=one["inserted"]["bps"] // 125_000, iops=one["inserted"]["iops"])
+    return None
+
+
+def _backend(volume_id: str) -> str:
+    """QEMU's path to what has the disk: a part of the device that the guest sees."""
+    return f"/machine/peripheral/{volume_id}/virtio-backend"
 
 
 async def add_node(files: Files, qemu: Monitor, disk: Disk, *, read_only: bool = False) -> None:
