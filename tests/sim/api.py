@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from alto.api.accounts import create_account, default_vpc, draw_account, draw_region, ensure_region
 from alto.api.alto.services import CreateService, Scale, create_service, delete_service, scale_service
@@ -19,6 +20,7 @@ from alto.api.ec2.instances import OPERATIONS as INSTANCES
 from alto.api.ec2.interface_attachments import OPERATIONS as ATTACHMENTS
 from alto.api.ec2.interface_attributes import OPERATIONS as INTERFACE_ATTRIBUTES
 from alto.api.ec2.interfaces import OPERATIONS as INTERFACES
+from alto.api.ec2.ipv6_addresses import OPERATIONS as IPV6_ADDRESSES
 from alto.api.ec2.launches import OPERATIONS as LAUNCHES
 from alto.api.ec2.private_addresses import OPERATIONS as PRIVATE_ADDRESSES
 from alto.api.ec2.snapshots import OPERATIONS as SNAPSHOTS
@@ -29,7 +31,7 @@ from alto.api.ec2.volumes import OPERATIONS as VOLUMES
 from alto.api.wire.xml import plain
 from alto.kit.world import World
 from alto.model.images import Image
-from alto.model.networks import SecurityGroup
+from alto.model.networks import CidrAssociation, SecurityGroup, Subnet
 from alto.model.placement_groups import PlacementGroup, Strategy
 from alto.store.store import Store, Tx
 from tests.sim.hosts import MISSING_IMAGE
@@ -50,6 +52,7 @@ EC2: Operations = {
     **INTERFACE_ATTRIBUTES,
     **ATTACHMENTS,
     **PRIVATE_ADDRESSES,
+    **IPV6_ADDRESSES,
     **VOLUMES,
     **VOLUME_ATTACHMENTS,
     **MODIFICATIONS,
@@ -79,6 +82,11 @@ def found(world: World) -> Callable[[Tx], str]:
             )
         vpc = default_vpc(tx, account.id, REGION)
         assert vpc is not None
+        block = CidrAssociation(id="vpc-cidr-assoc-1", cidr="fd00:a::/56")
+        vpc = tx.put(replace(vpc, ipv6=(block,)))
+        for number, subnet in enumerate(tx.where(Subnet, vpc_id=vpc.id)):
+            of_subnet = CidrAssociation(id=f"subnet-cidr-assoc-{number}", cidr=f"fd00:a:0:{number}::/64")
+            tx.put(replace(subnet, ipv6=(of_subnet,)))
         tx.put(
             SecurityGroup(
                 id=OTHER_GROUP, account=account.id, region=REGION, vpc_id=vpc.id, name=OTHER_GROUP, description="other"

@@ -95,7 +95,11 @@ class NetworkUser:
                 self.subnet = next((one for one in subnets if one), "")
         if self.subnet:
             self._tokens += 1
-            parameters = {"SubnetId": self.subnet, "ClientToken": f"{self._name}-eni-{self._tokens}"}
+            parameters: dict[str, Any] = {
+                "SubnetId": self.subnet,
+                "Ipv6AddressCount": 1,
+                "ClientToken": f"{self._name}-eni-{self._tokens}",
+            }
             answer = await self._ask("CreateNetworkInterface", parameters)
             if isinstance(answer, dict):
                 self.interfaces.append(answer["NetworkInterface"]["NetworkInterfaceId"])
@@ -121,7 +125,12 @@ class NetworkUser:
     async def assign(self) -> None:
         if self.interfaces:
             interface = self._chance.choice(self.interfaces)
-            await self._ask("AssignPrivateIpAddresses", {"NetworkInterfaceId": interface, "SecondaryPrivateIpAddressCount": 1})
+            self._tokens += 1
+            if self._tokens % 2:
+                await self._ask("AssignIpv6Addresses", {"NetworkInterfaceId": interface, "Ipv6AddressCount": 1})
+            else:
+                asked = {"NetworkInterfaceId": interface, "SecondaryPrivateIpAddressCount": 1}
+                await self._ask("AssignPrivateIpAddresses", asked)
 
     async def change(self, *, groups: bool | None = None) -> None:
         """Its groups, or its check of source and destination."""

@@ -204,6 +204,11 @@ def _told(plan: NetworkPlan) -> Iterator[str]:
     servers = settings.get("domain-name-servers", ())
     own = (plan.resolver_address,) if plan.dns_support else ()
     yield _option("dns-server", [one for each in servers for one in (own if each == AMAZONS_DNS else _v4([each]))])
+    if plan.ranges_v6:
+        # "[::]" is whoever answers.
+        here = ("[::]",) if plan.dns_support else ()
+        listed = [one for each in servers for one in (here if each == AMAZONS_DNS else _v6([each]))]
+        yield ",".join(("--dhcp-option=option6:dns-server", *listed))
     domain = settings.get("domain-name", ())
     if not all(DOMAIN.fullmatch(one) for one in domain):
         raise DriverFault(f"{domain!r} is no name of a domain")
@@ -224,6 +229,16 @@ def _v4(addresses: Iterable[str]) -> list[str]:
     for address in addresses:
         try:
             found.append(str(IPv4Address(address)))
+        except ValueError:
+            continue
+    return found
+
+
+def _v6(addresses: Iterable[str]) -> list[str]:
+    found = []
+    for address in addresses:
+        try:
+            found.append(f"[{IPv6Address(address.partition('%')[0])}]")
         except ValueError:
             continue
     return found

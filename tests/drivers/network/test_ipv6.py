@@ -121,6 +121,35 @@ def test_nobody_else_s_address_is_believed(cloud: Cloud) -> None:
     assert re.search(r"ip6 saddr != \S+ counter packets [1-9]", drops)
 
 
+def test_a_neighbour_speaks_for_its_own_mac_alone(cloud: Cloud) -> None:
+    """Whoever gives addresses knows a guest by the MAC that its messages name (RFC 4861, 4.4): another's is never heard."""
+    cloud.ensure(dual())
+    attacker = guest(cloud, 1)
+    own, other = (bytes.fromhex(dual_port(number).mac.replace(":", "")) for number in (1, 2))
+    chain = f"c_from_{dual_port(1).device}"
+
+    def dropped() -> int:
+        listed = run("nft", "list", "chain", "inet", "alto", chain, netns=cloud.netns())
+        counts = re.findall(r"nd-neighbor-advert @th,192,64 != \S+ counter packets (\d+)", listed)
+        assert len(counts) == 1, listed
+        return int(counts[0])
+
+    def advertise(mac: bytes) -> None:
+        said = struct.pack("!BBHI", 136, 0, 0, 0x60000000) + socket.inet_pton(socket.AF_INET6, A) + b"\x02\x01" + mac
+        with inside_netns(attacker.netns):
+            sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        with sock:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
+            sock.bind((A, 0))
+            sock.sendto(said, ("fe80::1", 0, 0, int(attacker.run("cat", "/sys/class/net/eth0/ifindex"))))
+
+    advertise(own)
+    advertise(own)
+    assert dropped() == 0
+    advertise(other)
+    wait_for(lambda: dropped() == 1, "the one that names another is dropped")
+
+
 @contextmanager
 def inbox(guest: Guest) -> Iterator[list[str]]:
     """Whom it hears from, by datagrams to port 9."""
@@ -156,16 +185,24 @@ def test_a_guest_is_told_its_router_and_its_address(cloud: Cloud) -> None:
     for one in (asking, other):
         wait_for(lambda one=one: "via fe80::1" in one.run("ip", "-6", "route"), "a router says that it is there", 20)  # type: ignore[misc]
         wait_for(lambda one=one: "tentative" not in one.run("ip", "-6", "addr"), "its own address is its own", 20)  # type: ignore[misc]
-    assert solicited(asking, dual_port(1).mac) == A
-    assert solicited(other, dual_port(2).mac) == B
+    # Who answers for names is the router, by the subnet's first address.
+    assert solicited(asking, dual_port(1).mac) == (A, ["fd00:a:0:1::1"])
+    assert solicited(other, dual_port(2).mac) == (B, ["fd00:a:0:1::1"])
     # Another's name in a request, as far as the client can choose it, changes nothing.
-    assert solicited(asking, dual_port(2).mac) == A
+    assert solicited(asking, dual_port(2).mac)[0] == A
+    for servers, told in (
+        (("AmazonProvidedDNS", "192.0.2.53"), ["fd00:a:0:1::1"]),
+        (("192.0.2.53", "2001:db8::53"), ["2001:db8::53"]),
+    ):
+        cloud.ensure(dual(dhcp={"domain-name-servers": servers}), dual_port(1), dual_port(2))
+        assert solicited(asking, dual_port(1).mac) == (A, told)
 
 
-def solicited(guest: Guest, mac: str) -> str:
-    """The address that DHCPv6 (RFC 8415) offers to a client with this DUID; "" for none."""
+def solicited(guest: Guest, mac: str) -> tuple[str, list[str]]:
+    """The address that DHCPv6 (RFC 8415) offers to a client with this DUID, "" for none; and who answers for names."""
     duid = struct.pack("!HH", 3, 1) + bytes.fromhex(mac.replace(":", ""))
     identity = struct.pack("!HH", 1, len(duid)) + duid
+    asked = struct.pack("!HHH", 6, 2, 23)
     association = struct.pack("!HHIII", 3, 12, 1, 0, 0)
     with inside_netns(guest.netns):
         sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -176,15 +213,19 @@ def solicited(guest: Guest, mac: str) -> str:
         sock.settimeout(3)
         for number in range(1, 6):
             head = struct.pack("!I", 1 << 24 | number)
-            sock.sendto(head + identity + association, ("ff02::1:2", 547, 0, scope))
+            sock.sendto(head + identity + asked + association, ("ff02::1:2", 547, 0, scope))
             try:
                 answer, _ = sock.recvfrom(2000)
             except TimeoutError:
                 continue
             options = dict(_options(answer[4:]))
             inner = dict(_options(options[3][12:])) if 3 in options else {}
-            return socket.inet_ntop(socket.AF_INET6, inner[5][:16]) if 5 in inner else ""
-    return ""
+            servers = options.get(23, b"")
+            return (
+                socket.inet_ntop(socket.AF_INET6, inner[5][:16]) if 5 in inner else "",
+                [socket.inet_ntop(socket.AF_INET6, servers[at : at + 16]) for at in range(0, len(servers), 16)],
+            )
+    return "", []
 
 
 def _options(data: bytes) -> list[tuple[int, bytes]]:
