@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
+from alto.model.hosts import Host
+from alto.model.instances import Instance
+from alto.model.volumes import Volume
+from alto.store.store import Tx
 from tests.api.cloud import Tenant
 from tests.api.living import LivingCloud
 
@@ -172,6 +177,53 @@ def test_what_attaching_refuses(tenant: Tenant) -> None:
     (root,) = instance_of(tenant, elsewhere)["BlockDeviceMappings"]
     assert tenant.refused("DetachVolume", VolumeId=root["Ebs"]["VolumeId"]) == "OperationNotPermitted"
     assert tenant.refused("DeleteVolume", VolumeId=root["Ebs"]["VolumeId"]) == "VolumeInUse"
+
+
+def test_a_volume_that_the_instances_host_does_not_reach_is_refused_with_a_reason(cloud: LivingCloud, tenant: Tenant) -> None:
+    """By hosts that are said to be apart; simulated ones share a storage."""
+    id, instance = made(tenant), launched(tenant)
+    home = cloud.store.read(lambda reader: reader.get(Volume, id)).host_id
+    host = cloud.store.read(lambda reader: reader.get(Instance, instance)).host_id
+    assert home is not None
+    assert host is not None
+
+    def refusal(storage: str) -> str:
+        """Where the instance's host has this storage."""
+
+        def change(tx: Tx, storage: str) -> str:
+            found = tx.get(Host, host)
+            tx.put(replace(found, capabilities=replace(found.capabilities, storage=storage)))
+            return found.capabilities.storage
+
+        def apart(tx: Tx) -> str:
+            if home == host:
+                other = next(one.id for one in tx.where(Host) if one.id != host)
+                tx.put(replace(tx.get(Volume, id), host_id=other))
+            return change(tx, storage)
+
+        before = cloud.runner.run(cloud.store.write(apart))
+        try:
+            return tenant.refusal("AttachVolume", VolumeId=id, InstanceId=instance, Device="/dev/sdh")
+        finally:
+            cloud.runner.run(cloud.store.write(lambda tx: change(tx, before)))
+
+    there = cloud.store.read(lambda reader: next(one.id for one in reader.where(Host) if one.id != host))
+    assert refusal("st-of-its-own") == (
+        f"IncorrectState: {id} is on the disk of host {there}, and instance '{instance}' is on {host}, which does not reach "
+        f"it: volumes stay where they are. Launch an instance there for it (Placement.HostId={there})."
+    )
+    assert refusal("").startswith(f"UnsupportedOperation: Instance '{instance}' is on a host without storage for volumes")
+    assert state(tenant, id) == "available"
+
+
+def test_a_stopped_instance_keeps_its_root(tenant: Tenant) -> None:
+    """Amazon's lets it go; here nothing could take its place, and it says so."""
+    instance = launched(tenant)
+    (root,) = instance_of(tenant, instance)["BlockDeviceMappings"]
+    tenant("StopInstances", InstanceIds=[instance])
+    until(tenant, lambda: instance_of(tenant, instance)["State"]["Name"] == "stopped")
+    assert tenant.refused("DetachVolume", VolumeId=root["Ebs"]["VolumeId"]) == "UnsupportedOperation"
+    assert state(tenant, root["Ebs"]["VolumeId"]) == "in-use"
 
 
 def test_a_volume_outlives_its_instance(tenant: Tenant) -> None:

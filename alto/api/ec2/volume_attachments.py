@@ -112,11 +112,18 @@ def _check_reach(reader: Reader, volume: Volume, instance: Instance) -> str:
     """The storage that both are in. Raises: Refused."""
     host = reader.find(Host, instance.host_id) if instance.host_id is not None else None
     home = reader.find(Host, volume.host_id) if volume.host_id is not None else None
-    if host is None or home is None or host.capabilities.storage != home.capabilities.storage:
+    if host is None or home is None:
+        raise Refused("IncorrectState", f"The host of {volume.id if home is None else instance.id} has left this cloud.")
+    if not host.capabilities.storage:
+        raise Refused(
+            "UnsupportedOperation",
+            f"Instance '{instance.id}' is on a host without storage for volumes: it keeps its root itself, and has no other.",
+        )
+    if host.capabilities.storage != home.capabilities.storage:
         raise Refused(
             "IncorrectState",
-            f"{volume.id} is on the disk of another host than {instance.id}. Make a volume from a snapshot of it there, or "
-            "launch the instance where the volume is (Placement.HostId).",
+            f"{volume.id} is on the disk of host {home.id}, and instance '{instance.id}' is on {host.id}, which does not reach "
+            f"it: volumes stay where they are. Launch an instance there for it (Placement.HostId={home.id}).",
         )
     return host.capabilities.storage
 
@@ -148,6 +155,12 @@ async def detach_volume(call: Call, request: DetachVolumeRequest) -> dict[str, o
         if request.device not in (None, volume.device):
             raise Refused("InvalidAttachment.NotFound", f"Volume '{volume.id}' is not attached as device '{request.device}'")
         if instance.root.volume_id == volume.id:
+            if state_name(instance) == "stopped":
+                raise Refused(
+                    "UnsupportedOperation",
+                    f"{volume.id} is the root of '{instance.id}', which keeps it: no other volume can take its place here. To "
+                    "have its data elsewhere, make a volume from a snapshot of it; for another root, launch from an image.",
+                )
             raise Refused("OperationNotPermitted", f"Unable to detach root volume '{volume.id}' from instance '{instance.id}'")
         if state_name(instance) == "pending":
             # Its bytes may be made with the instance, and then are not there yet.
