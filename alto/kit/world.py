@@ -17,7 +17,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -131,10 +131,8 @@ class Processes(Protocol):
         pass_fds: Sequence[int] = (),
         netns: str | None = None,
         env: Mapping[str, str] | None = None,
-        stream: int | None = None,
     ) -> Pid:
-        """Start a process that outlives this one (own session, output appended to `log`). `stream`: a descriptor for its
-        input and output; what it complains of goes to `log` still."""
+        """Start a process that outlives this one (own session, output appended to `log`)."""
 
     def alive(self, pid: Pid) -> bool:
         """False as soon as it is dead, even while nobody has reaped it."""
@@ -158,9 +156,6 @@ class Net(Protocol):
         netns: str | None = None,
     ) -> socket.socket:
         """A non-blocking socket that belongs to network namespace `netns` (this process's own when None)."""
-
-    def open_pair(self) -> tuple[socket.socket, socket.socket]:
-        """Two ends of one stream: ours, which does not block, and one to hand to another process, which does."""
 
     def open_tap(self, name: str, *, netns: str) -> int:
         """File descriptor of tap `name` inside `netns`, made when absent; the tap goes when its last fd is closed."""
@@ -257,11 +252,11 @@ class RealFiles:
         path.unlink(missing_ok=True)
 
     def remove_tree(self, path: Path) -> None:
-        try:
-            shutil.rmtree(path)
-        except FileNotFoundError:
-            pass
-        except NotADirectoryError:
+        # A socket, for one, is nothing that one could open to see that it is no folder.
+        if path.is_dir() and not path.is_symlink():
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path)
+        else:
             path.unlink(missing_ok=True)
 
     def remove_folders(self, path: Path) -> bool:
@@ -329,14 +324,13 @@ class RealProcesses:
         pass_fds: Sequence[int] = (),
         netns: str | None = None,
         env: Mapping[str, str] | None = None,
-        stream: int | None = None,
     ) -> Pid:
         command = ["ip", "netns", "exec", netns, *argv] if netns else list(argv)
         with open(log, "ab") as output:  # noqa: ASYNC230
             process = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=subprocess.DEVNULL if stream is None else stream,
-                stdout=output if stream is None else stream,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
                 stderr=output,
                 pass_fds=tuple(pass_fds),
                 start_new_session=True,
@@ -416,11 +410,6 @@ class RealNet:
                 sock = socket.socket(family, type)
         sock.setblocking(False)
         return sock
-
-    def open_pair(self) -> tuple[socket.socket, socket.socket]:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        return ours, theirs
 
     def open_tap(self, name: str, *, netns: str) -> int:
         import fcntl

@@ -173,7 +173,6 @@ class NoProcesses:
         pass_fds: Sequence[int] = (),
         netns: str | None = None,
         env: Mapping[str, str] | None = None,
-        stream: int | None = None,
     ) -> Pid:
         _refuse(f"process {argv[0]}")
 

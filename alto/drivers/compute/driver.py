@@ -105,8 +105,8 @@ class ComputeDriver(Protocol):
         """What the serial console said, the last 64 KiB."""
 
     async def open_line(self, id: str) -> Line:
-        """The serial line of a running machine; the caller closes it. It has one holder at a time: where another one still
-        holds it, nothing is heard. Raises: DriverFault: the machine is off or not here."""
+        """The serial line of a running machine; the caller closes it, and opens it once at a time. Raises: DriverFault: the
+        machine is off or not here, or its line is in use."""
 
     async def measure(self, id: str) -> bool:
         """Whether the machine's own status (QMP answers, for QEMU) is good, now."""

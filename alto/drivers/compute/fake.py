@@ -293,9 +293,9 @@ class FakeCompute:
         await self.knobs.before(self._world, "open_line")
         if self._running(id) is None:
             raise DriverFault(f"Machine {id} is not on, so its console cannot be opened")
-        line = FakeLine(self.machines, id)
-        # Where another one still holds it, nothing is heard.
-        self.machines.lines.setdefault(id, line)
+        if id in self.machines.lines:
+            raise DriverFault(f"The serial console of {id} is in use")
+        line = self.machines.lines[id] = FakeLine(self.machines, id)
         return line
 
     async def measure(self, id: str) -> bool:

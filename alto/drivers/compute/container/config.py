@@ -23,6 +23,7 @@ DISK = "root.raw"
 CONFIG, INIT, AGAIN, ENDED, LXC_LOG = "config", "init.pid", "again", "ended", "lxc.log"
 INTERFACES, ATTACHED = "interfaces", "attached"
 DEVICE = "device"  # the number of the disk's
+CONSOLE_LOG, TYPED = "console.log", "typed"
 
 KEEPER_NAME = "alto-keeper"
 HALTED = b"halted"
@@ -70,10 +71,20 @@ def keeper(home: Path, *, fresh_disk: bool) -> list[str]:
     return ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", KEEPER, KEEPER_NAME, *words]
 
 
-def console(home: Path) -> list[str]:
-    """Carries the guest's console over its input and output, and ends with them. No escape key of LXC's, so that the guest
-    gets them all: for that stands the character before "a"."""
-    return ["lxc-console", "-P", LXC_PATH, "-n", lxc_name(home), "-t", "0", "-e", "`"]
+def typist(home: Path) -> list[str]:
+    """Types what comes through the pipe TYPED at the guest's console, as long as there is one. No escape key of LXC's, so that
+    the guest gets them all: for that stands the character before "a".
+
+    It never lets go by itself: LXC 5 ends the guest when a client of its console goes while a word of it is under way. So what
+    the guest says is read where LXC keeps it, and this has no other end to it than a pipe that it holds open itself.
+    """
+    words = ["lxc-console", "-P", LXC_PATH, "-n", lxc_name(home), "-t", "0", "-e", "`"]
+    return ["sh", "-c", 'exec "$@" 0<>"$0" >/dev/null', str(home / TYPED), *words]
+
+
+def is_typist_of(home: Path, words: Sequence[str]) -> bool:
+    """Also while it still becomes it."""
+    return "lxc-console" in words and lxc_name(home) in words
 
 
 def is_keeper_of(home: Path, words: Sequence[str]) -> bool:
@@ -102,7 +113,7 @@ def lxc_config(
         # A profile of the distribution's would not know our paths; a user namespace is the wall here.
         "lxc.apparmor.profile = unconfined",
         "lxc.cap.drop = mac_admin mac_override sys_module sys_rawio sys_time",
-        f"lxc.console.logfile = {home / 'console.log'}",
+        f"lxc.console.logfile = {home / CONSOLE_LOG}",
         f"lxc.include = {home / INTERFACES}",
         f"lxc.cgroup.dir.container = {groups / GUEST}",
         f"lxc.cgroup.dir.monitor = {groups / 'lxc'}",

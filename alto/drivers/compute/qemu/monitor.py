@@ -15,7 +15,7 @@ from pathlib import Path
 from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
 from qemu.qmp.message import Message
 
-from alto.drivers.compute.line import SocketLine
+from alto.drivers.compute.qemu.line import SocketLine
 from alto.kit.world import World
 from alto.model.errors import DriverFault
 
@@ -87,6 +87,12 @@ class Monitor:
         """QEMU's RunState: "running", "paused", "shutdown"..."""
         answer = await self.execute("query-status")
         return str(answer["status"]) if isinstance(answer, dict) else ""
+
+    async def has_line_free(self) -> bool:
+        """Whether nobody is at the serial line, as far as QEMU has seen."""
+        answer = await self.execute("query-chardev")
+        lines = [one for one in answer if one.get("label") == "console"] if isinstance(answer, list) else []
+        return any(str(one.get("filename")).startswith("disconnected:") for one in lines)
 
     async def close(self) -> None:
         # The library raises here whatever ended the connection earlier.

@@ -1,8 +1,8 @@
-"""A machine's serial line as the end of a stream socket, whatever is at the other end."""
+"""A machine's serial line as the end of a stream socket."""
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from alto.model.errors import DriverFault
@@ -11,15 +11,11 @@ TAKEN_S = 5.0  # a guest that reads its line takes what a person types at once
 PIECE_BYTES = 4096
 
 
-async def _nothing() -> None: ...
-
-
 class SocketLine:
-    """A Line. `end`: what else there is to do when it is closed."""
+    """A Line."""
 
-    def __init__(self, sock: socket.socket, end: Callable[[], Awaitable[None]] = _nothing) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._end = end
         self._closed = False
         self._users = 0
 
@@ -47,7 +43,6 @@ class SocketLine:
             with suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
             self._close_unused()
-            await self._end()
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
