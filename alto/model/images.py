@@ -16,13 +16,17 @@ ROOT_NAMES = (ROOT_DEVICE, "/dev/sda", "/dev/xvda", "/dev/vda")
 TINY = "tiny"  # the source of the image that Alto builds: its kernel is beside its disk
 BOOTS_ITSELF = "disk"
 CONTAINER_SOURCE = "tiny-container"
+# A registered file of such a name is an archive of a root file system, which becomes a disk of this size; a host does not
+# unpack more.
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst")
+ARCHIVE_GIB = 8
 QEMU, CONTAINER = "qemu", "container"  # kinds of hosts, as they say in their capabilities
 
 
 def host_kind_of(source: str) -> str:
     """The kind of host that runs an image of this source; a simulated one takes any. An image is made for one: who launches a
     virtual machine never gets a container, which shares its host's kernel."""
-    return CONTAINER if source == CONTAINER_SOURCE else QEMU
+    return CONTAINER if source == CONTAINER_SOURCE or source.endswith(ARCHIVES) else QEMU
 
 
 class ImageState(enum.StrEnum):
@@ -45,9 +49,9 @@ class ImageDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
     """`account` owns it; every account sees `public` ones, and those of `shared_with` see it too. `source` names what the
-    image driver builds or finds: "tiny" for the image that Alto builds from Debian packages, "file:///path.qcow2" for
-    one that was registered, "disk" for one whose root snapshot boots by itself. `devices` has the root device only when
-    that is made from a snapshot; `storage` is where the snapshots are."""
+    image driver builds or finds: "tiny" for the image that Alto builds from Debian packages, "file:///path.qcow2" (or one of
+    ARCHIVES) for one that was registered, "disk" for one whose root snapshot boots by itself. `devices` has the root device
+    only when that is made from a snapshot; `storage` is where the snapshots are."""
 
     KIND: ClassVar[str] = "image"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account",), ("public",))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alto.model.images import Image
+from alto.model.images import Image, host_kind_of
 from tests.api.cloud import NOW, Cloud, Tenant
 
 TINY = Image(
@@ -89,6 +89,31 @@ def test_registering_a_file(operator: Tenant, tmp_path: Path) -> None:
     assert image["Tags"] == [{"Key": "os", "Value": "debian"}]
     again = operator.refused("RegisterImage", Name="Debian 12 [test]", ImageLocation=f"file://{path}")
     assert again == "InvalidAMIName.Duplicate"
+
+
+PACKED = {
+    "tar": bytes(257) + b"ustar",
+    "tar.gz": b"\x1f\x8b\x08",
+    "tgz": b"\x1f\x8b",
+    "tar.xz": b"\xfd7zXZ\0",
+    "tar.zst": b"(\xb5/\xfd",
+}
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_an_archive_is_an_image_of_containers(operator: Tenant, cloud: Cloud, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"root.{ending}"
+    path.write_bytes(PACKED[ending] + bytes(512))
+    wish = {"Name": "mine", "ImageLocation": f"file://{path}"}
+    for size, given in ((8, {}), (20, {"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 20}}]})):
+        id = operator("RegisterImage", **wish, **given)["ImageId"]
+        image = cloud.store.read(lambda reader, id=id: reader.get(Image, id))
+        assert (image.size_gib, host_kind_of(image.source)) == (size, "container")
+        operator("DeregisterImage", ImageId=id)
+    path.write_bytes(b"no archive" + bytes(512))
+    assert "is not the archive that its name says" in operator.refusal("RegisterImage", **wish)
+    path.unlink()
+    assert operator.refused("RegisterImage", **wish) == "InvalidParameterValue"
 
 
 def test_a_tenant_may_name_no_file_of_the_server(tenant: Tenant, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """RegisterImage and DeregisterImage: names for bytes that are there already, or were.
 
 An image is registered from a qcow2 file of the operator's machine (a path of a server's disk is nothing that a tenant may
-name), or from a snapshot of a system's disk. Not here: fetching and judging the file whole (`drivers/image`), which an agent
-does before a first boot.
+name), for containers from an archive of a root file system, or from a snapshot of a system's disk. Not here: fetching and
+judging the file whole (`drivers/image`), which an agent does before a first boot.
 """
 
 import re
@@ -18,7 +18,7 @@ from alto.api.ec2.block_devices import BlockDeviceMapping, launch_devices
 from alto.api.ec2.images import DESCRIPTION_MAX, own_image
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.model.errors import Refused
-from alto.model.images import BOOTS_ITSELF, ROOT_DEVICE, Image
+from alto.model.images import ARCHIVE_GIB, ARCHIVES, BOOTS_ITSELF, ROOT_DEVICE, Image
 from alto.model.records import Tags
 from alto.model.volumes import Snapshot
 from alto.store.store import Reader, Tx
@@ -32,6 +32,8 @@ _NAME = re.compile(r"[a-zA-Z0-9()\[\] ./\-'@_]{3,128}")
 _DEVICE = re.compile(r"/dev/(?:sd|xvd|vd)[a-z]{1,2}[0-9]{0,2}")
 _QCOW2_MAGIC = b"QFI\xfb"
 _QCOW2_HEADER_BYTES = 72
+_TAR_HEADER_BYTES, _USTAR_AT = 512, 257
+_PACKED = {"gz": b"\x1f\x8b", "tgz": b"\x1f\x8b", "xz": b"\xfd7zXZ\0", "zst": b"\x28\xb5\x2f\xfd"}
 
 
 class RegisterImageRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -62,7 +64,8 @@ async def register_image(call: Call, request: RegisterImageRequest) -> dict[str,
     if request.image_location is None and any(one.ebs and one.ebs.snapshot_id for one in request.block_device_mappings):
         return await _register_snapshot(call, request, name, tags)
     path = _checked_path(call, request.image_location)
-    size_gib = max(_virtual_gib(call, path), _wanted_gib(request))
+    least_gib = _archive_gib(call, path) if path.name.endswith(ARCHIVES) else _virtual_gib(call, path)
+    size_gib = max(least_gib, _wanted_gib(request))
     image = Image(
         id=draw_id(call.world.chance, "ami"),
         account=call.account,
@@ -157,9 +160,25 @@ def _checked_path(call: Call, location: str | None) -> Path:
     if not call.operator:
         raise Refused("UnauthorizedOperation", "Only the operator may register files of this machine as images", status=403)
     path = Path(location.removeprefix(FILE_SCHEME))
-    if ".." in path.parts or path.suffix != ".qcow2":
-        raise Refused("InvalidParameterValue", f"The file {path} must be a plain path that ends in .qcow2")
+    if ".." in path.parts or not path.name.endswith((".qcow2", *ARCHIVES)):
+        raise Refused(
+            "InvalidParameterValue",
+            f"The file {path} must be a plain path that ends in .qcow2, or for containers in one of {', '.join(ARCHIVES)}",
+        )
     return path
+
+
+def _archive_gib(call: Call, path: Path) -> int:
+    """Whether it is what its name says shows its first bytes; what is in it, its first use."""
+    try:
+        head = call.world.files.part(path, 0, _TAR_HEADER_BYTES)
+    except OSError as error:
+        raise Refused("InvalidParameterValue", f"The file {path} cannot be read on the server") from error
+    packed = next((magic for ending, magic in _PACKED.items() if path.name.endswith(ending)), None)
+    known = head.startswith(packed) if packed is not None else head[_USTAR_AT:].startswith(b"ustar")
+    if not known:
+        raise Refused("InvalidParameterValue", f"The file {path} is not the archive that its name says")
+    return ARCHIVE_GIB
 
 
 def _virtual_gib(call: Call, path: Path) -> int:

@@ -21,7 +21,7 @@ from alto.api.ec2.volumes import refuse_encryption
 from alto.api.wire.xml import Cached, timestamp
 from alto.model.errors import Refused
 from alto.model.hosts import Host
-from alto.model.images import TINY, Image
+from alto.model.images import CONTAINER, TINY, Image, host_kind_of
 from alto.model.instances import Instance
 from alto.model.records import Tags
 from alto.model.volumes import Snapshot, SnapshotPhase, StorageJob, Task, Volume, VolumePhase
@@ -152,6 +152,11 @@ class SnapshotWish(msgspec.Struct, frozen=True):
 def begin_snapshot(tx: Tx, volume: Volume, wish: SnapshotWish, *, set_id: str | None = None, reboot: bool = False) -> Snapshot:
     """The row, the room, and the job. Raises: Refused, when the volume's bytes are not there yet."""
     instance = tx.find(Instance, volume.instance_id) if volume.instance_id is not None else None
+    if instance is not None and host_kind_of(instance.image_source) == CONTAINER:
+        raise Refused(
+            "UnsupportedOperation",
+            f"{instance.id} is a container, whose root '{volume.id}' its host keeps to itself: it cannot be copied here",
+        )
     home = home_of(volume, instance)
     host = tx.find(Host, home) if home is not None else None
     if host is None or not _can_be_copied(tx, volume):

@@ -1,6 +1,7 @@
 """Images on this host's disk: what instances boot from, built or copied once and then only read.
 
-Sources: "tiny" and "tiny-container" (built here, `tiny.py`), and "file:///path.qcow2" (checked, copied).
+Sources: "tiny" and "tiny-container" (built here, `tiny.py`), "file:///path.qcow2" (checked, copied), and "file:///path.tar" and
+the packed ones (`archives.py`).
 Not here: who may use which image.
 The invariant: a folder in the cache is whole. It is made under another name, and renamed when everything in it is there.
 """
@@ -10,12 +11,12 @@ import hashlib
 from pathlib import Path
 
 from alto.drivers.compute.driver import BootFiles
-from alto.drivers.image import tiny
+from alto.drivers.image import archives, tiny
 from alto.drivers.image.kernel import find_kernel
 from alto.drivers.image.qcow2 import HEADER_BYTES, refusal
 from alto.kit.world import World
 from alto.model.errors import DriverFault, Impossible
-from alto.model.images import BOOTS_ITSELF, TINY
+from alto.model.images import ARCHIVES, BOOTS_ITSELF, TINY
 
 COPY_S = 3600.0
 
@@ -51,6 +52,8 @@ class LocalImages:
             return await self._tiny_root()
         if source.startswith("file:///") and source.endswith(".qcow2"):
             return await self._copy(Path(source.removeprefix("file://")))
+        if source.startswith("file:///") and source.endswith(ARCHIVES):
+            return await self._unpack(Path(source.removeprefix("file://")))
         # Whoever launches it may be another than who registered it: a path of this host is not for them.
         raise Impossible("The image's source is of no kind that this host knows") from ValueError(source)
 
@@ -89,9 +92,7 @@ class LocalImages:
             raise Impossible("The image's file is gone from this host") from error
         if why is not None:
             raise Impossible(why)
-        # The copy's name says what it is a copy of, so a file that was replaced is copied again after a restart.
-        stat = await self._run("stat", "--format=%d %i %s %y", "--", str(path))
-        home = self._cache / f"file-{hashlib.sha256(str(path).encode() + stat).hexdigest()[:32]}"
+        home = await self._home_of(path)
         if not files.exists(home):
             work = self._cache / f".file-{self._world.chance.hex(8)}"
             try:
@@ -107,6 +108,26 @@ class LocalImages:
             finally:
                 files.remove_tree(work)
         return BootFiles(disk=home / "disk.qcow2")
+
+    async def _unpack(self, path: Path) -> BootFiles:
+        files = self._world.files
+        if not files.exists(path):
+            raise Impossible("The image's file is gone from this host")
+        home = await self._home_of(path)
+        if not files.exists(home):
+            work = self._cache / f".file-{self._world.chance.hex(8)}"
+            try:
+                files.make_dirs(work, mode=0o755)
+                await archives.unpack(self._world, path, work / "root.raw")
+                await self._publish(work, home)
+            finally:
+                files.remove_tree(work)
+        return BootFiles(disk=home / "root.raw", disk_format="raw")
+
+    async def _home_of(self, path: Path) -> Path:
+        """The copy's name says what it is a copy of, so a file that was replaced is copied again after a restart."""
+        stat = await self._run("stat", "--format=%d %i %s %y", "--", str(path))
+        return self._cache / f"file-{hashlib.sha256(str(path).encode() + stat).hexdigest()[:32]}"
 
     async def _publish(self, work: Path, home: Path) -> None:
         await self._run("mv", "--no-target-directory", "--no-clobber", str(work), str(home))
