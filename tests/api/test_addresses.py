@@ -200,3 +200,21 @@ def test_attributes_are_read_and_no_name_is_promised(tenant: Tenant) -> None:
     assert refused == "UnsupportedOperation"
     reset = tenant("ResetAddressAttribute", AllocationId=allocations[0], Attribute="domain-name")
     assert reset["Address"]["AllocationId"] == allocations[0]
+
+
+def test_without_hostnames_public_addresses_have_no_names(tenant: Tenant) -> None:
+    """In what instances and interfaces show; their private names stay."""
+    made = launched(tenant)[0]
+
+    def names() -> set[str]:
+        (one,) = tenant("DescribeInstances")["Reservations"][0]["Instances"]
+        (interface,) = tenant("DescribeNetworkInterfaces")["NetworkInterfaces"]
+        assert one["PrivateDnsName"] == made["PrivateDnsName"] != ""
+        shown = (one["NetworkInterfaces"][0]["Association"], interface["Association"])
+        return {one["PublicDnsName"], *(each["PublicDnsName"] for each in shown)}
+
+    assert "" not in names()
+    tenant("ModifyVpcAttribute", VpcId=made["VpcId"], EnableDnsHostnames={"Value": False})
+    assert names() == {""}
+    tenant("ModifyVpcAttribute", VpcId=made["VpcId"], EnableDnsHostnames={"Value": True})
+    assert "" not in names()

@@ -18,7 +18,7 @@ from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import check_id, is_own, owned
 from alto.api.ec2.instance_filters import instance_filters
 from alto.api.ec2.paging import check_page, listing, page_of_records
-from alto.api.ec2.shapes import cached_instance, state
+from alto.api.ec2.shapes import cached_instance, has_hostnames, state
 from alto.model.errors import CapacityExceeded, DriverFault, NoCapacity, Refused
 from alto.model.instances import Instance, Phase, StateReason, Wish
 from alto.plan.instances import USER_STOPPED, state_name
@@ -56,6 +56,8 @@ async def describe_instances(call: Call, request: DescribeInstancesRequest) -> d
     def read(reader: Reader) -> dict[str, Any]:
         instances, token = select(reader, call, request, instance_filters(reader, request.filters))
         reservations: dict[str, dict[str, Any]] = {}
+        vpc_ids = {instance.nic.vpc_id for instance in instances}
+        named = {vpc_id for vpc_id in vpc_ids if has_hostnames(reader, vpc_id)}
         for instance in instances:
             reservation = reservations.get(instance.reservation_id)
             if reservation is None:
@@ -65,7 +67,8 @@ async def describe_instances(call: Call, request: DescribeInstancesRequest) -> d
                     "Groups": [],
                     "Instances": [],
                 }
-            reservation["Instances"].append(cached_instance(call.store, instance))
+            shown = cached_instance(call.store, instance, named=instance.nic.vpc_id in named)
+            reservation["Instances"].append(shown)
         return listing("Reservations", list(reservations.values()), token)
 
     return call.store.read(read)

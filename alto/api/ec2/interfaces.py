@@ -23,7 +23,7 @@ from alto.api.ec2.new_interfaces import (
 )
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
-from alto.api.ec2.shapes import group_names, public_dns, shown_v6
+from alto.api.ec2.shapes import group_names, has_hostnames, public_dns, shown_v6
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.wire.xml import Cached, timestamp
@@ -209,9 +209,11 @@ async def describe_network_interfaces(call: Call, request: DescribeNetworkInterf
 
 
 def _cached(call: Call, reader: Reader, one: NetworkInterface) -> Cached:
-    """Rendered once for each version of the interface and of its instance; names of groups never change."""
+    """Rendered once for each version of the interface and of its instance, and of whether its VPC names it; names of groups
+    never change."""
     instance = reader.find(Instance, one.instance_id) if one.instance_id is not None else None
-    key = (one.id, one.version, instance.version if instance is not None else 0)
+    named = _named(reader, one)
+    key = (one.id, one.version, instance.version if instance is not None else 0, named)
     return Cached(key, lambda: call.store.read(lambda later: show_interface(later, one)))
 
 
@@ -244,13 +246,20 @@ def show_attachment(reader: Reader, one: NetworkInterface) -> dict[str, object] 
     }
 
 
-def _association(one: NetworkInterface, address: PortAddress, elastic: Mapping[str, Address]) -> dict[str, object] | None:
+def _named(reader: Reader, one: NetworkInterface) -> bool:
+    """Whether its public addresses have names."""
+    return bool(_public(one)) and has_hostnames(reader, one.vpc_id)
+
+
+def _association(
+    one: NetworkInterface, address: PortAddress, elastic: Mapping[str, Address], *, named: bool
+) -> dict[str, object] | None:
     if address.public_ip is None:
         return None
     shape: dict[str, object] = {
         "IpOwnerId": _owner(one, address),
         "PublicIp": address.public_ip,
-        "PublicDnsName": public_dns(one.region, address.public_ip),
+        "PublicDnsName": public_dns(one.region, address.public_ip) if named else "",
     }
     known = elastic.get(address.private_ip)
     if known is not None:
@@ -260,7 +269,8 @@ def _association(one: NetworkInterface, address: PortAddress, elastic: Mapping[s
 
 def show_interface(reader: Reader, one: NetworkInterface) -> dict[str, object]:
     elastic = _elastic(reader, one)
-    associations = {address.private_ip: _association(one, address, elastic) for address in addresses_of(one)}
+    named = _named(reader, one)
+    associations = {address.private_ip: _association(one, address, elastic, named=named) for address in addresses_of(one)}
     private_dns = hostname(one.private_ip, one.region)
     shape: dict[str, object] = {
         "NetworkInterfaceId": one.id,

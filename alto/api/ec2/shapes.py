@@ -12,7 +12,7 @@ from alto.api.wire.xml import Cached
 from alto.model.images import Image
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, MetadataOptions, Nic, Phase
-from alto.model.networks import PortAddress, SecurityGroup
+from alto.model.networks import PortAddress, SecurityGroup, Vpc
 from alto.model.volumes import Attachment
 from alto.plan.addresses import hostname
 from alto.plan.instances import STATE_CODES, state_name
@@ -48,9 +48,15 @@ def metadata_shape(options: MetadataOptions) -> dict[str, Any]:
     }
 
 
-def cached_instance(store: Store, instance: Instance) -> Cached:
-    """The Instance shape for a long listing: rendered once for each version of the record."""
-    return Cached((instance.id, instance.version), lambda: store.read(lambda reader: show_instance(reader, instance)))
+def cached_instance(store: Store, instance: Instance, *, named: bool) -> Cached:
+    """The Instance shape for a long listing: rendered once for each version of the record, and of whether its VPC names it."""
+    return Cached((instance.id, instance.version, named), lambda: store.read(lambda reader: show_instance(reader, instance)))
+
+
+def has_hostnames(reader: Reader, vpc_id: str) -> bool:
+    """Whether who has a public address in the VPC has a public name too."""
+    vpc = reader.find(Vpc, vpc_id)
+    return vpc is not None and vpc.dns_hostnames
 
 
 def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
@@ -58,7 +64,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     nic, gone = instance.nic, instance.phase is Phase.TERMINATED
     type = CATALOGUE[instance.instance_type]
     image = reader.find(Image, instance.image_id)
-    public_name = public_dns(instance.region, nic.public_ip)
+    public_name = public_dns(instance.region, nic.public_ip) if has_hostnames(reader, nic.vpc_id) else ""
     shape: dict[str, Any] = {
         "InstanceId": instance.id,
         "ImageId": instance.image_id,
@@ -151,7 +157,8 @@ def _block_device(instance: Instance, one: Attachment) -> dict[str, Any]:
 
 def _interface(reader: Reader, instance: Instance, nic: Nic) -> dict[str, Any]:
     primary = PortAddress(private_ip=nic.private_ip, public_ip=nic.public_ip, elastic=nic.elastic)
-    addresses = [_address(instance, one, one is primary) for one in (primary, *nic.secondary)]
+    named = has_hostnames(reader, nic.vpc_id)
+    addresses = [_address(instance, one, one is primary, named) for one in (primary, *nic.secondary)]
     shape: dict[str, Any] = {
         "NetworkInterfaceId": nic.interface_id,
         "SubnetId": nic.subnet_id,
@@ -185,7 +192,7 @@ def shown_v6(addresses: Sequence[str]) -> list[dict[str, Any]]:
     return [{"Ipv6Address": address, "IsPrimaryIpv6": False} for address in addresses]
 
 
-def _address(instance: Instance, one: PortAddress, primary: bool) -> dict[str, Any]:
+def _address(instance: Instance, one: PortAddress, primary: bool, named: bool) -> dict[str, Any]:
     shape: dict[str, Any] = {
         "PrivateIpAddress": one.private_ip,
         "PrivateDnsName": hostname(one.private_ip, instance.region),
@@ -194,7 +201,7 @@ def _address(instance: Instance, one: PortAddress, primary: bool) -> dict[str, A
     if one.public_ip is not None:
         shape["Association"] = {
             "PublicIp": one.public_ip,
-            "PublicDnsName": public_dns(instance.region, one.public_ip),
+            "PublicDnsName": public_dns(instance.region, one.public_ip) if named else "",
             "IpOwnerId": instance.account if one.elastic else "amazon",
         }
     return shape

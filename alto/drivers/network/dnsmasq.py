@@ -1,4 +1,5 @@
-"""DHCP, DHCPv6 and DNS of one VPC: one dnsmasq in its namespace, which outlives this process.
+"""DHCP, DHCPv6 and DNS of one VPC: one dnsmasq in its namespace, which outlives this process. Without `dns_support` it answers no
+questions for names; without `dns_hostnames` it knows none of the VPC's own, and asks the relay for all others.
 
 It is told of ports by files that it reads as they appear; only what it must forget needs a signal. Everything written here
 was parsed first, so that no tenant's text can become a setting (CVE-2021-40085 was a newline).
@@ -47,11 +48,11 @@ class Dnsmasq:
         files.make_dirs(self._folder / "dns")
         listed = list(ports)
         wanted = {
-            "dhcp": {port.private_ip: _lease(port) for port in listed}
+            "dhcp": {port.private_ip: _lease(plan, port) for port in listed}
             | {_name_v6(port): _lease_v6(port) for port in listed if port.ipv6},
             # Names of those on other hosts too.
-            "dns": {one.addresses[0]: _names(one.addresses[0], one.hostname) for one in plan.neighbours}
-            | {port.private_ip: _names(port.private_ip, port.hostname) for port in listed},
+            "dns": {one.addresses[0]: _names(plan, one.addresses[0], one.hostname) for one in plan.neighbours}
+            | {port.private_ip: _names(plan, port.private_ip, port.hostname) for port in listed},
         }
         forgotten = False
         for kind, texts in wanted.items():
@@ -66,6 +67,8 @@ class Dnsmasq:
         path = self._folder / "dnsmasq.args"
         if not files.exists(path) or files.read(path) != settings:
             await self._process.stop()
+            if not plan.dns_hostnames:
+                files.remove(self._folder / "leases")  # they remember names
             files.write(path, settings)
         elif forgotten:
             self._process.signal(SIGHUP)
@@ -76,10 +79,10 @@ class Dnsmasq:
             # dnsmasq would keep the address for its old owner until that lease ends.
             await self._process.stop()
             self._world.files.remove(self._folder / "leases")
-        self._write("dhcp", port.private_ip, _lease(port))
+        self._write("dhcp", port.private_ip, _lease(plan, port))
         if self._put_v6(port):
             self._process.signal(SIGHUP)
-        self._write("dns", port.private_ip, _names(port.private_ip, port.hostname))
+        self._write("dns", port.private_ip, _names(plan, port.private_ip, port.hostname))
         await self._process.ensure(self._argv(plan), netns=self._netns)
 
     def _put_v6(self, port: Port) -> bool:
@@ -101,9 +104,9 @@ class Dnsmasq:
         self._world.files.remove(self._folder / "dhcp" / _name_v6(port))
         self._process.signal(SIGHUP)
 
-    def resettle(self, gone: Collection[str], neighbours: Iterable[Neighbour]) -> None:
+    def resettle(self, plan: NetworkPlan, gone: Collection[str], neighbours: Iterable[Neighbour]) -> None:
         """Names of those on other hosts: addresses that may be nobody's now, and who came or is different."""
-        texts = {one.addresses[0]: _names(one.addresses[0], one.hostname) for one in neighbours}
+        texts = {one.addresses[0]: _names(plan, one.addresses[0], one.hostname) for one in neighbours}
         forgotten = [self._write("dns", address, text) for address, text in texts.items()]
         for address in sorted(set(gone) - texts.keys()):
             self._world.files.remove(self._folder / "dns" / address)
@@ -164,6 +167,8 @@ class Dnsmasq:
             *(f"--dhcp-range={subnet.network_address},static,off-link,{subnet.prefixlen},{LEASE}" for subnet in ranges_v6),
             *_told(plan),
             *([] if plan.dns_support else ["--port=0"]),
+            # Guests' own names are no names in the VPC. Said so that going without them is another command line.
+            *([] if plan.dns_hostnames else ["--dhcp-ignore-names"]),
             f"--dhcp-hostsdir={self._folder / 'dhcp'}",
             f"--hostsdir={self._folder / 'dns'}",
             f"--dhcp-leasefile={self._folder / 'leases'}",
@@ -179,8 +184,10 @@ class Dnsmasq:
         ]
 
 
-def _lease(port: Port) -> str:
-    return f"{port.mac},{port.private_ip},{port.hostname.partition('.')[0]}\n"
+def _lease(plan: NetworkPlan, port: Port) -> str:
+    # A name in a lease is answered by DNS as well. A guest has its name from its metadata anyway.
+    name = f",{port.hostname.partition('.')[0]}" if plan.dns_hostnames else ""
+    return f"{port.mac},{port.private_ip}{name}\n"
 
 
 def _name_v6(port: Port) -> str:
@@ -192,7 +199,9 @@ def _lease_v6(port: Port) -> str:
     return f"{port.mac},[{port.ipv6[0]}]\n"
 
 
-def _names(address: str, hostname: str) -> str:
+def _names(plan: NetworkPlan, address: str, hostname: str) -> str:
+    if not plan.dns_hostnames:
+        return "# no names in this VPC\n"
     # A public name there is none: the API says the public address in its place, and that leads to the guest by itself.
     name, _, domain = hostname.partition(".")
     return f"{address} {hostname}{f' {name}' if domain else ''}\n"

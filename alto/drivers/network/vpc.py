@@ -351,7 +351,7 @@ class VpcNetworks:
         await self._translate(vpc, patch, routing=self._compiled_routing(vpc), ended=left)
         own = {record.port.private_ip for record in vpc.ports.values()}
         vpc.dns.resettle(
-            {one.addresses[0] for one in before} - own, [one for one in change.neighbours if one.addresses[0] not in own]
+            plan, {one.addresses[0] for one in before} - own, [one for one in change.neighbours if one.addresses[0] not in own]
         )
         return {one.interface_id: one.public for one in before if one.public} != {
             one.interface_id: one.public for one in change.neighbours if one.public

@@ -170,4 +170,4 @@ def test_a_nat_gateway_hides_guests_behind_its_own_address_and_nothing_is_left(c
     cloud.guests.clear()
     cloud.do(lambda driver: driver.remove_all())
     assert cloud.traces() == before
-    assert "nat-" not in run("ip", "netns", "list")
+    assert cloud.netns(nat.id) not in run("ip", "netns", "list")

@@ -85,6 +85,21 @@ def test_a_vpc_without_dns_support_has_no_resolver(cloud: Cloud, tmp_path: Path)
     assert options(guest, tmp_path)["dns"] == ""
 
 
+def test_a_vpc_without_hostnames_knows_no_names_and_gives_addresses_all_the_same(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.ensure(plan(dns_hostnames=False))
+    guest = cloud.guest(1, configured=False)
+    nameless = lease(1).replace("ip-10-77-0-11", "")
+    assert guest.dhcp(tmp_path) == nameless
+    for asked in ("ip-10-77-0-11.ec2.internal", "ip-10-77-0-11", "10.77.0.11"):
+        assert "can't find" in name_of(guest, asked)
+    # From one to the other and back, under one guest.
+    cloud.ensure(plan(), port(1))
+    assert "10.77.0.11" in name_of(guest, "ip-10-77-0-11.ec2.internal").replace("10.77.0.2", "")
+    cloud.ensure(plan(dns_hostnames=False), port(1))
+    wait_for(lambda: "NXDOMAIN" in name_of(guest, "ip-10-77-0-11.ec2.internal"), "its name is forgotten")
+    assert guest.dhcp(tmp_path) == nameless
+
+
 def test_what_left_is_forgotten(cloud: Cloud, tmp_path: Path) -> None:
     cloud.ensure()
     guest = cloud.guest(1)
