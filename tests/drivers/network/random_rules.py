@@ -9,9 +9,11 @@ import random
 from ipaddress import IPv6Address
 
 from alto.model.acls import AclEntry
+from alto.model.instances import Nic
 from alto.model.network_plans import AclPlan, NatPlan, NetworkPlan, PeerPlan, Port, PortAddress, RoutePlan, SubnetPlan
 from alto.model.networks import Permission, SecurityGroup
 from alto.model.routing import Target
+from alto.plan.overlays import Resident
 from alto.plan.trace import End, Flow
 from tests.drivers.network.oracle import ANY, Entry, Interface, Network, Rule
 from tests.drivers.network.wires import ECHO, ECHO_V6, ICMP, ICMPV6, TCP, TIMESTAMP, UDP, Packet
@@ -277,6 +279,25 @@ def port_of(one: Interface) -> Port:
         group_ids=tuple(one.groups),
         source_dest_check=one.checked,
     )
+
+
+def resident_of(one: Interface, host_id: str) -> Resident:
+    """Its instance, for whoever is told of it on another host."""
+    port = port_of(one)
+    nic = Nic(
+        interface_id=port.id,
+        attachment_id=f"eni-attach-{port.id[4:]}",
+        subnet_id=port.subnet_id,
+        vpc_id=port.vpc_id,
+        mac=port.mac,
+        private_ip=port.private_ip,
+        public_ip=port.public_ip,
+        secondary=port.secondary,
+        ipv6=port.ipv6,
+        group_ids=port.group_ids,
+        source_dest_check=port.source_dest_check,
+    )
+    return Resident(instance_id=port.instance_id, host_id=host_id, region="us-east-1", hostname=port.hostname, nics=(nic,))
 
 
 def flow_of(of: Network, packet: Packet) -> Flow:
