@@ -209,6 +209,7 @@ class Firewall(msgspec.Struct, kw_only=True):
     ports: dict[str, Port] = {}
     own: tuple[str, ...] = ()  # the host's own addresses in the VPC: where its connections come from, then its resolver
     joined: dict[str, set[str]] = {}  # group id -> ports in it
+    routers: dict[str, set[str]] = {}  # subnet id -> ports in it whose source is not checked
     referrers: dict[str, set[str]] = {}  # id of a group or prefix list -> groups whose rules name it
     declared: dict[str, str] = {}
     elements: dict[str, dict[str, str | int]] = {}

@@ -13,7 +13,8 @@ rules of the sender's groups, then the ingress rules of the receiver's. What no 
 expressed lets nothing through, is named in `Firewall.refused`, and harms no other. A port whose source is not checked
 (`source_dest_check`) may send other addresses than its own, from its own MAC, but not the host's.
 
-A network ACL stands at its subnet's border: between two ports of one subnet it is not asked, nor for DHCP, metadata and the
+A network ACL stands at its subnet's border: between two ports of one subnet it is not asked, whatever addresses a router there
+gives them (but from a router on another host it is: from where it comes is not known there), nor for DHCP, metadata and the
 VPC's resolver (as in EC2). A NAT gateway is in a subnet like any port: what a guest sends there leaves the guest's subnet and
 enters the gateway's, and leaves that again under the gateway's address; its answers likewise.
 
@@ -155,6 +156,7 @@ def take(firewall: Firewall, patch: FirewallPatch) -> None:
     """Remember that it is so. In place, so that this too costs what changed."""
     for id, port in patch.ports.items():
         _index(firewall.joined, id, _groups_of(firewall.ports.get(id)), _groups_of(port))
+        _index(firewall.routers, id, _routed_by(firewall.ports.get(id)), _routed_by(port))
     for id, group in patch.groups.items():
         _index(firewall.referrers, id, _named_by(firewall.groups.get(id)), _named_by(group))
     _patch(firewall.groups, patch.groups)
@@ -302,9 +304,11 @@ class _Draft:
             self._nats.add(id)
 
     def port(self, id: str, port: Port | None) -> None:
-        if _differs(self._old.ports.get(id), port):
+        old = self._old.ports.get(id)
+        if _differs(old, port):
             self._new.ports[id] = port
             self._ports.add(id)
+            self._subnets |= _routed_by(old) ^ _routed_by(port)
 
     # What follows.
 
@@ -423,9 +427,11 @@ class _Draft:
         for egress in (False, True):
             rules: tuple[str, ...] | None = None
             if subnet is not None and _is_guarded(subnet):
-                side = "daddr" if egress else "saddr"
-                within = [*(f"ip {side} {cidr}" for cidr in ranges([subnet.cidr]))]
-                within += [f"ip6 {side} {cidr}" for cidr in ranges_v6([subnet.cidr_v6] if subnet.cidr_v6 else [])]
+                # What leaves is known by its next hop, what enters by its sender or by the router that it comes from.
+                within = [f"{'rt ip nexthop' if egress else 'ip saddr'} {cidr}" for cidr in ranges([subnet.cidr])]
+                cidrs = ranges_v6([subnet.cidr_v6] if subnet.cidr_v6 else [])
+                within += [f"ip6 {'daddr' if egress else 'saddr'} {cidr}" for cidr in cidrs]
+                within += [f'iifname "{port.device}"' for port in self._routers(id)] if not egress else []
                 rules = tuple(f"{match} return" for match in within)
                 if self._get(self._old.acls, self._new.acls, subnet.acl_id) is not None:
                     rules = (*rules, f"goto {acl_chain(subnet.acl_id, egress)}")
@@ -513,6 +519,12 @@ class _Draft:
         kept = {id for id in self._old.joined.get(group_id, ()) if id not in self._new.ports}
         return kept | {id for id, port in self._new.ports.items() if group_id in _groups_of(port)}
 
+    def _routers(self, subnet_id: str) -> list[Port]:
+        known = {id for id in self._old.routers.get(subnet_id, ()) if id not in self._new.ports}
+        known |= {id for id, port in self._new.ports.items() if subnet_id in _routed_by(port)}
+        ports = (self._get(self._old.ports, self._new.ports, id) for id in sorted(known))
+        return [port for port in ports if port is not None and problem_of(port) is None]
+
     def _referrers(self, name: str) -> set[str]:
         kept = {id for id in self._old.referrers.get(name, ()) if id not in self._new.groups}
         return kept | {id for id, group in self._new.groups.items() if name in _named_by(group)}
@@ -524,6 +536,11 @@ class _Draft:
 
 def _groups_of(port: Port | None) -> set[str]:
     return set(port.group_ids) if port is not None else set()
+
+
+def _routed_by(port: Port | None) -> set[str]:
+    """The subnet in which it may send on what others say."""
+    return {port.subnet_id} if port is not None and not port.source_dest_check else set()
 
 
 def _named_by(group: SecurityGroup | None) -> set[str]:

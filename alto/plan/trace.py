@@ -172,7 +172,8 @@ class _Walk:
         if port.source_dest_check and source not in port.all_addresses:
             self._step("interface", port.id, "source-dest-check", False, f"it has not {source}, and its source is checked")
         self._groups(plan, port, True, destination)
-        self._acl(plan, subnet, True, destination, self._flow.port)
+        if not self._goes_to_router_of(subnet, destination):
+            self._acl(plan, subnet, True, destination, self._flow.port)
         for _ in range(HOPS_MAX):
             route = self._route(plan, subnet, destination)
             if route is _NONE:
@@ -224,7 +225,18 @@ class _Walk:
             return
         behind = _subnet_of(plan, end.port)
         self._legs.append(_Leg(plan=plan, begin=subnet, source=source, far=plan, end=behind, destination=destination))
-        self._enter(plan, end, behind, source)
+        # Where it comes from is not known to another host (firewall.py), but by its address.
+        within = subnet is behind and self._flow.source.host_id == end.host_id
+        self._enter(plan, end, behind, source, within=within)
+
+    def _goes_to_router_of(self, subnet: SubnetPlan | None, destination: str) -> bool:
+        """Whether a router in this subnet takes it: then it does not leave the subnet yet. Of IPv6 the address alone tells."""
+        if ":" in destination:
+            return False
+        ways = [one for one in (subnet.routes if subnet else ()) if _within(destination, (one.destination,))]
+        best = max(ways, key=lambda one: ip_network(one.destination, strict=False).prefixlen, default=None)
+        router = self._routers.get(best.target_id) if best is not None and best.target is Target.INTERFACE else None
+        return router is not None and router.port is not None and subnet is not None and router.port.subnet_id == subnet.id
 
     def _to_peer(self, plan: NetworkPlan, subnet: SubnetPlan | None, source: str, destination: str, route: RoutePlan) -> None:
         peer = next(one for one in plan.peers if one.id == route.target_id)
@@ -300,9 +312,11 @@ class _Walk:
         self._step("host", other.host_id, "default", False, said)
         return False
 
-    def _enter(self, plan: NetworkPlan, end: End, subnet: SubnetPlan | None, source: str) -> None:
+    def _enter(self, plan: NetworkPlan, end: End, subnet: SubnetPlan | None, source: str, *, within: bool = False) -> None:
+        """`within`: it comes from the same subnet, whatever address it has."""
         assert end.port is not None
-        self._acl(plan, subnet, False, source, self._flow.port)
+        if not within:
+            self._acl(plan, subnet, False, source, self._flow.port)
         self._groups(plan, end.port, False, source)
 
     # Back.
@@ -311,7 +325,8 @@ class _Walk:
         """What a leg needs for its answer. Groups remember the flow."""
         port = self._flow.answer_port
         if leg.end is not None:
-            self._acl(leg.far, leg.end, True, leg.source, port)
+            if not self._goes_to_router_of(leg.end, leg.source):
+                self._acl(leg.far, leg.end, True, leg.source, port)
             route = self._route(leg.far, leg.end, leg.source)
             if route is _NONE:
                 return

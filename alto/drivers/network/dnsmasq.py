@@ -1,5 +1,5 @@
-"""DHCP, DHCPv6 and DNS of one VPC: one dnsmasq in its namespace, which outlives this process. Without `dns_support` it answers no
-questions for names; without `dns_hostnames` it knows none of the VPC's own, and asks the relay for all others.
+"""DHCP, DHCPv6 and DNS of one VPC: one dnsmasq in its namespace, which outlives this process. Without `dns_support` it answers
+no questions for names; without `dns_hostnames` it knows none of the VPC's own, and asks the relay for all others.
 
 It is told of ports by files that it reads as they appear; only what it must forget needs a signal. Everything written here
 was parsed first, so that no tenant's text can become a setting (CVE-2021-40085 was a newline).

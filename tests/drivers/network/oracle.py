@@ -108,10 +108,11 @@ class Network:
         """The first packet of a flow. `port`: the destination's, or an ICMP type (its code is 0). An address that no
         interface has is the world's."""
         sender, receiver = self.at(source), self.at(destination)
+        within = self._are_within_one(sender, receiver)
         if sender is not None and not (
             self._is_taken(sender, source)
             and self.passes_groups(sender, True, destination, protocol, port)
-            and self.passes_acl(sender.subnet, True, destination, protocol, port)
+            and (within or self.passes_acl(sender.subnet, True, destination, protocol, port))
         ):
             return False
         nat = self._nat_subnet(sender, destination)
@@ -121,7 +122,7 @@ class Network:
             return False
         return receiver is None or (
             self._is_taken(receiver, destination)
-            and self.passes_acl(receiver.subnet, False, source, protocol, port)
+            and (within or self.passes_acl(receiver.subnet, False, source, protocol, port))
             and self.passes_groups(receiver, False, source, protocol, port)
         )
 
@@ -133,9 +134,15 @@ class Network:
             self.passes_acl(nat, False, source, protocol, port) and self.passes_acl(nat, True, destination, protocol, port)
         ):
             return False
+        if self._are_within_one(sender, receiver):
+            return True
         return (sender is None or self.passes_acl(sender.subnet, True, destination, protocol, port)) and (
             receiver is None or self.passes_acl(receiver.subnet, False, source, protocol, port)
         )
+
+    def _are_within_one(self, sender: Interface | None, receiver: Interface | None) -> bool:
+        """Between interfaces of one subnet, of which one may stand for an address that is neither's."""
+        return sender is not None and receiver is not None and sender.subnet == receiver.subnet
 
 
 def covers(rule: Rule | Entry, protocol: int, port: int) -> bool:

@@ -187,9 +187,9 @@ HIDDEN = ["10.77.1.12", "10.77.1.15"]  # behind the NAT gateway
 
 
 def _routed(of: Network, chance: random.Random) -> tuple[str, str]:
-    """From or to behind a router, to or from another subnet: within one no ACL is asked, of which addresses tell nothing."""
+    """From or to behind a router, to or from another interface, of the router's own subnet too."""
     stranger, router = chance.choice(list(BEHIND.items()))
-    others = [one for one in of.interfaces.values() if one.subnet not in (*FAR, of.interfaces[router].subnet)]
+    others = [one for one in of.interfaces.values() if one.subnet not in FAR and one.id != router]
     pair = stranger, chance.choice(chance.choice(others).addresses)
     return pair if chance.random() < 0.6 else (pair[1], pair[0])
 
