@@ -134,7 +134,12 @@ def resettled(
 
 def nat_host(nat_id: str, around: Iterable[Place]) -> Place | None:
     """Where a NAT gateway works: on the server's machine if the VPC is there, as that one stays; else on any, but on the same
-    one as long as there is that."""
+    one as long as there is that.
+
+    It moves when that host is gone or silent, or when the server's machine gets the VPC. Connections through it break then:
+    what it knew of them was that host's kernel's. Their next packets are answered by a reset from the far end or lost, new
+    ones pass as soon as the hosts of the VPC have heard; its addresses stay the same.
+    """
     ready = [one for one in around if one.ready] or list(around)
     at_server = [one for one in ready if one.at_server]
     if at_server:

@@ -28,6 +28,19 @@ def made(tenant: Tenant, subnet: str, **more: Any) -> dict[str, Any]:
     return dict(tenant("CreateNatGateway", SubnetId=subnet, **more)["NatGateway"])
 
 
+def test_what_a_gateway_would_not_do_is_refused_when_it_is_asked_for(tenant: Tenant, subnet: str) -> None:
+    first, second = (tenant("AllocateAddress", Domain="vpc")["AllocationId"] for _ in range(2))
+    for more in (
+        {"SecondaryAllocationIds": [second]},
+        {"SecondaryPrivateIpAddresses": ["10.6.0.9"]},
+        {"SecondaryPrivateIpAddressCount": 1},
+        {"AvailabilityMode": "regional"},
+    ):
+        refused = tenant.refused("CreateNatGateway", SubnetId=subnet, AllocationId=first, **more)
+        assert refused == "UnsupportedOperation", more
+    assert listed(tenant) == []
+
+
 def listed(tenant: Tenant, **how: Any) -> list[dict[str, Any]]:
     return list(tenant("DescribeNatGateways", **how)["NatGateways"])
 
