@@ -12,7 +12,7 @@ Invariant: a tap has its rules before its link is up, and for as long as it exis
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from alto.drivers.compute.driver import Tap
-from alto.drivers.network import arp, conntrack, dnsmasq, families, names, plans, rates, uplink
+from alto.drivers.network import arp, conntrack, dnsmasq, families, names, plans, publics, rates, uplink
 from alto.drivers.network.commands import Commands
 from alto.drivers.network.dnsmasq import Dnsmasq
 from alto.drivers.network.driver import Routes, Rules
@@ -46,11 +46,9 @@ from alto.model.network_plans import (
     VXLAN_DEVICE,
     Firewall,
     FirewallPatch,
-    NatPlan,
     NetworkChange,
     NetworkPlan,
     Port,
-    PortAddress,
     Routing,
 )
 from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE
@@ -114,7 +112,7 @@ class VpcNetworks:
             devices=self._devices,
             pool=self._pool,
             nat=nat,
-            published_before=self._published_before,
+            published_before=lambda: publics.published_before(self._records, self._pool),
         )
         self._commands = Commands(world)
         self._metadata = Metadata(world, state_dir)
@@ -303,9 +301,9 @@ class VpcNetworks:
         self._take_ports(vpc, before, ports)
         await self._nft.apply(netns, self._rules.ruleset(vpc.firewall) + rates.ruleset(ports))
         self._complain(vpc, vpc.firewall.refused)
-        vpc.translations = self._translations(vpc)
+        vpc.translations = publics.translations(vpc.plan, _ports_of(vpc), self._pool)
         await self._nft.apply(netns, uplink.vpc_ruleset(vpc.translations))
-        await self._host.publish(plan.vpc_id, device, self._public(vpc))
+        await self._host.publish(plan.vpc_id, device, publics.published(vpc.plan, _ports_of(vpc), self._pool))
         await self._make_devices(vpc)
         links = self._links(netns)
         known = {port.device for port in ports}
@@ -538,7 +536,7 @@ class VpcNetworks:
         """Public addresses as the ports have them now, new rules and marks in the same transaction if there are any: the
         kernel takes 10 ms for each that removes something. What an address carried for its last owner is cut, and all that the
         addresses `ended` had: each look at the kernel's table of connections takes 9 ms."""
-        new, old = self._translations(vpc), vpc.translations
+        new, old = publics.translations(vpc.plan, _ports_of(vpc), self._pool), vpc.translations
         rules = self._rules.statements(vpc.firewall, patch) if patch is not None else ""
         await vpc.routing.move(routing or vpc.routing.now, rules=rules + uplink.vpc_change(old, new) + also)
         if patch is not None:
@@ -546,39 +544,8 @@ class VpcNetworks:
         cut = [outside for outside, private in old.inward.items() if new.inward.get(outside) != private]
         cut += [outside for private, outside in old.outward.items() if new.outward.get(private) != outside]
         vpc.translations = new
-        await self._host.publish(vpc.plan.vpc_id, vpc.device, self._public(vpc))
+        await self._host.publish(vpc.plan.vpc_id, vpc.device, publics.published(vpc.plan, _ports_of(vpc), self._pool))
         await conntrack.forget(self._world, vpc.netns, sorted({*cut, *ended}))
-
-    def _public(self, vpc: _Vpc) -> dict[str, str]:
-        """Public address -> alias, of all that leads into this VPC here. A NAT gateway's leads to nobody inside."""
-        addresses = [one.public_ip for record in vpc.ports.values() for one in record.port.addresses]
-        addresses += [one.public_ip for neighbour in vpc.plan.neighbours for one in neighbour.public]
-        addresses += [nat.public_ip for nat in vpc.plan.nats if nat.underlay in ("", vpc.plan.underlay)]
-        return {address: uplink.alias(address, self._pool) for address in addresses if address}
-
-    def _published_before(self) -> dict[str, dict[str, str]]:
-        """Public addresses of all ports on the disk; what a predecessor left there leads on until its VPC is ensured."""
-        found: dict[str, dict[str, str]] = {}
-        for vpc_id in self._records.vpc_ids():
-            addresses = {one.public_ip for record in self._records.ports(vpc_id) for one in record.port.addresses}
-            network = self._records.network(vpc_id)
-            if network is not None:
-                addresses |= {one.public_ip for near in network.plan.neighbours for one in near.public}
-                addresses |= {nat.public_ip for nat in network.plan.nats}
-            ours = {address for address in addresses if address and uplink.is_ours(address, self._pool)}
-            found[vpc_id] = {address: uplink.alias(address, self._pool) for address in sorted(ours)}
-        return found
-
-    def _translations(self, vpc: _Vpc) -> Translations:
-        def outside(ones: Iterable[PortAddress | NatPlan]) -> dict[str, str]:
-            return {one.private_ip: uplink.alias(one.public_ip, self._pool) for one in ones if one.public_ip}
-
-        if not vpc.plan.internet:
-            return uplink.NOTHING
-        here = outside(one for record in vpc.ports.values() for one in record.port.addresses)
-        far = outside(one for neighbour in vpc.plan.neighbours for one in neighbour.public)
-        nats = outside(one for one in vpc.plan.nats if one.underlay in ("", vpc.plan.underlay))
-        return Translations(inward={alias: private for private, alias in {**far, **here}.items()}, outward={**nats, **here})
 
     def _plans_before(self) -> list[NetworkPlan]:
         records = (self._records.network(vpc_id) for vpc_id in self._records.vpc_ids())
@@ -625,6 +592,10 @@ class VpcNetworks:
             yield
         except (OSError, TimeoutError) as error:
             raise DriverFault("The host did not do what its network needs") from error
+
+
+def _ports_of(vpc: _Vpc) -> list[Port]:
+    return [record.port for record in vpc.ports.values()]
 
 
 def _close(fd: int) -> None:
