@@ -205,3 +205,17 @@ def test_metadata_by_ipv6_is_switched(tenant: Tenant, dual: Dual) -> None:
     assert instance["MetadataOptions"]["HttpProtocolIpv6"] == "enabled"
     changed = tenant("ModifyInstanceMetadataOptions", InstanceId=instance["InstanceId"], HttpProtocolIpv6="disabled")
     assert changed["InstanceMetadataOptions"]["HttpProtocolIpv6"] == "disabled"
+
+
+def test_a_template_asks_for_as_many_as_its_instance_has(tenant: Tenant, dual: Dual) -> None:
+    options = {"HttpProtocolIpv6": "enabled"}
+    first = launch(tenant, SubnetId=dual.subnet, Ipv6AddressCount=2, MetadataOptions=options)[0]
+    data = tenant("GetLaunchTemplateData", InstanceId=first["InstanceId"])["LaunchTemplateData"]
+    assert data["NetworkInterfaces"][0]["Ipv6AddressCount"] == 2
+    assert data["MetadataOptions"]["HttpProtocolIpv6"] == "enabled"
+    like = {"ImageId": IMAGE, "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": dual.subnet, "Ipv6AddressCount": 2}]}
+    tenant("CreateLaunchTemplate", LaunchTemplateName="dual", LaunchTemplateData=like)
+    given = {"MinCount": 1, "MaxCount": 1, "LaunchTemplate": {"LaunchTemplateName": "dual"}}
+    again = tenant("RunInstances", **given)["Instances"][0]
+    assert len(of(again["NetworkInterfaces"][0])) == 2
+    assert not set(of(again["NetworkInterfaces"][0])) & set(of(first["NetworkInterfaces"][0]))

@@ -181,6 +181,7 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
                 "Groups": list(nic.group_ids),
                 # An elastic address is somebody's own, and not of the launch.
                 "AssociatePublicIpAddress": nic.public_ip is not None and not nic.elastic if nic is instance.nic else None,
+                "Ipv6AddressCount": len(nic.ipv6) or None,
                 "DeleteOnTermination": nic.delete_on_termination,
             }
             for nic in instance.nics
@@ -189,6 +190,7 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
             "HttpTokens": "required" if instance.metadata.tokens_required else "optional",
             "HttpPutResponseHopLimit": instance.metadata.hop_limit,
             "HttpEndpoint": "enabled" if instance.metadata.enabled else "disabled",
+            "HttpProtocolIpv6": "enabled" if instance.metadata.ipv6_enabled else "disabled",
             "InstanceMetadataTags": "enabled" if instance.metadata.tags_enabled else "disabled",
         },
         "HibernationOptions": {"Configured": False},

@@ -256,6 +256,7 @@ class Instance(Pascal, frozen=True, kw_only=True):
     key_name: str | None = None
     private_ip_address: str | None = None
     public_ip_address: str | None = None
+    ipv6_address: str | None = None
     launch_time: float | str = 0.0  # seconds since 1970
     state_transition_reason: str = ""
     security_groups: list[GroupName] = []

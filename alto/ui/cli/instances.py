@@ -196,6 +196,7 @@ def show_(name: str) -> None:
         ["image", one.image_id],
         ["private address", one.private_ip_address],
         ["public address", one.public_ip_address],
+        ["ipv6 address", one.ipv6_address],
         ["key", one.key_name],
         ["profile", one.profile_name],
         ["placement", one.placed],
