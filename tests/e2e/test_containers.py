@@ -4,6 +4,7 @@ on this machine."""
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.e2e.cloud import Cloud, leftovers, ssh, until
 from tests.terminal import Terminal
@@ -224,6 +226,26 @@ def test_somebody_logs_in_at_the_serial_console(both: Cloud, key: Path, image: s
     assert "\n42\n" in said
     assert "\n666\n" in said
     assert "open-sesame" not in said
+    terminate(both, [one])
+
+
+def test_an_archive_becomes_a_container(both: Cloud, key: Path, image_cache: Path, tmp_path: Path) -> None:
+    """Of the tiny system as `tar` packs it, with a file more that no other image has."""
+    (disk, *_) = sorted(image_cache.glob("tiny-container-*/root.raw"), key=lambda path: path.stat().st_mtime, reverse=True)
+    archive, more = tmp_path / "mine.tar.xz", tmp_path / "own"
+    (more / "etc").mkdir(parents=True)
+    (more / "etc" / "made-by").write_text("hand\n")
+    script = 'mount -o loop,ro "$1" /mnt && tar --create --xz --file "$2" --directory /mnt . --directory "$3" ./etc/made-by'
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", disk, archive, more]
+    subprocess.run(command, check=True, timeout=120)
+    ec2 = both.client()
+    image = ec2.register_image(Name="mine", ImageLocation=f"file://{archive}")["ImageId"]
+    (one,) = launch(both, image)
+    assert says(key, one, "cat /etc/made-by; df -k / | tail -n 1 | awk '{print ($2 > 7000000)}'") == "hand\n1\n"
+    volume = one["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+    with pytest.raises(ClientError, match="is a container"):
+        ec2.create_snapshot(VolumeId=volume)
+    ec2.deregister_image(ImageId=image)
     terminate(both, [one])
 
 
