@@ -22,7 +22,7 @@ FOUND: dict[str, tuple[int, ...]] = {
     "dead_target_kept": (43, 5, 19),
     "destroy_on_absence": (66, 67, 82),
     "failure_believed": (632, 218, 240),
-    "launch_intent_lost": (52, 36, 42),
+    "launch_intent_lost": (74, 52, 36),
     "leaving_forgotten": (431, 509, 757),
     "networks_forgotten": (37, 5, 61),
     "old_holder_not_told": (9,),
