@@ -56,7 +56,7 @@ async def describe_instances(call: Call, request: DescribeInstancesRequest) -> d
     def read(reader: Reader) -> dict[str, Any]:
         instances, token = select(reader, call, request, instance_filters(reader, request.filters))
         reservations: dict[str, dict[str, Any]] = {}
-        vpc_ids = {instance.nic.vpc_id for instance in instances}
+        vpc_ids = {nic.vpc_id for instance in instances for nic in instance.nics}
         named = {vpc_id for vpc_id in vpc_ids if has_hostnames(reader, vpc_id)}
         for instance in instances:
             reservation = reservations.get(instance.reservation_id)
@@ -67,8 +67,7 @@ async def describe_instances(call: Call, request: DescribeInstancesRequest) -> d
                     "Groups": [],
                     "Instances": [],
                 }
-            shown = cached_instance(call.store, instance, named=instance.nic.vpc_id in named)
-            reservation["Instances"].append(shown)
+            reservation["Instances"].append(cached_instance(call.store, instance, named))
         return listing("Reservations", list(reservations.values()), token)
 
     return call.store.read(read)

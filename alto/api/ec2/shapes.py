@@ -1,10 +1,12 @@
-"""How an instance looks in EC2's answers: a function of its record alone (and of names that never change).
+"""How an instance looks in EC2's answers: a function of its record, of whether its VPCs have hostnames, and of names that
+never change.
 
 So what is rendered once for a version of the record can be kept. Fields that the Go SDK does not tolerate as absent are
 always there: booleans, states, attachments.
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from alto.api.ec2.tags import shown
@@ -48,9 +50,11 @@ def metadata_shape(options: MetadataOptions) -> dict[str, Any]:
     }
 
 
-def cached_instance(store: Store, instance: Instance, *, named: bool) -> Cached:
-    """The Instance shape for a long listing: rendered once for each version of the record, and of whether its VPC names it."""
-    return Cached((instance.id, instance.version, named), lambda: store.read(lambda reader: show_instance(reader, instance)))
+def cached_instance(store: Store, instance: Instance, named: AbstractSet[str]) -> Cached:
+    """The Instance shape for a long listing: rendered once for each version of the record, and of which VPCs name it. `named`:
+    those of its VPCs that have hostnames, and any others."""
+    key = (instance.id, instance.version, *(nic.vpc_id in named for nic in instance.nics))
+    return Cached(key, lambda: store.read(lambda reader: show_instance(reader, instance)))
 
 
 def has_hostnames(reader: Reader, vpc_id: str) -> bool:
@@ -64,7 +68,9 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     nic, gone = instance.nic, instance.phase is Phase.TERMINATED
     type = CATALOGUE[instance.instance_type]
     image = reader.find(Image, instance.image_id)
-    public_name = public_dns(instance.region, nic.public_ip) if has_hostnames(reader, nic.vpc_id) else ""
+    public = {one.vpc_id for one in instance.nics if one.public_ip or any(each.public_ip for each in one.secondary)}
+    named = {vpc_id for vpc_id in public if has_hostnames(reader, vpc_id)}
+    public_name = public_dns(instance.region, nic.public_ip) if nic.vpc_id in named else ""
     shape: dict[str, Any] = {
         "InstanceId": instance.id,
         "ImageId": instance.image_id,
@@ -138,7 +144,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         },
         *(_block_device(instance, one) for one in instance.volumes),
     ]
-    shape["NetworkInterfaces"] = [_interface(reader, instance, one) for one in instance.nics]
+    shape["NetworkInterfaces"] = [_interface(reader, instance, one, one.vpc_id in named) for one in instance.nics]
     return shape
 
 
@@ -155,9 +161,8 @@ def _block_device(instance: Instance, one: Attachment) -> dict[str, Any]:
     }
 
 
-def _interface(reader: Reader, instance: Instance, nic: Nic) -> dict[str, Any]:
+def _interface(reader: Reader, instance: Instance, nic: Nic, named: bool) -> dict[str, Any]:
     primary = PortAddress(private_ip=nic.private_ip, public_ip=nic.public_ip, elastic=nic.elastic)
-    named = has_hostnames(reader, nic.vpc_id)
     addresses = [_address(instance, one, one is primary, named) for one in (primary, *nic.secondary)]
     shape: dict[str, Any] = {
         "NetworkInterfaceId": nic.interface_id,
