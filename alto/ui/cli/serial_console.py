@@ -87,7 +87,7 @@ def _hear(client: Client, path: str, end: _End) -> None:
             sys.stdout.buffer.write(said.said)
             sys.stdout.buffer.flush()
             if said.ended:
-                end.come("The console has ended: the instance is off, or begins anew")
+                end.come("The console has ended: the instance is off")
     except Failure as failure:
         end.come("The console is lost", failure)
 

@@ -243,6 +243,35 @@ def test_the_serial_line_is_live_and_kept(rig: Rig) -> None:
     asyncio.run(main())
 
 
+async def asks_until_answered(rig: Rig, line: Line) -> None:
+    answer = asyncio.ensure_future(heard(line, rig.doubled))
+    while not answer.done():
+        # A serial port drops what comes faster than the guest reads, or before it does: as a person, once more.
+        await line.write(b"\recho $((21*2))\r")
+        await asyncio.wait([answer], timeout=2)
+    await answer
+
+
+def test_the_serial_line_goes_on_over_a_reboot(rig: Rig) -> None:
+    """Goal: who watches a machine boot need not come again. Method: a sum before and after."""
+
+    async def main() -> None:
+        driver = rig.driver()
+        await driver.start(machine(), rig.boot, [NO_TAP], await rig.disks())
+        await rig.settled(ID)
+        line = await driver.open_line(ID)
+        await asks_until_answered(rig, line)
+        boots = rig.boots(ID)
+        await driver.reboot(ID)
+        await until(lambda: rig.boots(ID) > boots, "the guest came up again")
+        await asks_until_answered(rig, line)
+        await line.close()
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
 def test_who_leaves_while_typing_harms_nobody(rig: Rig) -> None:
     """Goal: a lost holder of the line is nothing to the machine. Method: many that go with a word under way; LXC once ended its
     guest for one in ten of them."""
@@ -258,12 +287,7 @@ def test_who_leaves_while_typing_harms_nobody(rig: Rig) -> None:
             await line.write(b"\x01q\r")
             await line.close()
         line = await driver.open_line(ID)
-        answer = asyncio.ensure_future(heard(line, rig.doubled))
-        while not answer.done():
-            # A serial port drops what comes faster than the guest reads: as a person, once more.
-            await line.write(b"\recho $((21*2))\r")
-            await asyncio.wait([answer], timeout=2)
-        await answer
+        await asks_until_answered(rig, line)
         await line.close()
         assert rig.processes(ID) == life
         assert await observed(driver) == {ID: Seen(power=Power.ON, incarnation=1)}
