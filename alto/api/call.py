@@ -22,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     public_pool: str = "127.64.0.0/16"
     simulated: bool = False
     old_signatures: bool = True  # signature version 2 is taken
+    patience_s: float = 0.0  # how long an answer may wait for instances that are on their way (api/ec2/instance_moments.py)
 
     def zones(self, region: str) -> tuple[str, ...]:
         return tuple(region + letter for letter in "abc")

@@ -21,6 +21,7 @@ from alto.agent.agent import Agent, Drivers
 from alto.agent.link import VXLAN_PORT
 from alto.api.alto.hosts import Way
 from alto.api.call import Settings
+from alto.api.ec2.moments import MOMENT_S
 from alto.api.hosts.authority import Authority
 from alto.api.hosts.door import HostsDoor
 from alto.api.wire.models import Models
@@ -199,6 +200,7 @@ async def up(world: World, options: Options) -> int:
             public_pool=options.pool,
             simulated=options.simulate > 0,
             old_signatures=options.old_signatures,
+            patience_s=MOMENT_S,
         )
         # Hosts of either kind may join by the door.
         containers = CONTAINER in options.hosts or options.listen_hosts is not None

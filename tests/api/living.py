@@ -15,11 +15,11 @@ from tests.api.cloud import REGIONS, Cloud, Tenant
 class LivingCloud(Cloud):
     """Its loops run while a call is answered and while something is waited for."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, *, patience_s: float = 0.0) -> None:
         self.runner = asyncio.Runner()
         self.world = real_world()
         self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
-        self.settings = Settings(cloud_id="c-terraform", regions=REGIONS, simulated=True)
+        self.settings = Settings(cloud_id="c-terraform", regions=REGIONS, simulated=True, patience_s=patience_s)
         self.runner.run(self._begin(models))
 
     async def _begin(self, models: Models) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filters
+from alto.api.ec2.instance_moments import until_begun
 from alto.api.ec2.instances import DescribeInstancesRequest, select
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
@@ -92,6 +93,7 @@ class DescribeInstanceStatusRequest(DescribeInstancesRequest, frozen=True, renam
 
 async def describe_instance_status(call: Call, request: DescribeInstanceStatusRequest) -> dict[str, Any]:
     check_page(request.max_results, request.instance_ids)
+    await until_begun(call, request.instance_ids)
 
     def wanted(instance: Instance) -> bool:
         return request.include_all_instances or state_name(instance) == "running"

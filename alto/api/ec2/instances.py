@@ -17,6 +17,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import check_id, is_own, owned
 from alto.api.ec2.instance_filters import instance_filters
+from alto.api.ec2.instance_moments import until_begun, until_settled
 from alto.api.ec2.paging import check_page, listing, page_of_records
 from alto.api.ec2.shapes import cached_instance, has_hostnames, state
 from alto.model.errors import CapacityExceeded, DriverFault, NoCapacity, Refused
@@ -52,6 +53,7 @@ class DescribeInstancesRequest(InstanceIds, frozen=True, rename="pascal"):
 
 async def describe_instances(call: Call, request: DescribeInstancesRequest) -> dict[str, Any]:
     check_page(request.max_results, request.instance_ids)
+    await until_begun(call, request.instance_ids)
 
     def read(reader: Reader) -> dict[str, Any]:
         instances, token = select(reader, call, request, instance_filters(reader, request.filters))
@@ -149,7 +151,10 @@ def not_stopped(instance: Instance) -> Refused:
 
 
 async def start_instances(call: Call, request: InstanceIds) -> dict[str, Any]:
-    return await _change_all(call, request.instance_ids, _started, "StartingInstances")
+    await until_settled(call, request.instance_ids)
+    answer = await _change_all(call, request.instance_ids, _started, "StartingInstances")
+    await until_settled(call, request.instance_ids)
+    return answer
 
 
 def _started(tx: Tx, instance: Instance, now: float) -> Instance:
@@ -185,7 +190,11 @@ async def stop_instances(call: Call, request: StopRequest) -> dict[str, Any]:
         raise Refused(
             "UnsupportedHibernationConfiguration", "Hibernation is not supported here: stop the instance without Hibernate."
         )
-    return await _change_all(call, request.instance_ids, partial(_stopped, request.skip_os_shutdown), "StoppingInstances")
+    ids = request.instance_ids
+    await until_begun(call, ids)
+    answer = await _change_all(call, ids, partial(_stopped, request.skip_os_shutdown), "StoppingInstances")
+    await until_settled(call, ids)
+    return answer
 
 
 def _stopped(at_once: bool, tx: Tx, instance: Instance, now: float) -> Instance:
@@ -205,6 +214,7 @@ def _stopped(at_once: bool, tx: Tx, instance: Instance, now: float) -> Instance:
 
 
 async def reboot_instances(call: Call, request: InstanceIds) -> dict[str, Any]:
+    await until_begun(call, request.instance_ids)
     await _change_all(call, request.instance_ids, _rebooted, "Rebooted")
     return {}
 
@@ -219,6 +229,7 @@ async def terminate_instances(call: Call, request: TerminateRequest) -> dict[str
     """All or none within an availability zone: a protected instance keeps those of its zone, and the others go, although
     the request is refused (API reference, TerminateInstances)."""
     _check_some(request.instance_ids)
+    await until_begun(call, request.instance_ids)
     now = call.world.clock.now()
 
     def body(tx: Tx) -> tuple[list[dict[str, Any]], list[Instance]]:
@@ -234,6 +245,7 @@ async def terminate_instances(call: Call, request: TerminateRequest) -> dict[str
             f"The instance '{held[0].id}' may not be terminated. Modify its 'disableApiTermination' instance attribute "
             "and try again.",
         )
+    await until_settled(call, request.instance_ids)
     return {"TerminatingInstances": changes}
 
 

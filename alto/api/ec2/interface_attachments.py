@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.ids import owned
+from alto.api.ec2.instance_moments import until_attached, until_detached
 from alto.model.errors import Refused
 from alto.model.hosts import Host
 from alto.model.instance_types import CATALOGUE
@@ -59,6 +60,7 @@ async def attach_network_interface(call: Call, request: AttachNetworkInterfaceRe
         tx.put(attached(tx, instance, interface, index, attachment_id, now))
 
     await call.store.write(body)
+    await until_attached(call, request.instance_id or "", attachment_id)
     return {"AttachmentId": attachment_id, "NetworkCardIndex": 0}
 
 
@@ -155,7 +157,7 @@ async def detach_network_interface(call: Call, request: DetachNetworkInterfaceRe
     if id is None:
         raise Refused("MissingParameter", "The request must contain the parameter attachmentId")
 
-    def body(tx: Tx) -> None:
+    def body(tx: Tx) -> str:
         interface = _by_attachment(tx, call, id)
         instance = tx.get(Instance, interface.instance_id or "")
         if interface.device_index == 0:
@@ -173,8 +175,9 @@ async def detach_network_interface(call: Call, request: DetachNetworkInterfaceRe
         tx.put(replace(instance, nics=tuple(nics)))
         if off:
             detach(tx, interface)
+        return interface.id
 
-    await call.store.write(body)
+    await until_detached(call, await call.store.write(body), id)
     return {}
 
 

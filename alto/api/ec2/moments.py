@@ -14,10 +14,10 @@ MOMENT_S = 1.0
 LOOK_FIRST_S, LOOK_MAX_S = 0.005, 0.04
 
 
-async def moment_until(call: Call, true: Callable[[Reader], bool]) -> None:
+async def moment_until(call: Call, true: Callable[[Reader], bool], *, moment_s: float = MOMENT_S) -> None:
     """Returns when `true`, at the latest after a moment."""
     clock, pause_s = call.world.clock, LOOK_FIRST_S
-    give_up_at = clock.monotonic() + MOMENT_S
+    give_up_at = clock.monotonic() + moment_s
     while not call.store.read(true) and clock.monotonic() < give_up_at:
         await clock.sleep(pause_s)
         pause_s = min(pause_s * 2, LOOK_MAX_S)
