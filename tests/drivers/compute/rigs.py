@@ -12,8 +12,9 @@ import signal
 import socket
 import struct
 import subprocess
+import termios
+import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +37,7 @@ from alto.kit.world import World, real_world
 from alto.model.volumes import GIB
 
 NO_TAP = Tap(interface_id="eni-00000000000000001", name="", mac="02:00:00:00:00:01")
+TYPED_S = 60.0
 CACHE = Path(os.environ.get("ALTO_TEST_CACHE", "/var/tmp/alto-test-images"))
 INIT = b"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -220,10 +222,11 @@ class QemuRig:
             sock.connect(f"/proc/self/fd/{folder}/console")
             os.close(folder)
             sock.sendall(line.encode() + b"\n")
-            # QEMU reads at its own pace; closing at once would be seen first.
-            sock.settimeout(0.3)
-            with suppress(TimeoutError):
-                sock.recv(4096)
+            # QEMU reads at its guest's pace, and sees at once when we close: what it had not read by then is lost.
+            end = time.monotonic() + TYPED_S
+            while struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]:
+                assert time.monotonic() < end, f"{id} does not read what is typed"
+                time.sleep(0.005)
 
 
 class ContainerRig:
