@@ -6,6 +6,7 @@ key `default_of`), and either all that belongs to it is there or nothing.
 """
 
 import base64
+from collections.abc import Sequence
 from ipaddress import IPv4Network
 
 import msgspec
@@ -53,9 +54,9 @@ def draw_ids(chance: Chance, count: int) -> str:
     return chance.hex(ID_DIGITS * count)
 
 
-def draw_region(chance: Chance, zones: int = 3) -> str:
+def draw_region(chance: Chance, zones: Sequence[str]) -> str:
     """Digits for all that `ensure_region` makes; unused when the region has begun already."""
-    return draw_ids(chance, 1 + DEFAULT_VPC_IDS + zones * SUBNET_IDS)
+    return draw_ids(chance, 1 + DEFAULT_VPC_IDS + len(zones) * SUBNET_IDS)
 
 
 def draw_account(chance: Chance) -> AccountIds:
@@ -146,7 +147,7 @@ class RegionKeeper:
         if call.store.read(lambda reader: reader.find(AccountRegion, region_key(*key))) is None:
             settings = call.settings
             zones = settings.zones(call.region)
-            digits = draw_region(call.world.chance, len(zones))
+            digits = draw_region(call.world.chance, zones)
             await call.store.write(lambda tx: ensure_region(tx, digits, *key, zones, settings.public_pool))
         self._begun.add(key)
 

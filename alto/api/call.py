@@ -13,6 +13,16 @@ import msgspec
 from alto.kit.world import World
 from alto.store.store import Store
 
+# Amazon's own letters, where they are others than three from the first.
+ZONES = {
+    "ap-northeast-1": "acd",
+    "ap-northeast-2": "abcd",
+    "ca-central-1": "abd",
+    "us-east-1": "abcdef",
+    "us-west-1": "ab",
+    "us-west-2": "abcd",
+}
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator chose for this cloud."""
@@ -25,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     patience_s: float = 0.0  # how long an answer may wait for instances that are on their way (api/ec2/instance_moments.py)
 
     def zones(self, region: str) -> tuple[str, ...]:
-        return tuple(region + letter for letter in "abc")
+        return tuple(region + letter for letter in ZONES.get(region, "abc"))
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

@@ -99,14 +99,15 @@ class Server:
 async def first_start(world: World, store: Store, settings: Settings, *, containers: bool = False) -> Operator:
     """What a new cloud begins with: the operator's account, the pool of addresses, the image, and one for containers where
     hosts run those. Idempotent."""
-    ids, region_ids, now = draw_account(world.chance), draw_region(world.chance), world.clock.now()
     region = settings.regions[0]
+    zones = settings.zones(region)
+    ids, region_ids, now = draw_account(world.chance), draw_region(world.chance, zones), world.clock.now()
 
     def body(tx: Tx) -> Operator:
         account = next((one for one in tx.where(Account) if one.name == OPERATOR_NAME and one.operator), None)
         if account is None:
             account, _ = create_account(tx, ids, OPERATOR_NAME, now, operator=True)
-        ensure_region(tx, region_ids, account.id, region, settings.zones(region), settings.public_pool)
+        ensure_region(tx, region_ids, account.id, region, zones, settings.public_pool)
         if tx.find(Image, TINY_IMAGE_ID) is None:
             tx.put(
                 Image(

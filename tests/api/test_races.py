@@ -17,7 +17,7 @@ def codes(answers: list[dict[str, Any] | Answered]) -> Counter[str]:
 def test_a_region_begins_once_however_many_ask_first(tenant: Tenant) -> None:
     tenant.at_once(*[("DescribeVpcs", {})] * MANY)
     assert len(tenant("DescribeVpcs")["Vpcs"]) == 1
-    assert len(tenant("DescribeSubnets")["Subnets"]) == 3
+    assert len(tenant("DescribeSubnets")["Subnets"]) == 6
     assert len(tenant("DescribeSecurityGroups")["SecurityGroups"]) == 1
 
 

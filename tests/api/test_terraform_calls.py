@@ -261,13 +261,13 @@ def test_data_sources(terraform: Tenant) -> None:
     assert [image["ImageId"] for image in images] == [TINY_IMAGE_ID]
     assert images[0]["CreationDate"]  # most_recent sorts by it
     zones = terraform("DescribeAvailabilityZones", Filters=[{"Name": "state", "Values": ["available"]}])
-    assert [zone["ZoneName"] for zone in zones["AvailabilityZones"]] == ["us-east-1a", "us-east-1b", "us-east-1c"]
+    assert [zone["ZoneName"] for zone in zones["AvailabilityZones"]] == [f"us-east-1{letter}" for letter in "abcdef"]
     assert all(zone["OptInStatus"] == "opt-in-not-required" for zone in zones["AvailabilityZones"])
     vpc = terraform("DescribeVpcs", Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"][0]
     for attribute in ("enableDnsSupport", "enableDnsHostnames", "enableNetworkAddressUsageMetrics"):
         terraform("DescribeVpcAttribute", VpcId=vpc["VpcId"], Attribute=attribute)
     by_vpc = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
-    assert len(terraform("DescribeSubnets", Filters=by_vpc)["Subnets"]) == 3
+    assert len(terraform("DescribeSubnets", Filters=by_vpc)["Subnets"]) == 6
     default = [*by_vpc, {"Name": "group-name", "Values": ["default"]}]
     assert len(terraform("DescribeSecurityGroups", Filters=default)["SecurityGroups"]) == 1
     assert terraform("DescribeRegions", AllRegions=True)["Regions"]

@@ -70,8 +70,8 @@ def test_pages(tenant: Tenant) -> None:
     ("kind", "locations"),
     [
         ("region", {"us-east-1"}),
-        ("availability-zone", {"us-east-1a", "us-east-1b", "us-east-1c"}),
-        ("availability-zone-id", {"use1-az1", "use1-az2", "use1-az3"}),
+        ("availability-zone", {f"us-east-1{letter}" for letter in "abcdef"}),
+        ("availability-zone-id", {f"use1-az{number}" for number in range(1, 7)}),
         ("outpost", set()),
     ],
 )

@@ -36,7 +36,7 @@ from alto.model.placement_groups import PlacementGroup, Strategy
 from alto.store.store import Store, Tx
 from tests.sim.hosts import MISSING_IMAGE
 
-REGION = "us-east-1"
+REGION = "eu-west-1"
 SETTINGS = Settings(cloud_id="cloud-sim", regions=(REGION,), simulated=True)
 IMAGE = "ami-00000000000000001"
 OTHER_GROUP = "sg-00000000000000002"  # beside the default one
@@ -62,7 +62,7 @@ EC2: Operations = {
 
 def found(world: World) -> Callable[[Tx], str]:
     """A body that makes one account with its default VPC and two images, one of which can never boot; returns its id."""
-    ids, region = draw_account(world.chance), draw_region(world.chance)
+    ids, region = draw_account(world.chance), draw_region(world.chance, SETTINGS.zones(REGION))
     now = world.clock.now()
 
     def body(tx: Tx) -> str:

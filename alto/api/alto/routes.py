@@ -204,14 +204,14 @@ class AltoApi:
                 "InvalidParameterValue",
                 f"'{request.name[:80]}' is no account name: letters, digits and inner . _ @ - and blanks, at most 64",
             )
+        settings, now = call.settings, call.world.clock.now()
+        zones = settings.zones(call.region)
         ids = draw_account(call.world.chance)
-        region_ids = draw_region(call.world.chance)
-        now = call.world.clock.now()
-        settings = call.settings
+        region_ids = draw_region(call.world.chance, zones)
 
         def body(tx: Tx) -> dict[str, Any]:
             account, key = create_account(tx, ids, request.name or f"account-{ids.account}", now)
-            ensure_region(tx, region_ids, account.id, call.region, settings.zones(call.region), settings.public_pool)
+            ensure_region(tx, region_ids, account.id, call.region, zones, settings.public_pool)
             return {
                 "account": account.id,
                 "name": account.name,
