@@ -79,7 +79,7 @@ def seen(ec2: Any) -> dict[str, Any]:
     tables = ec2.describe_route_tables(Filters=inside)["RouteTables"]
     routes = [route for table in tables for route in table["Routes"] if route["State"] == "active"]
     acls = ec2.describe_network_acls(Filters=[*inside, {"Name": "default", "Values": ["false"]}])["NetworkAcls"]
-    (prefixes,) = ec2.describe_managed_prefix_lists()["PrefixLists"]
+    (prefixes,) = [one for one in ec2.describe_managed_prefix_lists()["PrefixLists"] if one["OwnerId"] != "AWS"]
     entries = ec2.get_managed_prefix_list_entries(PrefixListId=prefixes["PrefixListId"])["Entries"]
     (store,) = ec2.describe_security_groups(Filters=[*inside, {"Name": "group-name", "Values": ["store"]}])["SecurityGroups"]
     (launched,) = ec2.describe_instances(
