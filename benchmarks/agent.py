@@ -3,12 +3,14 @@
     sudo python -m benchmarks.agent [--containers 50] [--cache FOLDER]
 
 By hand is a copy of the same root file system, mounted in a namespace of its own, and `lxc-start` with the same configuration:
-no record, no sync, no limits, no wait for a process to be known again. Both sides end when the guest's first process runs.
+no record, no sync, no limits, no wait for a process to be known again. All sides end when the guest's first process runs. LXD,
+where it is installed, launches the same root file system out of an image of its own.
 Not here: virtual machines, whose start by hand is in docs/adr/0006-qemu-owns-nothing.md.
 """
 
 import argparse
 import asyncio
+import contextlib
 import os
 import statistics
 import subprocess
@@ -17,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from alto.daemons.process import default_cache
 from alto.drivers.compute.container.compute import ContainerCompute
@@ -24,14 +27,16 @@ from alto.drivers.compute.container.config import AGAIN, CONFIG, ENDED, INIT
 from alto.drivers.compute.driver import BootFiles
 from alto.drivers.compute.groups import ControlGroups
 from alto.drivers.image.images import LocalImages
-from alto.kit.world import real_world
+from alto.kit.world import World, real_world
 from alto.model.images import CONTAINER_SOURCE
 from alto.model.instances import Machine, MetadataOptions, RootVolume, Wish
+from benchmarks.lxd import Lxd, is_installed
 from benchmarks.tables import Verdict, ms, print_table, print_verdicts, spread
 
 START_S = 60.0
 PAIR_EVERY = 3
 GOAL_START = 2.0
+GOAL_LXD = 0.5
 GOAL_FLAT = 1.5
 
 
@@ -101,29 +106,44 @@ def wait(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.003)
 
 
-async def measure(folder: Path, cache: Path, count: int) -> tuple[list[float], list[tuple[float, float]]]:
-    """Seconds of each start, and pairs of ours and by hand."""
+class Measured(NamedTuple):
+    """Seconds of starts."""
+
+    ours: list[float]
+    by_hand: list[tuple[float, float]]  # ours, and the one by hand right after it
+    lxd: list[tuple[float, float]]  # ours, and LXD's right after it; none where it is not installed
+
+
+async def measure(folder: Path, cache: Path, count: int) -> Measured:
     world = real_world()
     boot = await LocalImages(world, cache).fetch(CONTAINER_SOURCE)
+    with contextlib.ExitStack() as stack:
+        peer = stack.enter_context(Lxd(folder / "lxd", boot.disk)) if is_installed() else None
+        return await _measure(folder, world, boot, count, peer)
+
+
+async def _measure(folder: Path, world: World, boot: BootFiles, count: int, peer: Lxd | None) -> Measured:
     groups = ControlGroups(world, f"alto-benchmark-{os.getpid()}")
     driver = ContainerCompute(world, folder / "machines", groups=groups)
-    ours, pairs = [], []
+    found = Measured([], [], [])
     try:
         for number in range(1, count + 1):
             began = time.monotonic()
             await driver.start(machine(number), boot, [], [])
-            ours.append(time.monotonic() - began)
+            found.ours.append(time.monotonic() - began)
             if number % PAIR_EVERY == 1:
                 home = folder / "machines" / machine(number).id
                 seconds, process = by_hand(folder / f"hand-{number}", boot, home)
-                pairs.append((ours[-1], seconds))
+                found.by_hand.append((found.ours[-1], seconds))
                 process.kill()
                 process.wait()
+                if peer is not None:
+                    found.lxd.append((found.ours[-1], peer.launch(f"peer-{number}")))
     finally:
         for number in range(1, count + 1):
             await driver.destroy(machine(number).id)
         groups.remove_all()
-    return ours, pairs
+    return found
 
 
 def main() -> int:
@@ -132,21 +152,29 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=default_cache())
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="alto-benchmark-") as folder:
-        ours, pairs = asyncio.run(measure(Path(folder), given.cache, given.containers))
-    ratios = [our / hand for our, hand in pairs]
+        found = asyncio.run(measure(Path(folder), given.cache, given.containers))
+    ratios = [our / hand for our, hand in found.by_hand]
+    beside_lxd = [our / theirs for our, theirs in found.lxd]
     third = max(1, len(ratios) // 3)
     flat = statistics.median(ratios[-third:]) / statistics.median(ratios[:third])
     rows = [
-        ("by hand", ms(statistics.median(hand for _, hand in pairs))),
-        ("ours", ms(statistics.median(ours))),
+        ("by hand", ms(statistics.median(hand for _, hand in found.by_hand))),
+        ("ours", ms(statistics.median(found.ours))),
         ("ours / by hand", spread(ratios)),
         (f"the same, last third of {given.containers} / first", f"{flat:.2f}"),
     ]
+    if beside_lxd:
+        rows += [("LXD", ms(statistics.median(theirs for _, theirs in found.lxd))), ("ours / LXD's", spread(beside_lxd))]
+    else:
+        rows.append(("LXD", "not installed"))
     print_table("Start of a container", ("", "median"), rows)
     verdicts = [
         Verdict(f"container start <= {GOAL_START:g}x by hand", spread(ratios), statistics.median(ratios) <= GOAL_START),
         Verdict(f"flat from 0 to {given.containers}: <= {GOAL_FLAT:g}x", f"{flat:.2f}", flat <= GOAL_FLAT),
     ]
+    if beside_lxd:
+        met = statistics.median(beside_lxd) <= GOAL_LXD
+        verdicts.append(Verdict(f"container launch <= {GOAL_LXD:g}x LXD's", spread(beside_lxd), met))
     return 0 if print_verdicts(verdicts) else 1
 
 
