@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import boto3
 from botocore.config import Config
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "alto.daemons.allinone"
+PROGRAM = ("alto.daemons.allinone",)
 
 
 class Cloud:
@@ -29,7 +29,7 @@ class Cloud:
         simulate: int = 0,
         hosts: str = "",
         cache: Path | None = None,
-        program: str = PROGRAM,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.state = state
         self._program = program
@@ -46,7 +46,7 @@ class Cloud:
         (self.state / "cloud.json").unlink(missing_ok=True)
         with open(self.state / "server.log", "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self._program, *self._arguments, *self._up],
+                [sys.executable, "-m", *self._program, *self._arguments, *self._up],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -73,7 +73,7 @@ class Cloud:
             self._process.terminate()
             self._process.wait(timeout=30)
         done = subprocess.run(
-            [sys.executable, "-m", "alto.daemons.allinone", *self._arguments, "--down"],
+            [sys.executable, "-m", *PROGRAM, *self._arguments, "--down"],
             cwd=ROOT,
             capture_output=True,
             timeout=120,

@@ -1,8 +1,8 @@
 """Elastic addresses and further interfaces of running guests, on real machines and packets.
 
 Goal: an address leads where the API says, and only there; an interface comes to a running guest and leaves it; and both are
-whole whenever the server dies. Method: boto3, ssh and HTTP against a cloud whose server can be told to die before any change
-(fuse.py); each wait is for a condition.
+whole whenever the server dies. Method: boto3, ssh and HTTP against a cloud whose server can be told to die before any step
+(dying.py); each wait is for a condition.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,17 +14,17 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.e2e.cloud import Cloud, ssh, until
-from tests.e2e.fuse import FUSE, LOG
+from tests.e2e.dying import Order
 from tests.e2e.test_instances import BOOT_S, IMAGE, fetch
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
-PROGRAM = "tests.e2e.fuse"
+PROGRAM = ("tests.e2e.dying", "alto.daemons.allinone")
 USER_DATA = """#!/bin/sh
 hostname > /www/who.txt
 """
-# Changes that one act makes, with room for what the server does beside it.
-CHANGES_MAX = 60
+# Of one act, with room for what the server does beside it.
+STEPS_MAX = 100
 
 
 class Guest(NamedTuple):
@@ -191,13 +191,12 @@ def test_an_interface_comes_to_a_running_guest_answers_and_leaves(lab: Lab) -> N
 Act = Callable[[], None]
 
 
-def killed_at_each_change(lab: Lab, act: Act, settled: Callable[[], bool], undo: Act) -> list[str]:
-    """`act` is done again and again, and the server is killed before its first change, then before its second, until one time
-    it survives. After each death a new server comes, the client asks once more, and it must settle. The changes, in order."""
-    log, fuse = lab.cloud.state / LOG, lab.cloud.state / FUSE
-    for count in range(1, CHANGES_MAX):
-        log.unlink(missing_ok=True)
-        fuse.write_text(str(count))
+def killed_at_each_step(lab: Lab, act: Act, settled: Callable[[], bool], undo: Act) -> list[str]:
+    """`act` is done again and again, and the server is killed before its first step, then before its second, until one time
+    it survives. After each death a new server comes, the client asks once more, and it must settle. The steps, in order."""
+    order, steps = Order(lab.cloud.state), list[str]()
+    for count in range(1, STEPS_MAX):
+        order.give(count)
         # The connection breaks when the server dies: whether it happened is not known to who asked.
         with suppress(BotoCoreError):
             act()
@@ -208,26 +207,25 @@ def killed_at_each_change(lab: Lab, act: Act, settled: Callable[[], bool], undo:
             return False
 
         until(over, "it settles, or the server is dead", timeout_s=60)
-        fuse.unlink()
-        deaths = 0
+        order.take_back()
 
         def right() -> bool:
-            nonlocal deaths
-            if not lab.cloud.alive:  # also when it was about to die as the fuse was taken away
-                deaths += 1
+            if not lab.cloud.alive:  # also when it was about to die as the order was taken back
                 lab.cloud.up()
                 with suppress(ClientError):  # it had happened
                     act()
             return settled() and is_sound(lab.cloud)
 
-        until(right, f"all is right after a death before change {count}: {log.read_text()}", timeout_s=90)
+        until(right, f"all is right after a death before step {count}: {order.about()}", timeout_s=90)
+        about = order.about()
         undo()
-        if not deaths:
-            return log.read_text().splitlines()
-    raise AssertionError(f"more than {CHANGES_MAX} changes: {log.read_text()}")
+        if about is None:
+            return steps
+        steps.append(about)
+    raise AssertionError(f"more than {STEPS_MAX} steps: {steps}")
 
 
-def test_kill_9_before_each_change_of_an_association(lab: Lab) -> None:
+def test_kill_9_before_each_step_of_an_association(lab: Lab) -> None:
     ec2 = lab.cloud.client()
     made = ec2.allocate_address(Domain="vpc")
     elastic, allocation = made["PublicIp"], made["AllocationId"]
@@ -240,10 +238,10 @@ def test_kill_9_before_each_change_of_an_association(lab: Lab) -> None:
         leads_to(elastic, lab.one)
 
     back()
-    changes = killed_at_each_change(lab, lambda: lead(lab.two), lambda: said(elastic) == lab.two.name, back)
-    print("\n".join(changes))
-    assert any("commit" in one for one in changes)
-    assert any("nft" in one for one in changes)
+    steps = killed_at_each_step(lab, lambda: lead(lab.two), lambda: said(elastic) == lab.two.name, back)
+    print("\n".join(steps))
+    assert any("transaction" in one for one in steps)
+    assert any("nft" in one for one in steps)
     own = public_of(lab.cloud, lab.two)
     assert own is not None
     leads_to(own, lab.two)
@@ -251,7 +249,7 @@ def test_kill_9_before_each_change_of_an_association(lab: Lab) -> None:
     ec2.release_address(AllocationId=allocation)
 
 
-def test_kill_9_before_each_change_of_an_attachment(lab: Lab) -> None:
+def test_kill_9_before_each_step_of_an_attachment(lab: Lab) -> None:
     ec2 = lab.cloud.client()
     interface = ec2.create_network_interface(SubnetId=lab.one.subnet)["NetworkInterface"]["NetworkInterfaceId"]
 
@@ -263,7 +261,7 @@ def test_kill_9_before_each_change_of_an_attachment(lab: Lab) -> None:
         until(lambda: status_of(lab.cloud, interface) == "available", "it is free again", timeout_s=90)
         assert "eth1" not in devices(lab, lab.one)
 
-    changes = killed_at_each_change(lab, lambda: attach(lab, interface), attached, away)
-    print("\n".join(changes))
-    assert any("open_tap" in one for one in changes)
+    steps = killed_at_each_step(lab, lambda: attach(lab, interface), attached, away)
+    print("\n".join(steps))
+    assert any("open_tap" in one for one in steps)
     lab.cloud.client().delete_network_interface(NetworkInterfaceId=interface)

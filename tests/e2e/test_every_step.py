@@ -19,6 +19,7 @@ from botocore.exceptions import ConnectionError as NotConnected
 from botocore.exceptions import HTTPClientError
 
 from tests.e2e.cloud import ROOT, leftovers, machines_of, until
+from tests.e2e.dying import Order
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(3600)]
 
@@ -33,8 +34,7 @@ class Daemon:
 
     def __init__(self, module: str, state: Path, *arguments: str) -> None:
         self.module, self.state, self.arguments = module, state, arguments
-        self.armed = state.parent / f"{state.name}.armed"
-        self.fell = self.armed.with_suffix(".fell")
+        self.order = Order(state)
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self, *more: str) -> list[str]:
@@ -43,35 +43,19 @@ class Daemon:
     def start(self, *more: str) -> None:
         self.state.mkdir(mode=0o711, exist_ok=True)
         with open(self.state / "alto.log", "ab") as log:
-            self.process = subprocess.Popen(
-                self.run(*more), cwd=ROOT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "ALTO_TEST_ARMED": str(self.armed)}
-
-    def arm(self, step: int) -> None:
-        self.fell.unlink(missing_ok=True)
-        self.armed.write_text(str(step))
-
-    def disarm(self) -> str | None:
-        """What it was about to do when it died; None when it did not."""
-        self.armed.unlink(missing_ok=True)
-        return self.fell.read_text() if self.fell.exists() else None
+            self.process = subprocess.Popen(self.run(*more), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def keep(self) -> None:
         """As a service manager does; it must have died by our order, and of nothing else."""
         if self.process is not None and self.process.poll() is not None:
-            assert self.fell.exists(), (self.state / "alto.log").read_text()[-5000:]
+            assert self.order.about() is not None, (self.state / "alto.log").read_text()[-5000:]
             self.start()
 
     def down(self) -> None:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-        done = subprocess.run(
-            self.run("--down"), cwd=ROOT, env=self.environment(), capture_output=True, timeout=120, check=False
-        )
+        done = subprocess.run(self.run("--down"), cwd=ROOT, capture_output=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr.decode()
 
 
@@ -176,19 +160,19 @@ def test_a_death_at_any_step_leaves_nothing_half(clouds: Clouds, part: int, tmp_
 
     def die(mortal: Daemon, number: int) -> tuple[str | None, str | None]:
         """What it was about to do when it died, in a launch and in the termination after it; None where it had done all."""
-        mortal.arm(number)
+        mortal.order.give(number)
         token = f"{mortal.state.name}-{number}"
         answer = ask(client.run_instances, ImageId=image, InstanceType="m1.tiny", MinCount=1, MaxCount=1, ClientToken=token)
         (id,) = [one["InstanceId"] for one in answer["Instances"]]
         wait_for(clouds, lambda: state(id) == "running", f"launch, {token}: {id} runs")
-        launch = mortal.disarm()
+        launch = mortal.order.take_back()
         wait_for(clouds, lambda: list(machines_of(clouds.agent.state)) == [id], f"launch, {token}: one machine")
-        mortal.arm(number)
+        mortal.order.give(number)
         ask(client.terminate_instances, InstanceIds=[id])
         wait_for(clouds, lambda: state(id) == "terminated", f"termination, {token}: {id} is gone")
         wait_for(clouds, lambda: not os.listdir(clouds.agent.state / "host/network/vpcs"), f"{token}: the network is gone")
         assert machines_of(clouds.agent.state) == {}
-        return launch, mortal.disarm()
+        return launch, mortal.order.take_back()
 
     # There are steps to die at: a launch writes, starts and plugs; a server commits.
     for mortal, least in ((clouds.server, 1), (clouds.agent, 8)):

@@ -16,7 +16,7 @@ from tests.e2e.cloud import Cloud, machines_of, ssh, until
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 
-PROGRAM = "tests.e2e.hurried"
+PROGRAM = ("tests.e2e.hurried",)
 IMAGE = "ami-0a170000000000001"
 # A guest boots in seconds; under emulation on a busy machine, in many.
 BOOT_S = 180
