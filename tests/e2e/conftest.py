@@ -2,35 +2,15 @@
 
 import ctypes
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.cloud import PROGRAM, ROOT, Cloud, leftovers
+from tests.e2e.cloud import PROGRAM, Cloud, leftovers
 
 CLONE_NEWNET = 0x40000000
-NEEDED = ("qemu-system-x86_64", "qemu-img", "dnsmasq", "nft", "haproxy", "ip", "mke2fs", "ssh")
-
-
-@pytest.fixture(scope="session")
-def missing_tools() -> list[str]:
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    return [tool for tool in NEEDED if shutil.which(tool, path=path) is None]
-
-
-@pytest.fixture(scope="session")
-def image_cache(missing_tools: list[str]) -> Path:
-    """The tiny image, built once for all tests on a machine, while there still is a network to get packages from."""
-    folder = Path(os.environ.get("ALTO_TEST_CACHE", "/var/tmp/alto-test-images"))
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    if not missing_tools and os.geteuid() == 0:
-        command = [sys.executable, "-m", "alto.daemons.allinone", "--state", str(folder), "--cache", str(folder), "--prepare"]
-        subprocess.run(command, cwd=ROOT, check=True, timeout=300)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,8 @@ pytestmark = pytest.mark.net
 
 FLOWS = 50
 ANEW = 10  # every so many rule sets a new driver takes over; between hosts after half as many
-UNDERWAY_S = 0.05  # between hosts the kernel may put a packet off until it has time: many times what that takes
+# Between hosts the kernel may put a packet off until it has time: many times what that takes, and what it may take at most.
+UNDERWAY_S, UNDERWAY_MAX_S = 0.05, 5.0
 
 
 class Rig:
@@ -125,8 +126,8 @@ class Rig:
             if not anew and port != port_of(self.now.interfaces[port.id]):
                 cloud.do(lambda driver, port=port: driver.describe(port, machine(1, of=port)))  # type: ignore[misc]
 
-    def deliver(self, packets: Sequence[Packet]) -> set[Packet]:
-        """Send them all; those that arrived, by the addresses that their sender used."""
+    def deliver(self, packets: Sequence[Packet], foretold: set[Packet]) -> set[Packet]:
+        """Send them all; those that arrived, by the addresses that their sender used. Waits for those `foretold`."""
         for packet in packets:
             sender = self.now.at(packet.source)
             if sender is None:
@@ -136,6 +137,12 @@ class Rig:
                 self.wires[sender.id].send(packet)
         if len(self.clouds) > 1:
             time.sleep(UNDERWAY_S)
+        end, arrived = time.monotonic() + UNDERWAY_MAX_S, self._arrived(packets)
+        while not foretold <= arrived and time.monotonic() < end:
+            arrived |= self._arrived(packets)
+        return arrived
+
+    def _arrived(self, sent: Sequence[Packet]) -> set[Packet]:
         arrived = set()
         for one in self.now.interfaces.values():
             gateway = one.addresses[0].rsplit(".", 1)[0] + ".1"
@@ -145,7 +152,7 @@ class Rig:
                 assert self.now.at(packet.destination) is one, f"{one.id} got {packet}"
                 arrived.add(packet)
         outside = [packet for each in self.outsides for packet in each.packets()]
-        return arrived | {self._seen_outside(packet, packets) for packet in outside}
+        return arrived | {self._seen_outside(packet, sent) for packet in outside}
 
     def _seen_outside(self, packet: Packet, sent: Sequence[Packet]) -> Packet:
         """Each flow has a number of its own, so what comes from the NAT gateway is known by that."""
@@ -199,12 +206,12 @@ def check(rig: Rig, seed: int, *, anew: bool = False) -> tuple[int, int]:
     tried = flows(of, seed, FLOWS)
     foretold = {one for one in tried if of.arrives(one.source, one.destination, one.protocol, one.port)}
     replay = f"replay with ALTO_PACKET_SEED={seed}"
-    arrived = rig.deliver(tried)
+    arrived = rig.deliver(tried, foretold)
     assert arrived - foretold == set(), f"refused by EC2, let through here; {replay}"
     assert foretold - arrived == set(), f"let through by EC2, refused here; {replay}"
     answers = [one.answered() for one in tried if one in arrived]
     foretold = {one for one in answers if of.answers(one.source, one.destination, one.protocol, one.port)}
-    answered = rig.deliver(answers)
+    answered = rig.deliver(answers, foretold)
     assert answered - foretold == set(), f"an answer that EC2 would stop came through; {replay}"
     assert foretold - answered == set(), f"an answer that EC2 would let through was stopped; {replay}"
     for one in tried:
