@@ -64,6 +64,7 @@ class Network:
     )  # address that is no interface's -> the interface that routes lead it to
     subnets_v6: dict[str, str] = field(default_factory=dict)
     nat_of: dict[str, str] = field(default_factory=dict)  # subnet whose way out is a NAT gateway -> the gateway's subnet
+    host_of: dict[str, str] = field(default_factory=dict)  # interface -> where it is; none: all on one
 
     def at(self, address: str) -> Interface | None:
         """Who has it, or stands for it."""
@@ -122,7 +123,7 @@ class Network:
             return False
         return receiver is None or (
             self._is_taken(receiver, destination)
-            and (within or self.passes_acl(receiver.subnet, False, source, protocol, port))
+            and (self._are_beside(sender, receiver) or self.passes_acl(receiver.subnet, False, source, protocol, port))
             and self.passes_groups(receiver, False, source, protocol, port)
         )
 
@@ -134,15 +135,23 @@ class Network:
             self.passes_acl(nat, False, source, protocol, port) and self.passes_acl(nat, True, destination, protocol, port)
         ):
             return False
-        if self._are_within_one(sender, receiver):
-            return True
-        return (sender is None or self.passes_acl(sender.subnet, True, destination, protocol, port)) and (
-            receiver is None or self.passes_acl(receiver.subnet, False, source, protocol, port)
+        within = self._are_within_one(sender, receiver)
+        return (sender is None or within or self.passes_acl(sender.subnet, True, destination, protocol, port)) and (
+            receiver is None
+            or self._are_beside(sender, receiver)
+            or self.passes_acl(receiver.subnet, False, source, protocol, port)
         )
 
     def _are_within_one(self, sender: Interface | None, receiver: Interface | None) -> bool:
         """Between interfaces of one subnet, of which one may stand for an address that is neither's."""
         return sender is not None and receiver is not None and sender.subnet == receiver.subnet
+
+    def _are_beside(self, sender: Interface | None, receiver: Interface | None) -> bool:
+        """On one host, too. Here Alto is stricter than EC2, and says so (plan/firewall.py): what a router on another host gives
+        a foreign address meets the ACL of its own subnet."""
+        if sender is None or receiver is None or not self._are_within_one(sender, receiver):
+            return False
+        return self.host_of.get(sender.id) == self.host_of.get(receiver.id)
 
 
 def covers(rule: Rule | Entry, protocol: int, port: int) -> bool:

@@ -303,8 +303,8 @@ def resident_of(one: Interface, host_id: str) -> Resident:
 def flow_of(of: Network, packet: Packet) -> Flow:
     sender, receiver = of.at(packet.source), of.owner(packet.destination)
     return Flow(
-        source=End(address=packet.source, port=port_of(sender) if sender is not None else None),
-        destination=End(address=packet.destination, port=port_of(receiver) if receiver is not None else None),
+        source=_end(of, packet.source, sender),
+        destination=_end(of, packet.destination, receiver),
         protocol=packet.protocol,
         port=packet.port,
         source_port=packet.source_port,
@@ -312,7 +312,14 @@ def flow_of(of: Network, packet: Packet) -> Flow:
 
 
 def routers_of(of: Network) -> list[End]:
-    return [End(address=of.interfaces[id].addresses[0], port=port_of(of.interfaces[id])) for id in BEHIND.values()]
+    return [_end(of, of.interfaces[id].addresses[0], of.interfaces[id]) for id in BEHIND.values()]
+
+
+def _end(of: Network, address: str, one: Interface | None) -> End:
+    if one is None:
+        return End(address=address)
+    host = of.host_of.get(one.id, "")
+    return End(address=address, port=port_of(one), host_id=host, underlay=f"{host}:1")
 
 
 def _permission(group_id: str, number: int, rule: Rule) -> Permission:

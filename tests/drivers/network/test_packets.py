@@ -66,7 +66,7 @@ class Rig:
         run("ip", "route", "add", "default", "via", "192.0.2.2")
         self.clouds = [Cloud(folder / f"h-{number}", host_id=f"h-{number}", nat=True) for number in range(hosts)]
         self.now = network(0)
-        self.plans = plans_of(self.now)
+        self.plans = self._plans(self.now)
         self.outsides = []
         for host, cloud in enumerate(self.clouds):
             before = _veths()
@@ -85,23 +85,28 @@ class Rig:
         """The NAT gateway is on the first."""
         return int(one.id[-2:]) % len(self.clouds) if one is not None else 0
 
+    def _plans(self, of: Network) -> dict[str, NetworkPlan]:
+        plans = plans_of(of)
+        if len(self.clouds) > 1:
+            plans = {id: replace(plan, vni=VNI_FROM + number) for number, (id, plan) in enumerate(plans.items())}
+        return plans
+
     def _told(self, host: int, of: Network) -> dict[str, NetworkPlan]:
+        plans = self._plans(of)
         if len(self.clouds) == 1:
-            return plans_of(of)
+            return plans
         around = [
             Place(host_id=f"h-{number}", underlay=f"127.0.0.1:{24789 + number}", ready=True, at_server=number == 0)
             for number in range(len(self.clouds))
         ]
         residents = [resident_of(one, f"h-{self._host_of(one)}") for one in of.interfaces.values()]
-        return {
-            id: spread(replace(plan, vni=VNI_FROM + number), around[host], around, residents, standing=False)
-            for number, (id, plan) in enumerate(plans_of(of).items())
-        }
+        return {id: spread(plan, around[host], around, residents, standing=False) for id, plan in plans.items()}
 
     def swap(self, of: Network, *, anew: bool) -> None:
+        of.host_of = {id: f"h-{self._host_of(one)}" for id, one in of.interfaces.items()}
         for host, cloud in enumerate(self.clouds):
             self._swap(cloud, host, of, anew=anew)
-        self.now, self.plans = of, plans_of(of)
+        self.now, self.plans = of, self._plans(of)
         # What has no port of its own is known by its addresses alone: an earlier rule set's flows are none of this one's.
         everybody = [address for one in of.interfaces.values() for address in one.all]
         for cloud in self.clouds:
