@@ -32,7 +32,6 @@ from alto.ui.cli.waiting import wait_until
 SERVICE = "web"
 KEY = "demo"
 RATE = 20.0  # requests a second
-CACHE = Path("/var/cache/alto")  # the image, which can be built again, is kept for the next time
 READY_S = 600.0  # emulated machines on a busy computer
 NOTICED_S = 60.0
 SSH_S = 30.0
@@ -61,7 +60,7 @@ class Story:
         # HAProxy and QEMU run as nobody in particular and must pass through.
         self._state.chmod(0o711)
         self._log = self._state / "requests.jsonl"
-        self._arguments = ["--listen", f"127.0.0.1:{_free_port()}", "--pool", pool, "--cache", str(CACHE)]
+        self._arguments = ["--listen", f"127.0.0.1:{_free_port()}", "--pool", pool]
         self._cloud: Cloud | None = None
         self._mark = ""  # what every namespace, link, rule and route of this cloud carries in its name
         self._seen: set[str] = set()  # every instance there ever was
@@ -94,7 +93,6 @@ class Story:
 
     def _start(self) -> None:
         self._chapter_is("A cloud starts", "alto up")
-        CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._cloud, seconds = daemon.start(self._state, self._arguments, timeout_s=READY_S)
         self._mark = self._cloud.cloud_id[-6:]
         self._say(f"   {self._cloud.endpoint} answers after {seconds:.1f} s")
