@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from alto.daemons.process import default_cache
 from alto.drivers.compute.container.compute import ContainerCompute
-from alto.drivers.compute.container.config import AGAIN, CONFIG, ENDED, INIT
+from alto.drivers.compute.container.config import AGAIN, CONFIG, DEVICE, ENDED, INIT, WITHOUT_SHADOW
 from alto.drivers.compute.driver import BootFiles
 from alto.drivers.compute.groups import ControlGroups
 from alto.drivers.image.images import LocalImages
@@ -75,8 +75,11 @@ def by_hand(home: Path, boot: BootFiles, pattern: Path) -> tuple[float, subproce
     (home / "interfaces").write_text("lxc.net.0.type = empty\n")
     config = (pattern / CONFIG).read_text().replace(str(pattern), str(home)).replace(pattern.name, home.name)
     (home / CONFIG).write_text(config)
-    script = f'cd "$1" && cp --sparse=auto -- "$2" root.raw && mount -o loop root.raw /mnt && rm -f {AGAIN} {ENDED} && '
-    script += f'exec lxc-start -P /run -n "$3" -f {CONFIG} -F'
+    script = f"""{WITHOUT_SHADOW}
+cd "$1" && cp --sparse=auto -- "$2" root.raw && mount -o loop root.raw /mnt && rm -f {AGAIN} {ENDED} || exit 1
+mountpoint -d /mnt >{DEVICE}
+exec lxc-start -P /run -n "$3" -f {CONFIG} -F
+"""
     began = time.monotonic()
     process = subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", str(home), str(boot.disk), home.name],
@@ -152,6 +155,8 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=default_cache())
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="alto-benchmark-") as folder:
+        # LXD's guests have users of their own, who must pass through.
+        Path(folder).chmod(0o711)
         found = asyncio.run(measure(Path(folder), given.cache, given.containers))
     ratios = [our / hand for our, hand in found.by_hand]
     beside_lxd = [our / theirs for our, theirs in found.lxd]

@@ -32,6 +32,15 @@ MOUNT_POINT = "/mnt"
 # What LXC calls the folder of all containers: it must be open in the same way, and only gives sockets their names.
 LXC_PATH = "/run"
 
+# Where the host's users may have namespaces of their own (Debian's package uidmap), LXC has these two write the map of ids, for
+# root too, and they refuse what /etc/subuid does not list. Without them it writes the map itself, which root may. In a mount
+# namespace of our own.
+WITHOUT_SHADOW = """
+for tool in newuidmap newgidmap; do
+    ! where=$(command -v $tool) || mount --bind /dev/null "$where" || exit 1
+done
+"""
+
 # The process that is a container's life: it outlives the agent, holds the mount of the disk in a mount namespace of its own
 # (so nothing stays mounted, or looped, that has no process), starts LXC again when the guest reboots, and says how it ended.
 #
@@ -39,6 +48,7 @@ LXC_PATH = "/run"
 # The first word after the name is the folder, the second LXC's name for it, the third is "grow" for a disk that was just made.
 KEEPER = f"""
 cd "$1" || exit 1
+{WITHOUT_SHADOW}
 # Before it is mounted: to grow what is mounted root needs more than to mount (CAP_SYS_RESOURCE). Nobody had it open but who
 # made it, so there is nothing to check first.
 if [ "$3" = grow ]; then resize2fs -f {DISK} >&2 || exit 1; fi
