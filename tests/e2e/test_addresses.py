@@ -265,3 +265,30 @@ def test_kill_9_before_each_step_of_an_attachment(lab: Lab) -> None:
     print("\n".join(steps))
     assert any("open_tap" in one for one in steps)
     lab.cloud.client().delete_network_interface(NetworkInterfaceId=interface)
+
+
+def test_kill_9_before_each_step_of_a_change_of_groups(lab: Lab) -> None:
+    ec2 = lab.cloud.client()
+    (vpc,) = {one["VpcId"] for one in ec2.describe_subnets(SubnetIds=[lab.two.subnet])["Subnets"]}
+    before = ec2.describe_network_interfaces(NetworkInterfaceIds=[lab.two.interface])["NetworkInterfaces"][0]["Groups"]
+    made = [ec2.create_security_group(GroupName=name, Description=name, VpcId=vpc) for name in ("closed", "web")]
+    closed, web = (one["GroupId"] for one in made)
+    ec2.authorize_security_group_ingress(GroupId=web, IpProtocol="tcp", FromPort=80, ToPort=80, CidrIp="0.0.0.0/0")
+    address = public_of(lab.cloud, lab.two)
+    assert address is not None
+
+    def have(*groups: str) -> None:
+        lab.cloud.client().modify_network_interface_attribute(NetworkInterfaceId=lab.two.interface, Groups=list(groups))
+
+    def back() -> None:
+        have(closed)
+        until(lambda: said(address) is None, "nobody gets in", timeout_s=60)
+
+    back()
+    steps = killed_at_each_step(lab, lambda: have(web), lambda: said(address) == lab.two.name, back)
+    print("\n".join(steps))
+    assert any("transaction" in one for one in steps)
+    assert any("nft" in one for one in steps)
+    have(*(one["GroupId"] for one in before))
+    for group in (closed, web):
+        lab.cloud.client().delete_security_group(GroupId=group)
