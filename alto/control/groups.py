@@ -14,7 +14,7 @@ from alto.kit.world import Clock
 from alto.model.balancers import AutoScalingGroup, Launching, LoadBalancer
 from alto.model.errors import AltoError
 from alto.model.instances import Instance, Phase, Wish
-from alto.model.networks import NetworkInterface, SecurityGroup
+from alto.model.networks import NetworkInterface, SecurityGroup, SecurityGroupVpc
 from alto.model.records import Record
 from alto.plan.groups import Step, next_step
 from alto.plan.security_groups import is_used
@@ -82,7 +82,9 @@ class Groups:
             if own is not None:
                 interfaces = tx.where(NetworkInterface, account=own.account, region=own.region)
                 # Its tenant may have given it to other instances too: then it stays, and is the tenant's to delete.
-                if not is_used(own.id, interfaces, tx.where(SecurityGroup, vpc_id=own.vpc_id)):
+                groups = tx.where(SecurityGroup, account=own.account, region=own.region)
+                elsewhere = tx.where(SecurityGroupVpc, group_id=own.id, limit=1)
+                if not elsewhere and not is_used(own.id, interfaces, groups):
                     tx.delete(SecurityGroup, own.id)
             return group, None
         step = next_step(group, members, balancer, self._clock.now())

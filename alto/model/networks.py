@@ -118,7 +118,7 @@ class Permission(msgspec.Struct, frozen=True, kw_only=True):
     to_port: int
     cidr: str | None = None
     group_id: str | None = None
-    group_peer: PeerGroup | None = None  # None: the group is in the rule's own VPC
+    group_peer: PeerGroup | None = None  # None: the group and the rule's own have a VPC in common
     cidr_v6: str | None = None
     prefix_list_id: str | None = None
     description: str | None = None
@@ -137,6 +137,22 @@ class SecurityGroup(Record, frozen=True, kw_only=True):
     description: str
     permissions: tuple[Permission, ...] = ()
     tags: Tags = {}
+
+
+class SecurityGroupVpc(Record, frozen=True, kw_only=True):
+    """A group is in a second VPC of its account too: interfaces there may be in it. `id` is "GROUP/VPC"."""
+
+    KIND: ClassVar[str] = "security_group_vpc"
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("group_id",), ("vpc_id",))
+
+    account: str
+    region: str
+    group_id: str
+    vpc_id: str
+
+
+def security_group_vpc_id(group_id: str, vpc_id: str) -> str:
+    return f"{group_id}/{vpc_id}"
 
 
 class PortAddress(msgspec.Struct, frozen=True, kw_only=True):

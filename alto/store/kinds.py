@@ -15,6 +15,7 @@ from alto.model.networks import (
     PublicAddress,
     SecondaryAddress,
     SecurityGroup,
+    SecurityGroupVpc,
     Subnet,
     Vpc,
 )
@@ -65,6 +66,7 @@ KINDS: tuple[type[Record], ...] = (
     RouteTable,
     SecondaryAddress,
     SecurityGroup,
+    SecurityGroupVpc,
     Snapshot,
     StorageJob,
     Subnet,

@@ -149,6 +149,10 @@ for _direction in ("Egress", "Ingress"):
             "prefix list", GroupId=OWN + "group", IpPermissions=[{"IpProtocol": "-1", "PrefixListIds": [{"PrefixListId": ID}]}]
         )
 
+for _operation in ("AssociateSecurityGroupVpc", "DisassociateSecurityGroupVpc"):
+    ROWS[_operation, "GroupId"] = row("group", GroupId=ID, VpcId=OWN + "vpc")
+    ROWS[_operation, "VpcId"] = row("vpc", GroupId=OWN + "group", VpcId=ID)
+
 _TARGETS = {
     "EgressOnlyInternetGatewayId": "egress-only gateway",
     "GatewayId": "gateway",

@@ -23,6 +23,7 @@ from alto.api.ec2.launches import (
 from alto.api.ec2.shapes import group_names, metadata_shape, show_instance
 from alto.api.ec2.user_data import check_user_data
 from alto.api.ec2.volume_attachments import with_attachment
+from alto.api.security_groups import is_in_vpc
 from alto.model.errors import Refused
 from alto.model.images import CONTAINER, host_kind_of
 from alto.model.instance_types import instance_type
@@ -279,7 +280,7 @@ def _set_groups(ids: tuple[str, ...]) -> Edit:
         check_single(instance)
         groups = [owned(tx, call, SecurityGroup, id) for id in dict.fromkeys(ids)]
         for group in groups:
-            if group.vpc_id != instance.nic.vpc_id:
+            if not is_in_vpc(tx, group, instance.nic.vpc_id):
                 raise Refused("InvalidParameter", f"Security group {group.id} belongs to another VPC than the instance.")
         chosen = tuple(group.id for group in groups)
         interface = tx.get(NetworkInterface, instance.nic.interface_id)

@@ -27,6 +27,7 @@ from alto.api.ec2.shapes import show_reservation
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.ec2.user_data import check_user_data
+from alto.api.security_groups import is_in_vpc
 from alto.model.errors import NoCapacity, NotFound, Refused
 from alto.model.hosts import Host
 from alto.model.images import ImageState, KeyPair, host_kind_of
@@ -352,7 +353,7 @@ def _find_groups(
 ) -> tuple[str, ...]:
     ids = [owned(reader, call, SecurityGroup, id) for id in interface.groups]
     for group in ids:
-        if group.vpc_id != vpc_id:
+        if not is_in_vpc(reader, group, vpc_id):
             raise Refused("InvalidParameter", f"Security group {group.id} and the subnet belong to different networks.")
     names = []
     for name in request.security_groups:

@@ -11,6 +11,7 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call
 from alto.api.ec2.address_pools import claim_secondary, take_private, take_v6
 from alto.api.ec2.ids import owned
+from alto.api.security_groups import is_in_vpc
 from alto.kit.world import Chance
 from alto.model.errors import Refused
 from alto.model.networks import NetworkInterface, PortAddress, SecurityGroup, Subnet
@@ -168,7 +169,7 @@ def find_groups(reader: Reader, call: Call, ids: Sequence[str], vpc_id: str) -> 
         return tuple(group.id for group in reader.where(SecurityGroup, vpc_id=vpc_id, name="default", limit=1))
     chosen = tuple(dict.fromkeys(ids))
     for id in chosen:
-        if owned(reader, call, SecurityGroup, id).vpc_id != vpc_id:
+        if not is_in_vpc(reader, owned(reader, call, SecurityGroup, id), vpc_id):
             raise Refused("InvalidGroup.NotFound", f"The security group '{id}' does not exist in VPC '{vpc_id}'")
     if len(chosen) > GROUPS_MAX:
         raise Refused(

@@ -310,7 +310,7 @@ def shown_rule(group: SecurityGroup, rule: Permission) -> dict[str, object]:
             "VpcPeeringConnectionId": peer.peering_id,
         }
     elif rule.group_id is not None:
-        referenced = {"GroupId": rule.group_id, "UserId": group.account, "VpcId": group.vpc_id}
+        referenced = {"GroupId": rule.group_id, "UserId": group.account}
     return {
         "SecurityGroupRuleId": rule.id,
         "GroupId": group.id,

@@ -15,6 +15,7 @@ from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.permissions import listed_permissions
 from alto.api.ec2.security_groups import peering_status
 from alto.api.ec2.tags import shown
+from alto.api.security_groups import groups_in
 from alto.model.errors import Refused
 from alto.model.networks import Permission, SecurityGroup, Vpc
 from alto.model.routing import PeeringState, VpcPeering
@@ -123,10 +124,14 @@ class ForVpcRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def get_security_groups_for_vpc(call: Call, request: ForVpcRequest) -> dict[str, object]:
-    """Those that interfaces in the VPC can have: its own, because none is shared or associated with a second VPC here."""
+    """Those that interfaces in the VPC can have: its own, and those of other VPCs that are associated with it."""
     check_page(request.max_results)
     matches = matcher(request.filters, _FILTERS)
-    groups = call.store.read(lambda reader: reader.where(SecurityGroup, vpc_id=owned(reader, call, Vpc, request.vpc_id).id))
+
+    def body(reader: Reader) -> list[SecurityGroup]:
+        return groups_in(reader, owned(reader, call, Vpc, request.vpc_id).id)
+
+    groups = call.store.read(body)
     page = page_of_list(
         [group for group in groups if matches(group)],
         lambda group: group.id,

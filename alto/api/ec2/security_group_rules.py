@@ -34,6 +34,7 @@ from alto.api.ec2.permissions import (
 )
 from alto.api.ec2.security_groups import active_peering, by_name, one_group
 from alto.api.ec2.tags import TagSpecification, tags_for
+from alto.api.security_groups import vpcs_of
 from alto.model.acls import PrefixList
 from alto.model.errors import NotFound, Refused
 from alto.model.networks import PeerGroup, Permission, SecurityGroup, Vpc
@@ -226,8 +227,8 @@ def _made(reader: Reader, call: Call, group: SecurityGroup, draft: Draft, id: st
 
 
 def _source(reader: Reader, call: Call, group: SecurityGroup, pair: UserIdGroupPair) -> tuple[SecurityGroup, PeerGroup | None]:
-    """The group that a rule of `group` names as its source: of its own VPC, or of one that is peered with it, in the same
-    region; another account's with that account's id beside it. Raises: NotFound."""
+    """The group that a rule of `group` names as its source: of its own VPC, of one that is peered with it, in the same
+    region, or one that has some VPC in common with it; another account's with that account's id beside it. Raises: NotFound."""
     account = pair.user_id or call.account
     if account == call.account and pair.group_id is None:
         source: SecurityGroup | None = by_name(reader, call, pair.group_name or "")
@@ -243,6 +244,8 @@ def _source(reader: Reader, call: Call, group: SecurityGroup, pair: UserIdGroupP
         peering = active_peering(reader, group.vpc_id, source.vpc_id)
         if peering is not None:
             return source, PeerGroup(account=source.account, vpc_id=source.vpc_id, peering_id=peering.id)
+        if not vpcs_of(reader, group).isdisjoint(vpcs_of(reader, source)):
+            return source, None
     raise NotFound(SecurityGroup.KIND, pair.group_id or pair.group_name or "")
 
 

@@ -17,7 +17,7 @@ from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.permissions import shown_permissions
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.model.errors import Refused
-from alto.model.networks import NetworkInterface, Permission, SecurityGroup, Vpc
+from alto.model.networks import NetworkInterface, Permission, SecurityGroup, SecurityGroupVpc, Vpc
 from alto.model.routing import PeeringState, VpcPeering
 from alto.plan.security_groups import is_used
 from alto.plan.vpcs import OUTWARD_IDS, Ids, outward
@@ -195,7 +195,8 @@ async def delete_security_group(call: Call, request: DeleteSecurityGroupRequest)
                 "CannotDelete", f'the specified group: "{group.id}" name: "{DEFAULT_NAME}" cannot be deleted by a user'
             )
         interfaces = tx.where(NetworkInterface, account=group.account, region=group.region)
-        if is_used(group.id, interfaces, tx.where(SecurityGroup, vpc_id=group.vpc_id)):
+        groups = tx.where(SecurityGroup, account=group.account, region=group.region)
+        if is_used(group.id, interfaces, groups) or tx.where(SecurityGroupVpc, group_id=group.id, limit=1):
             raise Refused("DependencyViolation", f"resource {group.id} has a dependent object")
         tx.delete(SecurityGroup, group.id)
         return group.id

@@ -18,7 +18,7 @@ from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.model.accounts import AccountRegion
 from alto.model.acls import NetworkAcl
 from alto.model.errors import Refused
-from alto.model.networks import CidrAssociation, NetworkInterface, SecurityGroup, Subnet, Vpc
+from alto.model.networks import CidrAssociation, NetworkInterface, SecurityGroup, SecurityGroupVpc, Subnet, Vpc
 from alto.model.records import Record
 from alto.model.routing import (
     EgressOnlyInternetGateway,
@@ -213,7 +213,7 @@ async def delete_vpc(call: Call, request: VpcIdRequest) -> dict[str, object]:
         for peering in peerings:
             if peering.state is PeeringState.PENDING:
                 tx.put(replace(peering, state=PeeringState.DELETED, message=call.account, ended_at=now))
-        for own in (*tables, *acls, *groups, vpc):
+        for own in (*tables, *acls, *groups, *tx.where(SecurityGroupVpc, vpc_id=vpc.id), vpc):
             tx.delete(type(own), own.id)
 
     now = call.world.clock.now()

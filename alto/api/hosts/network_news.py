@@ -39,6 +39,7 @@ class NetworkNews:
         self._plans: dict[str, NetworkPlan] = {}
         self._routers: dict[str, set[str]] = {}  # VPC -> interfaces that its routes name
         self._peers: dict[str, set[str]] = {}  # VPC -> VPCs that have groups which its rules name
+        self._guests: dict[str, set[str]] = {}  # VPC -> groups of other VPCs that are associated with it
         # What may be different.
         self._all = False
         self._whole: set[str] = set()  # VPCs
@@ -78,12 +79,13 @@ class NetworkNews:
             self._owed.discard(id)
             self._rules.add((kind, id))
             return False
-        if not concerns(row, self._plans):
+        if not concerns(row, self._plans, self._guests):
             return False
         if not isinstance(row, SecurityGroup) or id in self._groups:
             self._rules.add((kind, id))
             return True
-        if any(one.id == id for one in self._plans[row.vpc_id].groups):
+        own = self._plans.get(row.vpc_id)
+        if own is None or any(one.id == id for one in own.groups):
             self._owed.add(id)
         else:
             self._rules.add((kind, id))  # rules of other groups may name it
@@ -124,7 +126,7 @@ class NetworkNews:
     def everything(self, reader: Reader, whereabouts: Whereabouts, machines: Iterable[Machine]) -> tuple[NetworkPlan, ...]:
         for id in list(self.machines):
             self.drop(id)
-        for index in (self._plans, self._routers, self._peers, self._rules, self._owed):
+        for index in (self._plans, self._routers, self._peers, self._guests, self._rules, self._owed):
             index.clear()
         for machine in machines:
             self.put(machine)
@@ -133,7 +135,7 @@ class NetworkNews:
     def news(self, reader: Reader, whereabouts: Whereabouts) -> Told:
         """To be taken in this order."""
         rules, self._rules = self._rules, set()
-        changes, unsaid = rule_changes(reader, self._plans, rules)
+        changes, unsaid = rule_changes(reader, self._plans, self._guests, rules)
         if self._all or unsaid:
             return self._read(reader, whereabouts, None), changes
         whole = self._whole | (self._vpcs.keys() - self._plans.keys())
@@ -170,7 +172,7 @@ class NetworkNews:
         for vpc_id in sorted(self._plans if only is None else self._plans.keys() & only):
             plan = self._plans[vpc_id]
             if plan.standing and vpc_id not in self._vpcs and vpc_id not in passing:
-                for index in (self._plans, self._routers, self._peers):
+                for index in (self._plans, self._routers, self._peers, self._guests):
                     del index[vpc_id]
                 news.append(replace(plan, standing=False, hosts=(), neighbours=(), members={}, vni=0, underlay=""))
         return tuple(news)
@@ -182,5 +184,6 @@ class NetworkNews:
     def _remember(self, plan: NetworkPlan) -> None:
         self._plans[plan.vpc_id] = plan
         self._routers[plan.vpc_id] = routers_of([plan])
+        self._guests[plan.vpc_id] = {one.id for one in plan.groups if one.vpc_id != plan.vpc_id}
         rules = (rule for one in plan.groups for rule in one.permissions)
         self._peers[plan.vpc_id] = {rule.group_peer.vpc_id for rule in rules if rule.group_peer is not None}

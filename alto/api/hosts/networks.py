@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from alto.api.security_groups import groups_in
 from alto.model.acls import NetworkAcl, PrefixList
 from alto.model.network_plans import NetworkPlan
-from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Vpc
+from alto.model.networks import NetworkInterface, SecurityGroup, SecurityGroupVpc, Subnet, Vpc
 from alto.model.records import Record
 from alto.model.routing import DhcpOptions, InternetGateway, NatGateway, RouteTable, VpcPeering
 from alto.plan.endpoints import amazons_list
@@ -13,7 +14,7 @@ from alto.store.store import Reader
 
 # A change of one of these may change a plan, and so may one of a rule (rules.py). DHCP options never change.
 KINDS: Mapping[str, type[Record]] = {
-    one.KIND: one for one in (Vpc, Subnet, RouteTable, InternetGateway, NatGateway, VpcPeering)
+    one.KIND: one for one in (Vpc, SecurityGroupVpc, Subnet, RouteTable, InternetGateway, NatGateway, VpcPeering)
 }
 
 
@@ -24,7 +25,7 @@ def vpcs_of(row: Record | None) -> frozenset[str]:
             return frozenset((row.id,))
         case VpcPeering():
             return frozenset((row.vpc_id, row.accepter_vpc_id))
-        case Subnet() | RouteTable() | NatGateway():
+        case SecurityGroupVpc() | Subnet() | RouteTable() | NatGateway():
             return frozenset((row.vpc_id,))
         case InternetGateway():
             return frozenset((row.vpc_id,)) if row.vpc_id else frozenset()
@@ -37,7 +38,7 @@ def read_plan(reader: Reader, vpc_id: str) -> NetworkPlan | None:
     if vpc is None:
         return None
     tables = tuple(reader.where(RouteTable, vpc_id=vpc_id))
-    groups = tuple(reader.where(SecurityGroup, vpc_id=vpc_id))
+    groups = tuple(groups_in(reader, vpc_id))
     peerings = (*reader.where(VpcPeering, vpc_id=vpc_id), *reader.where(VpcPeering, accepter_vpc_id=vpc_id))
     others = {one.vpc_id for one in peerings} | {one.accepter_vpc_id for one in peerings}
     interfaces = (reader.find(NetworkInterface, id) for id in sorted(named_interfaces(tables)))

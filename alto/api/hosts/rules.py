@@ -7,10 +7,12 @@ answered with the whole plan.
 """
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Network
 
 from msgspec.structs import replace
 
+from alto.api.security_groups import is_in_vpc
 from alto.model.acls import NetworkAcl, PrefixList
 from alto.model.network_plans import AclPlan, NetworkChange, NetworkPlan
 from alto.model.networks import SecurityGroup
@@ -24,16 +26,26 @@ KINDS: Mapping[str, type[SecurityGroup] | type[NetworkAcl] | type[PrefixList]] =
 }
 
 Plans = dict[str, NetworkPlan]
+Guests = Mapping[str, AbstractSet[str]]  # VPC -> groups of other VPCs in its plan
 
 
-def concerns(record: Record, sent: Plans) -> bool:
+def concerns(record: Record, sent: Plans, guests: Guests) -> bool:
     """Whether a host that was sent these plans must hear of the record's change."""
     if isinstance(record, PrefixList):
         return any(record.id in plan.prefix_lists for plan in sent.values())
-    return isinstance(record, SecurityGroup | NetworkAcl) and record.vpc_id in sent
+    if isinstance(record, SecurityGroup):
+        return bool(_plans_with(record, sent, guests))
+    return isinstance(record, NetworkAcl) and record.vpc_id in sent
 
 
-def rule_changes(reader: Reader, sent: Plans, dirty: Iterable[tuple[str, str]]) -> tuple[tuple[NetworkChange, ...], bool]:
+def _plans_with(group: SecurityGroup, sent: Plans, guests: Guests) -> list[NetworkPlan]:
+    """Those of its own VPC and of any that it is associated with, as they were sent."""
+    return [plan for id, plan in sent.items() if id == group.vpc_id or group.id in guests.get(id, ())]
+
+
+def rule_changes(
+    reader: Reader, sent: Plans, guests: Guests, dirty: Iterable[tuple[str, str]]
+) -> tuple[tuple[NetworkChange, ...], bool]:
     """What leads from `sent` to the rows `dirty` (kind, id), and whether that is not all. `sent` is as the host then has it."""
     changes: list[NetworkChange] = []
     losers: list[NetworkAcl] = []
@@ -46,15 +58,17 @@ def rule_changes(reader: Reader, sent: Plans, dirty: Iterable[tuple[str, str]]) 
             named = [plan for plan in sent.values() if id in plan.prefix_lists]
             whole = whole or any(_is_routed(plan, id) for plan in named)
             news = [_of_list(plan, row) for plan in named if not _is_routed(plan, id)]
-        elif row.vpc_id not in sent:
-            continue
-        elif isinstance(row, NetworkAcl):
+        elif isinstance(row, SecurityGroup):
+            # An association may be gone that was there when the plan was sent.
+            plans = [plan for plan in _plans_with(row, sent, guests) if is_in_vpc(reader, row, plan.vpc_id)]
+            found = [_of_group(reader, plan, row) for plan in plans]
+            whole = whole or None in found
+            news = [change for change in found if change is not None]
+        elif row.vpc_id in sent:
             losers.append(row)
             news = [_of_acl(sent[row.vpc_id], row)]
         else:
-            change = _of_group(reader, sent[row.vpc_id], row)
-            whole = whole or change is None
-            news = [change] if change is not None else []
+            continue
         for change in news:
             if change != NetworkChange(vpc_id=change.vpc_id):
                 changes.append(change)
@@ -78,8 +92,11 @@ def _gone(plan: NetworkPlan, kind: str, id: str) -> NetworkChange | None:
 
 
 def _of_group(reader: Reader, plan: NetworkPlan, group: SecurityGroup) -> NetworkChange | None:
-    """None: it names a peered VPC's group whose members the host was not told."""
-    if any(rule.group_peer is not None and rule.group_id not in plan.members for rule in group.permissions):
+    """None: it names a peered VPC's group whose members the host was not told. What it names by a connection of its own VPC
+    lets nobody in elsewhere."""
+    if group.vpc_id == plan.vpc_id and any(
+        rule.group_peer is not None and rule.group_id not in plan.members for rule in group.permissions
+    ):
         return None
     named = {rule.prefix_list_id for rule in group.permissions if rule.prefix_list_id is not None} - plan.prefix_lists.keys()
     lists = [reader.find(PrefixList, id) or amazons_list(plan.region, id) for id in sorted(named)]
