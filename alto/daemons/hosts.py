@@ -35,9 +35,9 @@ from alto.plan import firewall, routes
 
 KINDS = (QEMU, CONTAINER)  # what one machine's hosts may run; each kind is a host of its own
 
-# A simulated host is a large server, so that a few of them hold thousands of instances.
-SIMULATED_VCPUS = 128
-SIMULATED_MEMORY_MIB = 1024 * 1024
+# A simulated host is a large server, so that a few of them hold thousands of instances, and one of Amazon's largest.
+SIMULATED_VCPUS = 512
+SIMULATED_MEMORY_MIB = 8 * 1024 * 1024
 
 
 class LocalPlaces(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,9 +2,11 @@
 
 An instance gets exactly the vCPUs and memory that its type says; what a guest cannot tell from Amazon's (network cards,
 clock, bandwidth) is described as Amazon describes it, because tools read it. Numbers are from the EC2 user guide's
-"Instance types" pages (September 2026), x86_64 only: every host that Alto has today is x86_64.
+"Instance types" pages (September 2026). Types that no host has what they need for (arm64, graphics, a whole machine) are there
+too, because tools look them up: they say what they `need`, and a host that has not got it does not take them.
 
-Not here: which host has room for a type (`plan/placement.py`), and prices.
+Not here: the families whose sizes follow a rule (instance_families.py), which host has room for a type (`plan/placement.py`),
+and prices.
 """
 
 import difflib
@@ -13,6 +15,7 @@ from collections.abc import Mapping
 import msgspec
 
 from alto.model.errors import Refused
+from alto.model.instance_families import FAMILIES, Family, Size, sizes
 
 # What RunInstances takes without a type, as EC2 has done since 2006.
 DEFAULT_INSTANCE_TYPE = "m1.small"
@@ -37,10 +40,19 @@ class InstanceType(msgspec.Struct, frozen=True, kw_only=True):
     addresses_per_interface: int = 4
     storage_gb: int = 0  # instance store on Amazon's; Alto has none, and says so
     ebs_optimized: str = "default"  # "default" | "supported" | "unsupported"
+    bare_metal: bool = False
+    accelerator: str | None = None  # "GPUs": what it has of such beside processors
 
     @property
     def cores(self) -> int:
         return max(1, self.vcpus // self.threads_per_core)
+
+    @property
+    def needs(self) -> str | None:
+        """What a host must have for it that those of today have not, unless they simulate."""
+        if self.architecture != "x86_64":
+            return f"processors of {self.architecture}"
+        return "machines of bare metal" if self.bare_metal else self.accelerator
 
     @property
     def nitro(self) -> bool:
@@ -104,23 +116,22 @@ def _classic() -> list[InstanceType]:
     ]
 
 
-def _third_generation() -> list[InstanceType]:
+def _odd_sizes() -> list[InstanceType]:
+    """Those of a family that are no multiple of its others: the largest got what was left of their machine."""
     rows = (
-        ("m3.medium", 1, 1, 3840, "Moderate", 2, 6, 4, "unsupported", 2.5),
-        ("m3.large", 2, 2, 7680, "Moderate", 3, 10, 32, "unsupported", 2.5),
-        ("m3.xlarge", 4, 2, 15360, "High", 4, 15, 80, "supported", 2.5),
-        ("m3.2xlarge", 8, 2, 30720, "High", 4, 30, 160, "supported", 2.5),
-        ("c3.large", 2, 2, 3840, "Moderate", 3, 10, 32, "unsupported", 2.8),
-        ("c3.xlarge", 4, 2, 7680, "Moderate", 4, 15, 80, "supported", 2.8),
-        ("c3.2xlarge", 8, 2, 15360, "High", 4, 15, 160, "supported", 2.8),
-        ("m4.large", 2, 2, 8192, "Moderate", 2, 10, 0, "default", 2.4),
-        ("m4.xlarge", 4, 2, 16384, "High", 4, 15, 0, "default", 2.4),
-        ("m4.2xlarge", 8, 2, 32768, "High", 4, 15, 0, "default", 2.4),
-        ("m4.4xlarge", 16, 2, 65536, "High", 8, 30, 0, "default", 2.4),
-        ("c4.large", 2, 2, 3840, "Moderate", 3, 10, 0, "default", 2.9),
-        ("c4.xlarge", 4, 2, 7680, "High", 4, 15, 0, "default", 2.9),
-        ("c4.2xlarge", 8, 2, 15360, "High", 4, 15, 0, "default", 2.9),
-        ("c4.4xlarge", 16, 2, 30720, "High", 8, 30, 0, "default", 2.9),
+        # name, vCPUs, threads a core, MiB, network, interfaces, addresses each, GHz, hypervisor, EBS optimized, current
+        ("m3.medium", 1, 1, 3840, "Moderate", 2, 6, 2.5, "xen", "unsupported", False),
+        ("r3.large", 2, 2, 15360, "Moderate", 3, 10, 2.5, "xen", "unsupported", False),
+        ("c4.8xlarge", 36, 2, 61440, "10 Gigabit", 8, 30, 2.9, "xen", "default", False),
+        ("d2.8xlarge", 36, 2, 249856, "10 Gigabit", 8, 30, 2.4, "xen", "default", False),
+        ("c5n.9xlarge", 36, 2, 98304, "50 Gigabit", 8, 30, 3.4, "nitro", "default", True),
+        ("c5n.18xlarge", 72, 2, 196608, "100 Gigabit", 15, 50, 3.4, "nitro", "default", True),
+        ("c5n.metal", 72, 2, 196608, "100 Gigabit", 15, 50, 3.4, "nitro", "default", True),
+        ("u-3tb1.56xlarge", 224, 2, 3 << 20, "50 Gigabit", 8, 30, 2.1, "nitro", "default", True),
+        ("u-6tb1.56xlarge", 224, 1, 6 << 20, "100 Gigabit", 15, 50, 2.1, "nitro", "default", True),
+        ("u-6tb1.112xlarge", 448, 2, 6 << 20, "100 Gigabit", 15, 50, 2.1, "nitro", "default", True),
+        ("u7i-12tb.224xlarge", 896, 2, 12 << 20, "100 Gigabit", 15, 50, 1.9, "nitro", "default", True),
+        ("u7in-32tb.224xlarge", 896, 2, 32 << 20, "200 Gigabit", 16, 50, 1.9, "nitro", "default", True),
     )
     return [
         InstanceType(
@@ -131,17 +142,19 @@ def _third_generation() -> list[InstanceType]:
             network=network,
             interfaces_max=interfaces,
             addresses_per_interface=addresses,
-            storage_gb=storage_gb,
-            ebs_optimized=ebs,
             clock_ghz=clock_ghz,
+            hypervisor=hypervisor,
+            ebs_optimized=ebs,
+            current_generation=current,
+            bare_metal=name.endswith(".metal"),
         )
-        for name, vcpus, threads, memory_mib, network, interfaces, addresses, storage_gb, ebs, clock_ghz in rows
+        for name, vcpus, threads, memory_mib, network, interfaces, addresses, clock_ghz, hypervisor, ebs, current in rows
     ]
 
 
 def _burstable() -> list[InstanceType]:
     sizes = (
-        # size, t2's vCPUs, t3's and t3a's vCPUs, MiB, interfaces (t2, t3, t3a), addresses each
+        # size, t2's vCPUs, those of t3, t3a and t4g, MiB, interfaces (t2, t3 and t4g, t3a), addresses each
         ("nano", 1, 2, 512, (2, 2, 2), 2),
         ("micro", 1, 2, 1024, (2, 2, 2), 2),
         ("small", 1, 2, 2048, (3, 3, 2), 4),
@@ -166,16 +179,17 @@ def _burstable() -> list[InstanceType]:
         )
         for size, t2_vcpus, _, memory_mib, interfaces, addresses in sizes
     ]
-    for family, place, clock_ghz, manufacturer in (("t3", 1, 2.5, "Intel"), ("t3a", 2, 2.2, "AMD")):
+    for family, place, clock_ghz, manufacturer in (("t3", 1, 2.5, "Intel"), ("t3a", 2, 2.2, "AMD"), ("t4g", 1, 2.5, "AWS")):
         types += [
             InstanceType(
                 name=f"{family}.{size}",
                 vcpus=vcpus,
-                threads_per_core=2,
+                threads_per_core=1 if family == "t4g" else 2,
+                architecture="arm64" if family == "t4g" else "x86_64",
                 memory_mib=memory_mib,
                 current_generation=True,
                 burstable=True,
-                free_tier=family == "t3" and size in ("micro", "small"),
+                free_tier=family in ("t3", "t4g") and size in ("micro", "small"),
                 hypervisor="nitro",
                 manufacturer=manufacturer,
                 network="Up to 5 Gigabit",
@@ -188,47 +202,37 @@ def _burstable() -> list[InstanceType]:
     return types
 
 
-def _nitro() -> list[InstanceType]:
-    families = (
-        # family, MiB for each vCPU, GHz, network, manufacturer, current generation as Amazon marks it
-        ("m5", 4096, 3.1, "Up to 10 Gigabit", "Intel", False),
-        ("m5a", 4096, 2.5, "Up to 10 Gigabit", "AMD", True),
-        ("c5", 2048, 3.4, "Up to 10 Gigabit", "Intel", False),
-        ("r5", 8192, 3.1, "Up to 10 Gigabit", "Intel", False),
-        ("m6i", 4096, 3.5, "Up to 12.5 Gigabit", "Intel", False),
-        ("m6a", 4096, 3.6, "Up to 12.5 Gigabit", "AMD", True),
-        ("c6i", 2048, 3.5, "Up to 12.5 Gigabit", "Intel", True),
-        ("r6i", 8192, 3.5, "Up to 12.5 Gigabit", "Intel", False),
-        ("m7i", 4096, 3.2, "Up to 12.5 Gigabit", "Intel", True),
-        ("c7i", 2048, 3.2, "Up to 12.5 Gigabit", "Intel", True),
-        ("r7i", 8192, 3.2, "Up to 12.5 Gigabit", "Intel", True),
-    )
-    sizes = (
-        # size, vCPUs, interfaces, addresses each
-        ("large", 2, 3, 10),
-        ("xlarge", 4, 4, 15),
-        ("2xlarge", 8, 4, 15),
-        ("4xlarge", 16, 8, 30),
-    )
+def _regular() -> list[InstanceType]:
     return [
         InstanceType(
-            name=f"{family}.{size}",
-            vcpus=vcpus,
-            threads_per_core=2,
-            memory_mib=vcpus * mib_per_vcpu,
-            current_generation=current,
-            hypervisor="nitro",
-            manufacturer=manufacturer,
-            network=network,
-            interfaces_max=interfaces,
-            addresses_per_interface=addresses,
-            clock_ghz=clock_ghz,
+            name=size.name,
+            vcpus=size.vcpus,
+            threads_per_core=size.threads,
+            memory_mib=size.memory_mib,
+            current_generation=family.current,
+            free_tier=size.name in ("c7i-flex.large", "m7i-flex.large"),
+            architecture="arm64" if family.made_by == "AWS" else "x86_64",
+            hypervisor="xen" if family.xen else "nitro",
+            manufacturer=family.made_by,
+            network=size.network,
+            interfaces_max=size.interfaces,
+            addresses_per_interface=size.addresses,
+            clock_ghz=family.clock_ghz,
+            ebs_optimized=_ebs_optimized(family, size),
+            bare_metal=size.bare_metal,
+            accelerator=family.accelerator,
         )
-        for family, mib_per_vcpu, clock_ghz, network, manufacturer, current in families
-        for size, vcpus, interfaces, addresses in sizes
+        for family in FAMILIES
+        for size in sizes(family)
     ]
 
 
+def _ebs_optimized(family: Family, size: Size) -> str:
+    if family.name not in ("m3", "c3", "r3", "i2", "g2"):
+        return "default"
+    return "supported" if 4 <= size.vcpus <= 16 else "unsupported"
+
+
 CATALOGUE: Mapping[str, InstanceType] = {
-    found.name: found for found in (*_classic(), *_third_generation(), *_burstable(), *_nitro())
+    found.name: found for found in (*_classic(), *_odd_sizes(), *_burstable(), *_regular())
 }

@@ -8,7 +8,7 @@ import msgspec
 
 from alto.model.instance_types import CATALOGUE, InstanceType
 
-# "Up to N Gigabit" means N; the rest are words.
+# Numbers mean what they say; the rest are words.
 _NETWORK_MBPS = {"Very Low": 50, "Low": 100, "Low to Moderate": 300, "Moderate": 500, "High": 1000}
 # The share of each vCPU that a burstable type has for itself when others want the processor too (EC2 user guide, "Earn CPU
 # credits", baseline utilization per vCPU, percent). Alto lends what nobody wants without counting credits.
@@ -18,11 +18,24 @@ WEIGHT_OF_ONE = 1024
 # What a type may read and write at most, all its volumes together: Mbit/s and operations a second (EC2 user guide,
 # "EBS-optimized instance types", maximum). A type that is not there has no line of its own to its disks on Amazon's: it uses
 # its network, and so many operations for each Mbit/s, as the types with a line have.
+# A family's line is as wide as its sizes are large: up to so many vCPUs, so much.
+_FIFTH = ((16, 4750, 18_750), (32, 6800, 30_000), (48, 9500, 40_000), (64, 13_600, 60_000), (96, 19_000, 80_000))
+_FIFTH_AMD = ((16, 2880, 16_000), (32, 4750, 20_000), (48, 6780, 30_000), (64, 9500, 40_000), (96, 13_570, 60_000))
+_SIXTH_ARM = ((16, 4750, 20_000), (32, 9000, 40_000), (48, 13_500, 50_000), (64, 19_000, 80_000))
+_LATER = (
+    (32, 10_000, 40_000), (48, 15_000, 60_000), (64, 20_000, 80_000), (96, 30_000, 120_000), (128, 40_000, 160_000),
+    (192, 40_000, 240_000), (384, 80_000, 480_000),
+)  # fmt: skip
 _DISK_FAMILIES = {
-    **dict.fromkeys(("t3", "t3a"), (2780, 15_700)),
-    **dict.fromkeys(("m5", "c5", "r5"), (4750, 18_750)),
-    "m5a": (2880, 16_000),
-    **dict.fromkeys(("m6i", "m6a", "c6i", "r6i", "m7i", "c7i", "r7i"), (10_000, 40_000)),
+    **dict.fromkeys(("t3", "t3a", "t4g"), ((8, 2780, 15_700),)),
+    **dict.fromkeys(("m5", "m5d", "m5n", "m5dn", "c5", "c5d", "c5n", "r5", "r5d", "r5n", "r5dn"), _FIFTH),
+    **dict.fromkeys(("m5a", "m5ad", "r5a", "r5ad"), _FIFTH_AMD),
+    **dict.fromkeys(("m6g", "m6gd", "c6g", "c6gd", "r6g", "r6gd", "x2gd"), _SIXTH_ARM),
+    **{
+        letter + rest: _LATER
+        for letter in "mcr"
+        for rest in ("6i", "6id", "6a", "7i", "7i-flex", "7a", "7g", "7gd", "8i", "8g", "8a")
+    },
 }
 _DISK_SMALL = dict.fromkeys(("nano", "micro", "small", "medium"), (2085, 11_800))
 _DISK_TYPES = {
@@ -67,9 +80,10 @@ def limits_of(instance_type: str, vcpus: int, memory_mib: int) -> Limits:
 
 
 def network_mbps(kind: InstanceType) -> int | None:
-    words = kind.network.split()
-    if words[:2] == ["Up", "to"]:
-        return round(float(words[2]) * 1000)
+    # "Up to 10 Gigabit"; "4x 100 Gigabit" is on four cards, and an interface is on one.
+    rate, _, unit = kind.network.rpartition(" ")
+    if unit == "Gigabit":
+        return round(float(rate.rpartition(" ")[2]) * 1000)
     return _NETWORK_MBPS.get(kind.network)
 
 
@@ -82,8 +96,10 @@ def _baseline(kind: InstanceType) -> float:
 
 def _disk(kind: InstanceType) -> DiskRate | None:
     family, _, size = kind.name.partition(".")
-    found = _DISK_TYPES.get(kind.name) or _DISK_FAMILIES.get(family)
-    if family in ("t3", "t3a") and size in _DISK_SMALL:
+    found = _DISK_TYPES.get(kind.name)
+    if found is None:
+        found = next(((mbps, iops) for most, mbps, iops in _DISK_FAMILIES.get(family, ()) if kind.vcpus <= most), None)
+    if family in ("t3", "t3a", "t4g") and size in _DISK_SMALL:
         found = _DISK_SMALL[size]
     if found is not None:
         return DiskRate(mbps=found[0], iops=found[1])

@@ -11,6 +11,7 @@ import msgspec
 
 from alto.model.hosts import Host, HostState
 from alto.model.images import host_kind_of
+from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
 
@@ -61,6 +62,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     disk_gib: int = 0
     storage: str | None = None  # where its volumes must be; "": in any storage; None: it has none but its root
     ipv6: bool = False
+    needs: str | None = None  # what only a host has that simulates: see InstanceType.needs
 
 
 class Room(msgspec.Struct, kw_only=True):
@@ -84,6 +86,8 @@ class Room(msgspec.Struct, kw_only=True):
             return self.refuses
         if self.kind not in (demand.host_kind, "fake"):
             return f"of kind {self.kind}, and the image is for {demand.host_kind}"
+        if demand.needs is not None and self.kind != "fake":
+            return f"without {demand.needs}"
         if demand.host_id is not None and demand.host_id != self.host_id:
             return "other than the one asked for"
         if demand.group is not None:
@@ -105,6 +109,7 @@ class Room(msgspec.Struct, kw_only=True):
 
 def demand_of(instance: Instance) -> Demand:
     """What an instance needs that has not been on a host yet."""
+    type = CATALOGUE.get(instance.instance_type)
     return Demand(
         instance_type=instance.instance_type,
         vcpus=instance.vcpus,
@@ -113,6 +118,7 @@ def demand_of(instance: Instance) -> Demand:
         disk_gib=disk_of(instance),
         storage=instance.storage,
         ipv6=any(nic.ipv6 for nic in instance.nics),
+        needs=type.needs if type is not None else None,
     )
 
 

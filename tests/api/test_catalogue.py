@@ -20,6 +20,16 @@ from alto.model.instance_types import CATALOGUE, DEFAULT_INSTANCE_TYPE, instance
         ("c5.4xlarge", 16, 32768),
         ("r5.2xlarge", 8, 65536),
         ("m1.tiny", 1, 128),
+        ("m5.24xlarge", 96, 393216),
+        ("c4.8xlarge", 36, 61440),
+        ("c5n.18xlarge", 72, 196608),
+        ("p3.2xlarge", 8, 62464),
+        ("i3.large", 2, 15616),
+        ("x1.32xlarge", 128, 1998848),
+        ("t4g.small", 2, 2048),
+        ("c7g.medium", 1, 2048),
+        ("g4dn.metal", 96, 393216),
+        ("u-6tb1.112xlarge", 448, 6291456),
     ],
 )
 def test_a_type_has_its_size(name: str, vcpus: int, memory_mib: int) -> None:

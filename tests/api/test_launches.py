@@ -338,3 +338,48 @@ def test_a_dedicated_vpc_takes_no_instances(tenant: Tenant) -> None:
     assert refusal.startswith(f"UnsupportedOperation: The VPC '{vpc}' has the tenancy 'dedicated', which is not offered")
     tenant("ModifyVpcTenancy", VpcId=vpc, InstanceTenancy="default")
     launch(tenant, SubnetId=subnet)
+
+
+def test_a_system_and_its_type_have_the_same_processors(cloud: Cloud, tenant: Tenant) -> None:
+    arm = Image(
+        id="ami-0a170000000000a64",
+        account="0",
+        region=None,
+        name="arm",
+        public=True,
+        source="tiny",
+        architecture="arm64",
+        size_gib=1,
+        created_at=NOW,
+    )
+    cloud.put(arm, host(2, vcpus=4, memory_mib=8192))
+    assert tenant.refusal("RunInstances", **{**ONE, "InstanceType": "t4g.small"}).startswith(
+        "InvalidParameterValue: The architecture 'arm64' of the specified instance type does not match the architecture "
+        "'x86_64' of the specified AMI."
+    )
+    assert tenant.refused("RunInstances", **{**ONE, "ImageId": arm.id}) == "InvalidParameterValue"
+    (one,) = launch(tenant, ImageId=arm.id, InstanceType="t4g.small")
+    assert one["Architecture"] == "arm64"
+    found = tenant("DescribeInstances", Filters=[{"Name": "architecture", "Values": ["arm64"]}])["Reservations"]
+    assert [each["Instances"][0]["InstanceId"] for each in found] == [one["InstanceId"]]
+
+
+def test_what_no_host_has_is_short_of_capacity(cloud: Cloud, tenant: Tenant) -> None:
+    cloud.put(host(2, vcpus=96, memory_mib=1 << 20, kind="qemu"))
+    answer = tenant.refusal("RunInstances", **{**ONE, "InstanceType": "g4dn.xlarge"})
+    assert answer.startswith("InsufficientInstanceCapacity: no host fits g4dn.xlarge")
+    assert "1 host short of memory, 1 host without GPUs" in answer
+    assert "without machines of bare metal" in tenant.refusal("RunInstances", **{**ONE, "InstanceType": "m5.metal"})
+
+
+def test_a_stopped_instance_keeps_its_processors(cloud: Cloud, tenant: Tenant) -> None:
+    cloud.put(host(2, vcpus=96, memory_mib=1 << 20, kind="qemu"))
+    (one,) = launch(tenant)
+    waiting = cloud.store.read(lambda reader: reader.get(Instance, one["InstanceId"]))
+    cloud.put(replace(waiting, host_id="h-2", epoch=1, phase=Phase.STOPPED))
+    parameters = {"InstanceId": one["InstanceId"]}
+    assert (
+        tenant.refused("ModifyInstanceAttribute", **parameters, InstanceType={"Value": "t4g.micro"}) == "InvalidParameterValue"
+    )
+    assert tenant.refused("ModifyInstanceAttribute", **parameters, InstanceType={"Value": "p3.2xlarge"}) == "Unsupported"
+    tenant("ModifyInstanceAttribute", **parameters, InstanceType={"Value": "t3.nano"})

@@ -8,11 +8,11 @@ from alto.model.hosts import Capabilities, Host
 from tests.api.cloud import REGIONS, Cloud, Tenant
 
 
-def host(number: int, *, vcpus: int = 8, memory_mib: int = 8192) -> Host:
+def host(number: int, *, vcpus: int = 8, memory_mib: int = 8192, kind: str = "fake") -> Host:
     return Host(
         id=f"h-{number}",
         name=f"host{number}",
-        capabilities=Capabilities(kind="fake", accelerator="none", vcpus=vcpus, memory_mib=memory_mib),
+        capabilities=Capabilities(kind=kind, accelerator="none", vcpus=vcpus, memory_mib=memory_mib),
         vcpus=vcpus,
         memory_mib=memory_mib,
         joined_at=0.0,

@@ -34,33 +34,62 @@ def test_unknown_types_are_named(tenant: Tenant) -> None:
     [
         ("instance-type", "t2.*", {"t2.nano", "t2.micro", "t2.small", "t2.medium", "t2.large", "t2.xlarge", "t2.2xlarge"}),
         ("memory-info.size-in-mib", "627", {"t1.micro"}),
-        ("vcpu-info.default-vcpus", "16", {"m4.4xlarge", "c5.4xlarge", "r7i.4xlarge"}),
-        ("processor-info.sustained-clock-speed-in-ghz", "2.9", {"c4.large", "c4.xlarge", "c4.2xlarge", "c4.4xlarge"}),
-        ("free-tier-eligible", "true", {"t3.micro", "t3.small"}),
-        ("bare-metal", "true", set()),
+        ("vcpu-info.default-vcpus", "40", {"m4.10xlarge"}),
+        ("vcpu-info.default-vcpus", "448", {"u-6tb1.112xlarge"}),
+        (
+            "processor-info.sustained-clock-speed-in-ghz",
+            "2.9",
+            {"c4.large", "c4.xlarge", "c4.2xlarge", "c4.4xlarge", "c4.8xlarge"},
+        ),
+        (
+            "free-tier-eligible",
+            "true",
+            {"t3.micro", "t3.small", "t4g.micro", "t4g.small", "c7i-flex.large", "m7i-flex.large"},
+        ),
+        ("instance-type", "*5.metal", {"c5.metal", "m5.metal", "r5.metal"}),
+        ("instance-type", "p3*", {"p3.2xlarge", "p3.8xlarge", "p3.16xlarge", "p3dn.24xlarge"}),
         ("supported-usage-class", "spot", set()),
         ("instance-storage-supported", "true", set()),
     ],
 )
 def test_filters_are_paths_of_the_answer(tenant: Tenant, name: str, value: str, expected: set[str]) -> None:
     found = set(names(tenant, Filters=[{"Name": name, "Values": [value]}]))
-    if name == "vcpu-info.default-vcpus":
-        assert expected <= found
-        assert all(each.endswith(".4xlarge") for each in found)
-    else:
-        assert found == expected
+    assert found == expected
+
+
+def test_types_of_other_processors_and_whole_machines_are_told(tenant: Tenant) -> None:
+    (arm,) = tenant("DescribeInstanceTypes", InstanceTypes=["m6g.16xlarge"])["InstanceTypes"]
+    assert arm["ProcessorInfo"]["SupportedArchitectures"] == ["arm64"]
+    assert (arm["VCpuInfo"]["DefaultVCpus"], arm["VCpuInfo"]["DefaultCores"], arm["MemoryInfo"]["SizeInMiB"]) == (
+        64,
+        64,
+        262144,
+    )
+    filters = [{"Name": "processor-info.supported-architecture", "Values": ["arm64"]}]
+    assert set(names(tenant, Filters=[*filters, {"Name": "instance-type", "Values": ["a1.*"]}])) == {
+        "a1.medium",
+        "a1.large",
+        "a1.xlarge",
+        "a1.2xlarge",
+        "a1.4xlarge",
+        "a1.metal",
+    }
+    (metal,) = tenant("DescribeInstanceTypes", InstanceTypes=["c5.metal"])["InstanceTypes"]
+    assert metal["BareMetal"] is True
+    assert "Hypervisor" not in metal
+    assert metal["VCpuInfo"]["DefaultVCpus"] == 96
 
 
 def test_pages(tenant: Tenant) -> None:
     seen: list[str] = []
     token: dict[str, str] = {}
     for _ in range(40):
-        page = tenant("DescribeInstanceTypes", MaxResults=7, **token)
+        page = tenant("DescribeInstanceTypes", MaxResults=97, **token)
         seen += [found["InstanceType"] for found in page["InstanceTypes"]]
         if "NextToken" not in page:
             break
         token = {"NextToken": page["NextToken"]}
-    assert len(seen) == len(set(seen)) > 60
+    assert len(seen) == len(set(seen)) > 900
     assert set(seen) == set(names(tenant))
     assert tenant.refused("DescribeInstanceTypes", MaxResults=101) == "InvalidParameterValue"
     assert tenant.refused("DescribeInstanceTypes", MaxResults=5, NextToken="x") == "InvalidParameterValue"

@@ -16,6 +16,8 @@ from alto.model.limits import limits_of
         ("t2.xlarge", 500, 922),  # four at 22.5 %
         ("m5.xlarge", 10000, 4096),
         ("m6i.large", 12500, 2048),
+        ("c4.8xlarge", 10000, 36864),
+        ("p4d.24xlarge", 100000, 98304),  # of each of its four cards
     ],
 )
 def test_a_type_may_take_what_amazon_says(name: str, mbps: int, weight: int) -> None:
@@ -35,6 +37,8 @@ def test_a_type_may_take_what_amazon_says(name: str, mbps: int, weight: int) -> 
         ("m4.4xlarge", 2000, 16_000),
         ("c5.large", 4750, 18_750),
         ("r7i.4xlarge", 10_000, 40_000),
+        ("m5.24xlarge", 19_000, 80_000),
+        ("c6g.8xlarge", 9000, 40_000),
     ],
 )
 def test_a_types_disks_are_as_fast_as_amazon_says(name: str, mbps: int, iops: int) -> None:

@@ -3,6 +3,7 @@ Method: hypothesis over pools of hosts; the expected sums are counted here."""
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
 from alto.plan.placement import Demand, Neighbours, Placed, Room, Unplaced, fits_at_least, fitting, place, take
@@ -84,6 +85,13 @@ def test_a_refusal_counts_what_hosts_lack() -> None:
     assert place(demand, []) == Unplaced(
         "no host fits t3.medium (2 vCPUs, 4096 MiB): this cloud has no host yet; its operator adds one (alto host token create)"
     )
+
+
+def test_only_a_host_that_simulates_has_what_no_host_has() -> None:
+    demand = Demand(instance_type="p3.2xlarge", vcpus=8, memory_mib=62464, needs="GPUs")
+    real = room(1, 96, 1 << 20)
+    assert place(demand, [real]) == Unplaced("no host fits p3.2xlarge (8 vCPUs, 62464 MiB): 1 host without GPUs")
+    assert place(demand, [real, replace(room(2, 96, 1 << 20), kind="fake")]) == Placed("h-2")
 
 
 def group(strategy: Strategy, partitions: int = 0) -> PlacementGroup:

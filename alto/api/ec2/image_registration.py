@@ -53,7 +53,7 @@ async def register_image(call: Call, request: RegisterImageRequest) -> dict[str,
     name = checked_name(request.name)
     if len(request.description) > DESCRIPTION_MAX:
         raise Refused("InvalidParameterValue", f"The description of an image is limited to {DESCRIPTION_MAX} characters")
-    _only("architecture", request.architecture, "x86_64")
+    _only("architecture", request.architecture, "x86_64", "arm64")
     _only("virtualizationType", request.virtualization_type, "hvm")
     _only("bootMode", request.boot_mode, "legacy-bios")
     if not _DEVICE.fullmatch(request.root_device_name):
@@ -140,10 +140,11 @@ def check_free(reader: Reader, call: Call, name: str) -> None:
             raise Refused("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {other.id}")
 
 
-def _only(parameter: str, value: str, supported: str) -> None:
-    if value != supported:
+def _only(parameter: str, value: str, *supported: str) -> None:
+    if value not in supported:
         raise Refused(
-            "InvalidParameterValue", f"Value ({value[:80]}) for parameter {parameter} is invalid. Here it is {supported}."
+            "InvalidParameterValue",
+            f"Value ({value[:80]}) for parameter {parameter} is invalid. Here it is {' or '.join(supported)}.",
         )
 
 

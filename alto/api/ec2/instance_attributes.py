@@ -17,6 +17,7 @@ from alto.api.ec2.instances import in_wrong_state, not_stopped
 from alto.api.ec2.interface_attachments import check_single
 from alto.api.ec2.launches import (
     MetadataOptionsRequest,
+    check_architecture,
     check_shutdown_behaviour,
     metadata_options,
 )
@@ -25,8 +26,9 @@ from alto.api.ec2.user_data import check_user_data
 from alto.api.ec2.volume_attachments import with_attachment
 from alto.api.security_groups import is_in_vpc
 from alto.model.errors import Refused
+from alto.model.hosts import Host
 from alto.model.images import CONTAINER, host_kind_of
-from alto.model.instance_types import instance_type
+from alto.model.instance_types import CATALOGUE, instance_type
 from alto.model.instances import Instance, Phase
 from alto.model.networks import NetworkInterface, SecurityGroup
 from alto.model.volumes import Volume
@@ -231,6 +233,12 @@ def _set_type(name: str) -> Edit:
     def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
         if state_name(instance) != "stopped":
             raise not_stopped(instance)
+        check_architecture(CATALOGUE[instance.instance_type].architecture, type)
+        host = tx.find(Host, instance.host_id) if instance.host_id is not None else None
+        if type.needs is not None and host is not None and not host.capabilities.simulated:
+            raise Refused(
+                "Unsupported", f"{type.name} is not supported on the host that keeps the disk: it has no {type.needs}."
+            )
         # Room was given back when it stopped and is claimed anew, for the new type, when it starts.
         return replace(instance, instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib)
 

@@ -10,6 +10,7 @@ from alto.api.ec2.filters import Filter, Filters, Value, Values
 from alto.api.ec2.regions import zone_id
 from alto.api.ec2.shapes import group_names, public_dns, transition_reason
 from alto.api.wire.xml import timestamp
+from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, Nic
 from alto.model.networks import NetworkInterface, PortAddress
 from alto.plan.addresses import hostname
@@ -78,7 +79,7 @@ _INTERFACES: Filters[Instance] = {
 _OWN: Filters[Instance] = {
     **_INTERFACES,
     "affinity": lambda i: "host" if i.placement and i.placement.host_id else "default",
-    "architecture": lambda i: "x86_64",
+    "architecture": lambda i: CATALOGUE[i.instance_type].architecture,
     "availability-zone": lambda i: i.zone,
     "availability-zone-id": lambda i: zone_id(i.zone),
     "block-device-mapping.attach-time": lambda i: timestamp(i.created_at),

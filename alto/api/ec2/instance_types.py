@@ -6,7 +6,7 @@ name is the path of what it looks at in the answer, as EC2 names them, so the ta
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 
 import msgspec
 
@@ -16,13 +16,15 @@ from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.regions import zone_id
 from alto.api.wire.xml import Cached
 from alto.model.errors import Refused
-from alto.model.instance_types import CATALOGUE, InstanceType
+from alto.model.instance_types import CATALOGUE
 from alto.model.placement_groups import Strategy
 
 NAMES_MAX = 100
 
 
-def _shape(type: InstanceType) -> dict[str, object]:
+@cache
+def _shape(name: str) -> dict[str, object]:
+    type = CATALOGUE[name]
     threads = type.threads_per_core
     return {
         "InstanceType": type.name,
@@ -31,8 +33,8 @@ def _shape(type: InstanceType) -> dict[str, object]:
         "SupportedUsageClasses": ["on-demand"],
         "SupportedRootDeviceTypes": ["ebs"],
         "SupportedVirtualizationTypes": ["hvm"],
-        "BareMetal": False,
-        "Hypervisor": type.hypervisor,
+        "BareMetal": type.bare_metal,
+        "Hypervisor": None if type.bare_metal else type.hypervisor,
         "ProcessorInfo": {
             "SupportedArchitectures": [type.architecture],
             "SustainedClockSpeedInGhz": type.clock_ghz,
@@ -85,9 +87,6 @@ def _shape(type: InstanceType) -> dict[str, object]:
     }
 
 
-_SHAPES: Mapping[str, dict[str, object]] = {name: _shape(type) for name, type in CATALOGUE.items()}
-
-
 def _paths(value: object, path: str) -> Iterator[tuple[str, str]]:
     """(filter name, text) of everything in an answer: "MemoryInfo"/"SizeInMiB" is memory-info.size-in-mib."""
     if isinstance(value, dict):
@@ -113,14 +112,13 @@ def _kebab(name: str) -> str:
     return _WORD.sub("-", name.replace("MiB", "Mib")).lower()
 
 
+@cache
 def _values(name: str) -> Mapping[str, frozenset[str]]:
     texts: dict[str, set[str]] = {}
-    for path, text in _paths(_SHAPES[name], ""):
+    for path, text in _paths(_shape(name), ""):
         texts.setdefault(path, set()).add(text)
     return {path: frozenset(found) for path, found in texts.items()}
 
-
-_VALUES: Mapping[str, Mapping[str, frozenset[str]]] = {name: _values(name) for name in CATALOGUE}
 
 # Documented names that no type here has a value for.
 _ABSENT = (
@@ -147,10 +145,11 @@ _ABSENT = (
 
 
 def _filter(path: str) -> Callable[[str], Values]:
-    return lambda name: _VALUES[name].get(path)
+    return lambda name: _values(name).get(path)
 
 
-_FILTERS: Filters[str] = {path: _filter(path) for path in {*_ABSENT, *(path for values in _VALUES.values() for path in values)}}
+# All answers have the same members, but that a machine of bare metal has no hypervisor and the oldest no clock.
+_FILTERS: Filters[str] = {path: _filter(path) for path in {*_ABSENT, *_values("m5.large")}}
 
 
 class DescribeInstanceTypesRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -176,7 +175,7 @@ async def describe_instance_types(call: Call, request: DescribeInstanceTypesRequ
         max_results=request.max_results,
         next_token=request.next_token,
     )
-    items = [Cached((name,), partial(_SHAPES.__getitem__, name)) for name in page.items]
+    items = [Cached((name,), partial(_shape, name)) for name in page.items]
     return listing("InstanceTypes", items, page.next_token)
 
 

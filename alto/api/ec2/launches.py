@@ -136,6 +136,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         image = find_image(tx, call, request.image_id or "")
         if image.state is not ImageState.AVAILABLE:
             raise Refused("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is not available: it is {image.state}")
+        check_architecture(image.architecture, type)
         key = _find_key(tx, call, request.key_name)
         own = existing(tx, call, interface)
         primary = replace(interface, subnet_id=own.subnet_id, groups=own.group_ids) if own is not None else interface
@@ -308,6 +309,18 @@ def check_shutdown_behaviour(value: str) -> None:
     _one_of("InstanceInitiatedShutdownBehavior", value, ("stop", "terminate"))
 
 
+def check_architecture(architecture: str, type: InstanceType) -> None:
+    """Raises: Refused: a system for `architecture` does not run on this type."""
+    if architecture != type.architecture:
+        raise Refused(
+            "InvalidParameterValue",
+            f"The architecture '{type.architecture}' of the specified instance type does not match the architecture "
+            f"'{architecture}' of the specified AMI. Specify an instance type and an AMI that have matching architectures, "
+            "and try again. You can use 'describe-instance-types' or 'describe-images' to discover the architecture of the "
+            "instance type or AMI.",
+        )
+
+
 def _find_key(reader: Reader, call: Call, name: str | None) -> KeyPair | None:
     if name is None:
         return None
@@ -394,6 +407,7 @@ def _count_that_fits(
         disk_gib=disk_gib,
         storage=disks.storage,
         ipv6=ipv6,
+        needs=type.needs,
     )
     if wanted is not None:
         demand = wanted.demand(reader, demand)
