@@ -213,8 +213,65 @@ def test_without_hostnames_public_addresses_have_no_names(tenant: Tenant) -> Non
         shown = (one["NetworkInterfaces"][0]["Association"], interface["Association"])
         return {one["PublicDnsName"], *(each["PublicDnsName"] for each in shown)}
 
+    instance_filters = (
+        "dns-name",
+        "network-interface.public-dns-name",
+        "network-interface.association.public-dns-name",
+        "network-interface.addresses.association.public-dns-name",
+    )
+
+    def found_by_name() -> list[str]:
+        """Filters by a public name that find what it names."""
+        (name,) = {instance_of(tenant, made["InstanceId"])["PublicIpAddress"]}
+        instances = [
+            one
+            for one in instance_filters
+            if tenant("DescribeInstances", Filters=[{"Name": one, "Values": [name]}])["Reservations"]
+        ]
+        by_name = [{"Name": "association.public-dns-name", "Values": [name]}]
+        return instances + [one["Status"] for one in tenant("DescribeNetworkInterfaces", Filters=by_name)["NetworkInterfaces"]]
+
     assert "" not in names()
+    assert found_by_name() == [*instance_filters, "in-use"]
     tenant("ModifyVpcAttribute", VpcId=made["VpcId"], EnableDnsHostnames={"Value": False})
     assert names() == {""}
+    assert found_by_name() == []
     tenant("ModifyVpcAttribute", VpcId=made["VpcId"], EnableDnsHostnames={"Value": True})
     assert "" not in names()
+
+
+def test_instances_are_found_by_what_their_elastic_addresses_are(tenant: Tenant) -> None:
+    first, second = launched(tenant, 2)
+    interface = first["NetworkInterfaces"][0]["NetworkInterfaceId"]
+    tenant("AssignPrivateIpAddresses", NetworkInterfaceId=interface, PrivateIpAddresses=["172.31.0.77"])
+    on_primary, on_secondary = (tenant("AllocateAddress")["AllocationId"] for _ in range(2))
+    ids = {
+        on_primary: tenant("AssociateAddress", AllocationId=on_primary, NetworkInterfaceId=interface)["AssociationId"],
+        on_secondary: tenant(
+            "AssociateAddress", AllocationId=on_secondary, NetworkInterfaceId=interface, PrivateIpAddress="172.31.0.77"
+        )["AssociationId"],
+    }
+
+    def found(name: str, value: str) -> list[str]:
+        reservations = tenant("DescribeInstances", Filters=[{"Name": name, "Values": [value]}])["Reservations"]
+        return [one["InstanceId"] for each in reservations for one in each["Instances"]]
+
+    mine = [first["InstanceId"]]
+    for allocation, primary in ((on_primary, mine), (on_secondary, [])):
+        assert found("network-interface.association.allocation-id", allocation) == primary
+        assert found("network-interface.association.association-id", ids[allocation]) == primary
+        assert found("network-interface.addresses.association.allocation-id", allocation) == mine
+        assert found("network-interface.addresses.association.association-id", ids[allocation]) == mine
+    assert second["InstanceId"] not in found("network-interface.addresses.association.allocation-id", "*")
+
+
+def test_taking_an_address_off_twice_by_its_name_is_no_error(tenant: Tenant) -> None:
+    """EC2 calls the operation idempotent; an association that is over is not known any more."""
+    (instance,) = launched(tenant)
+    made = tenant("AllocateAddress")
+    association = tenant("AssociateAddress", AllocationId=made["AllocationId"], InstanceId=instance["InstanceId"])
+    for _ in range(2):
+        tenant("DisassociateAddress", PublicIp=made["PublicIp"])
+    assert tenant.refused("DisassociateAddress", **association) == "InvalidAssociationID.NotFound"
+    slip = tenant.refusal("DescribeAddresses", AllocationIds=["nothing"])
+    assert slip == "InvalidAllocationID.NotFound: The allocation ID 'nothing' does not exist"

@@ -202,7 +202,8 @@ def test_members_of_a_launch_are_listed_by_launch_index(tenant: Tenant) -> None:
 def test_a_chosen_address_is_given_once(cloud: Cloud, tenant: Tenant) -> None:
     assert launch(tenant, PrivateIpAddress="172.31.0.9")[0]["PrivateIpAddress"] == "172.31.0.9"
     before = rows(cloud)
-    assert tenant.refused("RunInstances", **ONE, PrivateIpAddress="172.31.0.9") == "InvalidIPAddress.InUse"
+    taken = tenant.refusal("RunInstances", **ONE, PrivateIpAddress="172.31.0.9")
+    assert taken == "InvalidIPAddress.InUse: Address 172.31.0.9 is in use."
     assert rows(cloud) == before
 
 

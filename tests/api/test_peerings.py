@@ -74,7 +74,8 @@ def test_two_accounts(tenant: Tenant, stranger: Tenant) -> None:
     # Before the answer who asked does not see the other's range.
     assert "CidrBlock" not in shown(tenant, id)["AccepterVpcInfo"]
     assert shown(stranger, id)["AccepterVpcInfo"]["CidrBlock"] == "10.1.0.0/16"
-    assert tenant.refused("AcceptVpcPeeringConnection", VpcPeeringConnectionId=id) == "OperationNotPermitted"
+    refusal = tenant.refusal("AcceptVpcPeeringConnection", VpcPeeringConnectionId=id)
+    assert refusal == f"OperationNotPermitted: User {tenant.account.id} cannot accept peering {id}"
     assert state(stranger, id) == "pending-acceptance"
     stranger("AcceptVpcPeeringConnection", VpcPeeringConnectionId=id)
     assert state(tenant, id) == state(stranger, id) == "active"
@@ -126,8 +127,13 @@ def test_across_regions(tenant: Tenant) -> None:
     made = tenant("CreateVpcPeeringConnection", VpcId=own, PeerVpcId=other, PeerRegion="eu-central-1")["VpcPeeringConnection"]
     id = made["VpcPeeringConnectionId"]
     assert made["AccepterVpcInfo"]["Region"] == "eu-central-1"
-    refusal = tenant.refusal("AcceptVpcPeeringConnection", VpcPeeringConnectionId=id)
-    assert refusal.startswith("OperationNotPermitted: Incorrect region (")
+    # As EC2 says it.
+    for operation, must in (("Accept", "accepted"), ("Reject", "accepted or rejected")):
+        refusal = tenant.refusal(f"{operation}VpcPeeringConnection", VpcPeeringConnectionId=id)
+        assert refusal == (
+            "OperationNotPermitted: Incorrect region (us-east-1) specified for this request. "
+            f"VPC peering connection {id} must be {must} in region eu-central-1"
+        )
     there("AcceptVpcPeeringConnection", VpcPeeringConnectionId=id)
     assert state(tenant, id) == state(there, id) == "active"
 

@@ -80,6 +80,8 @@ def test_what_a_route_may_not_be(tenant: Tenant, vpc: str) -> None:
 
     assert refusal("CreateRoute", DestinationCidrBlock="1016.1.1.1/16", GatewayId=gateway) == "InvalidParameterValue"
     assert refusal("CreateRoute", DestinationCidrBlock="0.0.0.0/0", GatewayId=elsewhere) == "InvalidParameterValue"
+    private = refusal("CreateRoute", DestinationCidrBlock="0.0.0.0/0", GatewayId="vgw-00000000000000000")
+    assert private == "InvalidVpnGatewayID.NotFound"
     assert refusal("CreateRoute", DestinationCidrBlock="0.0.0.0/0") == "MissingParameter"
     assert refusal("CreateRoute", GatewayId=gateway) == "MissingParameter"
     # Within the VPC itself packets go to an interface at most.

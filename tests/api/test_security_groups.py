@@ -276,8 +276,8 @@ def test_deleting(cloud: Cloud, tenant: Tenant, group: str) -> None:
 def test_a_group_has_at_most_sixty_rules_of_a_direction(tenant: Tenant, group: str) -> None:
     ranges = [{"CidrIp": f"10.{number}.0.0/16"} for number in range(60)]
     tenant("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[{**WEB, "IpRanges": ranges}])
-    more = tenant.refused("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[WEB])
-    assert more == "RulesPerSecurityGroupLimitExceeded"
+    more = tenant.refusal("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[WEB])
+    assert more == ("RulesPerSecurityGroupLimitExceeded: The maximum number of rules per security group has been reached.")
     version_6 = {**WEB, "IpRanges": [], "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
     tenant("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[version_6])  # counted apart
 

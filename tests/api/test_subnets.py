@@ -41,7 +41,11 @@ def test_refused_ranges(tenant: Tenant, vpc: str) -> None:
         "InvalidParameterValue",
         "Value (1000.0.0.0/24) for parameter cidrBlock is invalid. This is not a valid CIDR block.",
     )
-    assert len(tenant("DescribeSubnets", Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]) == 1
+    for name in ("vpc-id", "vpcId"):
+        assert len(tenant("DescribeSubnets", Filters=[{"Name": name, "Values": [vpc]}])["Subnets"]) == 1
+    tags = [{"ResourceType": "vpc", "Tags": [{"Key": "a", "Value": "b"}]}]
+    other = tenant.refusal("CreateSubnet", VpcId=vpc, CidrBlock="10.0.9.0/24", TagSpecifications=tags)
+    assert other == "InvalidParameter: 'vpc' is not a valid taggable resource type for this operation."
 
 
 def test_a_zone_that_is_not_there(tenant: Tenant, vpc: str) -> None:

@@ -189,6 +189,11 @@ def test_the_services(tenant: Tenant) -> None:
     by_type = [{"Name": "service-type", "Values": ["Interface"]}]
     assert tenant("DescribeVpcEndpointServices", Filters=by_type) == {"ServiceNames": [], "ServiceDetails": []}
     assert tenant.refused("DescribeVpcEndpointServices", ServiceNames=[S3, "nope"]) == "InvalidServiceName"
+    # EC2 names no least page here.
+    first = tenant("DescribeVpcEndpointServices", MaxResults=1)
+    rest = tenant("DescribeVpcEndpointServices", MaxResults=1, NextToken=first["NextToken"])
+    assert first["ServiceNames"] + rest["ServiceNames"] == [DYNAMODB, S3]
+    assert "NextToken" not in rest
 
 
 def test_a_rule_may_name_a_services_list(tenant: Tenant) -> None:

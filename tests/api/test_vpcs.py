@@ -194,8 +194,8 @@ def test_tenancy(tenant: Tenant) -> None:
     vpc = tenant("CreateVpc", CidrBlock="10.0.0.0/16", InstanceTenancy="dedicated")["Vpc"]
     assert vpc["InstanceTenancy"] == "dedicated"
     assert tenant.refused("CreateVpc", CidrBlock="10.0.0.0/16", InstanceTenancy="host") == "InvalidParameterValue"
-    refused = tenant.refused("ModifyVpcTenancy", VpcId=vpc["VpcId"], InstanceTenancy="dedicated")
-    assert refused == "InvalidParameterValue"
+    refusal = tenant.refusal("ModifyVpcTenancy", VpcId=vpc["VpcId"], InstanceTenancy="dedicated")
+    assert refusal == "UnsupportedTenancy: The tenancy value dedicated is not supported."
     assert tenant("ModifyVpcTenancy", VpcId=vpc["VpcId"], InstanceTenancy="default")["ReturnValue"] is True
     assert tenant("DescribeVpcs", VpcIds=[vpc["VpcId"]])["Vpcs"][0]["InstanceTenancy"] == "default"
 

@@ -101,9 +101,8 @@ async def disassociate_address(call: Call, request: DisassociateAddressRequest) 
                 raise Refused("InvalidAssociationID.NotFound", f"The association ID '{id[:80]}' does not exist")
             address = found[0]
         else:
+            # Named so, one that leads nowhere is no error: EC2 calls the operation idempotent.
             address = find_address(tx, call, None, public_ip)
-            if address.association_id is None:
-                raise Refused("InvalidAssociationID.NotFound", f"The address '{address.public_ip}' is not associated")
         interface = tx.find(NetworkInterface, address.interface_id or "")
         if interface is not None and interface.requester is not None:
             raise Refused("OperationNotPermitted", f"The address is used by {interface.requester}: delete that first.")

@@ -60,14 +60,18 @@ def take_private(tx: Tx, subnet: Subnet, count: int, chosen: Sequence[str] = ())
     if len(set(taken)) < len(taken):
         raise Refused("InvalidParameterValue", "Duplicate private IP address specified.")
     for address in taken:
-        if is_private_taken(tx, pool, subnet.vpc_id, address):
-            raise Refused("InvalidIPAddress.InUse", f"Address {address} is in use.")
+        refuse_taken(tx, pool, subnet.vpc_id, address)
     network, cursor = IPv4Network(subnet.cidr), pool.cursor
     for _ in range(count):
         cursor = next_offset(network, cursor, lambda one: one in taken or is_private_taken(tx, pool, subnet.vpc_id, one))
         taken.append(address_at(network, cursor))
     tx.put(replace(pool, used=pool.used + len(taken), cursor=cursor))
     return taken
+
+
+def refuse_taken(reader: Reader, pool: AddressPool, vpc_id: str, address: str) -> None:
+    if is_private_taken(reader, pool, vpc_id, address):
+        raise Refused("InvalidIPAddress.InUse", f"Address {address} is in use.")
 
 
 def is_private_taken(reader: Reader, pool: AddressPool, vpc_id: str, address: str) -> bool:

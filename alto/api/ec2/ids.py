@@ -54,7 +54,7 @@ _SPELLINGS: dict[str, _Spelling] = {
     "profile_association": _Spelling("iip-assoc-", "InvalidAssociationID.Malformed"),
     "placement_group": _Spelling("pg-", "InvalidPlacementGroupId.Malformed"),
     "nat_gateway": _Spelling("nat-", "NatGatewayMalformed"),
-    "address": _Spelling("eipalloc-", "InvalidAllocationID.NotFound"),
+    "address": _Spelling("eipalloc-", ""),
     "snapshot": _Spelling("snap-", "InvalidSnapshotID.Malformed"),
 }
 
@@ -64,6 +64,8 @@ def check_id(kind: str, id: str) -> str:
     spelling = _SPELLINGS.get(kind)
     if spelling is None or (id.startswith(spelling.prefix) and _DIGITS.fullmatch(id, len(spelling.prefix))):
         return id
+    if kind == "address":
+        raise NotFound(kind, id[:80])  # EC2 tells no slip from an absence here
     expecting = "" if id.startswith(spelling.prefix) else f' (expecting "{spelling.prefix}...")'
     raise Refused(spelling.malformed, f'Invalid id: "{id}"{expecting}')
 

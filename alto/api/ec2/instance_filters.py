@@ -4,12 +4,13 @@ What an instance's own record answers is in one table; names of groups and tags 
 only looked up when a request asks for them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from alto.api.ec2.filters import Filter, Filters, Value, Values
 from alto.api.ec2.regions import zone_id
-from alto.api.ec2.shapes import group_names, public_dns, transition_reason
+from alto.api.ec2.shapes import group_names, has_hostnames, public_dns, transition_reason
 from alto.api.wire.xml import timestamp
+from alto.model.addresses import Address
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, Nic
 from alto.model.networks import NetworkInterface, PortAddress
@@ -40,15 +41,11 @@ def _owner(instance: Instance, one: PortAddress | Nic) -> str | None:
 
 _INTERFACES: Filters[Instance] = {
     "network-interface.addresses.association.ip-owner-id": _addresses(_owner),
-    "network-interface.addresses.association.public-dns-name": _addresses(
-        lambda i, one: public_dns(i.region, one.public_ip) or None
-    ),
     "network-interface.addresses.association.public-ip": _addresses(lambda i, one: one.public_ip),
     "network-interface.addresses.primary": lambda i: [True, False] if any(nic.secondary for nic in i.nics) else True,
     "network-interface.addresses.private-dns-name": _addresses(lambda i, one: hostname(one.private_ip, i.region)),
     "network-interface.addresses.private-ip-address": _addresses(lambda i, one: one.private_ip),
     "network-interface.association.ip-owner-id": _each(_owner),
-    "network-interface.association.public-dns-name": _each(lambda i, nic: public_dns(i.region, nic.public_ip) or None),
     "network-interface.association.public-ip": _each(lambda i, nic: nic.public_ip),
     "network-interface.attachment.attach-time": _each(lambda i, nic: timestamp(nic.attached_at or i.created_at)),
     "network-interface.attachment.attachment-id": _each(lambda i, nic: nic.attachment_id),
@@ -69,7 +66,6 @@ _INTERFACES: Filters[Instance] = {
     "network-interface.owner-id": lambda i: i.account,
     "network-interface.private-dns-name": _each(lambda i, nic: hostname(nic.private_ip, i.region)),
     "network-interface.private-ip-address": _each(lambda i, nic: nic.private_ip),
-    "network-interface.public-dns-name": _each(lambda i, nic: public_dns(i.region, nic.public_ip) or None),
     "network-interface.source-dest-check": _each(lambda i, nic: nic.source_dest_check),
     "network-interface.status": lambda i: "in-use",
     "network-interface.subnet-id": _each(lambda i, nic: nic.subnet_id),
@@ -94,7 +90,6 @@ _OWN: Filters[Instance] = {
     "capacity-reservation-specification.capacity-reservation-preference": lambda i: "open",
     "client-token": lambda i: i.client_token,
     "current-instance-boot-mode": lambda i: "legacy-bios",
-    "dns-name": lambda i: i.nic.public_ip,
     "ebs-optimized": lambda i: i.ebs_optimized,
     "ena-support": lambda i: True,
     "enclave-options.enabled": lambda i: False,
@@ -159,12 +154,8 @@ _OWN: Filters[Instance] = {
             "capacity-reservation-specification.capacity-reservation-target.capacity-reservation-resource-group-arn",
             "instance-lifecycle",
             "kernel-id",
-            "network-interface.addresses.association.allocation-id",
-            "network-interface.addresses.association.association-id",
             "network-interface.addresses.association.carrier-ip",
             "network-interface.addresses.association.customer-owned-ip",
-            "network-interface.association.allocation-id",
-            "network-interface.association.association-id",
             "network-interface.association.carrier-ip",
             "network-interface.association.customer-owned-ip",
             "network-interface.deny-all-igw-traffic",
@@ -193,6 +184,10 @@ def instance_filters(reader: Reader, filters: Sequence[Filter]) -> Filters[Insta
     """The table that these filters need."""
     asked = {filter.name or "" for filter in filters}
     joined: dict[str, Callable[[Instance], Values]] = {}
+    for name in asked & _PUBLIC_NAMES.keys():
+        joined[name] = _named(reader, _PUBLIC_NAMES[name])
+    for name in asked & _ASSOCIATIONS.keys():
+        joined[name] = _elastic(reader, _ASSOCIATIONS[name], primary="addresses" not in name)
     for name in asked & _GROUP_NAMES:
         joined[name] = lambda i: [group["GroupName"] for group in group_names(reader, i.nic.group_ids)]
     for name in asked:
@@ -203,6 +198,41 @@ def instance_filters(reader: Reader, filters: Sequence[Filter]) -> Filters[Insta
     if "network-interface.tag-value" in asked:
         joined["network-interface.tag-value"] = lambda i: _interface_tags(reader, i).values()
     return {**_OWN, **joined} if joined else _OWN
+
+
+# Whose names these are: interfaces, each with a public address.
+_PUBLIC_NAMES: Mapping[str, Callable[[Instance], list[tuple[Nic, str | None]]]] = {
+    "dns-name": lambda i: [(i.nic, i.nic.public_ip)],
+    "network-interface.addresses.association.public-dns-name": lambda i: [
+        (nic, one.public_ip) for nic in i.nics for one in (_primary(nic), *nic.secondary)
+    ],
+    "network-interface.association.public-dns-name": lambda i: [(nic, nic.public_ip) for nic in i.nics],
+    "network-interface.public-dns-name": lambda i: [(nic, nic.public_ip) for nic in i.nics],
+}
+_ASSOCIATIONS: Mapping[str, Callable[[Address], Value]] = {
+    "network-interface.addresses.association.allocation-id": lambda address: address.id,
+    "network-interface.addresses.association.association-id": lambda address: address.association_id,
+    "network-interface.association.allocation-id": lambda address: address.id,
+    "network-interface.association.association-id": lambda address: address.association_id,
+}
+
+
+def _named(reader: Reader, of: Callable[[Instance], list[tuple[Nic, str | None]]]) -> Callable[[Instance], Values]:
+    """The names that the answer shows: none in a VPC without hostnames."""
+    return lambda i: [public_dns(i.region, ip) for nic, ip in of(i) if ip is not None and has_hostnames(reader, nic.vpc_id)]
+
+
+def _elastic(reader: Reader, value: Callable[[Address], Value], *, primary: bool) -> Callable[[Instance], Values]:
+    """Of the elastic addresses of its interfaces, or only of those on their primary private ones."""
+
+    def found(instance: Instance) -> Iterator[Value]:
+        for nic in instance.nics:
+            if nic.elastic or any(one.elastic for one in nic.secondary):
+                for address in reader.where(Address, interface_id=nic.interface_id):
+                    if not primary or address.private_ip == nic.private_ip:
+                        yield value(address)
+
+    return found
 
 
 _GROUP_NAMES = {"group-name", "instance.group-name", "network-interface.group-name"}

@@ -136,7 +136,6 @@ _FILTERS: Filters[NetworkInterface] = {
     "addresses.primary": lambda one: [True, False] if one.secondary else True,
     "addresses.private-ip-address": lambda one: [address.private_ip for address in addresses_of(one)],
     "association.ip-owner-id": lambda one: [_owner(one, address) for address in _public(one)],
-    "association.public-dns-name": lambda one: [public_dns(one.region, address.public_ip) for address in _public(one)],
     "association.public-ip": lambda one: [address.public_ip for address in _public(one)],
     "attachment.attach-time": _attached(lambda one: timestamp(one.attached_at or 0.0)),
     "attachment.attachment-id": lambda one: one.attachment_id,
@@ -171,6 +170,9 @@ def _filters(reader: Reader) -> Filters[NetworkInterface]:
         **_FILTERS,
         "association.allocation-id": lambda one: [address.id for address in _elastic(reader, one).values()],
         "association.association-id": lambda one: [address.association_id for address in _elastic(reader, one).values()],
+        "association.public-dns-name": lambda one: [
+            public_dns(one.region, address.public_ip) for address in (_public(one) if _named(reader, one) else ())
+        ],
         "attachment.status": _attached(lambda one: _attach(reader, one)),
         "group-name": lambda one: [group["GroupName"] for group in group_names(reader, one.group_ids)],
     }

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from alto.api.accounts import default_vpc, draw_id
 from alto.api.call import Call, Operation
-from alto.api.ec2.address_pools import check_private, is_private_taken
+from alto.api.ec2.address_pools import check_private, is_private_taken, refuse_taken
 from alto.api.ec2.block_devices import BlockDeviceMapping, Devices, launch_devices
 from alto.api.ec2.ids import find_image, is_own, owned
 from alto.api.ec2.instance_metadata_defaults import default_metadata
@@ -148,7 +148,10 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         host_kind = host_kind_of(image.source)
         ipv6 = any(one.v6.count(subnet) or one.v6.chosen for one in listed) if more or subnet.ipv6_on_creation else False
         count = _count_that_fits(tx, type, host_kind, subnet, pools, wanted, disks, ipv6, least, most)
-        public, primary_ip = interface.associate_public_ip_address, interface.addresses.primary
+        public, chosen = interface.associate_public_ip_address, interface.addresses.primary
+        private_ip = check_private(chosen, subnet) if chosen else None
+        if private_ip is not None:
+            refuse_taken(tx, pools[0], subnet.vpc_id, private_ip)
         order = Order(
             account=call.account,
             region=call.region,
@@ -167,7 +170,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             group_ids=group_ids,
             # As at EC2: with several interfaces none is given a public address by itself.
             public=subnet.map_public_ip and len(listed) == 1 if public is None else public,
-            private_ip=check_private(primary_ip, subnet) if primary_ip else None,
+            private_ip=private_ip,
             key_name=key.name if key else None,
             public_key=key.public_key if key else None,
             user_data=request.user_data,

@@ -263,11 +263,13 @@ def _asked(tx: Tx, call: Call, id: str, what: str) -> VpcPeering:
     """A connection that waits for the caller's answer. Raises: Refused, NotFound."""
     peering = find_peering(tx, call, id)
     if not is_accepter(call, peering):
+        if call.account != peering.accepter_account:
+            raise Refused("OperationNotPermitted", f"User {call.account} cannot {what} peering {peering.id}")
+        must = "accepted" if what == "accept" else "accepted or rejected"
         raise Refused(
             "OperationNotPermitted",
-            f"Incorrect region ({peering.region}) or account specified for this request. "
-            f"VPC peering connection {peering.id} must be {what}ed by {peering.accepter_account} in region "
-            f"{peering.accepter_region}",
+            f"Incorrect region ({call.region}) specified for this request. VPC peering connection {peering.id} must be {must} "
+            f"in region {peering.accepter_region}",
         )
     state = _state(peering, call.world.clock.now())
     if state is not PeeringState.PENDING:

@@ -98,7 +98,7 @@ class DescribePrefixListsRequest(msgspec.Struct, frozen=True, rename="pascal"):
 async def describe_prefix_lists(call: Call, request: DescribePrefixListsRequest) -> dict[str, object]:
     """Those of Amazon's services: the caller's own are not in this listing at EC2 either."""
     ids = request.prefix_list_ids
-    check_page(request.max_results, ids, ids_parameter="prefixListIdSet")
+    check_page(request.max_results, ids, low=1, ids_parameter="prefixListIdSet")
     matches = matcher(request.filters, _SERVICE_FILTERS)
     for id in ids:
         if amazons_list(call.region, check_id(PrefixList.KIND, id)) is None:

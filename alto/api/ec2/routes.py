@@ -155,6 +155,8 @@ def _target(reader: Reader, call: Call, request: RouteRequest, table: RouteTable
     v6 = request.destination_ipv6_cidr_block is not None
     match parameter:
         case "gatewayId":
+            if id.startswith("vgw-"):
+                raise Refused("InvalidVpnGatewayID.NotFound", f"The vpnGateway ID '{id[:80]}' does not exist")
             gateway = owned(reader, call, InternetGateway, id)
             _same_network(table, gateway.vpc_id, "network gateway", id)
             return Target.INTERNET, id, None

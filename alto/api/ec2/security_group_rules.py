@@ -279,7 +279,8 @@ def check_rule_number(reader: Reader, group: SecurityGroup, *, changed: PrefixLi
                 v6 += weight if named is None or named.family == "IPv6" else 0
         if max(v4, v6) > RULES_MAX:
             raise Refused(
-                "RulesPerSecurityGroupLimitExceeded", f"The maximum number of rules per security group is {RULES_MAX}."
+                "RulesPerSecurityGroupLimitExceeded",
+                "The maximum number of rules per security group has been reached.",
             )
 
 

@@ -69,6 +69,7 @@ _SUBNET_FILTERS: Filters[_Seen] = {
     "subnet-arn": lambda seen: _arn(seen.subnet),
     "subnet-id": lambda seen: seen.subnet.id,
     "vpc-id": lambda seen: seen.subnet.vpc_id,
+    "vpcId": lambda seen: seen.subnet.vpc_id,
 }
 
 

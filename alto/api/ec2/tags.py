@@ -102,6 +102,10 @@ class TagSpecification(msgspec.Struct, frozen=True, rename="pascal"):
     tags: tuple[Tag, ...] = ()
 
 
+# Where EC2 has another code for a resource type that the request does not make.
+_SPELLED_SHORT = frozenset({"subnet", "vpc-endpoint"})
+
+
 def tags_for(specifications: Sequence[TagSpecification], *resource_types: str) -> dict[str, Tags]:
     """The tags for each of `resource_types`, which are those that the request makes; all of them are in the answer.
 
@@ -113,7 +117,8 @@ def tags_for(specifications: Sequence[TagSpecification], *resource_types: str) -
         if wanted is None:
             raise Refused("InvalidParameterValue", "Tag specification resource type must have a value")
         if wanted not in resource_types:
-            raise Refused("InvalidParameterValue", f"'{wanted}' is not a valid taggable resource type for this operation.")
+            code = "InvalidParameter" if _SPELLED_SHORT.intersection(resource_types) else "InvalidParameterValue"
+            raise Refused(code, f"'{wanted}' is not a valid taggable resource type for this operation.")
         if wanted in found:
             raise Refused("InvalidParameterValue", f"Duplicate resource type '{wanted}' in tag specifications")
         if not specification.tags:

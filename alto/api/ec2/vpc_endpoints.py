@@ -49,7 +49,7 @@ class DescribeEndpointsRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def describe_vpc_endpoints(call: Call, request: DescribeEndpointsRequest) -> dict[str, object]:
     ids = request.vpc_endpoint_ids
-    check_page(request.max_results, ids, ids_parameter="vpcEndpointIdSet")
+    check_page(request.max_results, ids, low=1, ids_parameter="vpcEndpointIdSet")
     matches = matcher(request.filters, _FILTERS)
 
     def read(reader: Reader) -> dict[str, object]:
@@ -106,7 +106,7 @@ class DescribeServicesRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def describe_vpc_endpoint_services(call: Call, request: DescribeServicesRequest) -> dict[str, object]:
-    check_page(request.max_results)
+    check_page(request.max_results, low=1)
     matches = matcher(request.filters, _SERVICE_FILTERS)
     wanted = [_service(call, name) for name in request.service_names] or amazons_lists(call.region)
     page = page_of_list(

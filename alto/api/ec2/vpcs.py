@@ -302,11 +302,7 @@ class ModifyVpcTenancyRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def modify_vpc_tenancy(call: Call, request: ModifyVpcTenancyRequest) -> dict[str, object]:
     if request.instance_tenancy != "default":
-        raise Refused(
-            "InvalidParameterValue",
-            f"Value ({request.instance_tenancy[:80]}) for parameter instanceTenancy is invalid. "
-            "The tenancy of a VPC can only be changed to 'default'",
-        )
+        raise Refused("UnsupportedTenancy", f"The tenancy value {request.instance_tenancy[:80]} is not supported.")
 
     def body(tx: Tx) -> None:
         tx.put(replace(owned(tx, call, Vpc, request.vpc_id), tenancy="default"))
