@@ -39,7 +39,7 @@ class ClientToken(Record, frozen=True, kw_only=True):
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
     digest: str  # of the other parameters: the same token with others is IdempotentParameterMismatch
-    result_id: str  # the reservation or other id that was made
+    result_id: str  # the id of what was made; of instances, all of them with a space between
     expires_at: float
 
 

@@ -115,7 +115,6 @@ class Instance(Record, frozen=True, kw_only=True):
         ("account", "region"),
         ("host_id",),
         ("phase",),
-        ("reservation_id",),
         ("group_name", "account", "region"),
     )
 

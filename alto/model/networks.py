@@ -89,7 +89,6 @@ class PublicAddress(Record, frozen=True, kw_only=True):
     """A claim: `id` is the address itself, so that the primary key keeps it from being given twice."""
 
     KIND: ClassVar[str] = "public_address"
-    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
 
     account: str
     region: str
@@ -165,7 +164,7 @@ class PortAddress(msgspec.Struct, frozen=True, kw_only=True):
 
 class NetworkInterface(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "network_interface"
-    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("instance_id",), ("subnet_id",))
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("instance_id",))
     UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("vpc_id", "private_ip"), ("mac",))
 
     account: str

@@ -32,7 +32,9 @@ def problems_of(connection: apsw.Connection, kinds: Sequence[type[Record]]) -> l
     reserved = get_meta(connection, "versions_reserved") or 0
     for kind in kinds:
         decode = msgspec.json.Decoder(kind).decode
-        for id, version, body in connection.execute(f'SELECT id, version, body FROM "{table_of(kind).name}"'):
+        table = table_of(kind)
+        columns = "".join(f', "{column}"' for column in table.columns)
+        for id, version, body, *values in connection.execute(f'SELECT id, version, body{columns} FROM "{table.name}"'):
             if len(found) >= PROBLEMS_MAX:
                 return found
             try:
@@ -44,6 +46,9 @@ def problems_of(connection: apsw.Connection, kinds: Sequence[type[Record]]) -> l
                 found.append(
                     f"The {kind.KIND} '{id}' of version {version} says it is '{record.id}' of version {record.version}"
                 )
+            for column, value, own in zip(table.columns, values, table.values(record), strict=True):
+                if value != own:
+                    found.append(f"The {kind.KIND} '{id}' is looked up by {column} '{value}' but says '{own}'")
             if not 0 < record.version <= int(str(reserved)):
                 found.append(f"The {kind.KIND} '{id}' has version {version}, which was never given out")
     return found

@@ -42,8 +42,9 @@ def migrate(
             raise Unavailable(
                 f"The store has schema version {found}, this Alto reads up to {current}: use the newer Alto, or its backup"
             )
-        changed = [kind for kind in kinds if _differs(connection, kind)]
-        if path is not None and (found < current or any(_exists(connection, kind.KIND) for kind in changed)):
+        # A step changes bodies: what stands beside them is written again for all kinds.
+        changed = [kind for kind in kinds if found < current or _differs(connection, kind)]
+        if path is not None and any(_exists(connection, kind.KIND) for kind in changed):
             _back_up(path, found, get_meta(connection, "versions_reserved"))
         for step in steps[found - 1 :]:
             step(connection)
@@ -84,7 +85,8 @@ def _make_table(connection: apsw.Connection, kind: type[Record]) -> None:
         connection.execute(statement)
     decoder = msgspec.json.Decoder(kind)
     for id, version, body in rows:
-        connection.execute(table.insert, (id, version, msgspec.json.encode(decoder.decode(str(body))).decode()))
+        record = decoder.decode(str(body))
+        connection.execute(table.insert, (id, version, msgspec.json.encode(record).decode(), *table.values(record)))
     set_meta(connection, f"kind:{table.name}", "\n".join(table.definition))
 
 

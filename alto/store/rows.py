@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from alto.model.errors import AlreadyExists, CapacityExceeded, Conflict, NotFound
 from alto.model.records import Record
-from alto.store.schema import Table, table_of
+from alto.store.schema import Plain, Table, plain, table_of
 from alto.store.watches import Change
 
 R = TypeVar("R", bound=Record)
@@ -27,7 +27,7 @@ CACHED_ROWS_MAX = 20_000
 ANSWERS_MAX, ANSWER_ROWS_MAX = 64, 200
 
 _Asked = tuple[tuple[str, ...], frozenset[str]]  # the fields of a lookup, and those of them that are to be null
-_Question = tuple[_Asked, tuple[int | float | str, ...]]  # with the values, `after` and the limit
+_Question = tuple[_Asked, tuple[Plain, ...]]  # with the values, `after` and the limit
 _NO_NULLS: frozenset[str] = frozenset()
 
 
@@ -42,6 +42,7 @@ class Rows:
         self.answers: dict[_Question, list[Record]] = {}  # until a row of the kind changes
         self.where_sql: dict[_Asked, str] = {}
         self.count_sql: dict[_Asked, str] = {}
+        self.update_sql: dict[tuple[str, ...], str] = {}
 
     def keep(self, record: Record) -> None:
         if len(self.cached) >= CACHED_ROWS_MAX and record.id not in self.cached:
@@ -51,6 +52,23 @@ class Rows:
     def put(self, record: Record) -> None:
         self.keep(record)
         self.answers.clear()
+
+    def update(self, record: Record, body: str, version: int) -> tuple[str, tuple[Plain | None, ...]]:
+        """What writes `body`, which is `record` as of `version`, over the row that it was read from."""
+        table, values = self.table, self.table.values(record)
+        before = self.cached.get(record.id)
+        changed, new = table.columns, values
+        if before is not None and before.version == record.version:
+            old = table.values(before)
+            if old == values:
+                changed = new = ()
+            else:
+                places = [place for place, value in enumerate(values) if value != old[place]]
+                changed, new = tuple([changed[place] for place in places]), tuple([values[place] for place in places])
+        sql = self.update_sql.get(changed)
+        if sql is None:
+            sql = self.update_sql[changed] = table.update_of(changed)
+        return sql, (version, body, *new, record.id, record.version)
 
     def forget(self, id: str) -> None:
         self.cached.pop(id, None)
@@ -97,7 +115,7 @@ class View:
             sql = rows.count_sql[asked] = rows.table.number_of(*asked)
         return cast(int, self._execute(sql, values).get)
 
-    def _answer(self, rows: Rows, asked: _Asked, values: tuple[int | float | str, ...]) -> list[Record]:
+    def _answer(self, rows: Rows, asked: _Asked, values: tuple[Plain, ...]) -> list[Record]:
         sql = rows.where_sql.get(asked)
         if sql is None:
             sql = rows.where_sql[asked] = rows.table.page_of(*asked)
@@ -119,7 +137,7 @@ class View:
         # What is decoded here is not kept: the row may have changed since.
         return cached if cached is not None and cached.version == row[0] else rows.decode(row[1])
 
-    def _execute(self, sql: str, values: tuple[int | float | str, ...]) -> apsw.Cursor:
+    def _execute(self, sql: str, values: tuple[Plain, ...]) -> apsw.Cursor:
         if not self._connection.in_transaction:
             # Deferred, so that reads and the next group share one view: nobody else writes, so there is no race to lose
             # when the first change makes it a writing one.
@@ -134,7 +152,7 @@ class LiveView(View):
         rows = self._kinds[kind]
         return cast("R | None", rows.cached.get(id) or self._load(rows, id))
 
-    def _answer(self, rows: Rows, asked: _Asked, values: tuple[int | float | str, ...]) -> list[Record]:
+    def _answer(self, rows: Rows, asked: _Asked, values: tuple[Plain, ...]) -> list[Record]:
         found = rows.answers.get((asked, values))
         if found is None:
             found = super()._answer(rows, asked, values)
@@ -151,23 +169,11 @@ class LiveView(View):
         return record
 
 
-def _asked(equals: dict[str, object]) -> tuple[_Asked, tuple[int | float | str, ...]]:
+def _asked(equals: dict[str, object]) -> tuple[_Asked, tuple[Plain, ...]]:
     nulls = _NO_NULLS
     if None in equals.values():
         nulls = frozenset([name for name, value in equals.items() if value is None])
-    return (tuple(equals), nulls), tuple([_plain(value) for value in equals.values() if value is not None])
-
-
-def _plain(value: object) -> int | float | str:
-    """As `json_extract` would answer it: enumerations by value, truth as 1 and 0."""
-    if type(value) is str:
-        return value
-    builtin = msgspec.to_builtins(value)
-    if isinstance(builtin, bool):
-        return int(builtin)
-    if isinstance(builtin, int | float | str):
-        return builtin
-    raise ValueError(f"no index holds a {type(value).__name__}")
+    return (tuple(equals), nulls), tuple([cast(Plain, plain(value)) for value in equals.values() if value is not None])
 
 
 class Transaction(LiveView):
@@ -187,9 +193,9 @@ class Transaction(LiveView):
         body = _encode(written).decode()
         try:
             if record.version == 0:
-                self._connection.execute(rows.table.insert, (record.id, version, body))
+                self._connection.execute(rows.table.insert, (record.id, version, body, *rows.table.values(record)))
             else:
-                self._connection.execute(rows.table.update, (version, body, record.id, record.version))
+                self._connection.execute(*rows.update(record, body, version))
                 if self._connection.changes() == 0:
                     raise Conflict(f"The {record.KIND} '{record.id}' changed meanwhile")
         except apsw.ConstraintError as error:

@@ -227,16 +227,17 @@ def test_the_check_finds_what_is_broken(tmp_path: Path) -> None:
 
     async def main() -> list[str]:
         store = await SqliteStore.open(path, monotonic=time.monotonic, failed=pytest.fail, kinds=(Thing,))
-        await store.write(lambda tx: [tx.put(Thing(id=f"t-{n}")) for n in range(4)])
+        await store.write(lambda tx: [tx.put(Thing(id=f"t-{n}")) for n in range(5)])
         assert await store.check() == []
         other = apsw.Connection(str(path))
         other.execute("UPDATE thing SET version = 77 WHERE id = 't-1'")
         other.execute("UPDATE thing SET body = '{\"id\": 3}' WHERE id = 't-2'")
         other.execute("UPDATE thing SET body = json_set(body, '$.version', 9000000), version = 9000000 WHERE id = 't-3'")
+        other.execute("UPDATE thing SET region = 'elsewhere' WHERE id = 't-4'")
         other.close()
         found = await store.check()
         await store.close()
         return found
 
     found = asyncio.run(main())
-    assert [sum(id in line for line in found) for id in ("t-0", "t-1", "t-2", "t-3")] == [0, 1, 1, 1]
+    assert [sum(id in line for line in found) for id in ("t-0", "t-1", "t-2", "t-3", "t-4")] == [0, 1, 1, 1, 1]

@@ -11,6 +11,7 @@ import pytest
 from alto.model.errors import Unavailable
 from alto.model.records import Record
 from alto.store import migrations
+from alto.store.check import problems_of
 from alto.store.sqlite import SqliteStore
 from tests.store.kinds import Box, Thing
 
@@ -105,6 +106,20 @@ def test_numbered_steps_run_once_in_order(tmp_path: Path, monkeypatch: pytest.Mo
     assert connection.execute("SELECT json_extract(body, '$.used') FROM box").get == 123
     connection.close()
     assert len(backups(tmp_path)) == 1
+
+
+def test_what_a_step_changes_is_looked_up_as_it_now_is(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    use(path, Thing, write=(Thing(id="t-1", region="here"),))
+
+    def move(connection: apsw.Connection) -> None:
+        connection.execute("UPDATE thing SET body = json_set(body, '$.region', 'there')")
+
+    connection = apsw.Connection(str(path))
+    migrations.migrate(connection, (Thing,), path=path, steps=(move,))
+    assert connection.execute("SELECT id FROM thing WHERE account = '1' AND region = 'there'").get == "t-1"
+    assert problems_of(connection, (Thing,)) == []
+    connection.close()
 
 
 def test_a_newer_file_is_refused(tmp_path: Path) -> None:

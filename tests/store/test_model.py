@@ -39,6 +39,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self.last_version = 0
 
     def teardown(self) -> None:
+        assert self.loop.run_until_complete(self.store.check()) == []  # what rows are looked up by is what they say
         self.loop.run_until_complete(self.store.close())
         self.loop.close()
         shutil.rmtree(self.folder)

@@ -220,7 +220,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
                 with_interfaces(tx, call, one, listed, its[place], type, tags["network-interface"], now)
                 for place, one in enumerate(instances)
             ]
-        remember_result(tx, call, request.client_token, reservation_id, now)
+        remember_result(tx, call, request.client_token, " ".join([one.id for one in instances]), now)
         return show_reservation(tx, instances)
 
     return await call.store.write(body)
@@ -228,10 +228,10 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
 
 def _by_token(tx: Tx, call: Call, token: str | None) -> list[Instance] | None:
     """What an earlier request with this token made, as it now is."""
-    reservation_id = known_result(tx, call, token)
-    if reservation_id is None:
+    ids = known_result(tx, call, token)
+    if ids is None:
         return None
-    instances = tx.where(Instance, reservation_id=reservation_id)
+    instances = [one for id in ids.split() if (one := tx.find(Instance, id)) is not None]
     if not instances or all(one.phase is Phase.TERMINATED for one in instances):
         raise Refused(
             "IdempotentInstanceTerminated",

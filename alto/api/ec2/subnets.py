@@ -230,7 +230,7 @@ class SubnetIdRequest(msgspec.Struct, frozen=True, rename="pascal"):
 async def delete_subnet(call: Call, request: SubnetIdRequest) -> dict[str, object]:
     def body(tx: Tx) -> None:
         subnet = owned(tx, call, Subnet, request.subnet_id)
-        if tx.where(NetworkInterface, subnet_id=subnet.id, limit=1) or any(
+        if tx.get(AddressPool, subnet.id).used or any(
             one.state is not NatState.DELETED for one in tx.where(NatGateway, subnet_id=subnet.id)
         ):
             raise Refused("DependencyViolation", f"The subnet '{subnet.id}' has dependencies and cannot be deleted.")

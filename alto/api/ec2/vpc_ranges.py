@@ -183,7 +183,8 @@ async def disassociate_subnet_cidr_block(call: Call, request: AssociationIdReque
         for subnet in tx.where(Subnet, account=call.account, region=call.region):
             for gone in subnet.ipv6:
                 if gone.id == request.association_id:
-                    if any(one.ipv6 for one in tx.where(NetworkInterface, subnet_id=subnet.id)):
+                    inside = tx.where(NetworkInterface, vpc_id=subnet.vpc_id)
+                    if any(one.ipv6 for one in inside if one.subnet_id == subnet.id):
                         raise Refused(
                             "DependencyViolation",
                             f"The subnet CIDR block with association ID {gone.id} has addresses in use and cannot be "
