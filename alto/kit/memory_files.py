@@ -7,11 +7,11 @@ class MemoryFiles:
     """A `Files`. Folders need not be made; they are there when something is in them."""
 
     def __init__(self) -> None:
-        self._data: dict[Path, bytes] = {}
+        self._data: dict[str, bytes] = {}  # by path: a Path is slow to hash
 
     def read(self, path: Path) -> bytes:
         try:
-            return self._data[path]
+            return self._data[str(path)]
         except KeyError:
             raise FileNotFoundError(str(path)) from None
 
@@ -27,17 +27,17 @@ class MemoryFiles:
         raise FileNotFoundError(f"{path} is in memory: it has no descriptor")
 
     def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
-        self._data[path] = data
+        self._data[str(path)] = data
 
     def append(self, path: Path, data: bytes) -> None:
-        self._data[path] = self._data.get(path, b"") + data
+        self._data[str(path)] = self._data.get(str(path), b"") + data
 
     def remove(self, path: Path) -> None:
-        self._data.pop(path, None)
+        self._data.pop(str(path), None)
 
     def remove_tree(self, path: Path) -> None:
-        for known in [one for one in self._data if one == path or path in one.parents]:
-            del self._data[known]
+        for known in [str(path), *self._under(path)]:
+            self._data.pop(known, None)
 
     def remove_folders(self, path: Path) -> bool:
         return not self.names(path)
@@ -45,8 +45,8 @@ class MemoryFiles:
     def make_dirs(self, path: Path, *, mode: int = 0o700) -> None: ...
 
     def names(self, path: Path) -> list[str]:
-        depth = len(path.parts)
-        return sorted({known.parts[depth] for known in self._data if path in known.parents})
+        start = len(_folder(path))
+        return sorted({known[start:].partition("/")[0] for known in self._under(path)})
 
     def put_setting(self, path: Path, value: str) -> None:
         raise FileNotFoundError(f"{path} is in memory: there is no kernel to set")
@@ -55,4 +55,12 @@ class MemoryFiles:
         raise FileNotFoundError(f"{path} is in memory: it takes no disk")
 
     def exists(self, path: Path) -> bool:
-        return path in self._data or any(path in known.parents for known in self._data)
+        return str(path) in self._data or bool(self._under(path))
+
+    def _under(self, path: Path) -> list[str]:
+        folder = _folder(path)
+        return [known for known in self._data if known.startswith(folder)]
+
+
+def _folder(path: Path) -> str:
+    return f"{path}/" if path.parts[1:] else str(path)  # the root ends with its slash

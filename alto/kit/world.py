@@ -16,6 +16,7 @@ import signal as signals
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -198,9 +199,22 @@ class RealClock:
         await asyncio.sleep(seconds)
 
 
+_DRAWN_DIGITS = 32
+
+
 class RealChance:
+    def __init__(self) -> None:
+        self._drawn: deque[str] = deque()  # asked of the kernel in numbers: most ids are short, and a launch draws ten
+
     def hex(self, digits: int) -> str:
-        return os.urandom((digits + 1) // 2).hex()[:digits]
+        if digits > _DRAWN_DIGITS:
+            return os.urandom((digits + 1) // 2).hex()[:digits]
+        while True:  # another thread may have taken what this one drew
+            try:
+                return self._drawn.popleft()[:digits]
+            except IndexError:
+                fresh = os.urandom(64 * _DRAWN_DIGITS // 2).hex()
+                self._drawn.extend(fresh[at : at + _DRAWN_DIGITS] for at in range(0, len(fresh), _DRAWN_DIGITS))
 
     def bytes(self, count: int) -> bytes:
         return os.urandom(count)

@@ -117,9 +117,9 @@ class NetworkNews:
         """Routes may lead to one of these interfaces."""
         return self.vpc_changed({id for id, named in self._routers.items() if not named.isdisjoint(interface_ids)})
 
-    def peer_changed(self, vpc_id: str) -> bool:
-        """Rules may let in who is in a group of that VPC."""
-        return self.vpc_changed({id for id, named in self._peers.items() if vpc_id in named})
+    def peers_changed(self, vpc_ids: AbstractSet[str]) -> bool:
+        """Rules may let in who is in a group of these VPCs."""
+        return self.vpc_changed({id for id, named in self._peers.items() if not named.isdisjoint(vpc_ids)})
 
     # News.
 

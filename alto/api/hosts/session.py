@@ -158,10 +158,6 @@ class HostSessions:
                 self._instance_changed(id, instance)
                 if instance is None:
                     continue
-                for session in self._by_host.values():
-                    # Who is in a group of a peered VPC decides what its rules let through here.
-                    if session.networks.peer_changed(instance.nic.vpc_id):
-                        session.wake.set()
                 mine = self._by_host.get(instance.host_id or "")
                 if mine is None:
                     continue
@@ -170,6 +166,11 @@ class HostSessions:
                 told = mine.networks.machines.get(instance.id)
                 if instance.phase is not Phase.TERMINATED and told != machine_of(instance):
                     mine.wake.set()
+            lived_in = {instance.nic.vpc_id for instance in instances if instance is not None}
+            for session in self._by_host.values():
+                # Who is in a group of a peered VPC decides what its rules let through here.
+                if session.networks.peers_changed(lived_in):
+                    session.wake.set()
 
     def _host_changed(self, id: str) -> None:
         host = self._dismiss_if_gone(id)

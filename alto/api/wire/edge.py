@@ -10,6 +10,8 @@ import asyncio
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from alto.api.wire.http import WHOLE
+
 log = structlog.get_logger()
 
 HEAD_BYTES_MAX = 64 * 1024  # the longest honest request line is a presigned GET of some kilobytes
@@ -95,6 +97,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_is_here()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.scope[WHOLE] = True  # type: ignore[literal-required]
 
     def _await_head(self) -> None:
         if self._deadline is None:

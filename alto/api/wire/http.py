@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
+# In an ASGI scope: the whole request came before anybody was told of it, so that there is no body to wait for.
+WHOLE = "alto.whole"
+
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     method: str
