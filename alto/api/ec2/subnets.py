@@ -19,7 +19,7 @@ from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.vpcs import ASSOCIATED, AVAILABLE, BooleanValue
 from alto.model.acls import NetworkAcl
 from alto.model.errors import Refused
-from alto.model.networks import AddressPool, CidrAssociation, NetworkInterface, Subnet, Vpc
+from alto.model.networks import AddressPool, CidrAssociation, Subnet, Vpc
 from alto.model.routing import NatGateway, NatState, RouteTable
 from alto.plan.ranges import free_range, subnet_range, subnet_range_v6
 from alto.plan.vpcs import DEFAULT_SUBNET_PREFIX, SUBNET_IDS, Ids, ranges, ranges_v6, subnet_parts
