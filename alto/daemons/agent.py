@@ -23,6 +23,7 @@ from alto.daemons.hosts import (
     LocalPlaces,
     add_arguments,
     check_arguments,
+    check_pool,
     let_go,
     local_agent,
     local_drivers,
@@ -124,6 +125,7 @@ async def up(world: World, options: Options) -> int:
         world.files.make_dirs(places.host, mode=0o711)
         before = find_identity(world, places.identity)
         identity = await _become(world, options, places, invitation)
+        await check_pool(world, identity.public_pool, joined=True)
         if before is not None and before.host_id != identity.host_id:
             await _clear(_drivers(world, options, places, before), before)
         identities.append(identity)

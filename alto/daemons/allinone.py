@@ -30,6 +30,7 @@ from alto.daemons.hosts import (
     LocalPlaces,
     add_arguments,
     check_arguments,
+    check_pool,
     let_go,
     local_agent,
     local_drivers,
@@ -45,6 +46,7 @@ from alto.drivers.image.shipping import Shipping
 from alto.kit.world import World, real_world
 from alto.model.errors import AltoError
 from alto.model.images import CONTAINER, CONTAINER_SOURCE, QEMU
+from alto.plan.pools import DEFAULT_POOL, pool_range
 from alto.store.sqlite import SqliteStore
 from alto.store.store import Store
 
@@ -52,6 +54,7 @@ log = structlog.get_logger()
 
 # The names that clients know and validate; all are served by this one endpoint, each with rows of its own.
 LOOPBACK = "127.0.0.1"
+IDENTITY = "identity.json"
 SOMEWHERE = ("192.0.2.1", 9)  # of TEST-NET-1 (RFC 5737)
 REGIONS = (
     "us-east-1",
@@ -79,10 +82,11 @@ REGIONS = (
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Who this cloud and its hosts on this machine are, for ever; written once."""
+    """Who this cloud and its hosts on this machine are, for ever, and whence its public addresses; written once."""
 
     cloud_id: str
     host_id: str
+    pool: str = DEFAULT_POOL
 
     def host(self, kind: str) -> str:
         """A host has one kind for ever, also where a cloud comes up with another one than before."""
@@ -101,7 +105,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     listen: str
     port: int
     region: str
-    pool: str
+    pool: str | None
     underlay: str
     listen_hosts: str | None
     no_host: bool
@@ -128,7 +132,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     add_arguments(parser)
     parser.add_argument("--listen", default="127.0.0.1:8773", help="address:port of the API")
     parser.add_argument("--region", default=REGIONS[0], choices=REGIONS, help="the default region")
-    parser.add_argument("--pool", default="127.64.0.0/16", help="public addresses")
+    parser.add_argument("--pool", metavar="CIDR", help=f"public addresses, for the cloud's life (default: {DEFAULT_POOL})")
     parser.add_argument("--listen-hosts", metavar="ADDRESS:PORT", help="where other machines join as hosts, over TLS")
     parser.add_argument("--no-host", action="store_true", help="this machine runs no instances itself")
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead of this machine")
@@ -144,6 +148,11 @@ def parse(argv: Sequence[str] | None) -> Options:
         parser.error(f"--listen {given.listen}: it is ADDRESS:PORT")
     if given.listen_hosts and not is_endpoint(given.listen_hosts):
         parser.error(f"--listen-hosts {given.listen_hosts}: it is ADDRESS:PORT, as 0.0.0.0:8774")
+    if given.pool is not None:
+        try:
+            pool_range(given.pool)
+        except ValueError as error:
+            parser.error(f"--pool {given.pool}: {error}")
     hosts = check_arguments(parser, given) or (QEMU,)
     state = given.state.resolve()
     return Options(
@@ -175,13 +184,16 @@ def _is_loopback(host: str) -> bool:
 
 async def up(world: World, options: Options) -> int:
     """Until SIGTERM or SIGINT; machines run on. Returns the exit code."""
+    identity = _identity(world, options.state, options.pool)
+    if not options.simulate and not options.no_host:
+        await check_pool(world, identity.pool)
     # HAProxy and QEMU drop root and must still pass; what is secret is 0600 itself.
     world.files.make_dirs(options.state, mode=0o711)
     database = options.state / "alto.db"
     if not world.files.exists(database):
         # SQLite would make it readable for everybody; it holds secrets.
         world.files.write(database, b"", mode=0o600)
-    identity = _identity(world, options.state)
+    _write_identity(world, options.state, identity)
     stop = told_to_stop()
     failed: list[BaseException] = []
 
@@ -197,7 +209,7 @@ async def up(world: World, options: Options) -> int:
         settings = Settings(
             cloud_id=identity.cloud_id,
             regions=(options.region, *(one for one in REGIONS if one != options.region)),
-            public_pool=options.pool,
+            public_pool=identity.pool,
             simulated=options.simulate > 0,
             old_signatures=options.old_signatures,
             # A cloud for other people's tests answers as their test doubles do; real machines take their time, and say so.
@@ -282,19 +294,29 @@ def _drivers(world: World, options: Options, identity: Identity, kind: str) -> D
         images,
         cloud_id=identity.cloud_id,
         host_id=identity.host(kind),
-        pool=options.pool,
+        pool=identity.pool,
         nat=options.nat,
         share=1 / len(options.hosts),
     )
 
 
-def _identity(world: World, state: Path) -> Identity:
-    path = state / "identity.json"
-    if world.files.exists(path):
-        return msgspec.json.decode(world.files.read(path), type=Identity)
-    identity = Identity(cloud_id="c-" + world.chance.hex(8), host_id="h-" + world.chance.hex(17))
-    world.files.write(path, msgspec.json.encode(identity))
+def _identity(world: World, state: Path, pool: str | None) -> Identity:
+    """The one that is written there, else a new one. Raises: AltoError: that has another pool."""
+    path = state / IDENTITY
+    if not world.files.exists(path):
+        return Identity(cloud_id="c-" + world.chance.hex(8), host_id="h-" + world.chance.hex(17), pool=pool or DEFAULT_POOL)
+    identity = msgspec.json.decode(world.files.read(path), type=Identity)
+    if pool not in (None, identity.pool):
+        raise AltoError(
+            f"This cloud's public addresses are of {identity.pool}, for as long as it lives. Leave --pool out; "
+            "or, for a new cloud with another, alto down first"
+        )
     return identity
+
+
+def _write_identity(world: World, state: Path, identity: Identity) -> None:
+    if not world.files.exists(state / IDENTITY):
+        world.files.write(state / IDENTITY, msgspec.json.encode(identity))
 
 
 async def _open_door(world: World, store: Store, server: Server, settings: Settings, door: "_Door", cache: Path) -> None:
@@ -405,10 +427,10 @@ async def prepare(options: Options) -> int:
 async def down(options: Options) -> int:
     """Nothing of this cloud is left on this machine: no process, no namespace, no rule; no file, unless data is kept."""
     world = real_world()
-    if not world.files.exists(options.state / "identity.json"):
+    if not world.files.exists(options.state / IDENTITY):
         log.info("there is no cloud here", state=str(options.state))
         return 0
-    identity = _identity(world, options.state)
+    identity = _identity(world, options.state, None)
     await stop_process(world, options.state, "cloud.json")
     for kind in KINDS:
         places = LocalPlaces(state=options.state, cache=options.cache, kind=kind)

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Iterable, Iterator
 from functools import partial
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import msgspec
@@ -23,15 +24,18 @@ from alto.drivers.compute.qemu.blockjobs import DiskTool
 from alto.drivers.compute.qemu.compute import QemuCompute
 from alto.drivers.image.fake import FakeImages
 from alto.drivers.network.fake import FakeNetwork
+from alto.drivers.network.lan import devices_around, interfaces, routers
 from alto.drivers.network.vpc import VpcNetworks
 from alto.drivers.volume.driver import VolumeDriver
 from alto.drivers.volume.fake import FakeStorage, FakeVolumes
 from alto.drivers.volume.files import FileVolumes
 from alto.kit.memory_files import MemoryFiles
 from alto.kit.world import World
+from alto.model.errors import AltoError
 from alto.model.images import CONTAINER, QEMU
 from alto.model.sessions import ServerLink
 from alto.plan import firewall, routes
+from alto.plan.pools import check_place
 
 KINDS = (QEMU, CONTAINER)  # what one machine's hosts may run; each kind is a host of its own
 
@@ -84,6 +88,23 @@ def check_arguments(parser: argparse.ArgumentParser, given: argparse.Namespace) 
     if not set(kinds) <= set(KINDS):
         parser.error(f"--hosts {given.hosts}: hosts are of the kinds {' and '.join(KINDS)}")
     return kinds
+
+
+async def check_pool(world: World, pool: str, *, joined: bool = False) -> None:
+    """Whether a real host may be on this machine with this pool. `joined`: the cloud is elsewhere. Raises: AltoError."""
+    network = IPv4Network(pool)
+    if network.is_loopback:
+        return
+    found = await interfaces(world)
+    try:
+        check_place(network, {one.ifname: one.networks for one in found}, await routers(world))
+    except ValueError as error:
+        raise AltoError(f"The pool of public addresses cannot be on this machine: {error}. Give another --pool") from error
+    if joined and not devices_around(network, found):
+        raise AltoError(
+            f"The cloud's public addresses are of {pool}, and no interface of this machine is in such a network: its instances "
+            "could not be reached at them. Give this machine an address of that network (outside the pool), and join then"
+        )
 
 
 def name_of(name: str, kind: str) -> str:

@@ -48,6 +48,7 @@ SPREAD = 0x10000000
 FALLBACK = 4096  # metric of the black hole behind a route whose device goes with its machine
 PEER_HOP = "169.254.169.251"  # whoever is at the other end of a peering's device
 UNREACHABLE, THROW = "unreachable", "throw"
+_OUT = f"via {MACHINE_ADDRESS} dev {UPLINK_DEVICE} onlink"
 RETURN_PREFERENCE, LOCAL_PREFERENCE, TABLE_PREFERENCE = 10, 20, 100
 
 _TABLE, _TABLE_V6 = "ip alto_route", "ip6 alto_route"
@@ -116,14 +117,15 @@ EMPTY = Routing(
 )
 
 
-def compiled(plan: NetworkPlan, ports: Iterable[Port], *, way_out: bool) -> Routing:
-    """`way_out`: this host lets guests out at all."""
+def compiled(plan: NetworkPlan, ports: Iterable[Port], *, way_out: bool, direct: bool = False) -> Routing:
+    """`way_out`: this host lets guests out at all. `direct`: who comes from outside is known by an address of its own, so the
+    VPC's router must find out too, to tell that a guest is gone."""
     underlays = {*plan.hosts, *(one.underlay for one in plan.neighbours), *(one.underlay for one in plan.nats)} - {""}
     macs = {underlay: tunnel_mac(underlay) for underlay in underlays if underlay != plan.underlay}
     numbers = _numbers({_table_name(subnet) for subnet in plan.subnets}, TABLES)
     backs = _numbers(macs, HOST_TABLES)
     routes = {(MAIN, _prefix(cidr), 0): UNREACHABLE for cidr in plan.ranges}
-    routes[MAIN, "default", 0] = UNREACHABLE
+    routes[MAIN, "default", 0] = _OUT if direct and plan.internet else UNREACHABLE
     marks: dict[str, int] = {}
     far = {address: macs[one.underlay] for one in plan.neighbours for address in one.addresses if one.underlay in macs}
     strangers = {macs[one.underlay] for one in plan.neighbours if not one.source_dest_check and one.underlay in macs}
@@ -311,7 +313,7 @@ def _where(plan: NetworkPlan, route: RoutePlan, macs: Collection[str], way_out: 
     """None: nowhere, or through a port of this host, which `with_port` adds."""
     match route.target:
         case Target.INTERNET:
-            return f"via {MACHINE_ADDRESS} dev {UPLINK_DEVICE} onlink" if way_out else None
+            return _OUT if way_out else None
         case Target.NAT:
             nat = next((one for one in plan.nats if one.id == route.target_id), None)
             if nat is None:

@@ -103,9 +103,10 @@ class _Leg(msgspec.Struct, frozen=True, kw_only=True):
     route: RoutePlan | None = None  # None: the local one
 
 
-def trace(plans: Mapping[str, NetworkPlan], flow: Flow, routers: Iterable[End] = ()) -> Trace:
-    """`plans`: by id, of each VPC that either end is in. `routers`: interfaces that route tables name."""
-    walk = _Walk(plans, flow, {one.port.id: one for one in routers if one.port is not None})
+def trace(plans: Mapping[str, NetworkPlan], flow: Flow, routers: Iterable[End] = (), *, routed: bool = False) -> Trace:
+    """`plans`: by id, of each VPC that either end is in. `routers`: interfaces that route tables name. `routed`: public
+    addresses are not of loopback, so that those outside come under their own, and interfaces reach each other's (ADR 0015)."""
+    walk = _Walk(plans, flow, {one.port.id: one for one in routers if one.port is not None}, routed)
     walk.there()
     arrives = all(step.passes is not False for step in walk.steps)
     there, beyond = tuple(walk.steps), any(step.passes is None for step in walk.steps)
@@ -120,11 +121,12 @@ def trace(plans: Mapping[str, NetworkPlan], flow: Flow, routers: Iterable[End] =
 
 
 class _Walk:
-    def __init__(self, plans: Mapping[str, NetworkPlan], flow: Flow, routers: Mapping[str, End]) -> None:
+    def __init__(self, plans: Mapping[str, NetworkPlan], flow: Flow, routers: Mapping[str, End], routed: bool) -> None:
         self.steps: list[Step] = []
         self._plans = plans
         self._flow = flow
         self._routers = routers
+        self._routed = routed
         self._legs: list[_Leg] = []
         self._reached: End | None = None
 
@@ -147,21 +149,28 @@ class _Walk:
     # There.
 
     def _from_outside(self, end: End) -> None:
-        port = end.port
-        assert port is not None
-        plan = self._plans[port.vpc_id]
-        public = next((public for public, private in port.public.items() if private == end.address), None)
+        assert end.port is not None
+        public = next((public for public, private in end.port.public.items() if private == end.address), None)
         if public is None:
             self._step("internet", "", "default", False, f"{end.address} has no public address, so nobody outside reaches it")
             return
+        self._come_in(end, public, self._flow.source.address)
+
+    def _come_in(self, end: End, public: str, source: str) -> None:
+        """To a public address, from `source` outside of the VPC."""
+        assert end.port is not None
+        plan = self._plans[end.port.vpc_id]
         if not plan.internet:
             self._step("internet-gateway", "", "default", False, f"{plan.vpc_id} has no internet gateway attached")
             return
-        said = f"{public} leads to {end.address}; whoever comes is seen as {MACHINE_ADDRESS}"
+        inside = (*plan.ranges, *(cidr for peer in plan.peers for cidr in peer.cidrs))
+        if not self._routed or _within(source, inside):
+            source = MACHINE_ADDRESS
+        said = f"{public} leads to {end.address}; whoever comes is seen as {source}"
         self._step("internet-gateway", plan.vpc_id, public, True, said)
-        subnet = _subnet_of(plan, port)
-        self._legs.append(_Leg(plan=plan, begin=None, source=MACHINE_ADDRESS, far=plan, end=subnet, destination=end.address))
-        self._enter(plan, end, subnet, MACHINE_ADDRESS)
+        subnet = _subnet_of(plan, end.port)
+        self._legs.append(_Leg(plan=plan, begin=None, source=source, far=plan, end=subnet, destination=end.address))
+        self._enter(plan, end, subnet, source)
 
     def _from_inside(self, port: Port, source: str, destination: str) -> None:
         plan = self._plans[port.vpc_id]
@@ -277,22 +286,26 @@ class _Walk:
         self._step("interface", router.port.id, "source-dest-check", None, said)
 
     def _leave(self, plan: NetworkPlan, subnet: SubnetPlan | None, source: str, destination: str, route: RoutePlan) -> None:
-        public = _public_of(plan, self._flow.source, source)
+        public, end = _public_of(plan, self._flow.source, source), self._flow.destination
         if public is None:
             said = f"{source} has no public address, so it does not leave"
             self._step("internet-gateway", route.target_id, "default", False, said)
-        elif self._flow.destination.port is not None:
+        elif end.port is not None and not (self._routed and destination in end.port.public):
             said = f"{destination} is another interface's, and only from outside of all VPCs a public address leads in"
             self._step("internet-gateway", route.target_id, "default", False, said)
         elif _within(destination, _NOWHERE):
             said = f"{destination} is not on the internet, but of a range that each machine has for itself"
             self._step("internet-gateway", route.target_id, "default", False, said)
         else:
-            said = f"leaves as {public}, where its host has a way out"
+            said = f"leaves as {public}" + ("" if end.port is not None else ", where its host has a way out")
             self._step("internet-gateway", route.target_id, route.destination, True, said)
             self._legs.append(
                 _Leg(plan=plan, begin=subnet, source=source, far=plan, end=None, destination=destination, route=route)
             )
+            if end.port is not None:
+                # Out and in again, as anybody from outside.
+                private = end.port.public[destination]
+                self._come_in(msgspec.structs.replace(end, address=private), destination, public)
 
     def _to_the_host(self, plan: NetworkPlan, destination: str) -> None:
         """What each host itself answers inside a VPC; groups and ACLs are not asked (firewall.py, c_input)."""

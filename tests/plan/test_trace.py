@@ -224,3 +224,32 @@ def test_hosts_that_no_tunnel_joins_do_not_reach_each_other() -> None:
     one, other = replace(far.source, underlay="192.0.2.1:4789"), replace(far.destination, underlay="192.0.2.2:4789")
     assert trace({"vpc-1": two_subnets(vni=7)}, https(one, other)).arrives
     assert not trace({"vpc-1": two_subnets()}, https(one, other)).arrives
+
+
+def test_of_a_routed_pool_public_addresses_lead_out_and_in_again_and_everybody_has_an_address_of_his_own() -> None:
+    """Goal: as EC2's internet gateway does it, and as tests/drivers/network/test_lan.py sees it with real packets."""
+    mine, other = "192.168.7.132", "192.168.7.133"
+    narrow = group("sg-web", allow("tcp", 443, group="sg-app"), allow("tcp", 80, cidr=f"{mine}/32", id="sgr-80"))
+    of = replace(two_subnets(TO_INTERNET), groups=(narrow, APP))
+    source, public_web = app(public_ip=mine), web(public_ip=other)
+    shown = replace(public_web, address=other)
+    flow = https(source, shown, 80)
+    told = trace({"vpc-1": of}, flow, routed=True)
+    assert (told.arrives, told.answered) == (True, True)
+    assert said(told.there)[-3:] == [
+        ("internet-gateway", "vpc-1", other),
+        ("network-acl", "acl-open", "100"),
+        ("security-group", "sg-web", "sgr-80"),
+    ]
+    # A group as source means private addresses.
+    assert refusals(trace({"vpc-1": of}, https(source, shown, 443), routed=True)) == [("security-group", "sg-web", "default")]
+    # Who has no public address does not leave; with a pool of loopback nobody comes back in.
+    assert refusals(trace({"vpc-1": of}, https(app(), shown, 80), routed=True)) == [("internet-gateway", "igw-1", "default")]
+    assert refusals(trace({"vpc-1": of}, flow)) == [("internet-gateway", "igw-1", "default")]
+    # From the LAN, by the LAN's own addresses; one of the VPC's range does not pass for a member of a group.
+    lan = replace(two_subnets(TO_INTERNET), groups=(group("sg-web", allow("tcp", 80, cidr="192.168.7.0/24")), APP))
+    for address, arrives in (("192.168.7.20", True), ("10.77.0.11", False), ("198.51.100.1", False)):
+        assert trace({"vpc-1": lan}, https(End(address=address), public_web, 80), routed=True).arrives is arrives, address
+    # Another VPC's private address is nobody's out there.
+    stranger = replace(web(vpc_id="vpc-2", private_ip="10.99.0.9", public_ip=other), address="10.99.0.9")
+    assert trace({"vpc-1": of}, https(source, stranger, 80), routed=True).arrives is False

@@ -58,7 +58,7 @@ def trace_flow(reader: Reader, call: Call, request: TraceRequest) -> dict[str, A
     protocol = _protocol(request.protocol, v6)
     port = _port(protocol, request.port)
     if first.interface is None and not first.address:
-        first = _Place(name=first.name, address=MACHINE_ADDRESS)
+        first = _Place(name=first.name, address=SOMEWHERE if _is_routed(call) else MACHINE_ADDRESS)
     if second.interface is None and not second.address:
         second = _Place(name=second.name, address=SOMEWHERE_V6 if v6 else SOMEWHERE)
     if first.interface is not None and second.interface is not None and first.interface.id == second.interface.id:
@@ -71,6 +71,7 @@ def trace_flow(reader: Reader, call: Call, request: TraceRequest) -> dict[str, A
         plans,
         Flow(source=source, destination=destination, protocol=protocol, port=port, source_port=request.source_port),
         routers,
+        routed=_is_routed(call),
     )
     hosts = [_host(reader, one.interface) for one in (first, second) if one.interface is not None]
     return {
@@ -133,9 +134,18 @@ def _places(reader: Reader, call: Call, source: str, destination: str) -> tuple[
             raise Refused("InvalidParameterValue", f"Several interfaces are meant by '{name[:80]}': {ids}. Name one by its id")
         chosen.append(near[0] if len(places) > 1 else places[0])
     first, second = chosen
-    if first.interface is None and first.address and any(ip_address(first.address) in one for one in _PRIVATE):
+    if not _is_routed(call) and first.interface is None and first.address and _is_private(first.address):
         raise Refused("InvalidParameterValue", f"No interface of this account in {call.region} has {first.address}", status=404)
     return first, second
+
+
+def _is_routed(call: Call) -> bool:
+    """Public addresses are of somebody's network (ADR 0015), and those who come from there have addresses of their own."""
+    return not ip_network(call.settings.public_pool).is_loopback
+
+
+def _is_private(address: str) -> bool:
+    return any(ip_address(address) in one for one in _PRIVATE)
 
 
 def _named(reader: Reader, call: Call, name: str) -> list[_Place]:

@@ -1,8 +1,10 @@
-"""Whether a guest's own kernel answers: ARP is what no security group forbids and no closed port hides."""
+"""ARP by hand: whether a guest's own kernel answers (no security group forbids it and no closed port hides it), and that an
+address is here from now on, said to all who may still have it elsewhere."""
 
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 from alto.kit.world import World
@@ -14,20 +16,9 @@ _FORMAT = "!6s6sHHHBBH6s4s6s4s"
 
 async def answers(world: World, netns: str, device: str, asker: str, address: str) -> bool:
     """Ask once. Raises: OSError when there is no such device."""
-
-    def open_socket() -> socket.socket:
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ARP))
-        try:
-            sock.bind((device, _ARP))
-        except OSError:
-            sock.close()
-            raise
-        sock.setblocking(False)
-        return sock
-
     loop = asyncio.get_running_loop()
     wanted = IPv4Address(address).packed
-    with world.net.in_netns(netns, open_socket) as sock:
+    with world.net.in_netns(netns, lambda: _open(device)) as sock:
         own = sock.getsockname()[4]
         sender = IPv4Address(asker).packed
         question = struct.pack(_FORMAT, b"\xff" * 6, own, _ARP, 1, 0x0800, 6, 4, 1, own, sender, bytes(6), wanted)
@@ -42,3 +33,24 @@ async def answers(world: World, netns: str, device: str, asker: str, address: st
                             return True
         except TimeoutError:
             return False
+
+
+async def announce(world: World, device: str, address: str) -> None:
+    """Once, to everybody on this machine's device. It is a courtesy: a device that takes nothing just now is left alone."""
+    own = IPv4Address(address).packed
+    with suppress(OSError, TimeoutError), world.net.in_netns(None, lambda: _open(device)) as sock:
+        mac = sock.getsockname()[4]
+        said = struct.pack(_FORMAT, b"\xff" * 6, mac, _ARP, 1, 0x0800, 6, 4, 1, mac, own, bytes(6), own)
+        async with asyncio.timeout(TIMEOUT_S):
+            await asyncio.get_running_loop().sock_sendall(sock, said)
+
+
+def _open(device: str) -> socket.socket:
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ARP))
+    try:
+        sock.bind((device, _ARP))
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock

@@ -22,9 +22,10 @@ class Commands:
     async def bridge(self, netns: str | None, lines: Sequence[str], *, tolerant: bool = False) -> None:
         await self._batch("bridge", netns, lines, tolerant)
 
-    async def listed(self, netns: str, what: Sequence[str], of: type[T], *, tool: str = "ip") -> list[T]:
+    async def listed(self, netns: str | None, what: Sequence[str], of: type[T], *, tool: str = "ip") -> list[T]:
         """What `ip -json WHAT` answers."""
-        finished = await self._world.processes.run([tool, "-n", netns, "-json", *what])
+        where = ["-n", netns] if netns else []
+        finished = await self._world.processes.run([tool, *where, "-json", *what])
         if finished.returncode != 0:
             raise DriverFault("The host did not do what its network needs") from ValueError(finished.complaint())
         return msgspec.json.decode(finished.stdout or b"[]", type=list[of])  # type: ignore[valid-type]

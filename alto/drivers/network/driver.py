@@ -1,6 +1,6 @@
 """The interface of a host's network."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from alto.drivers.compute.driver import Tap
@@ -37,6 +37,9 @@ class NetworkDriver(Protocol):
 
     async def unplug(self, port_id: str, vpc_id: str) -> None:
         """Nothing of the port is left: rules, DHCP entry, metadata, established connections."""
+
+    async def hold(self, addresses: Collection[str]) -> None:
+        """Exactly these public addresses are this host's own, so that its balancers can listen on them."""
 
     async def observe(self) -> dict[str, tuple[str, ...]]:
         """VPC id -> port ids found on this host, from the host itself."""
@@ -80,7 +83,7 @@ class Routes(Protocol):
     @property
     def LOCAL_PREFERENCE(self) -> int: ...
 
-    def compiled(self, plan: NetworkPlan, ports: Iterable[Port], *, way_out: bool) -> Routing: ...
+    def compiled(self, plan: NetworkPlan, ports: Iterable[Port], *, way_out: bool, direct: bool) -> Routing: ...
 
     def with_port(self, routing: Routing, plan: NetworkPlan, port: Port) -> Routing: ...
 

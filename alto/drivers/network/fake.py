@@ -6,7 +6,7 @@ number of `FakeNetwork` drivers, as a kernel outlives an agent. It fails and han
 Invariant: a call that raises before its effect changes nothing, and within one VPC no address and no MAC belongs to two ports.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -117,6 +117,9 @@ class FakeNetwork:
                 vpc.take(port_id)
 
         await self._call("unplug", effect)
+
+    async def hold(self, addresses: Collection[str]) -> None:
+        await self._call("hold", lambda: None)
 
     async def observe(self) -> dict[str, tuple[str, ...]]:
         await self._call("observe", lambda: None)

@@ -1,18 +1,20 @@
-"""This machine's end of every VPC's uplink: one table, one veth and a route per public address, and their removal."""
+"""This machine's end of every VPC's uplink: one table, one veth and a route per public address, and their removal. Of a routed
+pool also what others are told of it (lan.py)."""
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 import structlog
 
 from alto.drivers.network import conntrack, uplink
 from alto.drivers.network.forwarding import Forwarding
+from alto.drivers.network.lan import Lan, Standing
 from alto.drivers.network.nft import Nft
+from alto.drivers.network.uplink import Published
 from alto.kit.world import World
 from alto.model.errors import DriverFault
 from alto.model.networks import MACHINE_ADDRESS, UPLINK_DEVICE
@@ -20,11 +22,8 @@ from alto.model.networks import MACHINE_ADDRESS, UPLINK_DEVICE
 log = structlog.get_logger()
 
 
-Public: TypeAlias = dict[str, dict[str, str]]
-
-
 class HostUplink:
-    """`published_before()`: VPC id -> public address -> alias, as the records of ports have it; asked once."""
+    """`published_before()`: by VPC, as the records of ports have it; asked once."""
 
     def __init__(
         self,
@@ -35,7 +34,7 @@ class HostUplink:
         devices: str,
         pool: IPv4Network,
         nat: bool,
-        published_before: Callable[[], Public],
+        published_before: Callable[[], dict[str, Published]],
     ) -> None:
         self._world = world
         self._nft = nft
@@ -43,37 +42,64 @@ class HostUplink:
         self._forwarding = Forwarding(world, nft, own=frozenset((self._table,)))
         self._devices = f"{devices}*"
         self._pool = pool
+        self._lan = Lan(world, pool=pool, own=devices, short=short)
         self._nat = nat
         self._way_out: str | None = None  # the device of this machine's default route, while guests may use it
+        self._around: tuple[str | None, Standing] | None = None
         self._ready = False
         self._lock = asyncio.Lock()
         self._published_before = published_before
-        self._public: Public | None = None
-        self._routed: set[str] = set()  # VPCs whose routes are known to be there
+        self._published: dict[str, Published] | None = None
+        self._settled: set[str] = set()  # VPCs whose routes are known to be there
 
     @property
     def has_way_out(self) -> bool:
         """As of the last `ensure`."""
         return self._way_out is not None
 
+    @property
+    def is_routed(self) -> bool:
+        """Others know public addresses by themselves, and come under their own."""
+        return not self._pool.is_loopback
+
+    @property
+    def leads_on(self) -> bool:
+        """Whether what leaves a VPC may go anywhere: to the world, or to another public address of a routed pool."""
+        return self.is_routed or self.has_way_out
+
     async def ensure(self) -> None:
         """The table is there; guests may leave if this machine has a way out, which may have changed."""
         async with self._lock:
-            way_out = await self._default_device() if self._nat else None
-            if self._ready and way_out == self._way_out:
+            default = await self._default_device() if self._nat or self.is_routed else None
+            way_out = default if self._nat else None
+            standing = await self._lan.look() if self.is_routed else Standing()
+            if self._ready and (default, standing) == self._around:
                 return
-            if way_out is not None:
-                # Packets for guests come in there; only that device, so that this machine becomes nobody else's router.
-                await self._forwarding.turn_on(way_out)
-            public = {address: other for of_vpc in self._known().values() for address, other in of_vpc.items()}
-            text = uplink.host_ruleset(self._table, self._devices, self._pool, public, nat=way_out is not None)
-            await self._nft.apply(None, text)
+            # Packets for guests come in there; only those devices, so that this machine becomes nobody else's router.
+            for device in sorted({*standing.devices, *([default] if default else [])}):
+                await self._forwarding.turn_on(device)
+            known = self._known().values()
+            published = Published(
+                public={address: other for one in known for address, other in one.public.items()},
+                near=frozenset(near for one in known for near in one.near),
+            )
+            nat = self._nat if self.is_routed else way_out is not None
+            await self._nft.apply(None, uplink.host_ruleset(self._table, self._devices, self._pool, published, nat=nat))
+            if self.is_routed:
+                await self._lan.settle(published.public)
+                self._settled.clear()  # this machine may speak from another address now
             try:
                 await self._nft.apply(None, uplink.pool_guard(self._table, self._pool))
             except DriverFault as fault:
                 log.warning("unused public addresses are not guarded", cause=str(fault.__cause__))
-            self._way_out = way_out
+            self._way_out, self._around = way_out, (default, standing)
             self._ready = True
+
+    async def hold(self, addresses: Collection[str]) -> None:
+        """Exactly these public addresses are this machine's own, for somebody to listen on. Of loopback all are, always."""
+        async with self._lock:
+            if self.is_routed:
+                await self._lan.hold(addresses)
 
     async def connect(self, netns: str, device: str) -> None:
         """The VPC's veth pair, and its default route while there is a way out."""
@@ -85,7 +111,7 @@ class HostUplink:
             sysctl = {
                 # Sources are 127.0.0.1 until the table above translates them, on the way back again.
                 f"net/ipv4/conf/{device}/route_localnet": "1",
-                f"net/ipv4/conf/{device}/forwarding": "1" if self._way_out else "0",
+                f"net/ipv4/conf/{device}/forwarding": "1" if self.leads_on else "0",
                 f"net/ipv4/conf/{device}/rp_filter": "1",
                 f"net/ipv6/conf/{device}/disable_ipv6": "1",
             }
@@ -107,35 +133,43 @@ class HostUplink:
             ]
             await self._ip(netns, inside)
 
-    async def publish(self, vpc_id: str, device: str, public: dict[str, str]) -> None:
-        """Exactly these public addresses lead to the VPC. `public`: address -> alias."""
+    async def publish(self, vpc_id: str, device: str, published: Published) -> None:
+        """Exactly this leads to the VPC."""
         async with self._lock:
             known = self._known()
-            old = known.get(vpc_id, {})
+            old, public = known.get(vpc_id, Published()), published.public
             for address in public:
-                owner = next((id for id, of_vpc in known.items() if address in of_vpc and id != vpc_id), None)
+                owner = next((id for id, of_vpc in known.items() if address in of_vpc.public and id != vpc_id), None)
                 if owner is not None:
                     raise DriverFault(f"{address} still belongs to a port of {owner}")
-            if old == public and vpc_id in self._routed:
+            if old == published and vpc_id in self._settled:
                 return
-            gone = {address: other for address, other in old.items() if public.get(address) != other}
-            await self._nft.apply(None, "".join(f"{line}\n" for line in uplink.public_change(self._table, old, public)))
-            routes = [f"route replace {other}/32 via {uplink.NEXT_HOP} dev {device} onlink" for other in public.values()]
-            await self._ip(None, routes)
-            known[vpc_id] = public
-            self._routed.add(vpc_id)
-            await self._cut(gone)
+            gone = {address for address, other in old.public.items() if public.get(address) != other}
+            await self._change(old, published)
+            # A machine without an address speaks from loopback, which is translated.
+            source = " src 127.0.0.1" if self.is_routed and not self._lan.standing.has_address else ""
+            await self._ip(
+                None,
+                [f"route replace {other}/32 via {uplink.NEXT_HOP} dev {device} onlink{source}" for other in public.values()],
+            )
+            if self.is_routed:
+                await self._lan.change(gone, public)
+            known[vpc_id] = published
+            self._settled.add(vpc_id)
+            await self._cut(gone, old)
 
     async def withdraw(self, vpc_id: str, device: str) -> None:
         """The VPC's addresses and its device are gone."""
         async with self._lock:
-            public = self._known().get(vpc_id, {})
+            old = self._known().get(vpc_id, Published())
             if self._ready:
-                await self._nft.apply(None, "".join(f"{line}\n" for line in uplink.public_change(self._table, public, {})))
-            await self._cut(public)
+                await self._change(old, Published())
+            if self.is_routed:
+                await self._lan.change(old.public, ())
+            await self._cut(old.public, old)
             await self._delete(device)
             self._known().pop(vpc_id, None)
-            self._routed.discard(vpc_id)
+            self._settled.discard(vpc_id)
 
     async def remove(self) -> None:
         async with self._lock:
@@ -143,20 +177,26 @@ class HostUplink:
             for device in names:
                 if device.startswith(self._devices.rstrip("*")):
                     await self._delete(device)
+            if self.is_routed:
+                await self._lan.remove()
             await self._nft.apply(None, f"add table ip {self._table}\ndelete table ip {self._table}\n")
             await self._forwarding.give_back(set(names))
-            self._public = {}
-            self._routed.clear()
+            self._published = {}
+            self._settled.clear()
             self._ready = False
 
-    def _known(self) -> Public:
-        if self._public is None:
-            self._public = self._published_before()
-        return self._public
+    async def _change(self, old: Published, new: Published) -> None:
+        lines = uplink.host_change(self._table, self._pool, old, new)
+        await self._nft.apply(None, "".join(f"{line}\n" for line in lines))
 
-    async def _cut(self, gone: dict[str, str]) -> None:
+    def _known(self) -> dict[str, Published]:
+        if self._published is None:
+            self._published = self._published_before()
+        return self._published
+
+    async def _cut(self, gone: Collection[str], published: Published) -> None:
         if gone:
-            await self._ip(None, [f"route flush {other}/32" for other in gone.values()])
+            await self._ip(None, [f"route flush {published.public[address]}/32" for address in gone])
             await conntrack.forget(self._world, None, list(gone))
 
     async def _delete(self, device: str) -> None:

@@ -3,33 +3,36 @@ the kernel makes of it: uplink.py.
 """
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, collapse_addresses
 
 from alto.drivers.network import uplink
 from alto.drivers.network.records import NetworkRecords
-from alto.drivers.network.uplink import Translations
+from alto.drivers.network.uplink import Published, Translations
 from alto.model.network_plans import NatPlan, NetworkPlan, Port, PortAddress
 
 
-def published(plan: NetworkPlan, ports: Iterable[Port], pool: IPv4Network) -> dict[str, str]:
-    """Public address -> alias, of all that leads into this VPC here. A NAT gateway's leads to nobody inside."""
+def published(plan: NetworkPlan, device: str, ports: Iterable[Port], pool: IPv4Network) -> Published:
+    """All that leads into this VPC here, by `device`. A NAT gateway's address leads to nobody inside."""
     addresses = [one.public_ip for port in ports for one in port.addresses]
-    addresses += [one.public_ip for neighbour in plan.neighbours for one in neighbour.public]
+    addresses += [one.public_ip for one in _far(plan, pool)]
     addresses += [nat.public_ip for nat in _nats(plan)]
-    return {address: uplink.alias(address, pool) for address in addresses if address}
+    public = {address: uplink.alias(address, pool) for address in addresses if address}
+    return Published(public=public, near=_near(plan, device, pool))
 
 
-def published_before(records: NetworkRecords, pool: IPv4Network) -> dict[str, dict[str, str]]:
-    """Those of all VPCs on the disk, by VPC: what a predecessor left there leads on until its VPC is ensured."""
-    found: dict[str, dict[str, str]] = {}
+def published_before(records: NetworkRecords, pool: IPv4Network) -> dict[str, Published]:
+    """That of all VPCs on the disk, by VPC: what a predecessor left there leads on until its VPC is ensured."""
+    found: dict[str, Published] = {}
     for vpc_id in records.vpc_ids():
         addresses = {one.public_ip for record in records.ports(vpc_id) for one in record.port.addresses}
+        near: frozenset[tuple[str, str]] = frozenset()
         network = records.network(vpc_id)
         if network is not None:
-            addresses |= {one.public_ip for near in network.plan.neighbours for one in near.public}
+            addresses |= {one.public_ip for one in _far(network.plan, pool)}
             addresses |= {nat.public_ip for nat in network.plan.nats}
+            near = _near(network.plan, network.device, pool)
         ours = {address for address in addresses if address and uplink.is_ours(address, pool)}
-        found[vpc_id] = {address: uplink.alias(address, pool) for address in sorted(ours)}
+        found[vpc_id] = Published(public={address: uplink.alias(address, pool) for address in sorted(ours)}, near=near)
     return found
 
 
@@ -40,10 +43,25 @@ def translations(plan: NetworkPlan, ports: Sequence[Port], pool: IPv4Network) ->
     if not plan.internet:
         return uplink.NOTHING
     here = outside(one for port in ports for one in port.addresses)
-    far = outside(one for neighbour in plan.neighbours for one in neighbour.public)
+    far = outside(_far(plan, pool))
     return Translations(
-        inward={alias: private for private, alias in {**far, **here}.items()}, outward={**outside(_nats(plan)), **here}
+        inward={alias: private for private, alias in {**far, **here}.items()},
+        outward={**outside(_nats(plan)), **here},
     )
+
+
+def _far(plan: NetworkPlan, pool: IPv4Network) -> list[PortAddress]:
+    """Of interfaces on other hosts, those that lead in here too. Of a routed pool none: its addresses are in one place each."""
+    return [one for neighbour in plan.neighbours for one in neighbour.public] if pool.is_loopback else []
+
+
+def _near(plan: NetworkPlan, device: str, pool: IPv4Network) -> frozenset[tuple[str, str]]:
+    if pool.is_loopback:
+        return frozenset()
+    inside = (*plan.ranges, *(cidr for peer in plan.peers for cidr in peer.cidrs))
+    # Ranges that do not meet, as a set of intervals must have them.
+    apart = collapse_addresses(IPv4Network(cidr, strict=False) for cidr in inside)
+    return frozenset((device, str(cidr)) for cidr in apart)
 
 
 def _nats(plan: NetworkPlan) -> list[NatPlan]:

@@ -12,7 +12,7 @@ Invariant: a tap has its rules before its link is up, and for as long as it exis
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -55,7 +55,6 @@ from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE
 
 log = structlog.get_logger()
 
-DEFAULT_POOL = "127.64.0.0/16"
 TAP_MAC = "02:a1:70:ff:00:03"  # every tap's own end, so that a guest's ARP cache stays right when its tap is made again
 SIGKILL = 9
 STRAY_S = 2.0
@@ -89,7 +88,7 @@ class VpcNetworks:
         host_id: str,
         rules: Rules,
         routes: Routes,
-        pool: str = DEFAULT_POOL,
+        pool: str = "127.64.0.0/16",
         nat: bool = True,
         veth: bool = False,
     ) -> None:
@@ -274,6 +273,10 @@ class VpcNetworks:
             await self._metadata.remove()
             self._world.files.remove_tree(self._state_dir / "vpcs")
 
+    async def hold(self, addresses: Collection[str]) -> None:
+        async with self._host_errors():
+            await self._host.hold(addresses)
+
     async def close(self) -> None:
         pass  # nothing is held open: namespaces, processes and records stand by themselves
 
@@ -303,7 +306,7 @@ class VpcNetworks:
         self._complain(vpc, vpc.firewall.refused)
         vpc.translations = publics.translations(vpc.plan, _ports_of(vpc), self._pool)
         await self._nft.apply(netns, uplink.vpc_ruleset(vpc.translations))
-        await self._host.publish(plan.vpc_id, device, publics.published(vpc.plan, _ports_of(vpc), self._pool))
+        await self._host.publish(plan.vpc_id, device, publics.published(vpc.plan, device, _ports_of(vpc), self._pool))
         await self._make_devices(vpc)
         links = self._links(netns)
         known = {port.device for port in ports}
@@ -311,8 +314,7 @@ class VpcNetworks:
         # A tap without a port belongs to a machine that goes; it has no rules, so nothing passes it.
         commands += [f"link set {name} down" for name in sorted(links) if name.startswith("tap") and name not in known]
         await self._commands.ip(netns, commands)
-        here = [port for port in ports if port.device in links]
-        await vpc.routing.adopt(self._routes.compiled(plan, here, way_out=self._host.has_way_out))
+        await vpc.routing.adopt(self._compiled_routing(vpc))
         gone = [one.port.private_ip for id, one in before.items() if id not in vpc.ports]
         await conntrack.forget(self._world, netns, gone)
         await dns.ensure(plan, ports, names_outside=self._host.has_way_out)
@@ -378,7 +380,7 @@ class VpcNetworks:
     def _compiled_routing(self, vpc: _Vpc) -> Routing:
         links = self._links(vpc.netns)
         here = [record.port for record in vpc.ports.values() if record.port.device in links]
-        return self._routes.compiled(vpc.plan, here, way_out=self._host.has_way_out)
+        return self._routes.compiled(vpc.plan, here, way_out=self._host.leads_on, direct=self._host.is_routed)
 
     def _record(self, plan: NetworkPlan, netns: str, device: str) -> None:
         record = NetworkRecord(netns=netns, device=device, plan=plans.recorded(plan), names_outside=self._host.has_way_out)
@@ -544,7 +546,8 @@ class VpcNetworks:
         cut = [outside for outside, private in old.inward.items() if new.inward.get(outside) != private]
         cut += [outside for private, outside in old.outward.items() if new.outward.get(private) != outside]
         vpc.translations = new
-        await self._host.publish(vpc.plan.vpc_id, vpc.device, publics.published(vpc.plan, _ports_of(vpc), self._pool))
+        published = publics.published(vpc.plan, vpc.device, _ports_of(vpc), self._pool)
+        await self._host.publish(vpc.plan.vpc_id, vpc.device, published)
         await conntrack.forget(self._world, vpc.netns, sorted({*cut, *ended}))
 
     def _plans_before(self) -> list[NetworkPlan]:
