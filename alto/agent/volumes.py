@@ -74,11 +74,14 @@ class VolumeHands:
         if driver is None:
             return ()
         root = machine.root
-        # The snapshot may be gone by the second start, when it is not needed any more.
-        base = Base(path=boot.disk, format=boot.disk_format) if boot.disk is not None else None
-        if root.snapshot_id is not None:
-            base = await self._base_of(root.volume_id, root.snapshot_id)
-        disks = [await driver.create(root.volume_id, root.size_gib * GIB, account=machine.account, base=base)]
+        if root.made_here:
+            # The snapshot may be gone by the second start, when it is not needed any more.
+            base = Base(path=boot.disk, format=boot.disk_format) if boot.disk is not None else None
+            if root.snapshot_id is not None:
+                base = await self._base_of(root.volume_id, root.snapshot_id)
+            disks = [await driver.create(root.volume_id, root.size_gib * GIB, account=machine.account, base=base)]
+        else:
+            disks = [await driver.grow(root.volume_id, root.size_gib * GIB)]
         for one in machine.volumes:
             size = one.size_gib * GIB
             if one.made_here and not await driver.has(one.volume_id):
@@ -104,7 +107,8 @@ class VolumeHands:
         """The machine has the volumes that it should have, each as large as it should be; at once when it is so already."""
         if self._driver is None or self._wired.get(machine.id) == (machine.incarnation, machine.wiring):
             return
-        wanted = ((machine.root.volume_id, machine.root.size_gib), *((v.volume_id, v.size_gib) for v in machine.volumes))
+        sizes = {machine.root.volume_id: machine.root.size_gib, **{one.volume_id: one.size_gib for one in machine.volumes}}
+        wanted = [(id, sizes[id]) for id in machine.volume_ids]
         if running:
             disks = [(await self._driver.disk(id), size) for id, size in wanted]
             await self._compute.wire(
@@ -121,9 +125,10 @@ class VolumeHands:
         self._wired.pop(machine.id, None)
         if self._driver is None:
             return
-        for id in _volumes_of(machine):
+        for id in machine.volume_ids:
             self._check_copied(id)
-        if machine.root.delete_on_termination:
+        root = machine.root
+        if root.made_here and root.delete_on_termination and not root.away:
             await self._driver.delete(machine.root.volume_id)
         for one in machine.volumes:
             if one.made_here and one.delete_on_termination:
@@ -197,7 +202,7 @@ class VolumeHands:
     async def _snapshot(self, driver: VolumeDriver, jobs: Sequence[StorageJob]) -> None:
         """All of `jobs`, which are of one machine's volumes, or one of a volume that no machine has."""
         wanted = {job.volume_id or "": job for job in jobs}
-        has = next((one for one in self._machines() if not wanted.keys().isdisjoint(_volumes_of(one))), None)
+        has = next((one for one in self._machines() if not wanted.keys().isdisjoint(one.volume_ids)), None)
         ids = {job.id for job in jobs}
         self._copying |= ids
         try:
@@ -222,7 +227,3 @@ class VolumeHands:
             if not await driver.has(volume_id):
                 raise Impossible(f"The volume {volume_id} is gone")
             await driver.snapshot(volume_id, job.id)
-
-
-def _volumes_of(machine: Machine) -> set[str]:
-    return {machine.root.volume_id, *(one.volume_id for one in machine.volumes)}

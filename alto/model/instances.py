@@ -6,6 +6,7 @@ Within one incarnation phases only grow; a start of a stopped instance begins th
 """
 
 import enum
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
@@ -84,11 +85,17 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RootVolume(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`away`: a stopped instance has given it up, and cannot start without another; `volume_id` is then of what still leaves,
+    and "" once its host has said so."""
+
     volume_id: str
     size_gib: int
     delete_on_termination: bool = True
     device: str = ROOT_DEVICE
     snapshot_id: str | None = None  # what it is made from; None: the image's own disk
+    made_here: bool = True  # with the instance, and not attached to it later
+    attached_at: float | None = None  # None: since the instance is there
+    away: bool = False
 
 
 class PlacementWish(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +184,16 @@ class Instance(Record, frozen=True, kw_only=True):
         """The primary interface."""
         return self.nics[0]
 
+    @property
+    def volume_ids(self) -> tuple[str, ...]:
+        """Of all that it has now, the root one first."""
+        return volume_ids(self.root, self.volumes)
+
+
+def volume_ids(root: RootVolume, volumes: Sequence[Attachment]) -> tuple[str, ...]:
+    further = [one.volume_id for one in volumes]
+    return tuple(further) if root.away else (root.volume_id, *further)
+
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent needs to make an instance exist: self-contained, kept in the manifest beside the machine's disk.
@@ -219,6 +236,11 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     def nic(self) -> Nic:
         """The primary interface."""
         return self.nics[0]
+
+    @property
+    def volume_ids(self) -> tuple[str, ...]:
+        """Of all that it has now, the root one first."""
+        return volume_ids(self.root, self.volumes)
 
 
 class Power(enum.StrEnum):

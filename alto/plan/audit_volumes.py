@@ -52,7 +52,7 @@ def _attachments(state: State, instances: Mapping[str, Instance]) -> Iterable[Vi
     for instance in instances.values():
         if instance.phase is Phase.TERMINATED:
             continue
-        for id in (instance.root.volume_id, *(one.volume_id for one in instance.volumes)):
+        for id in instance.volume_ids:
             found = by_id.get(id)
             if found is None or found.instance_id != instance.id:
                 what = "no root volume" if id == instance.root.volume_id else "lost a volume"

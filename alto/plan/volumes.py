@@ -59,7 +59,7 @@ def check_type(name: str, size_gib: int, iops: int | None, throughput: int | Non
             f"{'minimum' if size_gib < low else 'maximum'} is {low if size_gib < low else high}GiB.",
         )
     if iops is None and type.iops_needed:
-        raise Refused("MissingParameter", f"The request must contain the parameter iops for volume type {name}")
+        raise Refused("InvalidParameterCombination", f"The parameter iops must be specified for {name} volumes.")
     if iops is not None and type.iops is None:
         raise Refused("InvalidParameterCombination", f"The parameter iops is not supported for {name} volumes.")
     if throughput is not None and type.throughput is None:

@@ -81,21 +81,28 @@ def detached(volume: Volume) -> Volume:
     return replace(volume, instance_id=None, device=None, attached_at=None, attach_state=AttachState.ATTACHED)
 
 
+def given_up(volume: Volume, instance: Instance) -> Volume:
+    """Detached from `instance`, and on a host of its own from now on. Who was the root remembers by what it boots."""
+    boots_by = TINY if volume.id == instance.root.volume_id and instance.image_source == TINY else volume.boot_source
+    return replace(detached(volume), host_id=volume.host_id or instance.host_id, boot_source=boots_by)
+
+
 def release_volumes(tx: Tx, instance: Instance) -> None:
     """Of a terminated instance: each goes or stays, as was wished for it. The bytes of what was made with it went with it."""
     given_back = 0
-    root_id = instance.root.volume_id
-    for id in (instance.root.volume_id, *(one.volume_id for one in instance.volumes)):
+    root = instance.root
+    for id in (root.volume_id, *(one.volume_id for one in instance.volumes)):
         volume = tx.find(Volume, id)
         if volume is None or volume.instance_id != instance.id:
             continue
         made_with_it = volume.host_id is None
-        if made_with_it and (volume.delete_on_termination or instance.host_id is None):
+        if root.away and id == root.volume_id:
+            tx.put(given_up(volume, instance))  # its host need not say so any more
+        elif made_with_it and (volume.delete_on_termination or instance.host_id is None):
             tx.delete(Volume, volume.id)
             given_back += volume.size_gib if instance.host_id is not None else 0
         elif made_with_it:
-            boots_by = instance.image_source if id == root_id and instance.image_source == TINY else None
-            tx.put(replace(detached(volume), host_id=instance.host_id, boot_source=boots_by))
+            tx.put(given_up(volume, instance))
         elif volume.delete_on_termination:
             begin_deletion(tx, volume)
         else:
@@ -146,7 +153,7 @@ def settle_wiring(tx: Tx, instance: Instance, at: float) -> Instance:
         if one.since > instance.wired or volume is None or volume.instance_id != instance.id:
             kept.append(one)
         elif one.detaching:
-            tx.put(replace(grown(detached(volume), at), host_id=volume.host_id or instance.host_id))
+            tx.put(grown(given_up(volume, instance), at))
         else:
             kept.append(one)
             changed = replace(grown(volume, at), attach_state=AttachState.ATTACHED)
@@ -155,6 +162,11 @@ def settle_wiring(tx: Tx, instance: Instance, at: float) -> Instance:
     root = tx.find(Volume, instance.root.volume_id)
     if root is not None and root.instance_id == instance.id and instance.wired == instance.wiring:
         changed = grown(root, at)
+        if instance.root.away:
+            changed = given_up(changed, instance)
+            instance = replace(instance, root=replace(instance.root, volume_id=""))
+        else:
+            changed = replace(changed, attach_state=AttachState.ATTACHED)
         if changed != root:
             tx.put(changed)
     return replace(instance, volumes=tuple(kept)) if len(kept) != len(instance.volumes) else instance

@@ -132,7 +132,7 @@ def test_what_a_volume_may_not_be(tenant: Tenant) -> None:
     assert refused(Size=1, AvailabilityZone="us-east-1z") == "InvalidZone.NotFound"
     assert refused(Size=1, VolumeType="gp9") == "UnknownVolumeType"
     assert refused(Size=0) == refused(Size=1, VolumeType="io1", Iops=100) == "InvalidParameterValue"
-    assert refused(Size=10, VolumeType="io1") == "MissingParameter"
+    assert refused(Size=10, VolumeType="io1") == "InvalidParameterCombination"
     assert refused(Size=10, VolumeType="gp2", Iops=300) == "InvalidParameterCombination"
     assert refused(Size=10, VolumeType="gp2", Throughput=300) == "InvalidParameterCombination"
     assert refused(Size=10, VolumeType="io1", Iops=600) == "InvalidParameterCombination"
@@ -216,14 +216,70 @@ def test_a_volume_that_the_instances_host_does_not_reach_is_refused_with_a_reaso
     assert state(tenant, id) == "available"
 
 
-def test_a_stopped_instance_keeps_its_root(tenant: Tenant) -> None:
-    """Amazon's lets it go; here nothing could take its place, and it says so."""
+def test_a_stopped_instance_gives_up_its_root_and_takes_it_again_or_another(cloud: LivingCloud, tenant: Tenant) -> None:
     instance = launched(tenant)
-    (root,) = instance_of(tenant, instance)["BlockDeviceMappings"]
+    (device,) = instance_of(tenant, instance)["BlockDeviceMappings"]
+    root = str(device["Ebs"]["VolumeId"])
+    assert tenant.refused("DetachVolume", VolumeId=root) == "OperationNotPermitted"  # it runs
+    stopped(tenant, instance)
+    assert tenant("DetachVolume", VolumeId=root)["State"] == "detaching"
+    until(tenant, lambda: state(tenant, root) == "available")
+    assert "Attachments" not in volume(tenant, root) or volume(tenant, root)["Attachments"] == []
+    shown = instance_of(tenant, instance)
+    assert shown["BlockDeviceMappings"] == []
+    assert shown["RootDeviceName"] == device["DeviceName"]
+    assert tenant.refusal("StartInstances", InstanceIds=[instance]) == (
+        f"InvalidParameterValue: Invalid value '{instance}' for instanceId. Instance does not have a volume attached at root "
+        f"({device['DeviceName']})"
+    )
+    assert tenant.refused("CreateImage", InstanceId=instance, Name="rootless") == "IncorrectState"
+
+    # Another system disk, of a snapshot of the first; what has no system is refused.
+    snapshot = tenant("CreateSnapshot", VolumeId=root)["SnapshotId"]
+    until(tenant, lambda: tenant("DescribeSnapshots", SnapshotIds=[snapshot])["Snapshots"][0]["State"] == "completed")
+    other, empty = made(tenant, SnapshotId=snapshot), made(tenant)
+    at_root = {"InstanceId": instance, "Device": device["DeviceName"]}
+    assert tenant.refused("AttachVolume", VolumeId=empty, **at_root) == "UnsupportedOperation"
+    tenant("AttachVolume", VolumeId=other, **at_root)
+    until(tenant, lambda: volume(tenant, other)["Attachments"][0]["State"] == "attached")
+    assert [each["Ebs"]["VolumeId"] for each in instance_of(tenant, instance)["BlockDeviceMappings"]] == [other]
+    assert tenant.refused("AttachVolume", VolumeId=root, **at_root) == "InvalidParameterValue"  # the place is taken
+    tenant("StartInstances", InstanceIds=[instance])
+    until(tenant, lambda: instance_of(tenant, instance)["State"]["Name"] == "running")
+
+    # It was attached, and not made with the instance, so it stays behind; the first root is nobody's any more.
+    tenant("TerminateInstances", InstanceIds=[instance])
+    until(tenant, lambda: instance_of(tenant, instance)["State"]["Name"] == "terminated")
+    until(tenant, lambda: state(tenant, other) == "available")
+    for id in (root, other, empty):
+        tenant("DeleteVolume", VolumeId=id)
+    until(tenant, lambda: not cloud.store.read(lambda reader: reader.where(Volume, account="")))
+
+
+def test_the_root_that_an_instance_took_again_goes_with_it_when_that_is_wished(cloud: LivingCloud, tenant: Tenant) -> None:
+    before = taken_gib(cloud)
+    instance = launched(tenant)
+    (device,) = instance_of(tenant, instance)["BlockDeviceMappings"]
+    root, name = str(device["Ebs"]["VolumeId"]), str(device["DeviceName"])
+    stopped(tenant, instance)
+    tenant("DetachVolume", VolumeId=root, InstanceId=instance, Device=name)
+    until(tenant, lambda: state(tenant, root) == "available")
+    tenant("AttachVolume", VolumeId=root, InstanceId=instance, Device=name)
+    until(tenant, lambda: volume(tenant, root)["Attachments"][0]["State"] == "attached")
+    ends = [{"DeviceName": name, "Ebs": {"DeleteOnTermination": True}}]
+    tenant("ModifyInstanceAttribute", InstanceId=instance, BlockDeviceMappings=ends)
+    tenant("TerminateInstances", InstanceIds=[instance])
+    until(tenant, lambda: not tenant("DescribeVolumes")["Volumes"])
+    until(tenant, lambda: taken_gib(cloud) == before)
+
+
+def taken_gib(cloud: LivingCloud) -> int:
+    return sum(host.disk_gib_used for host in cloud.store.read(lambda reader: reader.where(Host)))
+
+
+def stopped(tenant: Tenant, instance: str) -> None:
     tenant("StopInstances", InstanceIds=[instance])
     until(tenant, lambda: instance_of(tenant, instance)["State"]["Name"] == "stopped")
-    assert tenant.refused("DetachVolume", VolumeId=root["Ebs"]["VolumeId"]) == "UnsupportedOperation"
-    assert state(tenant, root["Ebs"]["VolumeId"]) == "in-use"
 
 
 def test_a_volume_outlives_its_instance(tenant: Tenant) -> None:

@@ -138,3 +138,28 @@ def test_data_goes_from_guest_to_guest_and_through_snapshots_and_images(cloud: C
     assert guests.run(third, f"head -n 1 /dev/{name}") == "of the first"
     second = guests.reached(second["InstanceId"])
     assert guests.run(second, "cat /www/made.txt") == "from the image"
+
+
+def test_a_guest_boots_from_the_root_that_it_was_given(guests: Guests) -> None:
+    """As repairs and roll-backs go: the root is taken out, looked at from another guest, and put back, or a copy of it."""
+    guest, doctor = guests.launch(), guests.launch()
+    id, root = guest["InstanceId"], guest["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+    guests.run(guest, "echo 'as it was' >/www/which.txt; sync")
+    guests.ec2.stop_instances(InstanceIds=[id])
+    guests.wait("instance_stopped", InstanceIds=[id])
+    guests.detach(root)
+    snapshot = guests.ec2.create_snapshot(VolumeId=root)["SnapshotId"]
+    guests.wait("snapshot_completed", SnapshotIds=[snapshot])
+
+    name = guests.attach(root, doctor)
+    guests.run(doctor, f"mkdir /m && mount /dev/{name} /m && echo 'repaired' >/m/var/www/which.txt && umount /m")
+    guests.detach(root)
+    for volume, words in ((root, "repaired"), (guests.volume(SnapshotId=snapshot), "as it was")):
+        guests.ec2.attach_volume(VolumeId=volume, InstanceId=id, Device=guest["RootDeviceName"])
+        guests.wait("volume_in_use", VolumeIds=[volume])
+        guests.ec2.start_instances(InstanceIds=[id])
+        guests.wait("instance_running", InstanceIds=[id])
+        assert guests.run(guests.reached(id), "cat /www/which.txt") == words
+        guests.ec2.stop_instances(InstanceIds=[id])
+        guests.wait("instance_stopped", InstanceIds=[id])
+        guests.detach(volume)

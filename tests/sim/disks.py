@@ -57,6 +57,8 @@ class DiskClient(Client):
             (self.create, 4),
             (self.attach, 6),
             (self.detach, 4),
+            (self.detach_root, 3),
+            (self.attach_root, 4),
             (self.write, 4),
             (self.snapshot, 4),
             (self.restore, 3),
@@ -95,6 +97,25 @@ class DiskClient(Client):
         attached = [one.id for one in self._cloud.checker.state().volumes if one.id in self.volumes and one.instance_id]
         if volume := self._chance.choice(attached) if attached else self._volume():
             await self._ask("DetachVolume", {"VolumeId": volume})
+
+    async def detach_root(self) -> None:
+        """Of one that is stopped, mostly: the volume is kept from then on, whatever becomes of the instance."""
+        own = [one for one in self._cloud.checker.state().instances if one.id in self.launched and not one.root.away]
+        if instance := self._chance.choice([one for one in own if one.phase is Phase.STOPPED] or own or [None]):
+            answer = await self._ask("DetachVolume", {"VolumeId": instance.root.volume_id, "InstanceId": instance.id})
+            if isinstance(answer, dict):
+                self.volumes.add(instance.root.volume_id)
+
+    async def attach_root(self) -> None:
+        """Its own or another's, in the place of one that was given up."""
+        state = self._cloud.checker.state()
+        rootless = [one for one in state.instances if one.id in self.launched and one.root.away]
+        if not rootless:
+            return
+        instance = self._chance.choice(rootless)
+        free = [one.id for one in state.volumes if one.id in self.volumes and one.instance_id is None and one.boot_source]
+        if volume := self._chance.choice(free or [self._volume()]):
+            await self._ask("AttachVolume", {"VolumeId": volume, "InstanceId": instance.id, "Device": instance.root.device})
 
     async def write(self) -> None:
         """As a guest would, when the bytes are there."""

@@ -24,6 +24,7 @@ from alto.api.ec2.volume_attachments import check_device
 from alto.api.ec2.volumes import refuse_encryption
 from alto.model.errors import Refused
 from alto.model.images import BOOTS_ITSELF, TINY, Image, ImageDevice, ImageState
+from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance
 from alto.model.records import Tags
 from alto.model.volumes import DEFAULT_VOLUME_TYPE, Snapshot, Volume
@@ -62,6 +63,8 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
         mappings = {one.device_name or "": one for one in request.block_device_mappings}
         reboot = not request.no_reboot and state_name(instance) == "running"
         devices, storage = [], None
+        if instance.root.away:
+            raise Refused("IncorrectState", f"The instance '{instance.id}' does not have a volume attached at root.")
         volumes = [(instance.root.volume_id, instance.root.device, instance.root.delete_on_termination)]
         volumes += [(one.volume_id, one.device, one.delete_on_termination) for one in instance.volumes if not one.detaching]
         for (volume_id, device, deleted), snapshot_id in zip(volumes, drawn, strict=False):
@@ -93,6 +96,7 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
                 name=name,
                 description=request.description,
                 source=TINY if instance.image_source == TINY else BOOTS_ITSELF,
+                architecture=CATALOGUE[instance.instance_type].architecture,
                 root_device=instance.root.device,
                 size_gib=devices[0].size_gib,
                 created_at=now,

@@ -262,7 +262,8 @@ def _set_ends(devices: tuple[DeviceSpecification, ...]) -> Edit:
     def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
         for given in devices:
             ends = given.ebs.delete_on_termination if given.ebs is not None else None
-            here = {instance.root.device: instance.root.volume_id, **{one.device: one.volume_id for one in instance.volumes}}
+            root = {} if instance.root.away else {instance.root.device: instance.root.volume_id}
+            here = {**root, **{one.device: one.volume_id for one in instance.volumes}}
             volume_id = here.get(given.device_name or "")
             named = given.ebs.volume_id if given.ebs is not None else None
             if volume_id is None or named not in (None, volume_id):

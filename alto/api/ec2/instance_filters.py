@@ -80,12 +80,15 @@ _OWN: Filters[Instance] = {
     "availability-zone-id": lambda i: zone_id(i.zone),
     "block-device-mapping.attach-time": lambda i: timestamp(i.created_at),
     "block-device-mapping.delete-on-termination": lambda i: (
-        i.root.delete_on_termination,
+        *(() if i.root.away else (i.root.delete_on_termination,)),
         *(one.delete_on_termination for one in i.volumes),
     ),
-    "block-device-mapping.device-name": lambda i: [i.root.device, *(one.device for one in i.volumes)],
+    "block-device-mapping.device-name": lambda i: [
+        *(() if i.root.away else (i.root.device,)),
+        *(one.device for one in i.volumes),
+    ],
     "block-device-mapping.status": lambda i: "attached",
-    "block-device-mapping.volume-id": lambda i: [i.root.volume_id, *(one.volume_id for one in i.volumes)],
+    "block-device-mapping.volume-id": lambda i: i.volume_ids,
     "boot-mode": lambda i: "legacy-bios",
     "capacity-reservation-specification.capacity-reservation-preference": lambda i: "open",
     "client-token": lambda i: i.client_token,

@@ -164,6 +164,12 @@ def _started(tx: Tx, instance: Instance, now: float) -> Instance:
         return instance
     if now_is != "stopped":
         raise in_wrong_state(instance, "started")
+    if instance.root.away:
+        raise Refused(
+            "InvalidParameterValue",
+            f"Invalid value '{instance.id}' for instanceId. Instance does not have a volume attached at root "
+            f"({instance.root.device})",
+        )
     if instance.host_id is not None:
         try:
             give_room(tx, instance.host_id, instance)

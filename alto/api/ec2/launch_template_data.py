@@ -149,7 +149,7 @@ async def get_launch_template_data(call: Call, request: GetLaunchTemplateDataReq
 
 
 def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
-    root = reader.find(Volume, instance.root.volume_id)
+    root = None if instance.root.away else reader.find(Volume, instance.root.volume_id)
     type = CATALOGUE[instance.instance_type]
     tags = {key: value for key, value in instance.tags.items() if not key.startswith(RESERVED)}
     found: dict[str, object] = {

@@ -132,20 +132,22 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         shape["PublicIpAddress"] = nic.public_ip
     if nic.ipv6:
         shape["Ipv6Address"] = nic.ipv6[0]
-    shape["BlockDeviceMappings"] = [
-        {
-            "DeviceName": instance.root.device,
-            "Ebs": {
-                "VolumeId": instance.root.volume_id,
-                "Status": "attached",
-                "AttachTime": instance.created_at,
-                "DeleteOnTermination": instance.root.delete_on_termination,
-            },
-        },
-        *(_block_device(instance, one) for one in instance.volumes),
-    ]
+    root = [] if instance.root.away else [_root_device(instance)]
+    shape["BlockDeviceMappings"] = [*root, *(_block_device(instance, one) for one in instance.volumes)]
     shape["NetworkInterfaces"] = [_interface(reader, instance, one, one.vpc_id in named) for one in instance.nics]
     return shape
+
+
+def _root_device(instance: Instance) -> dict[str, Any]:
+    return {
+        "DeviceName": instance.root.device,
+        "Ebs": {
+            "VolumeId": instance.root.volume_id,
+            "Status": "attached",
+            "AttachTime": instance.created_at if instance.root.attached_at is None else instance.root.attached_at,
+            "DeleteOnTermination": instance.root.delete_on_termination,
+        },
+    }
 
 
 def _block_device(instance: Instance, one: Attachment) -> dict[str, Any]:

@@ -247,7 +247,7 @@ async def create_snapshots(call: Call, request: CreateSnapshotsRequest) -> dict[
             check_id(Volume.KIND, id)
             if id not in attached:
                 raise Refused("InvalidParameterValue", f"Volume {id} is no data volume of instance {instance.id}")
-        chosen = [] if wanted.exclude_boot_volume else [instance.root.volume_id]
+        chosen = [] if wanted.exclude_boot_volume or instance.root.away else [instance.root.volume_id]
         chosen += [one.volume_id for one in instance.volumes if one.volume_id not in wanted.exclude_data_volume_ids]
         made = []
         for id, new_id in zip(chosen, digits, strict=False):

@@ -1,4 +1,5 @@
-"""AttachVolume and DetachVolume: what an instance is wired to, beside its root volume.
+"""AttachVolume and DetachVolume: what an instance is wired to. A stopped one may give its root volume up, and take it again
+or another.
 
 Both only write a wish, into the instance (`volumes`, `wiring`); it is true once its host has said so (`store/volumes.py`,
 settle_wiring). A stopped instance gets, or has lost, the volume when its host has heard of it. Not here: volumes that a launch
@@ -17,8 +18,8 @@ from alto.api.ec2.moments import moment_until
 from alto.api.ec2.volumes import show_attachment
 from alto.model.errors import Refused
 from alto.model.hosts import Host
-from alto.model.images import ROOT_NAMES
-from alto.model.instances import Instance
+from alto.model.images import ROOT_NAMES, TINY
+from alto.model.instances import Instance, RootVolume
 from alto.model.volumes import Attachment, AttachState, Volume, VolumePhase
 from alto.plan.instances import state_name
 from alto.plan.volumes import volume_state
@@ -56,7 +57,8 @@ async def attach_volume(call: Call, request: AttachVolumeRequest) -> dict[str, o
             )
         if state_name(instance) not in ("running", "stopped"):
             raise Refused("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
-        if _device_taken(instance, request.device):
+        as_root = instance.root.away and request.device == instance.root.device
+        if not as_root and _device_taken(instance, request.device):
             raise Refused(
                 "InvalidParameterValue",
                 f"Invalid value '{request.device}' for unixDevice. Attachment point {request.device} is already in use",
@@ -64,14 +66,29 @@ async def attach_volume(call: Call, request: AttachVolumeRequest) -> dict[str, o
         if len(instance.volumes) >= ATTACHMENTS_MAX:
             raise Refused("AttachmentLimitExceeded", f"At most {ATTACHMENTS_MAX} volumes can be attached to an instance")
         storage = _check_reach(tx, volume, instance)
-        attached = Attachment(
-            volume_id=volume.id,
-            device=request.device,
-            size_gib=volume.size_gib,
-            attached_at=now,
-            since=instance.wiring + 1,
-        )
-        tx.put(replace(instance, volumes=(*instance.volumes, attached), wiring=attached.since, storage=storage))
+        wired = replace(instance, wiring=instance.wiring + 1, storage=storage)
+        if as_root:
+            _check_boots(volume, instance)
+            if _is_leaving(instance):
+                raise Refused("IncorrectState", f"The root volume {instance.root.volume_id} is still being detached.")
+            root = RootVolume(
+                volume_id=volume.id,
+                size_gib=volume.size_gib,
+                delete_on_termination=False,
+                device=request.device,
+                made_here=False,
+                attached_at=now,
+            )
+            tx.put(replace(wired, root=root))
+        else:
+            attached = Attachment(
+                volume_id=volume.id,
+                device=request.device,
+                size_gib=volume.size_gib,
+                attached_at=now,
+                since=wired.wiring,
+            )
+            tx.put(replace(wired, volumes=(*instance.volumes, attached)))
         return tx.put(
             replace(
                 volume,
@@ -101,24 +118,35 @@ def _ready(reader: Reader, call: Call, request: AttachVolumeRequest) -> bool:
     volume = owned(reader, call, Volume, request.volume_id)
     instance = owned(reader, call, Instance, request.instance_id)
     coming = state_name(instance) in ("pending", "stopping")
-    return volume.phase is not VolumePhase.CREATING and volume.attach_state is not AttachState.DETACHING and not coming
+    leaving = volume.attach_state is AttachState.DETACHING or _is_leaving(instance)
+    return volume.phase is not VolumePhase.CREATING and not leaving and not coming
+
+
+def _is_leaving(instance: Instance) -> bool:
+    """Whether the root that it gave up is still on its way out."""
+    return instance.root.away and bool(instance.root.volume_id)
 
 
 def _device_taken(instance: Instance, device: str) -> bool:
     return device in (*ROOT_NAMES, instance.root.device, *(one.device for one in instance.volumes))
 
 
-def _check_reach(reader: Reader, volume: Volume, instance: Instance) -> str:
-    """The storage that both are in. Raises: Refused."""
-    host = reader.find(Host, instance.host_id) if instance.host_id is not None else None
-    home = reader.find(Host, volume.host_id) if volume.host_id is not None else None
-    if host is None or home is None:
-        raise Refused("IncorrectState", f"The host of {volume.id if home is None else instance.id} has left this cloud.")
-    if not host.capabilities.storage:
+def _check_boots(volume: Volume, instance: Instance) -> None:
+    """A machine keeps what it boots by: a kernel beside its disk, or what is on the disk. Raises: Refused."""
+    if (instance.image_source == TINY) != (volume.boot_source == TINY):
         raise Refused(
             "UnsupportedOperation",
-            f"Instance '{instance.id}' is on a host without storage for volumes: it keeps its root itself, and has no other.",
+            f"{volume.id} has no system that boots as '{instance.id}' does: attach what was the root of an instance of the "
+            "same kind of image, or was made from a snapshot of one.",
         )
+
+
+def _check_reach(reader: Reader, volume: Volume, instance: Instance) -> str:
+    """The storage that both are in. Raises: Refused."""
+    host = _check_has_storage(reader, instance)
+    home = reader.find(Host, volume.host_id) if volume.host_id is not None else None
+    if home is None:
+        raise Refused("IncorrectState", f"The host of {volume.id} has left this cloud.")
     if host.capabilities.storage != home.capabilities.storage:
         raise Refused(
             "IncorrectState",
@@ -126,6 +154,19 @@ def _check_reach(reader: Reader, volume: Volume, instance: Instance) -> str:
             f"it: volumes stay where they are. Launch an instance there for it (Placement.HostId={home.id}).",
         )
     return host.capabilities.storage
+
+
+def _check_has_storage(reader: Reader, instance: Instance) -> Host:
+    """Its host, which keeps volumes apart from machines. Raises: Refused."""
+    host = reader.find(Host, instance.host_id) if instance.host_id is not None else None
+    if host is None:
+        raise Refused("IncorrectState", f"The host of {instance.id} has left this cloud.")
+    if not host.capabilities.storage:
+        raise Refused(
+            "UnsupportedOperation",
+            f"Instance '{instance.id}' is on a host without storage for volumes: it keeps its root itself, and has no other.",
+        )
+    return host
 
 
 class DetachVolumeRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -154,13 +195,8 @@ async def detach_volume(call: Call, request: DetachVolumeRequest) -> dict[str, o
             )
         if request.device not in (None, volume.device):
             raise Refused("InvalidAttachment.NotFound", f"Volume '{volume.id}' is not attached as device '{request.device}'")
-        if instance.root.volume_id == volume.id:
-            if state_name(instance) == "stopped":
-                raise Refused(
-                    "UnsupportedOperation",
-                    f"{volume.id} is the root of '{instance.id}', which keeps it: no other volume can take its place here. To "
-                    "have its data elsewhere, make a volume from a snapshot of it; for another root, launch from an image.",
-                )
+        is_root = instance.root.volume_id == volume.id
+        if is_root and state_name(instance) != "stopped":
             raise Refused("OperationNotPermitted", f"Unable to detach root volume '{volume.id}' from instance '{instance.id}'")
         if state_name(instance) == "pending":
             # Its bytes may be made with the instance, and then are not there yet.
@@ -168,9 +204,12 @@ async def detach_volume(call: Call, request: DetachVolumeRequest) -> dict[str, o
         if volume.attach_state is AttachState.DETACHING:
             return volume
         since = instance.wiring + 1
-        tx.put(
-            replace(with_attachment(instance, volume.id, lambda one: replace(one, detaching=True, since=since)), wiring=since)
-        )
+        if is_root:
+            _check_has_storage(tx, instance)
+            tx.put(replace(instance, root=replace(instance.root, away=True), wiring=since))
+        else:
+            changed = with_attachment(instance, volume.id, lambda one: replace(one, detaching=True, since=since))
+            tx.put(replace(changed, wiring=since))
         return tx.put(replace(volume, attach_state=AttachState.DETACHING))
 
     volume = await call.store.write(body)
