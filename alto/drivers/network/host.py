@@ -50,7 +50,7 @@ class HostUplink:
         self._lock = asyncio.Lock()
         self._published_before = published_before
         self._published: dict[str, Published] | None = None
-        self._settled: set[str] = set()  # VPCs whose routes are known to be there
+        self._settled: set[str] = set()  # devices whose routes are known to be there
 
     @property
     def has_way_out(self) -> bool:
@@ -101,12 +101,14 @@ class HostUplink:
             if self.is_routed:
                 await self._lan.hold(addresses)
 
-    async def connect(self, netns: str, device: str) -> None:
-        """The VPC's veth pair, and its default route while there is a way out."""
+    async def connect(self, netns: str, device: str) -> bool:
+        """The VPC's veth pair, and its default route while there is a way out. Whether it was made now."""
         async with self._lock:
-            if UPLINK_DEVICE not in self._links(netns):
+            is_new = UPLINK_DEVICE not in self._links(netns)
+            if is_new:
                 # A device of ours whose other end is not there leads into a namespace that is no more.
                 await self._delete(device)
+                self._settled.discard(device)
                 await self._ip(None, [f"link add {device} type veth peer name {UPLINK_DEVICE} netns {netns}"])
             sysctl = {
                 # Sources are 127.0.0.1 until the table above translates them, on the way back again.
@@ -132,6 +134,7 @@ class HostUplink:
                 f"route replace {MACHINE_ADDRESS}/32 dev {UPLINK_DEVICE}",
             ]
             await self._ip(netns, inside)
+            return is_new
 
     async def publish(self, vpc_id: str, device: str, published: Published) -> None:
         """Exactly this leads to the VPC."""
@@ -142,21 +145,22 @@ class HostUplink:
                 owner = next((id for id, of_vpc in known.items() if address in of_vpc.public and id != vpc_id), None)
                 if owner is not None:
                     raise DriverFault(f"{address} still belongs to a port of {owner}")
-            if old == published and vpc_id in self._settled:
+            is_settled = device in self._settled
+            if old == published and is_settled:
                 return
             gone = {address for address, other in old.public.items() if public.get(address) != other}
             await self._change(old, published)
             # A machine without an address speaks from loopback, which is translated.
             source = " src 127.0.0.1" if self.is_routed and not self._lan.standing.has_address else ""
-            await self._ip(
-                None,
-                [f"route replace {other}/32 via {uplink.NEXT_HOP} dev {device} onlink{source}" for other in public.values()],
-            )
+            new = [other for address, other in public.items() if not is_settled or old.public.get(address) != other]
+            routes = [f"route replace {other}/32 via {uplink.NEXT_HOP} dev {device} onlink{source}" for other in new]
+            # In one process: on a busy machine each takes as long as all the rest.
+            await self._ip(None, [*routes, *_flushed(gone, old)])
             if self.is_routed:
                 await self._lan.change(gone, public)
             known[vpc_id] = published
-            self._settled.add(vpc_id)
-            await self._cut(gone, old)
+            self._settled.add(device)
+            await conntrack.forget(self._world, None, list(gone))
 
     async def withdraw(self, vpc_id: str, device: str) -> None:
         """The VPC's addresses and its device are gone."""
@@ -166,10 +170,11 @@ class HostUplink:
                 await self._change(old, Published())
             if self.is_routed:
                 await self._lan.change(old.public, ())
-            await self._cut(old.public, old)
+            await self._ip(None, _flushed(old.public, old))
+            await conntrack.forget(self._world, None, list(old.public))
             await self._delete(device)
             self._known().pop(vpc_id, None)
-            self._settled.discard(vpc_id)
+            self._settled.discard(device)
 
     async def remove(self) -> None:
         async with self._lock:
@@ -194,11 +199,6 @@ class HostUplink:
             self._published = self._published_before()
         return self._published
 
-    async def _cut(self, gone: Collection[str], published: Published) -> None:
-        if gone:
-            await self._ip(None, [f"route flush {published.public[address]}/32" for address in gone])
-            await conntrack.forget(self._world, None, list(gone))
-
     async def _delete(self, device: str) -> None:
         if device in self._links(None):
             await self._ip(None, [f"link delete {device}"])
@@ -222,6 +222,10 @@ class HostUplink:
         finished = await self._world.processes.run(["ip", *where, "-batch", "-"], stdin=stdin.encode())
         if finished.returncode != 0:
             raise DriverFault("The host did not do what its network needs") from ValueError(f"{stdin}: {finished.complaint()}")
+
+
+def _flushed(gone: Collection[str], published: Published) -> list[str]:
+    return [f"route flush {published.public[address]}/32" for address in gone]
 
 
 class _Route(msgspec.Struct):

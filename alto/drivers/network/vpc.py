@@ -332,7 +332,8 @@ class VpcNetworks:
         parted = {peer.vpc_id for peer in vpc.plan.peers} - {peer.vpc_id for peer in plan.peers}
         vpc.plan = plan
         self._take_ports(vpc, dict(vpc.ports), ports)
-        await self._host.connect(vpc.netns, vpc.device)
+        if await self._host.connect(vpc.netns, vpc.device):
+            vpc.routing.forget(UPLINK_DEVICE)
         await self._make_devices(vpc)
         await self._translate(vpc, self._rules.replanned(vpc.firewall, plan, ports), routing=self._compiled_routing(vpc))
         await vpc.dns.ensure(plan, ports, names_outside=self._host.has_way_out)

@@ -157,6 +157,17 @@ def test_an_address_moves_with_all_that_it_carried_cut(cloud: Cloud, guest: Gues
             flow.recv(100)
 
 
+def test_a_lost_uplink_is_made_again_with_the_ways_of_all_its_addresses(cloud: Cloud, guest: Guest) -> None:
+    second = port(2, "sg-open", public_ip="127.64.0.6")
+    other = cloud.guest(2, "sg-open", public_ip="127.64.0.6")
+    with tcp_server(guest.netns, 80, hello), tcp_server(other.netns, 80, hello):
+        assert {say(address, 80) for address in (PUBLIC, "127.64.0.6")} == {"169.254.169.252"}
+        run("ip", "-n", cloud.netns(), "link", "delete", "up0")
+        assert reaches(PUBLIC, 80) != "open"
+        cloud.ensure(plan(DEFAULT, OPEN), port(1, "sg-open", public_ip=PUBLIC), second)
+        assert {say(address, 80) for address in (PUBLIC, "127.64.0.6")} == {"169.254.169.252"}
+
+
 def test_each_private_address_of_a_port_has_its_own_public_one(cloud: Cloud, guest: Guest) -> None:
     """Goal: second addresses come and go on a plugged port, tap untouched; each public one leads to its own private one.
     Method: a server on each private address that says which it is, while an old connection to the first goes on."""
