@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     regions: tuple[str, ...]  # the first is the default one
     public_pool: str = "127.64.0.0/16"
     simulated: bool = False
+    any_image: bool = False  # of simulated hosts: images that nobody registered can be launched (model/images.py, stand_in)
     old_signatures: bool = True  # signature version 2 is taken
     patience_s: float = 0.0  # how long an answer may wait for instances that are on their way (api/ec2/instance_moments.py)
 

@@ -111,6 +111,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     no_host: bool
     hosts: tuple[str, ...]
     simulate: int
+    any_image: bool
     nat: bool
     old_signatures: bool
     prepare: bool
@@ -137,6 +138,9 @@ def parse(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--no-host", action="store_true", help="this machine runs no instances itself")
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead of this machine")
     parser.add_argument(
+        "--any-image", action="store_true", help="simulated hosts launch images that nobody registered, and say so"
+    )
+    parser.add_argument(
         "--old-signatures",
         action=argparse.BooleanOptionalAction,
         help="take signature version 2 (HMAC-SHA256), as libcloud signs by default; as a rule only when listening on loopback",
@@ -153,6 +157,8 @@ def parse(argv: Sequence[str] | None) -> Options:
             pool_range(given.pool)
         except ValueError as error:
             parser.error(f"--pool {given.pool}: {error}")
+    if given.any_image and not given.simulate:
+        parser.error("--any-image: only simulated hosts run an image whose bytes nobody has; give --simulate N too")
     hosts = check_arguments(parser, given) or (QEMU,)
     state = given.state.resolve()
     return Options(
@@ -167,6 +173,7 @@ def parse(argv: Sequence[str] | None) -> Options:
         no_host=given.no_host,
         hosts=hosts,
         simulate=given.simulate,
+        any_image=given.any_image,
         nat=given.nat,
         old_signatures=_is_loopback(host) if given.old_signatures is None else given.old_signatures,
         prepare=given.prepare,
@@ -211,6 +218,7 @@ async def up(world: World, options: Options) -> int:
             regions=(options.region, *(one for one in REGIONS if one != options.region)),
             public_pool=identity.pool,
             simulated=options.simulate > 0,
+            any_image=options.any_image,
             old_signatures=options.old_signatures,
             # A cloud for other people's tests answers as their test doubles do; real machines take their time, and say so.
             patience_s=MOMENT_S if options.simulate else 0.0,

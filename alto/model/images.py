@@ -82,6 +82,20 @@ class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
         return next((one.snapshot_id for one in self.devices if one.device == self.root_device), None)
 
 
+def stand_in(id: str, region: str) -> Image:
+    """What a cloud whose hosts only simulate launches from, when its operator wants that, for an image that nobody registered:
+    code that names images of Amazon's is tested against it. Nothing is known of it but its id, and it is never listed."""
+    return Image(
+        id=id,
+        account="000000000000",
+        region=region,
+        name=f"simulated/{id}",
+        source=TINY,
+        size_gib=8,
+        created_at=0.0,
+    )
+
+
 class KeyPair(Record, frozen=True, kw_only=True):
     """`id` is "key-..."; only the public half is ever kept."""
 

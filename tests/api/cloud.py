@@ -89,11 +89,11 @@ class Answered(Exception):
 
 
 class Cloud:
-    def __init__(self, models: Models, seed: str = "tests", *, patience_s: float = 0.0) -> None:
+    def __init__(self, models: Models, seed: str = "tests", *, patience_s: float = 0.0, any_image: bool = False) -> None:
         self.runner = asyncio.Runner()
         self.clock = StandingClock()
         self.world: World = replace(real_world(), clock=self.clock, chance=SimChance(seed))
-        self.settings = Settings(cloud_id="cloud-test", regions=REGIONS, patience_s=patience_s)
+        self.settings = Settings(cloud_id="cloud-test", regions=REGIONS, patience_s=patience_s, any_image=any_image)
         self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
         services = {"ec2": OPERATIONS, "sts": STS}
         self.sessions = HostSessions(self.world, self.store, self.settings.cloud_id)

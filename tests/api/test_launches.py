@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from alto.api.wire.models import Models
 from alto.model.images import Image
 from alto.model.instances import Instance, Phase, Report
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress
@@ -371,6 +372,23 @@ def test_what_no_host_has_is_short_of_capacity(cloud: Cloud, tenant: Tenant) -> 
     assert answer.startswith("InsufficientInstanceCapacity: no host fits g4dn.xlarge")
     assert "1 host short of memory, 1 host without GPUs" in answer
     assert "without machines of bare metal" in tenant.refusal("RunInstances", **{**ONE, "InstanceType": "m5.metal"})
+
+
+def test_an_image_that_nobody_registered_is_launched_only_where_the_operator_wants_that(models: Models, tenant: Tenant) -> None:
+    unknown = {**ONE, "ImageId": "ami-1234abcd"}
+    assert tenant.refused("RunInstances", **unknown) == "InvalidAMIID.NotFound"
+    cloud = Cloud(models, any_image=True)
+    cloud.put(host(1, vcpus=8, memory_mib=1024))
+    somebody = cloud.account("somebody")
+    (one,) = somebody("RunInstances", **unknown)["Instances"]
+    assert one["ImageId"] == "ami-1234abcd"
+    (root,) = somebody("DescribeVolumes")["Volumes"]
+    assert root["Size"] == 8
+    # It is no image for all that: nothing lists it, and an id of another form is no id.
+    assert somebody("DescribeImages")["Images"] == []
+    assert somebody.refused("DescribeImages", ImageIds=["ami-1234abcd"]) == "InvalidAMIID.NotFound"
+    assert somebody.refused("RunInstances", **{**ONE, "ImageId": "windows"}) == "InvalidAMIID.Malformed"
+    cloud.close()
 
 
 def test_a_stopped_instance_keeps_its_processors(cloud: Cloud, tenant: Tenant) -> None:

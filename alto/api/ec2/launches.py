@@ -14,7 +14,7 @@ from alto.api.accounts import default_vpc, draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, is_private_taken, refuse_taken
 from alto.api.ec2.block_devices import BlockDeviceMapping, Devices, launch_devices
-from alto.api.ec2.ids import find_image, is_own, owned
+from alto.api.ec2.ids import find_launchable, is_own, owned
 from alto.api.ec2.instance_metadata_defaults import default_metadata
 from alto.api.ec2.instance_profiles import ProfileSpecification, associate, find_arn
 from alto.api.ec2.keypairs import find_by_name
@@ -133,7 +133,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         known = _by_token(tx, call, request.client_token)
         if known is not None:
             return show_reservation(tx, known)
-        image = find_image(tx, call, request.image_id or "")
+        image = find_launchable(tx, call, request.image_id or "")
         if image.state is not ImageState.AVAILABLE:
             raise Refused("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is not available: it is {image.state}")
         check_architecture(image.architecture, type)

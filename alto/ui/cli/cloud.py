@@ -18,6 +18,7 @@ DEFAULT_LISTEN = "127.0.0.1:8773"
 
 @click.command(cls=options.Command)
 @click.option("--simulate", metavar="N", type=click.IntRange(1, 1000), help="N simulated hosts: no root, no QEMU, same API.")
+@click.option("--any-image", is_flag=True, help="With --simulate: images that nobody registered can be launched, too.")
 @click.option("--hosts", metavar="KIND[,KIND]", help="What runs instances: qemu (virtual machines), container, or both.")
 @click.option("--listen", metavar="ADDRESS:PORT", default=DEFAULT_LISTEN, show_default=True, help="Where the API listens.")
 @click.option("--listen-hosts", metavar="ADDRESS:PORT", help="Where other machines join as hosts, over TLS (see `alto host`).")
@@ -33,6 +34,7 @@ DEFAULT_LISTEN = "127.0.0.1:8773"
 @click.option("--foreground", is_flag=True, help="Stay in this terminal; Ctrl-C ends the control plane, instances run on.")
 def up(
     simulate: int | None,
+    any_image: bool,
     hosts: str | None,
     listen: str,
     listen_hosts: str | None,
@@ -64,6 +66,13 @@ def up(
             hint="sudo alto up    or    alto up --simulate 3",
             exit=Exit.DENIED,
         )
+    if any_image and simulate is None:
+        raise Failure(
+            "--any-image is for simulated hosts",
+            why="a real host runs an image's bytes, and nobody has those of one that was not registered",
+            hint="alto up --simulate 3 --any-image",
+            exit=Exit.USAGE,
+        )
     arguments = ["--listen", listen]
     for name, value in (
         ("--simulate", simulate),
@@ -74,6 +83,8 @@ def up(
     ):
         if value is not None:
             arguments += [name, str(value)]
+    if any_image:
+        arguments.append("--any-image")
     if no_host:
         arguments.append("--no-host")
     if no_nat:
