@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 import uvicorn
+from msgspec.structs import replace
 
 from alto.api.accounts import RegionKeeper, create_account, draw_account, draw_region, ensure_region
 from alto.api.alto.hosts import HostOperations, Way
@@ -38,13 +39,28 @@ from alto.store.store import Store, Tx
 log = structlog.get_logger()
 
 OPERATOR_NAME = "admin"
-# The image that Alto brings has one id everywhere, so that a README's command works when it is copied.
-TINY_IMAGE_ID = "ami-0a170000000000001"
-TINY_IMAGE_NAME = "alto/tiny-x86_64"
-TINY_IMAGE_GIB = 1
-CONTAINER_IMAGE_ID = "ami-0a170000000000002"
-CONTAINER_IMAGE_NAME = "alto/container-tiny-x86_64"
 TINY_SOURCE = "tiny"
+# The images that Alto brings have one id everywhere, so that a README's command works when it is copied.
+TINY_IMAGE_ID = "ami-0a170000000000001"
+CONTAINER_IMAGE_ID = "ami-0a170000000000002"
+_TINY = Image(
+    id=TINY_IMAGE_ID,
+    account="",
+    region=None,
+    name="alto/tiny-x86_64",
+    description="Alto's tiny Linux: busybox, dropbear, a web server; boots in seconds",
+    public=True,
+    source=TINY_SOURCE,
+    size_gib=1,
+    created_at=0.0,
+)
+_CONTAINER_TINY = replace(
+    _TINY,
+    id=CONTAINER_IMAGE_ID,
+    name="alto/container-tiny-x86_64",
+    description="Alto's tiny Linux as a system container: shares its host's kernel, starts in a moment",
+    source=CONTAINER_SOURCE,
+)
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,34 +124,9 @@ async def first_start(world: World, store: Store, settings: Settings, *, contain
         if account is None:
             account, _ = create_account(tx, ids, OPERATOR_NAME, now, operator=True)
         ensure_region(tx, region_ids, account.id, region, zones, settings.public_pool)
-        if tx.find(Image, TINY_IMAGE_ID) is None:
-            tx.put(
-                Image(
-                    id=TINY_IMAGE_ID,
-                    account=account.id,
-                    region=None,
-                    name=TINY_IMAGE_NAME,
-                    description="Alto's tiny Linux: busybox, dropbear, a web server; boots in seconds",
-                    public=True,
-                    source=TINY_SOURCE,
-                    size_gib=TINY_IMAGE_GIB,
-                    created_at=now,
-                )
-            )
-        if containers and tx.find(Image, CONTAINER_IMAGE_ID) is None:
-            tx.put(
-                Image(
-                    id=CONTAINER_IMAGE_ID,
-                    account=account.id,
-                    region=None,
-                    name=CONTAINER_IMAGE_NAME,
-                    description="Alto's tiny Linux as a system container: shares its host's kernel, starts in a moment",
-                    public=True,
-                    source=CONTAINER_SOURCE,
-                    size_gib=TINY_IMAGE_GIB,
-                    created_at=now,
-                )
-            )
+        for image in (_TINY, _CONTAINER_TINY) if containers else (_TINY,):
+            if tx.find(Image, image.id) is None:
+                tx.put(replace(image, account=account.id, created_at=now))
         key = tx.where(AccessKey, account=account.id, limit=1)[0]
         return Operator(account=account.id, access_key_id=key.id, secret_access_key=key.secret)
 
