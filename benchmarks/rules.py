@@ -161,7 +161,8 @@ class Fleet:
                 self._plans[name] = changed(self._plans[name], change)
             if old is not self._plans[name]:
                 before, after = (routes.compiled(one, self._ports[name], way_out=True) for one in (old, self._plans[name]))
-                commands += sum(len(one) for two in (routes.puts, routes.drops) for one in two(before, after))
+                for made in (routes.puts(before, after), routes.drops(before, after)):
+                    commands += len(made.ip) + len(made.ip_v6) + len(made.bridge)
                 lines += routes.change(before, after).count("\n")
             for machine in news.machines:
                 patch = plugged(self._firewalls[name], _port(machine, machine.nic.private_ip, machine.nic.group_ids))

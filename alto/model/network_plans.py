@@ -67,7 +67,7 @@ class PeerPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     vpc_id: str
-    cidrs: tuple[str, ...]
+    cidrs: tuple[str, ...]  # of both families
 
     @property
     def device(self) -> str:
@@ -86,6 +86,7 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     underlay: str
     source_dest_check: bool = True
     public: tuple[PortAddress, ...] = ()  # its addresses that have a public one
+    entered_here: bool = False  # what this machine sends to its addresses of IPv6 goes in by this host
 
 
 class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +243,7 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
 
     routes: Mapping[tuple[int, str, int], str]
     tables: frozenset[int]  # that marked packets use
+    tables_v6: frozenset[int]  # those of IPv6 among them
     marks: Mapping[str, int]  # device -> table for what comes from there
     subnets: Mapping[str, int]  # range -> table, for what comes through the tunnel from there
     ranges: frozenset[str]  # the VPC's own
@@ -251,7 +253,17 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     hosts: Mapping[str, str]  # MAC -> underlay endpoint
     returns: Mapping[str, int]  # MAC -> table that leads back to that host
     machine: frozenset[str]  # addresses that every host has for itself in this VPC
+    reached: Mapping[str, str]  # address of IPv6 that this machine reaches -> its port's device, "" when on another host
+    led: Mapping[str, str]  # these, and those of this host whose answers from the world come back here
     source: str  # what this host itself speaks from
+
+
+class RouteCommands(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines for `ip -batch`, `ip -6 -batch` and `bridge -batch`, in this order when they put something there."""
+
+    ip: list[str]
+    ip_v6: list[str]
+    bridge: list[str]
 
 
 def tunnel_mac(underlay: str) -> str:

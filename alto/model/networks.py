@@ -10,6 +10,7 @@ from alto.model.records import Record, Tags
 METADATA_ADDRESS = "169.254.169.254"
 METADATA_ADDRESS_V6 = "fd00:ec2::254"
 MACHINE_ADDRESS = "169.254.169.252"  # who a guest sees when a connection came to its public address
+MACHINE_ADDRESS_V6 = "fd00:ec2::252"  # and when one came to its address of IPv6; Amazon's own range, which no guest may use
 UPLINK_DEVICE = "up0"  # a VPC's way out of its namespace
 
 

@@ -20,7 +20,7 @@ enters the gateway's, and leaves that again under the gateway's address; its ans
 
 Connections that do not come from a guest have one of two fixed addresses, and rules mean them literally:
 * MACHINE_ADDRESS (169.254.169.252): everything that came to a public address, from this machine or through it. A rule with
-  source 0.0.0.0/0 lets it in; a narrower one only if it contains this address.
+  source 0.0.0.0/0 lets it in; a narrower one only if it contains this address. Of IPv6 it is fd00:ec2::252.
 * `NetworkPlan.host_address` (the VPC's base + 3, which EC2 reserves and never assigns): what this host itself opens inside the
   namespace, that is balancers and health checks. So a rule for the VPC's own range lets them in, as in EC2.
 docs/adr/0004-public-addresses-by-kernel-nat.md says why.
@@ -430,7 +430,7 @@ class _Draft:
                 # What leaves is known by its next hop, what enters by its sender or by the router that it comes from.
                 within = [f"{'rt ip nexthop' if egress else 'ip saddr'} {cidr}" for cidr in ranges([subnet.cidr])]
                 cidrs = ranges_v6([subnet.cidr_v6] if subnet.cidr_v6 else [])
-                within += [f"ip6 {'daddr' if egress else 'saddr'} {cidr}" for cidr in cidrs]
+                within += [f"{'rt ip6 nexthop' if egress else 'ip6 saddr'} {cidr}" for cidr in cidrs]
                 within += [f'iifname "{port.device}"' for port in self._routers(id)] if not egress else []
                 rules = tuple(f"{match} return" for match in within)
                 if self._get(self._old.acls, self._new.acls, subnet.acl_id) is not None:

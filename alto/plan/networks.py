@@ -5,7 +5,7 @@ attached or whose connection is not active) is kept as a black hole, as EC2 show
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 
 import msgspec
 
@@ -14,6 +14,7 @@ from alto.model.network_plans import AclPlan, NatPlan, NetworkPlan, PeerPlan, Ro
 from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Vpc
 from alto.model.routing import (
     DhcpOptions,
+    EgressOnlyInternetGateway,
     InternetGateway,
     NatGateway,
     NatState,
@@ -35,6 +36,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[SecurityGroup, ...] = ()
     tables: tuple[RouteTable, ...] = ()
     gateways: tuple[InternetGateway, ...] = ()
+    egress_only: tuple[EgressOnlyInternetGateway, ...] = ()
     nats: tuple[NatGateway, ...] = ()
     acls: tuple[NetworkAcl, ...] = ()
     prefix_lists: tuple[PrefixList, ...] = ()
@@ -54,7 +56,7 @@ def network_plan(rows: Rows) -> NetworkPlan:
         for one in sorted(rows.nats, key=lambda one: one.id)
         if one.state is NatState.AVAILABLE
     )
-    working = {one.id for one in rows.gateways} | {one.id for one in nats} | {one.id for one in peers}
+    working = {one.id for one in (*rows.gateways, *rows.egress_only)} | {one.id for one in nats} | {one.id for one in peers}
     tables = {one.subnet_id: table for table in rows.tables for one in table.associations if one.subnet_id is not None}
     main = next((table for table in rows.tables if table.main), None)
     acls = {one.subnet_id: acl.id for acl in rows.acls for one in acl.associations}
@@ -132,7 +134,8 @@ def _peers(rows: Rows) -> Iterator[PeerPlan]:
     for peering in sorted(rows.peerings, key=lambda one: one.id):
         other = rows.peers.get(peering.accepter_vpc_id if peering.vpc_id == rows.vpc.id else peering.vpc_id)
         if peering.state is PeeringState.ACTIVE and other is not None:
-            yield PeerPlan(id=peering.id, vpc_id=other.id, cidrs=(other.cidr, *(one.cidr for one in other.secondary)))
+            further = (one.cidr for one in (*other.secondary, *other.ipv6))
+            yield PeerPlan(id=peering.id, vpc_id=other.id, cidrs=(other.cidr, *further))
 
 
 def _routes(
@@ -144,17 +147,29 @@ def _routes(
     seen: set[str] = set()
     # A range that is written in the table itself comes before an equal one out of a prefix list, as in EC2.
     for route in sorted(routes, key=lambda one: one.destination.startswith("pl-")):
-        if route.target in (Target.LOCAL, Target.EGRESS_ONLY):
+        if route.target is Target.LOCAL:
             continue
         interface = targets.get(route.target_id) if route.target is Target.INTERFACE else None
         attached = interface is not None and interface.instance_id is not None
         for cidr in lists.get(route.destination, (route.destination,)):
-            if ":" in cidr or cidr.startswith("pl-") or cidr in seen:
+            if cidr.startswith("pl-") or cidr in seen:
                 continue
             seen.add(cidr)
+            v6 = ":" in cidr
+            hop = _hop(interface, v6) if interface is not None and attached else None
+            works = hop is not None or (route.target_id in working and _carries(route.target, v6))
             yield RoutePlan(
-                destination=str(IPv4Network(cidr, strict=False)),
-                target=route.target if attached or route.target_id in working else None,
+                destination=str(ip_network(cidr, strict=False)),
+                target=route.target if works else None,
                 target_id=route.target_id,
-                address=interface.private_ip if interface is not None else None,
+                address=hop,
             )
+
+
+def _carries(target: Target, v6: bool) -> bool:
+    """Routes by a prefix list of the other family are refused where they are made (api/ec2/routes.py)."""
+    return target is not (Target.NAT if v6 else Target.EGRESS_ONLY)
+
+
+def _hop(interface: NetworkInterface, v6: bool) -> str | None:
+    return interface.private_ip if not v6 else interface.ipv6[0] if interface.ipv6 else None

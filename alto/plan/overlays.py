@@ -5,8 +5,8 @@ A host has a VPC where one of its instances is; and it stands in one without any
 * on the machine of the server: people there reach every public address from it;
 * where a load balancer has targets in it.
 
-Hosts whose underlay is at one address are on one machine. There a public address leads into the VPC by one host only: the one
-that has its instance, else the first that has the VPC.
+Hosts whose underlay is at one address are on one machine. There a public address, or one of IPv6, leads into the VPC by one
+host only: the one that has its instance, else the first that has the VPC.
 """
 
 import hashlib
@@ -182,6 +182,7 @@ def _interfaces(vpc_id: str, resident: Resident, underlay: str, *, shown: bool) 
                 underlay=underlay,
                 source_dest_check=nic.source_dest_check,
                 public=tuple(one for one in addresses if one.public_ip is not None) if shown else (),
+                entered_here=shown and bool(nic.ipv6),
             )
 
 

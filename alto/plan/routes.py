@@ -7,7 +7,8 @@ route names is unreachable at once; so is a route whose target is gone (a black 
 
 * internet gateway: out by the uplink, where only private addresses with a public one pass (drivers/network/uplink.py).
   Connections that came to a public address are answered to MACHINE_ADDRESS, which goes where the internet goes: a subnet
-  without such a route cannot be reached.
+  without such a route cannot be reached. Of IPv6 every address of the VPC may leave, and those in `Routing.reached` are
+  reached: an egress-only internet gateway is the same way out, and leads nobody in.
 * NAT gateway, interface, peering: the device behind which it is; an interface only if its source/dest check is off.
 * other hosts: each private address there has a route into the tunnel and that host's MAC as its neighbour, so nothing is
   flooded or learned. What comes out of the tunnel must have the MAC of a host and an address that lives there, or a peer's: a
@@ -17,14 +18,14 @@ route names is unreachable at once; so is a route whose target is gone (a black 
 
 `compiled` makes it all, `with_port` and `without_port` change one port. To go from one to another: `puts` (commands), then
 `change` (nft), then `drops` (commands, some of whose objects the kernel may have taken away already).
-IPv6 has routes within the VPC alone: one per address, as in the main table above, and no table of a subnet is asked. What comes
-out of the tunnel is believed by the same rule.
+All of it is so in both families, where the VPC has a range of IPv6; else nothing of that one is made (docs/adr/0014).
 Deliberately not here: who may speak with whom (firewall.py), and the devices (drivers/network).
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 import msgspec
 
@@ -34,76 +35,104 @@ from alto.model.network_plans import (
     VXLAN_DEVICE,
     NetworkPlan,
     Port,
+    RouteCommands,
     RoutePlan,
     Routing,
     SubnetPlan,
     tunnel_mac,
 )
-from alto.model.networks import MACHINE_ADDRESS, UPLINK_DEVICE
+from alto.model.networks import MACHINE_ADDRESS, MACHINE_ADDRESS_V6, UPLINK_DEVICE
 from alto.model.routing import Target
 
 MAIN = 254
 TABLES, HOST_TABLES = 0x10000000, 0x20000000  # where the numbers of route tables, and of ways back to hosts, begin
 SPREAD = 0x10000000
 FALLBACK = 4096  # metric of the black hole behind a route whose device goes with its machine
-PEER_HOP = "169.254.169.251"  # whoever is at the other end of a peering's device
+PEER_HOP, PEER_HOP_V6 = "169.254.169.251", "fe80::fb"  # whoever is at the other end of a peering's device
 UNREACHABLE, THROW = "unreachable", "throw"
-_OUT = f"via {MACHINE_ADDRESS} dev {UPLINK_DEVICE} onlink"
+DEFAULT, DEFAULT_V6 = "default", "::/0"
+V4, V6 = 4, 6
+_BY_UPLINK = {
+    V4: f"via {MACHINE_ADDRESS} dev {UPLINK_DEVICE} onlink",
+    V6: f"via {MACHINE_ADDRESS_V6} dev {UPLINK_DEVICE} onlink",
+}
 RETURN_PREFERENCE, LOCAL_PREFERENCE, TABLE_PREFERENCE = 10, 20, 100
 
-_TABLE, _TABLE_V6 = "ip alto_route", "ip6 alto_route"
-_COLLECTIONS: Mapping[str, str] = {
-    "alto_marks": "map {} {{ type ifname : mark; }}",
-    "alto_subnets": "map {} {{ type ipv4_addr : mark; flags interval; }}",
-    "alto_ranges": "set {} {{ type ipv4_addr; flags interval; }}",
-    "alto_peers": "set {} {{ type ifname . ipv4_addr; flags interval; }}",
-    "alto_far": "set {} {{ type ether_addr . ipv4_addr; }}",
-    "alto_far_peers": "set {} {{ type ether_addr . ipv4_addr; flags interval; }}",
-    "alto_strangers": "set {} {{ type ether_addr; }}",
-    "alto_machine": "set {} {{ type ipv4_addr; }}",
-    "alto_returns": "map {} {{ type ether_addr : mark; }}",
-    "alto_zones": "map {} {{ typeof ether saddr : ct zone; }}",
-    "alto_far_v6": "set {} {{ type ether_addr . ipv6_addr; }}",
+_TABLE = "inet alto_route"
+# Where no way out leads, whatever the route table says: what each machine has for itself.
+NOWHERE_V6 = "{ ::/16, fd00:ec2::/32, fe80::/10, ff00::/8 }"
+# Name -> what it is and its type. Those of IPv6 have the same name with _v6 at its end.
+_OF_IPV4: Mapping[str, tuple[str, str]] = {
+    "alto_subnets": ("map", "{ type ipv4_addr : mark; flags interval; }"),
+    "alto_ranges": ("set", "{ type ipv4_addr; flags interval; }"),
+    "alto_peers": ("set", "{ type ifname . ipv4_addr; flags interval; }"),
+    "alto_far": ("set", "{ type ether_addr . ipv4_addr; }"),
+    "alto_far_peers": ("set", "{ type ether_addr . ipv4_addr; flags interval; }"),
+    "alto_machine": ("set", "{ type ipv4_addr; }"),
+}
+_COLLECTIONS: Mapping[str, tuple[str, str]] = {
+    "alto_marks": ("map", "{ type ifname : mark; }"),
+    **_OF_IPV4,
+    **{f"{name}_v6": (kind, type.replace("ipv4", "ipv6")) for name, (kind, type) in _OF_IPV4.items()},
+    "alto_strangers": ("set", "{ type ether_addr; }"),
+    "alto_returns": ("map", "{ type ether_addr : mark; }"),
+    "alto_zones": ("map", "{ typeof ether saddr : ct zone; }"),
+    "alto_reached": ("set", "{ type ipv6_addr; }"),
 }
 _PEERS = f'iifname "{PEER_DEVICE}*"'
 _TUNNEL = f'iifname "{TUNNEL_DEVICE}"'
+_OUTSIDE, _OUT = f'meta nfproto ipv6 iifname "{UPLINK_DEVICE}"', f'meta nfproto ipv6 oifname "{UPLINK_DEVICE}"'
+
+
+def _in_both(rule: str) -> tuple[str, str]:
+    """A rule of IPv4, and the same of IPv6."""
+    other = re.sub(r"\bip (saddr|daddr)\b", r"ip6 \1", rule)
+    return rule, re.sub(rf"@({'|'.join(_OF_IPV4)})\b", r"@\1_v6", other)
+
+
 _CHAINS: Mapping[str, tuple[str, ...]] = {
     "c_arrived { type filter hook prerouting priority -300; policy accept; }": (
         # Two hosts may open connections with equal names: each has a zone of its own, and answers get ports apart.
-        f"{_TUNNEL} ip saddr @alto_machine ct original zone set ether saddr map @alto_zones",
-        f"{_TUNNEL} ether saddr . ip saddr @alto_far accept",
-        f"{_TUNNEL} ether saddr . ip saddr @alto_far_peers accept",
-        f"{_TUNNEL} ether saddr @alto_strangers ip saddr != @alto_ranges ip saddr != @alto_machine accept",
+        *_in_both(f"{_TUNNEL} ip saddr @alto_machine ct original zone set ether saddr map @alto_zones"),
+        *_in_both(f"{_TUNNEL} ether saddr . ip saddr @alto_far accept"),
+        *_in_both(f"{_TUNNEL} ether saddr . ip saddr @alto_far_peers accept"),
+        *_in_both(f"{_TUNNEL} ether saddr @alto_strangers ip saddr != @alto_ranges ip saddr != @alto_machine accept"),
         f"{_TUNNEL} counter drop",
         # A peering is no way through: not to a third VPC, not to the internet.
-        f"{_PEERS} iifname . ip saddr @alto_peers ip daddr @alto_ranges accept",
+        *_in_both(f"{_PEERS} iifname . ip saddr @alto_peers ip daddr @alto_ranges accept"),
         f"{_PEERS} counter drop",
+        # Of what taps say, firewall.py is the judge.
+        f"{_OUTSIDE} ip6 saddr != @alto_ranges_v6 accept",
+        'meta nfproto ipv6 iifname != "tap*" iifname != "lo" counter drop',
     ),
     "c_marked { type filter hook prerouting priority -150; policy accept; }": (
         "ct direction reply ct mark != 0 meta mark set ct mark",
         "ct direction reply ct mark != 0 accept",
-        f"{_TUNNEL} ip saddr @alto_machine ct mark set ether saddr map @alto_returns",
-        f"{_TUNNEL} ip daddr != @alto_ranges meta mark set ip saddr map @alto_subnets",
+        *_in_both(f"{_TUNNEL} ip saddr @alto_machine ct mark set ether saddr map @alto_returns"),
+        *_in_both(f"{_TUNNEL} ip daddr != @alto_ranges meta mark set ip saddr map @alto_subnets"),
         "meta mark set iifname map @alto_marks",
     ),
     "c_small { type filter hook forward priority -150; policy accept; }": (
         # The tunnel takes 50 bytes of each packet. Guests that know only 1,500 are told when they begin to speak.
         f'oifname "{TUNNEL_DEVICE}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu',
-        f"{_TUNNEL} tcp flags & (syn | rst) == syn tcp option maxseg size set 1410",
+        f"{_TUNNEL} meta nfproto ipv4 tcp flags & (syn | rst) == syn tcp option maxseg size set 1410",
+        f"{_TUNNEL} meta nfproto ipv6 tcp flags & (syn | rst) == syn tcp option maxseg size set 1390",
     ),
-}
-
-_CHAINS_V6: Mapping[str, tuple[str, ...]] = {
-    "c_arrived { type filter hook prerouting priority -300; policy accept; }": (
-        f"{_TUNNEL} ether saddr . ip6 saddr @alto_far_v6 accept",
-        # From no uplink and no peer; what taps say is asked in firewall.py.
-        'iifname != "tap*" iifname != "lo" counter drop',
+    # The border of IPv6; IPv4 has its own where addresses are translated (drivers/network/uplink.py).
+    "c_border { type filter hook forward priority 10; policy accept; }": (
+        f"{_OUTSIDE} ct state new ip6 daddr != @alto_reached counter reject with icmpv6 type no-route",
+        f"{_OUTSIDE} accept",
+        f"{_OUT} ct state established,related accept",
+        f"{_OUT} ip6 daddr {NOWHERE_V6} counter drop",
+        # What a guest says in the name of somebody outside is nobody's here to answer.
+        f"{_OUT} ip6 saddr != @alto_ranges_v6 counter drop",
     ),
 }
 
 EMPTY = Routing(
     routes={},
     tables=frozenset(),
+    tables_v6=frozenset(),
     marks={},
     subnets={},
     ranges=frozenset(),
@@ -113,21 +142,33 @@ EMPTY = Routing(
     hosts={},
     returns={},
     machine=frozenset(),
+    reached={},
+    led={},
     source="",
 )
 
 
-def compiled(plan: NetworkPlan, ports: Iterable[Port], *, way_out: bool, direct: bool = False) -> Routing:
-    """`way_out`: this host lets guests out at all. `direct`: who comes from outside is known by an address of its own, so the
-    VPC's router must find out too, to tell that a guest is gone."""
+def compiled(
+    plan: NetworkPlan, ports: Iterable[Port], *, way_out: bool, way_out_v6: bool = False, direct: bool = False
+) -> Routing:
+    """`way_out`, `way_out_v6`: this host lets guests out at all. `direct`: who comes from outside is known by an address of its
+    own (of IPv4), so the VPC's router must find out too, to tell that a guest is gone."""
     underlays = {*plan.hosts, *(one.underlay for one in plan.neighbours), *(one.underlay for one in plan.nats)} - {""}
     macs = {underlay: tunnel_mac(underlay) for underlay in underlays if underlay != plan.underlay}
     numbers = _numbers({_table_name(subnet) for subnet in plan.subnets}, TABLES)
     backs = _numbers(macs, HOST_TABLES)
-    routes = {(MAIN, _prefix(cidr), 0): UNREACHABLE for cidr in plan.ranges}
-    routes[MAIN, "default", 0] = _OUT if direct and plan.internet else UNREACHABLE
+    ranges = frozenset(_prefix(cidr) for cidr in (*plan.ranges, *plan.ranges_v6))
+    routes = {(MAIN, cidr, 0): UNREACHABLE for cidr in ranges}
+    routes.update({(MAIN, everything, 0): UNREACHABLE for everything in _everything(plan)})
+    if direct and plan.internet:
+        routes[MAIN, DEFAULT, 0] = _BY_UPLINK[V4]
     marks: dict[str, int] = {}
-    far = {address: macs[one.underlay] for one in plan.neighbours for address in one.addresses if one.underlay in macs}
+    far = {
+        address: macs[one.underlay]
+        for one in plan.neighbours
+        for address in one.addresses
+        if one.underlay in macs and _is_spoken(plan, address)
+    }
     strangers = {macs[one.underlay] for one in plan.neighbours if not one.source_dest_check and one.underlay in macs}
     subnets = {subnet.id: subnet for subnet in plan.subnets}
     for nat in plan.nats:
@@ -138,25 +179,32 @@ def compiled(plan: NetworkPlan, ports: Iterable[Port], *, way_out: bool, direct:
             routes[MAIN, f"{nat.private_ip}/32", 0] = f"dev {nat.device} src {plan.host_address}"
             if nat.subnet_id in subnets:
                 marks[nat.device] = numbers[_table_name(subnets[nat.subnet_id])]
+    out = {V4: way_out, V6: way_out_v6}
     for subnet in {_table_name(one): one for one in plan.subnets}.values():
         number = numbers[_table_name(subnet)]
-        routes.update({(number, *key): where for key, where in _table(plan, subnet, macs, way_out)})
+        routes.update({(number, *key): where for key, where in _table(plan, subnet, macs, out)})
     for number in backs.values():
-        routes[number, "default", 0] = f"via {_hop(number)} dev {TUNNEL_DEVICE} onlink"
+        for everything in _everything(plan):
+            routes[number, everything, 0] = f"via {_hop(number, v6=everything == DEFAULT_V6)} dev {TUNNEL_DEVICE} onlink"
+    both = frozenset((*numbers.values(), *backs.values()))
     routing = Routing(
         routes=routes,
-        tables=frozenset((*numbers.values(), *backs.values())),
+        tables=both,
+        tables_v6=both if plan.ranges_v6 else frozenset(),
         marks=marks,
-        subnets={_prefix(subnet.cidr): numbers[_table_name(subnet)] for subnet in plan.subnets},
-        ranges=frozenset(_prefix(cidr) for cidr in plan.ranges),
-        peers=frozenset((peer.device, _prefix(cidr)) for peer in plan.peers for cidr in peer.cidrs),
+        subnets={_prefix(cidr): numbers[_table_name(one)] for one in plan.subnets for cidr in _ranges_of(plan, one)},
+        ranges=ranges,
+        peers=frozenset((peer.device, _prefix(cidr)) for peer in plan.peers for cidr in peer.cidrs if _is_spoken(plan, cidr)),
         far=far,
         strangers=frozenset(strangers),
         hosts={mac: underlay for underlay, mac in macs.items()},
         returns={macs[underlay]: number for underlay, number in backs.items()},
-        machine=frozenset((MACHINE_ADDRESS, plan.host_address)),
+        machine=frozenset((MACHINE_ADDRESS, plan.host_address, *([MACHINE_ADDRESS_V6] if plan.ranges_v6 else []))),
+        reached=_reached(plan, (address for one in plan.neighbours if one.entered_here for address in one.addresses), ""),
+        led={},
         source=plan.host_address,
     )
+    routing = msgspec.structs.replace(routing, led=dict(routing.reached))
     return _with_ports(routing, plan, ports)
 
 
@@ -167,20 +215,26 @@ def with_port(routing: Routing, plan: NetworkPlan, port: Port) -> Routing:
 
 def _with_ports(routing: Routing, plan: NetworkPlan, ports: Iterable[Port]) -> Routing:
     marks, routes = dict(routing.marks), dict(routing.routes)
+    reached, led, leaves = dict(routing.reached), dict(routing.led), _leaves_v6(plan)
     by_id = {subnet.id: subnet for subnet in plan.subnets}
     by_cidr = {subnet.cidr: subnet for subnet in plan.subnets}
     for port in ports:
         subnet = by_id.get(port.subnet_id) or by_cidr.get(port.subnet_cidr)
         if subnet is not None:
             marks[port.device] = routing.subnets[_prefix(subnet.cidr)]
+        here = _reached(plan, port.ipv6, port.device)
+        reached |= here
+        led |= dict.fromkeys(port.ipv6, port.device) if leaves else here
         if port.source_dest_check:
             continue
         for other in plan.subnets:
             for route in other.routes:
-                if route.target is Target.INTERFACE and route.target_id == port.id:
+                if route.target is Target.INTERFACE and route.target_id == port.id and _is_spoken(plan, route.destination):
+                    hop = route.address or (port.private_ip if ":" not in route.destination else None)
                     key = (routing.subnets[_prefix(other.cidr)], _prefix(route.destination), 0)
-                    routes[key] = f"via {route.address or port.private_ip} dev {port.device} onlink"
-    return msgspec.structs.replace(routing, marks=marks, routes=routes)
+                    if hop is not None:
+                        routes[key] = f"via {hop} dev {port.device} onlink"
+    return msgspec.structs.replace(routing, marks=marks, routes=routes, reached=reached, led=led)
 
 
 def without_port(routing: Routing, device: str) -> Routing:
@@ -188,7 +242,10 @@ def without_port(routing: Routing, device: str) -> Routing:
         return routing
     marks = {name: mark for name, mark in routing.marks.items() if name != device}
     routes = {key: where for key, where in routing.routes.items() if _device(where) != device}
-    return msgspec.structs.replace(routing, marks=marks, routes=routes)
+    reached, led = (
+        {address: its for address, its in these.items() if its != device} for these in (routing.reached, routing.led)
+    )
+    return msgspec.structs.replace(routing, marks=marks, routes=routes, reached=reached, led=led)
 
 
 def through(routing: Routing, device: str) -> list[str]:
@@ -196,17 +253,18 @@ def through(routing: Routing, device: str) -> list[str]:
     return [_put(key, where) for key, where in routing.routes.items() if _device(where) == device]
 
 
-def puts(old: Routing, new: Routing) -> tuple[list[str], list[str]]:
-    """(commands for `ip -batch`, for `bridge -batch`): what `new` has and `old` has not, nothing used before it is there."""
+def puts(old: Routing, new: Routing) -> RouteCommands:
+    """What `new` has and `old` has not, nothing used before it is there."""
     bridge = [
         f"fdb replace {mac} dev {VXLAN_DEVICE} {_end(underlay)} self permanent"
         for mac, underlay in new.hosts.items()
         if old.hosts.get(mac) != underlay
     ]
     lines = [
-        f"neigh replace {_hop(number)} lladdr {mac} dev {TUNNEL_DEVICE} nud permanent"
-        for mac, number in new.returns.items()
-        if old.returns.get(mac) != number
+        f"neigh replace {_hop(number, v6=v6)} lladdr {mac} dev {TUNNEL_DEVICE} nud permanent"
+        for v6, returns, before in _returns(new, old)
+        for mac, number in returns.items()
+        if before.get(mac) != number
     ]
     for address, mac in new.far.items():
         if old.far.get(address) != mac:
@@ -215,14 +273,16 @@ def puts(old: Routing, new: Routing) -> tuple[list[str], list[str]]:
             lines.append(f"route replace {_alone(address)} dev {TUNNEL_DEVICE}{source}")
     lines += [_put(key, where) for key, where in new.routes.items() if old.routes.get(key) != where]
     lines += [f"rule add {_rule(number)}" for number in sorted(new.tables - old.tables)]
-    return lines, bridge
+    v6 = [f"rule add {_rule(number)}" for number in sorted(new.tables_v6 - old.tables_v6)]
+    return RouteCommands(ip=lines, ip_v6=v6, bridge=bridge)
 
 
-def drops(old: Routing, new: Routing) -> tuple[list[str], list[str]]:
+def drops(old: Routing, new: Routing) -> RouteCommands:
     """What `old` had and `new` has not. Each may have gone already, with its device."""
     bridge = [
         f"fdb del {mac} dev {VXLAN_DEVICE} {_end(underlay)} self" for mac, underlay in old.hosts.items() if mac not in new.hosts
     ]
+    v6 = [f"rule del {_rule(number)}" for number in sorted(old.tables_v6 - new.tables_v6)]
     lines = [f"rule del {_rule(number)}" for number in sorted(old.tables - new.tables)]
     for (table, destination, metric), where in old.routes.items():
         if (table, destination, metric) not in new.routes:
@@ -232,18 +292,28 @@ def drops(old: Routing, new: Routing) -> tuple[list[str], list[str]]:
             # By its device: the address may be a tap's by now.
             lines.append(f"route del {_alone(address)} dev {TUNNEL_DEVICE}")
             lines.append(f"neigh del {address} dev {TUNNEL_DEVICE}")
-    lines += [f"neigh del {_hop(number)} dev {TUNNEL_DEVICE}" for mac, number in old.returns.items() if mac not in new.returns]
-    return lines, bridge
+    lines += [
+        f"neigh del {_hop(number, v6=of_v6)} dev {TUNNEL_DEVICE}"
+        for of_v6, returns, after in _returns(old, new)
+        for mac, number in returns.items()
+        if mac not in after
+    ]
+    return RouteCommands(ip=lines, ip_v6=v6, bridge=bridge)
+
+
+def _returns(one: Routing, other: Routing) -> Iterator[tuple[bool, Mapping[str, int], Mapping[str, int]]]:
+    """Whether of IPv6, and the `returns` of both in that family."""
+    yield False, one.returns, other.returns
+    yield True, one.returns if one.tables_v6 else {}, other.returns if other.tables_v6 else {}
 
 
 def ruleset(routing: Routing) -> str:
     """What the kernel's packet filter has to mark and to believe: all of it, in the place of whatever was there."""
-    lines = [f"{verb} table {table}" for table in (_TABLE, _TABLE_V6) for verb in ("add", "delete", "add")]
-    lines += [f"add {text.format(f'{_table_of(name)} {name}')}" for name, text in _COLLECTIONS.items()]
-    for table, chains in ((_TABLE, _CHAINS), (_TABLE_V6, _CHAINS_V6)):
-        for head, rules in chains.items():
-            lines.append(f"add chain {table} {head}")
-            lines += [f"add rule {table} {head.split(' ', 1)[0]} {rule}" for rule in rules]
+    lines = [f"{verb} table {_TABLE}" for verb in ("add", "delete", "add")]
+    lines += [f"add {kind} {_TABLE} {name} {type}" for name, (kind, type) in _COLLECTIONS.items()]
+    for head, rules in _CHAINS.items():
+        lines.append(f"add chain {_TABLE} {head}")
+        lines += [f"add rule {_TABLE} {head.split(' ', 1)[0]} {rule}" for rule in rules]
     return "\n".join((*lines, *_change(EMPTY, routing))) + "\n"
 
 
@@ -259,76 +329,122 @@ def _change(old: Routing, new: Routing) -> Iterator[str]:
         gone = sorted(key for key in was if now.get(key) != was[key])
         came = sorted(f"{key} : {value}" if value else key for key, value in now.items() if was.get(key) != value)
         if gone:
-            yield f"delete element {_table_of(name)} {name} {{ {', '.join(gone)} }}"
+            yield f"delete element {_TABLE} {name} {{ {', '.join(gone)} }}"
         if came:
-            yield f"add element {_table_of(name)} {name} {{ {', '.join(came)} }}"
+            yield f"add element {_TABLE} {name} {{ {', '.join(came)} }}"
 
 
 def _elements(routing: Routing) -> dict[str, dict[str, str]]:
     """Collection -> key -> value, "" in a set."""
-    far = {f"{mac} . {address}": "" for address, mac in routing.far.items() if ":" not in address}
-    far.update({f"{mac} . {address}": "" for mac in routing.hosts for address in routing.machine})
-    return {
+    far = [(mac, address) for address, mac in routing.far.items()]
+    far += [(mac, address) for mac in routing.hosts for address in routing.machine]
+    found: dict[str, dict[str, str]] = {
         "alto_marks": {f'"{device}"': str(mark) for device, mark in routing.marks.items()},
-        "alto_subnets": {cidr: str(mark) for cidr, mark in routing.subnets.items()},
-        "alto_ranges": dict.fromkeys(routing.ranges, ""),
-        "alto_peers": dict.fromkeys((f'"{device}" . {cidr}' for device, cidr in routing.peers), ""),
-        "alto_far": far,
-        "alto_far_peers": dict.fromkeys((f"{mac} . {cidr}" for mac in routing.hosts for _, cidr in routing.peers), ""),
         "alto_strangers": dict.fromkeys(routing.strangers, ""),
-        "alto_machine": dict.fromkeys(routing.machine, ""),
         "alto_returns": {mac: str(number) for mac, number in routing.returns.items()},
         # A zone has 16 bits, and 0 is everybody's.
         "alto_zones": {mac: str(number % 0xFFFF + 1) for mac, number in routing.returns.items()},
-        "alto_far_v6": {f"{mac} . {address}": "" for address, mac in routing.far.items() if ":" in address},
+        "alto_reached": dict.fromkeys(routing.reached, ""),
     }
-
-
-def _table_of(collection: str) -> str:
-    return _TABLE_V6 if collection == "alto_far_v6" else _TABLE
+    of_both: dict[str, dict[str, str]] = {
+        "alto_subnets": {cidr: str(mark) for cidr, mark in routing.subnets.items()},
+        "alto_ranges": dict.fromkeys(routing.ranges, ""),
+        "alto_peers": dict.fromkeys((f'"{device}" . {cidr}' for device, cidr in routing.peers), ""),
+        "alto_far": dict.fromkeys((f"{mac} . {address}" for mac, address in far), ""),
+        "alto_far_peers": dict.fromkeys((f"{mac} . {cidr}" for mac in routing.hosts for _, cidr in routing.peers), ""),
+        "alto_machine": dict.fromkeys(routing.machine, ""),
+    }
+    for name, elements in of_both.items():
+        # A MAC has colons too.
+        v6 = {key: value for key, value in elements.items() if ":" in key.split(" . ")[-1]}
+        found[f"{name}_v6"] = v6
+        found[name] = {key: value for key, value in elements.items() if key not in v6}
+    return found
 
 
 def _table(
-    plan: NetworkPlan, subnet: SubnetPlan, macs: Collection[str], way_out: bool
+    plan: NetworkPlan, subnet: SubnetPlan, macs: Collection[str], out: Mapping[int, bool]
 ) -> Iterator[tuple[tuple[str, int], str]]:
     """(destination, metric) -> where, of the subnet's table."""
-    yield ("default", FALLBACK), UNREACHABLE
-    for cidr in plan.ranges:
+    for everything in _everything(plan):
+        yield (everything, FALLBACK), UNREACHABLE
+    for cidr in (*plan.ranges, *plan.ranges_v6):
         yield (_prefix(cidr), 0), THROW
-    machine, best = IPv4Address(MACHINE_ADDRESS), None
     for route in subnet.routes:
-        network = IPv4Network(route.destination, strict=False)
-        if machine in network and (best is None or network.prefixlen > best[0]):
-            best = (network.prefixlen, route.target)
-        where = _where(plan, route, macs, way_out)
+        if not _is_spoken(plan, route.destination):
+            continue
+        where = _where(plan, route, macs, out)
         if where is not None:
             yield (_prefix(route.destination), 0), where
         # Behind what goes with a machine, and alone for what is not there.
         yield (_prefix(route.destination), FALLBACK), UNREACHABLE
-    if best is not None and best[1] is Target.INTERNET:
-        yield (f"{MACHINE_ADDRESS}/32", 0), f"dev {UPLINK_DEVICE}"
+    for machine in (MACHINE_ADDRESS, MACHINE_ADDRESS_V6):
+        if _is_spoken(plan, machine) and _leads_to_machine(subnet, machine):
+            yield (_alone(machine), 0), f"dev {UPLINK_DEVICE}"
 
 
-def _where(plan: NetworkPlan, route: RoutePlan, macs: Collection[str], way_out: bool) -> str | None:
+def _leads_to_machine(subnet: SubnetPlan, machine: str) -> bool:
+    """Whether it goes where the internet goes."""
+    address = ip_address(machine)
+    ways = [one for one in subnet.routes if address in ip_network(one.destination, strict=False)]
+    best = max(ways, key=lambda one: ip_network(one.destination, strict=False).prefixlen, default=None)
+    return best is not None and best.target is Target.INTERNET
+
+
+def _reached(plan: NetworkPlan, addresses: Iterable[str], device: str) -> dict[str, str]:
+    """Those of IPv6 among `addresses` that this machine reaches: the route table of their subnet leads to it."""
+    found = {}
+    for address in addresses:
+        if ":" in address and plan.ranges_v6 and plan.internet:
+            subnet = next((one for one in plan.subnets if one.cidr_v6 and ip_address(address) in ip_network(one.cidr_v6)), None)
+            if subnet is not None and _leads_to_machine(subnet, MACHINE_ADDRESS_V6):
+                found[address] = device
+    return found
+
+
+def _leaves_v6(plan: NetworkPlan) -> bool:
+    """Whether a route of IPv6 leads into the world, of any subnet: a router in one may carry for others."""
+    out = (Target.INTERNET, Target.EGRESS_ONLY)
+    routes = (route for subnet in plan.subnets for route in subnet.routes)
+    return bool(plan.ranges_v6) and any(route.target in out and ":" in route.destination for route in routes)
+
+
+def _where(plan: NetworkPlan, route: RoutePlan, macs: Collection[str], out: Mapping[int, bool]) -> str | None:
     """None: nowhere, or through a port of this host, which `with_port` adds."""
+    v6 = ":" in route.destination
     match route.target:
-        case Target.INTERNET:
-            return _OUT if way_out else None
+        case Target.INTERNET | Target.EGRESS_ONLY:
+            family = V6 if v6 else V4
+            return _BY_UPLINK[family] if out[family] else None
         case Target.NAT:
             nat = next((one for one in plan.nats if one.id == route.target_id), None)
-            if nat is None:
+            if nat is None or v6:
                 return None
             device = TUNNEL_DEVICE if nat.underlay in macs else nat.device
             return f"via {nat.private_ip} dev {device} onlink"
         case Target.PEERING:
             peer = next((one for one in plan.peers if one.id == route.target_id), None)
-            return f"via {PEER_HOP} dev {peer.device} onlink" if peer is not None else None
+            return f"via {PEER_HOP_V6 if v6 else PEER_HOP} dev {peer.device} onlink" if peer is not None else None
         case Target.INTERFACE:
             far = next((one for one in plan.neighbours if one.interface_id == route.target_id), None)
             if far is None or far.source_dest_check or far.underlay not in macs:
                 return None
-            return f"via {far.addresses[0]} dev {TUNNEL_DEVICE} onlink"
+            hop = route.address if v6 else far.addresses[0]
+            return f"via {hop} dev {TUNNEL_DEVICE} onlink" if hop in far.addresses else None
     return None
+
+
+def _everything(plan: NetworkPlan) -> tuple[str, ...]:
+    return (DEFAULT, DEFAULT_V6) if plan.ranges_v6 else (DEFAULT,)
+
+
+def _is_spoken(plan: NetworkPlan, cidr: str) -> bool:
+    """Whether the VPC has the family of this address or range."""
+    return ":" not in cidr or bool(plan.ranges_v6)
+
+
+def _ranges_of(plan: NetworkPlan, subnet: SubnetPlan) -> list[str]:
+    return [cidr for cidr in (subnet.cidr, subnet.cidr_v6) if cidr is not None and _is_spoken(plan, cidr)]
 
 
 def _put(key: tuple[int, str, int], where: str) -> str:
@@ -351,9 +467,9 @@ def _device(where: str) -> str:
     return words[words.index("dev") + 1] if "dev" in words else ""
 
 
-def _hop(number: int) -> str:
-    """What stands for a host as a next hop: of class E, which no packet has as its address."""
-    return str(IPv4Address(241 * 2**24 + number % 2**24))
+def _hop(number: int, *, v6: bool = False) -> str:
+    """What stands for a host as a next hop: of class E, or of no link, which no packet has as its address."""
+    return f"fe80::{number >> 16:x}:{number & 0xFFFF:x}" if v6 else str(IPv4Address(241 * 2**24 + number % 2**24))
 
 
 def _end(underlay: str) -> str:
@@ -383,6 +499,6 @@ def _alone(address: str) -> str:
 
 
 def _prefix(cidr: str) -> str:
-    """As the kernel's tools write it."""
-    network = IPv4Network(cidr, strict=False)
-    return "default" if network.prefixlen == 0 else str(network)
+    """As the kernel's tools write it; but everything of IPv6 by its number, from which they know the family."""
+    network = ip_network(cidr, strict=False)
+    return DEFAULT if str(network) == "0.0.0.0/0" else str(network)

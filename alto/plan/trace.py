@@ -15,7 +15,7 @@ import msgspec
 
 from alto.model.acls import AclEntry
 from alto.model.network_plans import NatPlan, NetworkPlan, Port, RoutePlan, SubnetPlan
-from alto.model.networks import MACHINE_ADDRESS, METADATA_ADDRESS, METADATA_ADDRESS_V6, Permission
+from alto.model.networks import MACHINE_ADDRESS, MACHINE_ADDRESS_V6, METADATA_ADDRESS, METADATA_ADDRESS_V6, Permission
 from alto.model.routing import Target
 from alto.plan.matches import ICMP, ICMPV6, NAMES, TCP, UDP, entry_traffic, traffic_of
 
@@ -25,8 +25,8 @@ ECHO_V6 = 128
 _REQUESTS = {ICMP: {ECHO: ECHO_REPLY, 13: 14}, ICMPV6: {ECHO_V6: 129}}
 EPHEMERAL = 49152  # an answer goes to the port that its flow came from: this one, unless another is named
 HOPS_MAX = 8
-# Where the way out leads nowhere (drivers/network/uplink.py).
-_NOWHERE = ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
+# Where the way out leads nowhere (drivers/network/uplink.py, routes.py).
+_NOWHERE = ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/16", "fd00:ec2::/32", "fe80::/10", "ff00::/8")
 METADATA = (METADATA_ADDRESS, METADATA_ADDRESS_V6)
 
 
@@ -150,6 +150,9 @@ class _Walk:
 
     def _from_outside(self, end: End) -> None:
         assert end.port is not None
+        if ":" in end.address:
+            self._from_this_machine(self._plans[end.port.vpc_id], end, end.port)
+            return
         public = next((public for public, private in end.port.public.items() if private == end.address), None)
         if public is None:
             self._step("internet", "", "default", False, f"{end.address} has no public address, so nobody outside reaches it")
@@ -172,6 +175,20 @@ class _Walk:
         self._legs.append(_Leg(plan=plan, begin=None, source=source, far=plan, end=subnet, destination=end.address))
         self._enter(plan, end, subnet, source)
 
+    def _from_this_machine(self, plan: NetworkPlan, end: End, port: Port) -> None:
+        """By an address of IPv6, which nobody else is told of."""
+        subnet, seen = _subnet_of(plan, port), MACHINE_ADDRESS_V6
+        route = self._best(subnet, seen)
+        if route is None or route.target is not Target.INTERNET or not plan.internet:
+            named = subnet.id if subnet is not None else "its subnet"
+            said = f"no route of {named} leads from {end.address} to an internet gateway, so nobody outside reaches it"
+            self._step("route-table", subnet.route_table_id if subnet is not None else "", "default", False, said)
+            return
+        said = f"{end.address} is reached from the machine that has {plan.vpc_id}; whoever comes is seen as {seen}"
+        self._step("internet-gateway", route.target_id, route.destination, True, said)
+        self._legs.append(_Leg(plan=plan, begin=None, source=seen, far=plan, end=subnet, destination=end.address))
+        self._enter(plan, end, subnet, seen)
+
     def _from_inside(self, port: Port, source: str, destination: str) -> None:
         plan = self._plans[port.vpc_id]
         subnet = _subnet_of(plan, port)
@@ -191,7 +208,7 @@ class _Walk:
                 self._to_local(plan, subnet, source, destination)
                 return
             match route.target:
-                case Target.INTERNET:
+                case Target.INTERNET | Target.EGRESS_ONLY:
                     self._leave(plan, subnet, source, destination, route)
                 case Target.PEERING:
                     self._to_peer(plan, subnet, source, destination, route)
@@ -239,11 +256,8 @@ class _Walk:
         self._enter(plan, end, behind, source, within=within)
 
     def _goes_to_router_of(self, subnet: SubnetPlan | None, destination: str) -> bool:
-        """Whether a router in this subnet takes it: then it does not leave the subnet yet. Of IPv6 the address alone tells."""
-        if ":" in destination:
-            return False
-        ways = [one for one in (subnet.routes if subnet else ()) if _within(destination, (one.destination,))]
-        best = max(ways, key=lambda one: ip_network(one.destination, strict=False).prefixlen, default=None)
+        """Whether a router in this subnet takes it: then it does not leave the subnet yet."""
+        best = self._best(subnet, destination)
         router = self._routers.get(best.target_id) if best is not None and best.target is Target.INTERFACE else None
         return router is not None and router.port is not None and subnet is not None and router.port.subnet_id == subnet.id
 
@@ -255,7 +269,7 @@ class _Walk:
             self._step("vpc-peering", peer.id, "default", None, said)
             return
         there = next((one for one in far.peers if one.id == peer.id), None)
-        if there is None or not _within(source, there.cidrs) or not _within(destination, far.ranges):
+        if there is None or not _within(source, there.cidrs) or not _within(destination, (*far.ranges, *far.ranges_v6)):
             said = f"carries only what {plan.vpc_id} and {far.vpc_id} say to each other, and this is neither from nor to them"
             self._step("vpc-peering", peer.id, "default", False, said)
             return
@@ -286,19 +300,24 @@ class _Walk:
         self._step("interface", router.port.id, "source-dest-check", None, said)
 
     def _leave(self, plan: NetworkPlan, subnet: SubnetPlan | None, source: str, destination: str, route: RoutePlan) -> None:
-        public, end = _public_of(plan, self._flow.source, source), self._flow.destination
+        public = source if ":" in source else _public_of(plan, self._flow.source, source)
+        what, end = str(route.target), self._flow.destination
         if public is None:
             said = f"{source} has no public address, so it does not leave"
-            self._step("internet-gateway", route.target_id, "default", False, said)
+            self._step(what, route.target_id, "default", False, said)
+        elif ":" in source and not _within(source, plan.ranges_v6):
+            said = f"{source} is no address of {plan.vpc_id}, so it does not leave"
+            self._step(what, route.target_id, "default", False, said)
         elif end.port is not None and not (self._routed and destination in end.port.public):
             said = f"{destination} is another interface's, and only from outside of all VPCs a public address leads in"
-            self._step("internet-gateway", route.target_id, "default", False, said)
+            self._step(what, route.target_id, "default", False, said)
         elif _within(destination, _NOWHERE):
             said = f"{destination} is not on the internet, but of a range that each machine has for itself"
-            self._step("internet-gateway", route.target_id, "default", False, said)
+            self._step(what, route.target_id, "default", False, said)
         else:
-            said = f"leaves as {public}" + ("" if end.port is not None else ", where its host has a way out")
-            self._step("internet-gateway", route.target_id, route.destination, True, said)
+            said = f"leaves as {'its host itself' if ':' in public else public}"
+            said += "" if end.port is not None else ", where its host has a way out"
+            self._step(what, route.target_id, route.destination, True, said)
             self._legs.append(
                 _Leg(plan=plan, begin=subnet, source=source, far=plan, end=None, destination=destination, route=route)
             )
@@ -465,7 +484,12 @@ class _Walk:
                 return any(one.id == route.target_id for one in plan.nats)
             case Target.PEERING:
                 return any(one.id == route.target_id for one in plan.peers)
-        return route.target in (Target.INTERNET, Target.INTERFACE)
+        return route.target in (Target.INTERNET, Target.EGRESS_ONLY, Target.INTERFACE)
+
+    def _best(self, subnet: SubnetPlan | None, destination: str) -> RoutePlan | None:
+        """The longest route of its table that names it; local ones not asked."""
+        ways = [one for one in (subnet.routes if subnet else ()) if _within(destination, (one.destination,))]
+        return max(ways, key=lambda one: ip_network(one.destination, strict=False).prefixlen, default=None)
 
     def _step(self, what: str, id: str, rule: str, passes: bool | None, sentence: str) -> None:
         self.steps.append(Step(what=what, id=id, rule=rule, passes=passes, sentence=sentence))

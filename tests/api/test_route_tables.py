@@ -94,6 +94,30 @@ def test_what_a_route_may_not_be(tenant: Tenant, vpc: str) -> None:
     assert len(shown(tenant, table)["Routes"]) == 1
 
 
+def test_a_gateway_takes_the_family_that_it_carries(tenant: Tenant, vpc: str) -> None:
+    """Written as a range, or by a prefix list of that family."""
+    table, subnet = table_of(tenant, vpc), tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+    nat = tenant("CreateNatGateway", SubnetId=subnet, ConnectivityType="private")["NatGateway"]["NatGatewayId"]
+    only_out = tenant("CreateEgressOnlyInternetGateway", VpcId=vpc)["EgressOnlyInternetGateway"]["EgressOnlyInternetGatewayId"]
+    lists = {
+        family: tenant("CreateManagedPrefixList", PrefixListName="l", AddressFamily=family, MaxEntries=1)["PrefixList"]
+        for family in ("IPv4", "IPv6")
+    }
+    v4 = ({"DestinationCidrBlock": "0.0.0.0/0"}, {"DestinationPrefixListId": lists["IPv4"]["PrefixListId"]})
+    v6 = ({"DestinationIpv6CidrBlock": "::/0"}, {"DestinationPrefixListId": lists["IPv6"]["PrefixListId"]})
+    for right, wrong, target in (
+        (v4, v6, {"NatGatewayId": nat}),
+        (v6, v4, {"EgressOnlyInternetGatewayId": only_out}),
+    ):
+        for destination in wrong:
+            assert tenant.refused("CreateRoute", RouteTableId=table, **destination, **target) == "InvalidParameterValue"
+        for destination in right:
+            tenant("CreateRoute", RouteTableId=table, **destination, **target)
+    assert {"DestinationIpv6CidrBlock": "::/0", "EgressOnlyInternetGatewayId": only_out}.items() <= shown(tenant, table)[
+        "Routes"
+    ][3].items()
+
+
 def test_a_route_is_replaced_and_goes_through_an_interface(cloud: Cloud, tenant: Tenant, vpc: str) -> None:
     table, gateway = table_of(tenant, vpc), gateway_of(tenant, vpc)
     subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]

@@ -119,6 +119,8 @@ def with_ipv6(cloud: Cloud) -> str:
     """A subnet of the default VPC that has IPv6."""
     ec2 = cloud.client()
     subnet = ec2.describe_subnets()["Subnets"][0]
+    if subnet["Ipv6CidrBlockAssociationSet"]:
+        return str(subnet["SubnetId"])
     ec2.associate_vpc_cidr_block(VpcId=subnet["VpcId"], AmazonProvidedIpv6CidrBlock=True)
     vpc = ec2.describe_vpcs(VpcIds=[subnet["VpcId"]])["Vpcs"][0]
     its = ip_network(vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"])
@@ -167,6 +169,52 @@ def test_both_kinds_have_ipv6(both: Cloud, key: Path) -> None:
     )
     terminate(both, [one, other, machine])
     ec2.delete_security_group(GroupId=closed)
+
+
+def curl(address: str, *, wait_s: int = 5) -> str:
+    """What /health answers this machine."""
+    words = ["curl", "-s", "-6", "-m", str(wait_s), f"http://[{address}]/health"]
+    return subprocess.run(words, capture_output=True, text=True, timeout=wait_s + 10, check=False).stdout.strip()
+
+
+def test_this_machine_reaches_both_kinds_by_ipv6(both: Cloud, key: Path) -> None:
+    """With a route to the internet gateway and a rule, `ssh root@fd..` and `curl -6` arrive; without either, nothing does."""
+    ec2, subnet = both.client(), with_ipv6(both)
+    vpc = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["VpcId"]
+    (gateway,) = ec2.describe_internet_gateways(Filters=[{"Name": "attachment.vpc-id", "Values": [vpc]}])["InternetGateways"]
+    (table,) = ec2.describe_route_tables(Filters=[{"Name": "association.main", "Values": ["true"]}])["RouteTables"]
+    route = {"RouteTableId": table["RouteTableId"], "DestinationIpv6CidrBlock": "::/0"}
+    everybody = [
+        {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]} for port in (22, 80)
+    ]
+    (container,) = launch(both, CONTAINER, SubnetId=subnet, Ipv6AddressCount=1)
+    (machine,) = launch(both, MACHINE, SubnetId=subnet, Ipv6AddressCount=1)
+    group = container["SecurityGroups"][0]["GroupId"]
+    addresses = [one["Ipv6Address"] for one in (container, machine)]
+    for one, address in zip((container, machine), addresses, strict=True):
+        until(
+            lambda one=one, address=address: f" {address}/128 " in says(key, one, "ip -6 addr show dev eth0"),  # type: ignore[misc]
+            f"the guest has {address}",
+            timeout_s=BOOT_S,
+        )
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=everybody)
+    assert [curl(address, wait_s=2) for address in addresses] == ["", ""]
+    ec2.create_route(**route, GatewayId=gateway["InternetGatewayId"])
+    for address in addresses:
+        until(lambda address=address: curl(address) == "ok", f"{address} is reached", timeout_s=60)  # type: ignore[misc]
+        done = ssh(key, address, "echo $SSH_CONNECTION")
+        assert done.stdout.split()[0] == "fd00:ec2::252", done
+        traced = both.alto("net", "trace", "internet", f"[{address}]:22")
+        assert traced.returncode == 0, traced
+    ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=everybody[1:])
+    until(lambda: curl(addresses[0], wait_s=2) == "", "the group closes", timeout_s=60)
+    assert ssh(key, addresses[0], "echo open").stdout == "open\n"
+    ec2.delete_route(**route)
+    until(lambda: ssh(key, addresses[0], "echo open").stdout == "", "the route is gone", timeout_s=60)
+    ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=everybody[:1])
+    terminate(both, [container, machine])
+    routes = subprocess.run(["ip", "-6", "route"], capture_output=True, text=True, check=True).stdout
+    assert not [address for address in addresses if address in routes]
 
 
 def test_container_outlives_its_agent(both: Cloud, key: Path) -> None:

@@ -12,7 +12,7 @@ from alto.model.network_plans import AclPlan, NatPlan, NetworkPlan, PeerPlan, Po
 from alto.model.routing import Target
 from alto.plan.trace import End, Flow, Step, Trace, trace
 from tests.drivers.network.random_rules import flow_of, flows, network, plans_of, routers_of
-from tests.drivers.network.samples import TO_INTERNET, allow, group, plan, port
+from tests.drivers.network.samples import TO_INTERNET, allow, dual, dual_port, group, plan, port
 
 TCP, ICMP = 6, 1
 
@@ -253,3 +253,34 @@ def test_of_a_routed_pool_public_addresses_lead_out_and_in_again_and_everybody_h
     # Another VPC's private address is nobody's out there.
     stranger = replace(web(vpc_id="vpc-2", private_ip="10.99.0.9", public_ip=other), address="10.99.0.9")
     assert trace({"vpc-1": of}, https(source, stranger, 80), routed=True).arrives is False
+
+
+def test_of_ipv6_a_route_is_all_that_an_address_needs() -> None:
+    """From this machine, into the world, and to a peer."""
+    out = RoutePlan(destination="::/0", target=Target.INTERNET, target_id="igw-1")
+    only_out = RoutePlan(destination="::/0", target=Target.EGRESS_ONLY, target_id="eigw-1")
+    anybody = group("sg-any", allow("-1", cidr_v6="::/0"), allow("-1", cidr_v6="::/0", egress=True))
+
+    def network(*routes: RoutePlan, **changes: object) -> NetworkPlan:
+        made = dual(anybody)
+        subnet = replace(made.subnets[0], route_table_id="rtb-a", routes=routes)
+        return replace(made, subnets=(subnet,), **changes)
+
+    its = dual_port(1, "sg-any", subnet_id="subnet-vpc-1")
+    guest, machine, world = End(address=its.ipv6[0], port=its), End(address="fd00:ec2::252"), End(address="2001:db8::1")
+    cases = [
+        ((out,), {}, True, True),
+        ((only_out,), {}, False, True),
+        ((), {}, False, False),
+        ((replace(out, destination="2000::/3"),), {}, False, True),
+        ((replace(out, target=None),), {}, False, False),
+        ((out,), {"internet": False}, False, True),
+    ]
+    for routes, changes, comes_in, goes_out in cases:
+        plans = {"vpc-1": network(*routes, **changes)}
+        told = trace(plans, https(machine, guest))
+        assert (told.arrives, told.answered) == (comes_in, True if comes_in else None), routes
+        told = trace(plans, https(guest, world))
+        assert (told.arrives, told.answered) == (goes_out, True if goes_out else None), routes
+    nowhere = trace({"vpc-1": network(out)}, https(guest, End(address="fe80::1")))
+    assert refusals(nowhere) == [("internet-gateway", "igw-1", "default")]

@@ -18,7 +18,7 @@ from alto.model.errors import NotFound, Refused
 from alto.model.hosts import Host
 from alto.model.instances import Instance, Phase
 from alto.model.network_plans import NetworkPlan, Port
-from alto.model.networks import MACHINE_ADDRESS, NetworkInterface, PortAddress, Subnet, Vpc
+from alto.model.networks import MACHINE_ADDRESS, MACHINE_ADDRESS_V6, NetworkInterface, PortAddress, Subnet, Vpc
 from alto.model.routing import Target
 from alto.plan.addresses import hostname
 from alto.plan.instances import state_name
@@ -58,7 +58,8 @@ def trace_flow(reader: Reader, call: Call, request: TraceRequest) -> dict[str, A
     protocol = _protocol(request.protocol, v6)
     port = _port(protocol, request.port)
     if first.interface is None and not first.address:
-        first = _Place(name=first.name, address=SOMEWHERE if _is_routed(call) else MACHINE_ADDRESS)
+        seen = MACHINE_ADDRESS_V6 if v6 else SOMEWHERE if _is_routed(call) else MACHINE_ADDRESS
+        first = _Place(name=first.name, address=seen)
     if second.interface is None and not second.address:
         second = _Place(name=second.name, address=SOMEWHERE_V6 if v6 else SOMEWHERE)
     if first.interface is not None and second.interface is not None and first.interface.id == second.interface.id:

@@ -115,6 +115,7 @@ class DeleteRouteRequest(msgspec.Struct, frozen=True, rename="pascal"):
 class _Destination(NamedTuple):
     text: str
     parameter: str  # as EC2's sentences name it
+    v6: bool
 
 
 def _destination(reader: Reader, call: Call, request: RouteRequest | DeleteRouteRequest) -> _Destination:
@@ -129,14 +130,17 @@ def _destination(reader: Reader, call: Call, request: RouteRequest | DeleteRoute
             "The request must contain exactly one of destinationCidrBlock, destinationIpv6CidrBlock, destinationPrefixListId",
         )
     if request.destination_cidr_block is not None:
-        return _Destination(str(checked_v4(request.destination_cidr_block, "destinationCidrBlock")), given[0][1])
+        return _Destination(str(checked_v4(request.destination_cidr_block, "destinationCidrBlock")), given[0][1], False)
     if request.destination_ipv6_cidr_block is not None:
-        return _Destination(str(checked_v6(request.destination_ipv6_cidr_block, "destinationIpv6CidrBlock")), given[1][1])
-    return _Destination(find_prefix_list(reader, call, request.destination_prefix_list_id or "").id, given[2][1])
+        return _Destination(str(checked_v6(request.destination_ipv6_cidr_block, "destinationIpv6CidrBlock")), given[1][1], True)
+    named = find_prefix_list(reader, call, request.destination_prefix_list_id or "")
+    return _Destination(named.id, given[2][1], named.family == "IPv6")
 
 
-def _target(reader: Reader, call: Call, request: RouteRequest, table: RouteTable) -> tuple[Target, str, str | None]:
-    """(target, its id, the instance that was named). Raises: Refused, NotFound."""
+def _target(
+    reader: Reader, call: Call, request: RouteRequest, table: RouteTable, *, v6: bool
+) -> tuple[Target, str, str | None]:
+    """(target, its id, the instance that was named), for a destination of this family. Raises: Refused, NotFound."""
     given = {
         "gatewayId": request.gateway_id,
         "natGatewayId": request.nat_gateway_id,
@@ -152,7 +156,6 @@ def _target(reader: Reader, call: Call, request: RouteRequest, table: RouteTable
             f"The request must contain exactly one of {', '.join(given)}",
         )
     ((parameter, id),) = named.items()
-    v6 = request.destination_ipv6_cidr_block is not None
     match parameter:
         case "gatewayId":
             if id.startswith("vgw-"):
@@ -214,7 +217,7 @@ async def create_route(call: Call, request: RouteRequest) -> dict[str, object]:
             raise Refused(
                 "InvalidParameterValue", f"A route to {destination.text} is made by a gateway endpoint: use ModifyVpcEndpoint"
             )
-        target, id, instance_id = _target(tx, call, request, table)
+        target, id, instance_id = _target(tx, call, request, table, v6=destination.v6)
         if _find(table, destination.text) is not None:
             raise Refused("RouteAlreadyExists", f"The route identified by {destination.text} already exists.")
         _check_local(table.routes, destination.text, target)
@@ -274,7 +277,7 @@ async def replace_route(call: Call, request: ReplaceRouteRequest) -> dict[str, o
     def body(tx: Tx) -> None:
         table = owned(tx, call, RouteTable, request.route_table_id)
         destination = _destination(tx, call, request)
-        target, id, instance_id = _target(tx, call, request, table)
+        target, id, instance_id = _target(tx, call, request, table, v6=destination.v6)
         found = _find(table, destination.text)
         if found is None:
             raise Refused(

@@ -7,14 +7,24 @@ from alto.model.acls import NetworkAcl, PrefixList
 from alto.model.network_plans import NetworkPlan
 from alto.model.networks import NetworkInterface, SecurityGroup, SecurityGroupVpc, Subnet, Vpc
 from alto.model.records import Record
-from alto.model.routing import DhcpOptions, InternetGateway, NatGateway, RouteTable, VpcPeering
+from alto.model.routing import DhcpOptions, EgressOnlyInternetGateway, InternetGateway, NatGateway, RouteTable, VpcPeering
 from alto.plan.endpoints import amazons_list
 from alto.plan.networks import Rows, named_interfaces, named_lists, network_plan, peer_groups
 from alto.store.store import Reader
 
 # A change of one of these may change a plan, and so may one of a rule (rules.py). DHCP options never change.
 KINDS: Mapping[str, type[Record]] = {
-    one.KIND: one for one in (Vpc, SecurityGroupVpc, Subnet, RouteTable, InternetGateway, NatGateway, VpcPeering)
+    one.KIND: one
+    for one in (
+        Vpc,
+        SecurityGroupVpc,
+        Subnet,
+        RouteTable,
+        InternetGateway,
+        EgressOnlyInternetGateway,
+        NatGateway,
+        VpcPeering,
+    )
 }
 
 
@@ -25,7 +35,7 @@ def vpcs_of(row: Record | None) -> frozenset[str]:
             return frozenset((row.id,))
         case VpcPeering():
             return frozenset((row.vpc_id, row.accepter_vpc_id))
-        case SecurityGroupVpc() | Subnet() | RouteTable() | NatGateway():
+        case SecurityGroupVpc() | Subnet() | RouteTable() | NatGateway() | EgressOnlyInternetGateway():
             return frozenset((row.vpc_id,))
         case InternetGateway():
             return frozenset((row.vpc_id,)) if row.vpc_id else frozenset()
@@ -56,6 +66,7 @@ def read_plan(reader: Reader, vpc_id: str) -> NetworkPlan | None:
             groups=groups,
             tables=tables,
             gateways=tuple(reader.where(InternetGateway, vpc_id=vpc_id)),
+            egress_only=tuple(reader.where(EgressOnlyInternetGateway, vpc_id=vpc_id)),
             nats=tuple(reader.where(NatGateway, vpc_id=vpc_id)),
             acls=tuple(reader.where(NetworkAcl, vpc_id=vpc_id)),
             prefix_lists=tuple(one for one in lists if one is not None),

@@ -19,6 +19,10 @@ class Commands:
         """`tolerant`: each line by itself, and one that fails is as good as done: what it removes is gone already."""
         await self._batch("ip", netns, lines, tolerant)
 
+    async def ip_v6(self, netns: str | None, lines: Sequence[str], *, tolerant: bool = False) -> None:
+        """Where a line does not say by itself which family it means."""
+        await self._batch("ip", netns, lines, tolerant, "-6")
+
     async def bridge(self, netns: str | None, lines: Sequence[str], *, tolerant: bool = False) -> None:
         await self._batch("bridge", netns, lines, tolerant)
 
@@ -37,13 +41,13 @@ class Commands:
                 f"{' '.join(argv)}: {finished.complaint()}"
             )
 
-    async def _batch(self, tool: str, netns: str | None, lines: Sequence[str], tolerant: bool) -> None:
+    async def _batch(self, tool: str, netns: str | None, lines: Sequence[str], tolerant: bool, *options: str) -> None:
         if not lines:
             return
         where = ["-n", netns] if netns else []
         force = ["-force"] if tolerant else []
         stdin = "\n".join(lines) + "\n"
-        finished = await self._world.processes.run([tool, *where, *force, "-batch", "-"], stdin=stdin.encode())
+        finished = await self._world.processes.run([tool, *options, *where, *force, "-batch", "-"], stdin=stdin.encode())
         if finished.returncode != 0 and not tolerant:
             raise DriverFault("The host did not do what its network needs") from ValueError(
                 f"{tool} in {netns}: {finished.complaint()}"

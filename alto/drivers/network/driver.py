@@ -5,7 +5,7 @@ from typing import Protocol
 
 from alto.drivers.compute.driver import Tap
 from alto.model.instances import Machine
-from alto.model.network_plans import Firewall, FirewallPatch, NetworkChange, NetworkPlan, Port, Routing
+from alto.model.network_plans import Firewall, FirewallPatch, NetworkChange, NetworkPlan, Port, RouteCommands, Routing
 
 
 class NetworkDriver(Protocol):
@@ -75,7 +75,7 @@ class Rules(Protocol):
 
 
 class Routes(Protocol):
-    """`alto.plan.routes`, likewise. Commands are lines for `ip -batch` and for `bridge -batch`."""
+    """`alto.plan.routes`, likewise."""
 
     @property
     def EMPTY(self) -> Routing: ...
@@ -83,7 +83,9 @@ class Routes(Protocol):
     @property
     def LOCAL_PREFERENCE(self) -> int: ...
 
-    def compiled(self, plan: NetworkPlan, ports: Iterable[Port], *, way_out: bool, direct: bool) -> Routing: ...
+    def compiled(
+        self, plan: NetworkPlan, ports: Iterable[Port], *, way_out: bool, way_out_v6: bool, direct: bool
+    ) -> Routing: ...
 
     def with_port(self, routing: Routing, plan: NetworkPlan, port: Port) -> Routing: ...
 
@@ -91,9 +93,9 @@ class Routes(Protocol):
 
     def through(self, routing: Routing, device: str) -> list[str]: ...
 
-    def puts(self, old: Routing, new: Routing) -> tuple[list[str], list[str]]: ...
+    def puts(self, old: Routing, new: Routing) -> RouteCommands: ...
 
-    def drops(self, old: Routing, new: Routing) -> tuple[list[str], list[str]]: ...
+    def drops(self, old: Routing, new: Routing) -> RouteCommands: ...
 
     def ruleset(self, routing: Routing) -> str: ...
 

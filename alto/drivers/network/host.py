@@ -15,6 +15,7 @@ from alto.drivers.network.forwarding import Forwarding
 from alto.drivers.network.lan import Lan, Standing
 from alto.drivers.network.nft import Nft
 from alto.drivers.network.uplink import Published
+from alto.drivers.network.uplink_v6 import UplinkV6
 from alto.kit.world import World
 from alto.model.errors import DriverFault
 from alto.model.networks import MACHINE_ADDRESS, UPLINK_DEVICE
@@ -41,6 +42,7 @@ class HostUplink:
         self._table = f"alto_{short}"
         self._forwarding = Forwarding(world, nft, own=frozenset((self._table,)))
         self._devices = f"{devices}*"
+        self._v6 = UplinkV6(world, nft, self._forwarding, table=self._table, devices=self._devices, nat=nat, links=self._links)
         self._pool = pool
         self._lan = Lan(world, pool=pool, own=devices, short=short)
         self._nat = nat
@@ -67,9 +69,16 @@ class HostUplink:
         """Whether what leaves a VPC may go anywhere: to the world, or to another public address of a routed pool."""
         return self.is_routed or self.has_way_out
 
-    async def ensure(self) -> None:
-        """The table is there; guests may leave if this machine has a way out, which may have changed."""
+    @property
+    def has_way_out_v6(self) -> bool:
+        return self._v6.has_way_out
+
+    async def ensure(self, *, v6: bool) -> None:
+        """The table is there; guests may leave if this machine has a way out, which may have changed. `v6`: there is a VPC
+        that asks for IPv6 too."""
         async with self._lock:
+            if v6:
+                await self._v6.ensure()
             default = await self._default_device() if self._nat or self.is_routed else None
             way_out = default if self._nat else None
             standing = await self._lan.look() if self.is_routed else Standing()
@@ -101,24 +110,25 @@ class HostUplink:
             if self.is_routed:
                 await self._lan.hold(addresses)
 
-    async def connect(self, netns: str, device: str) -> bool:
-        """The VPC's veth pair, and its default route while there is a way out. Whether it was made now."""
+    async def connect(self, netns: str, device: str, *, v6: bool) -> bool:
+        """The VPC's veth pair, for one family or both. Whether it was made now."""
         async with self._lock:
             is_new = UPLINK_DEVICE not in self._links(netns)
             if is_new:
                 # A device of ours whose other end is not there leads into a namespace that is no more.
                 await self._delete(device)
                 self._settled.discard(device)
+                self._v6.forget(device)
                 await self._ip(None, [f"link add {device} type veth peer name {UPLINK_DEVICE} netns {netns}"])
             sysctl = {
                 # Sources are 127.0.0.1 until the table above translates them, on the way back again.
                 f"net/ipv4/conf/{device}/route_localnet": "1",
                 f"net/ipv4/conf/{device}/forwarding": "1" if self.leads_on else "0",
                 f"net/ipv4/conf/{device}/rp_filter": "1",
-                f"net/ipv6/conf/{device}/disable_ipv6": "1",
             }
             present = {key: value for key, value in sysctl.items() if self._world.files.exists(Path("/proc/sys") / key)}
             self._world.net.sysctl(present)
+            self._v6.settle(device, on=v6)
             await self._ip(
                 None,
                 [
@@ -134,11 +144,14 @@ class HostUplink:
                 f"route replace {MACHINE_ADDRESS}/32 dev {UPLINK_DEVICE}",
             ]
             await self._ip(netns, inside)
+            if v6:
+                await self._v6.connect(netns, device)
             return is_new
 
-    async def publish(self, vpc_id: str, device: str, published: Published) -> None:
-        """Exactly this leads to the VPC."""
+    async def publish(self, vpc_id: str, device: str, published: Published, led: Collection[str]) -> None:
+        """Exactly this leads to the VPC. `led`: addresses of IPv6."""
         async with self._lock:
+            await self._v6.publish(device, led)
             known = self._known()
             old, public = known.get(vpc_id, Published()), published.public
             for address in public:
@@ -172,6 +185,7 @@ class HostUplink:
                 await self._lan.change(old.public, ())
             await self._ip(None, _flushed(old.public, old))
             await conntrack.forget(self._world, None, list(old.public))
+            await self._v6.withdraw(device)
             await self._delete(device)
             self._known().pop(vpc_id, None)
             self._settled.discard(device)
@@ -185,6 +199,7 @@ class HostUplink:
             if self.is_routed:
                 await self._lan.remove()
             await self._nft.apply(None, f"add table ip {self._table}\ndelete table ip {self._table}\n")
+            await self._v6.remove()
             await self._forwarding.give_back(set(names))
             self._published = {}
             self._settled.clear()

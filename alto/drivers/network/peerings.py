@@ -12,7 +12,7 @@ from alto.kit.world import NETNS_DIR, World
 from alto.model.network_plans import PEER_DEVICE, PeerPlan
 
 MAC = "02:a1:70:ff:00:06"  # of both ends: each pair is a wire of its own, and what arrives is meant for who is there
-HOP = "169.254.169.251"
+HOP, HOP_V6 = "169.254.169.251", "fe80::fb"
 
 
 class Peerings:
@@ -23,14 +23,14 @@ class Peerings:
         self._name_of = name_of
         self._lock = asyncio.Lock()  # two VPCs may want the same pair at once
 
-    async def ensure(self, netns: str, peers: Iterable[PeerPlan]) -> list[str]:
-        """Exactly `peers` have a device in `netns`. Returns those that were made now."""
+    async def ensure(self, netns: str, peers: Iterable[PeerPlan], *, v6: bool) -> list[str]:
+        """Exactly `peers` have a device in `netns`, which has IPv6 or not. Returns those that were made now."""
         async with self._lock:
             wanted = {peer.device: peer for peer in peers}
             links = self._links(netns)
             gone = sorted(name for name in links if name.startswith(PEER_DEVICE) and name not in wanted)
             await self._commands.ip(netns, [f"link delete {name}" for name in gone])
-            made = []
+            made, hops = [], (HOP, HOP_V6) if v6 else (HOP,)
             for device, peer in wanted.items():
                 if device not in links:
                     other = self._name_of(peer.vpc_id)
@@ -46,7 +46,7 @@ class Peerings:
                     [
                         f"link set {device} address {MAC}",
                         f"link set {device} up",
-                        f"neigh replace {HOP} lladdr {MAC} dev {device} nud permanent",
+                        *(f"neigh replace {hop} lladdr {MAC} dev {device} nud permanent" for hop in hops),
                     ],
                 )
             return made

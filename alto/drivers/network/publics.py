@@ -58,7 +58,7 @@ def _far(plan: NetworkPlan, pool: IPv4Network) -> list[PortAddress]:
 def _near(plan: NetworkPlan, device: str, pool: IPv4Network) -> frozenset[tuple[str, str]]:
     if pool.is_loopback:
         return frozenset()
-    inside = (*plan.ranges, *(cidr for peer in plan.peers for cidr in peer.cidrs))
+    inside = (*plan.ranges, *(cidr for peer in plan.peers for cidr in peer.cidrs if ":" not in cidr))
     # Ranges that do not meet, as a set of intervals must have them.
     apart = collapse_addresses(IPv4Network(cidr, strict=False) for cidr in inside)
     return frozenset((device, str(cidr)) for cidr in apart)

@@ -6,6 +6,7 @@ Invariant: what leads packets to a table comes after the table, and goes before 
 import msgspec
 from msgspec.structs import replace
 
+from alto.drivers.network import families
 from alto.drivers.network.commands import Commands
 from alto.drivers.network.driver import Routes
 from alto.drivers.network.nft import Nft
@@ -16,6 +17,7 @@ MAIN = 254
 OURS_FROM = 0x10000000  # tables of that number and above are route tables of a VPC
 _NAMES = {"main": MAIN, "local": 255, "default": 253}
 _TYPES = ("unreachable", "throw")
+METRIC_V6 = 1024  # what the kernel makes of none in a route of IPv6
 
 
 class KernelRouting:
@@ -26,6 +28,7 @@ class KernelRouting:
         self._nft = nft
         self._routes = routes
         self._netns = netns
+        self._v6 = families.is_supported(world.files)
         self.now = now
 
     async def adopt(self, wanted: Routing) -> None:
@@ -53,14 +56,16 @@ class KernelRouting:
             self.now = replace(self.now, hosts={})
 
     async def _put(self, old: Routing, new: Routing) -> None:
-        lines, bridge = self._routes.puts(old, new)
-        await self._commands.bridge(self._netns, bridge)
-        await self._commands.ip(self._netns, lines)
+        wanted = self._routes.puts(old, new)
+        await self._commands.bridge(self._netns, wanted.bridge)
+        await self._commands.ip(self._netns, wanted.ip)
+        await self._commands.ip_v6(self._netns, wanted.ip_v6)
 
     async def _drop(self, old: Routing, new: Routing) -> None:
-        lines, bridge = self._routes.drops(old, new)
-        await self._commands.ip(self._netns, lines, tolerant=True)
-        await self._commands.bridge(self._netns, bridge, tolerant=True)
+        gone = self._routes.drops(old, new)
+        await self._commands.ip_v6(self._netns, gone.ip_v6, tolerant=True)
+        await self._commands.ip(self._netns, gone.ip, tolerant=True)
+        await self._commands.bridge(self._netns, gone.bridge, tolerant=True)
 
     async def _found(self, wanted: Routing) -> Routing:
         """What a predecessor left: enough of it to know what must go, and what is not to be added twice."""
@@ -71,24 +76,34 @@ class KernelRouting:
             await self._commands.ip(self._netns, [f"rule add pref {self._routes.LOCAL_PREFERENCE} lookup local"])
         if 0 in local:
             await self._commands.ip(self._netns, ["rule del pref 0"])
-        tables = {int(rule.table) for rule in rules if rule.table.isdigit()}
+        tables = _tables(rules)
+        tables_v6 = (
+            _tables(await self._commands.listed(self._netns, ["-6", "rule", "show"], _Rule)) if self._v6 else frozenset()
+        )
         routes = {}
         far = {}
         for route in await self._commands.listed(self._netns, ["route", "show", "table", "all"], _Route):
+            if route.protocol == "kernel":
+                continue
             number = _NAMES.get(route.table) or int(route.table)
             ours = route.type in _TYPES or route.dev.startswith((TUNNEL_DEVICE, NAT_DEVICE, PEER_DEVICE))
-            destination = route.dst if "/" in route.dst or route.dst == "default" else f"{route.dst}/32"
+            destination = _destination(route)
             if number == MAIN and route.dev == TUNNEL_DEVICE:
                 far[route.dst.partition("/")[0]] = ""
             elif number >= OURS_FROM or (number == MAIN and ours):
                 where = route.type if route.type in _TYPES else f"dev {route.dev}"
-                routes[number, destination, route.metric] = where
-        return replace(wanted, routes=routes, tables=frozenset(tables), far=far, hosts={}, returns={})
+                metric = 0 if route.is_v6 and route.metric == METRIC_V6 else route.metric
+                routes[number, destination, metric] = where
+        return replace(wanted, routes=routes, tables=tables, tables_v6=tables_v6, far=far, hosts={}, returns={})
 
 
 class _Rule(msgspec.Struct):
     priority: int
     table: str = "main"
+
+
+def _tables(rules: list[_Rule]) -> frozenset[int]:
+    return frozenset(int(rule.table) for rule in rules if rule.table.isdigit())
 
 
 class _Route(msgspec.Struct):
@@ -97,3 +112,16 @@ class _Route(msgspec.Struct):
     dev: str = ""
     table: str = "main"
     metric: int = 0
+    protocol: str = ""
+    pref: str | None = None  # RFC 4191
+
+    @property
+    def is_v6(self) -> bool:
+        return self.pref is not None
+
+
+def _destination(route: _Route) -> str:
+    """As alto.plan.routes writes it."""
+    if route.dst == "default":
+        return "::/0" if route.is_v6 else "default"
+    return route.dst if "/" in route.dst else f"{route.dst}/{128 if route.is_v6 else 32}"

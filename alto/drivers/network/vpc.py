@@ -137,6 +137,7 @@ class VpcNetworks:
     async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
         async with self._working_on(plan.vpc_id):
             plans.check(plan)
+            plan = self._spoken(plan)
             vpc = self._vpcs.get(plan.vpc_id)
             if vpc is None:
                 await self._adopt_or_make(plan, ports)
@@ -146,6 +147,7 @@ class VpcNetworks:
     async def change_network(self, plan: NetworkPlan, change: NetworkChange) -> None:
         async with self._working_on(plan.vpc_id):
             plans.check_neighbours(change.neighbours)
+            plan = self._spoken(plan)
             vpc = self._get(plan.vpc_id)
             recorded = bool(change.gone_groups) or any(one.id not in vpc.firewall.groups for one in change.groups)
             patch = self._rules.amended(vpc.firewall, change)
@@ -286,10 +288,10 @@ class VpcNetworks:
         """The first time in this process: whatever is there is brought to what it should be, and left alone where it is."""
         netns = self.netns_of(plan.vpc_id)
         device = self._device_of(plan.vpc_id)
-        await self._host.ensure()
+        await self._host.ensure(v6=bool(plan.ranges_v6))
         self._record(plan, netns, device)
         await self._make_namespace(plan, netns)
-        await self._host.connect(netns, device)
+        await self._host.connect(netns, device, v6=bool(plan.ranges_v6))
         dns = Dnsmasq(self._world, folder=self._records.vpc_folder(plan.vpc_id), netns=netns)
         vpc = _Vpc(
             plan=plan,
@@ -306,7 +308,6 @@ class VpcNetworks:
         self._complain(vpc, vpc.firewall.refused)
         vpc.translations = publics.translations(vpc.plan, _ports_of(vpc), self._pool)
         await self._nft.apply(netns, uplink.vpc_ruleset(vpc.translations))
-        await self._host.publish(plan.vpc_id, device, publics.published(vpc.plan, device, _ports_of(vpc), self._pool))
         await self._make_devices(vpc)
         links = self._links(netns)
         known = {port.device for port in ports}
@@ -315,6 +316,7 @@ class VpcNetworks:
         commands += [f"link set {name} down" for name in sorted(links) if name.startswith("tap") and name not in known]
         await self._commands.ip(netns, commands)
         await vpc.routing.adopt(self._compiled_routing(vpc))
+        await self._publish(vpc)
         gone = [one.port.private_ip for id, one in before.items() if id not in vpc.ports]
         await conntrack.forget(self._world, netns, gone)
         await dns.ensure(plan, ports, names_outside=self._host.has_way_out)
@@ -325,14 +327,14 @@ class VpcNetworks:
         gone = [record.port for id, record in vpc.ports.items() if id not in {port.id for port in ports}]
         for port in gone:
             await self._unplug(vpc, port)
-        await self._host.ensure()
+        await self._host.ensure(v6=bool(plan.ranges_v6))
         if bool(plan.ranges_v6) != bool(vpc.plan.ranges_v6):
             await self._change_families(vpc, plan)
         self._record(plan, vpc.netns, vpc.device)
         parted = {peer.vpc_id for peer in vpc.plan.peers} - {peer.vpc_id for peer in plan.peers}
         vpc.plan = plan
         self._take_ports(vpc, dict(vpc.ports), ports)
-        if await self._host.connect(vpc.netns, vpc.device):
+        if await self._host.connect(vpc.netns, vpc.device, v6=bool(plan.ranges_v6)):
             vpc.routing.forget(UPLINK_DEVICE)
         await self._make_devices(vpc)
         await self._translate(vpc, self._rules.replanned(vpc.firewall, plan, ports), routing=self._compiled_routing(vpc))
@@ -372,7 +374,7 @@ class VpcNetworks:
         here = [nat for nat in vpc.plan.nats if nat.underlay in ("", vpc.plan.underlay)]
         for device in sorted(before - {nat.device for nat in here}):
             await self._commands.ip(vpc.netns, [f"link delete {device}"])
-        made = await self._peerings.ensure(vpc.netns, vpc.plan.peers)
+        made = await self._peerings.ensure(vpc.netns, vpc.plan.peers, v6=bool(vpc.plan.ranges_v6))
         made += await self._nats.ensure(vpc.netns, here)
         made += await self._tunnels.ensure(vpc.netns, vpc.plan)
         for device in made:
@@ -381,7 +383,13 @@ class VpcNetworks:
     def _compiled_routing(self, vpc: _Vpc) -> Routing:
         links = self._links(vpc.netns)
         here = [record.port for record in vpc.ports.values() if record.port.device in links]
-        return self._routes.compiled(vpc.plan, here, way_out=self._host.leads_on, direct=self._host.is_routed)
+        return self._routes.compiled(
+            vpc.plan,
+            here,
+            way_out=self._host.leads_on,
+            way_out_v6=self._host.has_way_out_v6,
+            direct=self._host.is_routed,
+        )
 
     def _record(self, plan: NetworkPlan, netns: str, device: str) -> None:
         record = NetworkRecord(netns=netns, device=device, plan=plans.recorded(plan), names_outside=self._host.has_way_out)
@@ -547,9 +555,16 @@ class VpcNetworks:
         cut = [outside for outside, private in old.inward.items() if new.inward.get(outside) != private]
         cut += [outside for private, outside in old.outward.items() if new.outward.get(private) != outside]
         vpc.translations = new
-        published = publics.published(vpc.plan, vpc.device, _ports_of(vpc), self._pool)
-        await self._host.publish(vpc.plan.vpc_id, vpc.device, published)
+        await self._publish(vpc)
         await conntrack.forget(self._world, vpc.netns, sorted({*cut, *ended}))
+
+    async def _publish(self, vpc: _Vpc) -> None:
+        published = publics.published(vpc.plan, vpc.device, _ports_of(vpc), self._pool)
+        await self._host.publish(vpc.plan.vpc_id, vpc.device, published, vpc.routing.now.led)
+
+    def _spoken(self, plan: NetworkPlan) -> NetworkPlan:
+        """Without IPv6 where this machine's kernel has none."""
+        return plan if self.has_ipv6() or not plan.ranges_v6 else msgspec.structs.replace(plan, ranges_v6=())
 
     def _plans_before(self) -> list[NetworkPlan]:
         records = (self._records.network(vpc_id) for vpc_id in self._records.vpc_ids())

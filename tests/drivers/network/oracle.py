@@ -3,8 +3,8 @@
 Sources: "Control traffic to your AWS resources using security groups" (stateful; only allows; any rule of any group of the
 interface; a group as source means the private addresses of its interfaces; both ends' groups are asked) and "Control subnet
 traffic with network access control lists" (stateless; in order of number, the first that matches decides; else denied; asked
-when traffic enters or leaves the subnet, never within it), both in the VPC user guide. A small language of its own, so that
-nothing here is shared with the code under test.
+when traffic enters or leaves the subnet, never within it), and "Enable outbound IPv6 traffic using an egress-only internet
+gateway", all in the VPC user guide. A small language of its own, so that nothing here is shared with the code under test.
 """
 
 from dataclasses import dataclass, field
@@ -63,6 +63,7 @@ class Network:
         default_factory=dict
     )  # address that is no interface's -> the interface that routes lead it to
     subnets_v6: dict[str, str] = field(default_factory=dict)
+    way_of: dict[str, str] = field(default_factory=dict)  # subnet whose IPv6 leads to the world -> "both" ways, or "out" alone
     nat_of: dict[str, str] = field(default_factory=dict)  # subnet whose way out is a NAT gateway -> the gateway's subnet
     host_of: dict[str, str] = field(default_factory=dict)  # interface -> where it is; none: all on one
 
@@ -103,13 +104,26 @@ class Network:
 
     def _nat_subnet(self, sender: Interface | None, destination: str) -> str | None:
         """Of the NAT gateway that carries what leaves the VPC."""
-        return self.nat_of.get(sender.subnet) if sender is not None and self.at(destination) is None else None
+        if sender is None or ":" in destination or self.at(destination) is not None:
+            return None
+        return self.nat_of.get(sender.subnet)
+
+    def _crosses_border(self, source: str, destination: str) -> bool:
+        """Of IPv6: an interface's address needs nothing but a route, and an egress-only gateway lets nobody in."""
+        if ":" not in source or (self.at(source) is not None and self.at(destination) is not None):
+            return True
+        sender, receiver = self.owner(source), self.owner(destination)
+        if receiver is not None:
+            return self.way_of.get(receiver.subnet) == "both"
+        return sender is not None and sender.subnet in self.way_of
 
     def arrives(self, source: str, destination: str, protocol: int, port: int) -> bool:
         """The first packet of a flow. `port`: the destination's, or an ICMP type (its code is 0). An address that no
         interface has is the world's."""
         sender, receiver = self.at(source), self.at(destination)
         within = self._are_within_one(sender, receiver)
+        if not self._crosses_border(source, destination):
+            return False
         if sender is not None and not (
             self._is_taken(sender, source)
             and self.passes_groups(sender, True, destination, protocol, port)

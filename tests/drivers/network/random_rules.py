@@ -1,8 +1,9 @@
 """Random networks for the packet oracle, the flows to try in them, and the same networks in the words of the product.
 
 A seed makes a network on the same ten interfaces, two of them in a peered VPC, so that ports are plugged once and only rules
-are swapped. Most in the first one have an address of IPv6 too. Subnet 1 leaves through a NAT gateway in subnet 2. Two
-interfaces are routers now and then: their source is not checked, and routes lead to an address behind each.
+are swapped. Most have an address of IPv6 too. Subnet 1 leaves through a NAT gateway in subnet 2. Of IPv6, subnet 0 has an
+internet gateway, subnet 1 an egress-only one, and subnet 2 no way out. Two interfaces are routers now and then: their source is
+not checked, and routes lead to an address of each family behind each.
 """
 
 import random
@@ -19,14 +20,19 @@ from tests.drivers.network.oracle import ANY, Entry, Interface, Network, Rule
 from tests.drivers.network.wires import ECHO, ECHO_V6, ICMP, ICMPV6, TCP, TIMESTAMP, UDP, Packet
 
 MACHINE = "169.254.169.252"  # who a guest sees when a connection came to its public address (ADR 4)
-WORLD = "203.0.113.7"
+MACHINE_V6 = "fd00:ec2::252"  # the same of IPv6 (ADR 14)
+WORLD, WORLD_V6 = "203.0.113.7", "2001:db8:99::7"
 SUBNETS = {"subnet-0": "10.77.0.0/24", "subnet-1": "10.77.1.0/24", "subnet-2": "10.77.2.0/24"}
 SUBNETS_V6 = {"subnet-0": "fd00:a:0:0::/64", "subnet-1": "fd00:a:0:1::/64", "subnet-2": "fd00:a:0:2::/64"}
 FAR = {"subnet-far": "10.78.0.0/24"}  # of the other VPC
+FAR_V6 = {"subnet-far": "fd00:b:0:0::/64"}
 RANGES_OF = {"vpc-1": "10.77.0.0/16", "vpc-2": "10.78.0.0/16"}
+RANGES_V6_OF = {"vpc-1": "fd00:a::/56", "vpc-2": "fd00:b::/56"}
+WAYS_V6 = {"subnet-0": "both", "subnet-1": "out"}
 PUBLIC = {"10.77.0.11": "127.64.0.5", "10.77.2.16": "127.64.0.6"}  # private -> public
 NAT = NatPlan(id="nat-00000000000000001", subnet_id="subnet-2", private_ip="10.77.2.200", public_ip="127.64.0.9")
 BEHIND = {"10.99.0.3": f"eni-{3:017x}", "10.99.0.5": f"eni-{5:017x}"}
+BEHIND_V6 = {"fd00:99::3": f"eni-{3:017x}", "fd00:99::5": f"eni-{5:017x}"}
 PEERING = "pcx-00000000000000001"
 GROUPS = [f"sg-{letter}" for letter in "abcdef"]
 FAR_GROUPS = ["sg-x", "sg-y"]
@@ -56,12 +62,17 @@ CIDRS = [
 CIDRS_V6 = [
     "::/0",
     "::/0",
+    "::/0",
     "fd00:a::/56",
     "fd00:a::/64",
     "fd00:a:0:1::/64",
     "fd00:a:0:2::10/127",
     "fd00:a:0:1::10/125",
     "fd00:a::b/128",
+    "fd00:b::/56",
+    "fd00:99::/64",
+    "2001:db8:99::/48",
+    "fd00:ec2::252/128",
 ]
 
 
@@ -80,6 +91,7 @@ def interfaces() -> dict[str, Interface]:
     for number in (8, 9):
         id = f"eni-{number:017x}"
         made[id] = Interface(id, "subnet-far", f"02:00:0a:4e:00:{11 + number:02x}", [f"10.78.0.{11 + number}"], [])
+        made[id].ipv6 = [f"fd00:b::{11 + number:x}"]
     return made
 
 
@@ -90,9 +102,9 @@ def vpc_of(one: Interface) -> str:
 def network(seed: int) -> Network:
     chance = random.Random(seed)
     acl_of = {subnet: f"acl-{chance.randrange(3)}" for subnet in SUBNETS} | dict.fromkeys(FAR, "acl-far")
-    made = Network(subnets=SUBNETS | FAR, acl_of=acl_of, behind=BEHIND, nat_of={"subnet-1": NAT.subnet_id})
-    made.subnets_v6 = SUBNETS_V6
-    of_lists = {"pl-a": CIDRS[2:], "pl-b": CIDRS[2:], "pl-c": CIDRS_V6[2:]}
+    made = Network(subnets=SUBNETS | FAR, acl_of=acl_of, behind=BEHIND | BEHIND_V6, nat_of={"subnet-1": NAT.subnet_id})
+    made.subnets_v6, made.way_of = SUBNETS_V6 | FAR_V6, WAYS_V6
+    of_lists = {"pl-a": CIDRS[2:], "pl-b": CIDRS[2:], "pl-c": CIDRS_V6[3:]}
     made.lists = {id: [chance.choice(of_lists[id]) for _ in range(chance.randrange(4))] for id in LISTS}
     made.acls = {id: _entries(chance) for id in ("acl-0", "acl-1", "acl-2", "acl-far")}
     made.groups = {id: _rules(chance) for id in (*GROUPS, *FAR_GROUPS)}
@@ -114,7 +126,7 @@ def _rules(chance: random.Random) -> list[Rule]:
 def _rule(chance: random.Random, egress: bool) -> Rule:
     kind = chance.choice(["cidr", "cidr", "group", "list"])
     peer = chance.choice(
-        {"cidr": CIDRS if chance.random() < 0.6 else CIDRS_V6, "group": GROUPS + FAR_GROUPS, "list": LISTS}[kind]
+        {"cidr": CIDRS if chance.random() < 0.5 else CIDRS_V6, "group": GROUPS + FAR_GROUPS, "list": LISTS}[kind]
     )
     return Rule(egress, *_traffic(chance), (kind, peer))
 
@@ -165,12 +177,20 @@ def flows(of: Network, seed: int, count: int) -> list[Packet]:
             source, destination = chance.choice([*PUBLIC, *HIDDEN]), WORLD
         elif where < 0.3:
             source, destination = _routed(of, chance)
-        elif where < 0.55:
+        elif where < 0.35:
+            # Mostly where somebody may come in.
+            public = [address for one in of.interfaces.values() if of.way_of.get(one.subnet) == "both" for address in one.ipv6]
+            source, destination = MACHINE_V6, chance.choice(public if chance.random() < 0.8 else addresses_v6)
+        elif where < 0.4:
+            source, destination = chance.choice(addresses_v6), WORLD_V6
+        elif where < 0.45:
+            source, destination = _routed(of, chance, v6=True)
+        elif where < 0.65:
             source, destination = chance.sample(addresses_v6, 2)
             while of.owner(source) is of.owner(destination):
                 source, destination = chance.sample(addresses_v6, 2)
         protocol = chance.choice([TCP, TCP, UDP, UDP, ICMP, ESP])
-        if protocol == ESP and (where < 0.3 or any({one.source, one.destination} == {source, destination} for one in made)):
+        if protocol == ESP and (where < 0.45 or any({one.source, one.destination} == {source, destination} for one in made)):
             protocol = TCP  # it has no ports: two of its flows, or one and its like the other way, would be one
         if protocol in (TCP, UDP):
             made.append(Packet(source, destination, protocol, EPHEMERAL + number, chance.choice(SERVICES)))
@@ -186,11 +206,12 @@ def flows(of: Network, seed: int, count: int) -> list[Packet]:
 HIDDEN = ["10.77.1.12", "10.77.1.15"]  # behind the NAT gateway
 
 
-def _routed(of: Network, chance: random.Random) -> tuple[str, str]:
+def _routed(of: Network, chance: random.Random, *, v6: bool = False) -> tuple[str, str]:
     """From or to behind a router, to or from another interface, of the router's own subnet too."""
-    stranger, router = chance.choice(list(BEHIND.items()))
-    others = [one for one in of.interfaces.values() if one.subnet not in FAR and one.id != router]
-    pair = stranger, chance.choice(chance.choice(others).addresses)
+    stranger, router = chance.choice(list((BEHIND_V6 if v6 else BEHIND).items()))
+    others = [one for one in of.interfaces.values() if one.subnet not in FAR and one.id != router and (one.ipv6 or not v6)]
+    one = chance.choice(others)
+    pair = stranger, chance.choice(one.ipv6 if v6 else one.addresses)
     return pair if chance.random() < 0.6 else (pair[1], pair[0])
 
 
@@ -205,24 +226,33 @@ def _plan(of: Network, vpc_id: str) -> NetworkPlan:
     near, other = vpc_id == "vpc-1", "vpc-2" if vpc_id == "vpc-1" else "vpc-1"
     out = RoutePlan(destination="0.0.0.0/0", target=Target.INTERNET, target_id="igw-1")
     by_nat = RoutePlan(destination="0.0.0.0/0", target=Target.NAT, target_id=NAT.id)
-    over = RoutePlan(destination=RANGES_OF[other], target=Target.PEERING, target_id=PEERING)
+    over = tuple(
+        RoutePlan(destination=ranges[other], target=Target.PEERING, target_id=PEERING) for ranges in (RANGES_OF, RANGES_V6_OF)
+    )
+    out_v6 = {
+        "both": (RoutePlan(destination="::/0", target=Target.INTERNET, target_id="igw-1"),),
+        "out": (RoutePlan(destination="::/0", target=Target.EGRESS_ONLY, target_id="eigw-1"),),
+        "": (),
+    }
     routers = tuple(
         RoutePlan(
-            destination=f"{address}/32",
+            destination=address,
             target=Target.INTERFACE,
             target_id=id,
-            address=of.interfaces[id].addresses[0],
+            address=of.interfaces[id].ipv6[0] if ":" in address else of.interfaces[id].addresses[0],
         )
-        for address, id in BEHIND.items()
+        for address, id in of.behind.items()
     )
-    routes = {id: (over, by_nat if id in of.nat_of else out, *routers) for id in SUBNETS} | dict.fromkeys(FAR, (over,))
+    routes = {
+        id: (*over, by_nat if id in of.nat_of else out, *out_v6[of.way_of.get(id, "")], *routers) for id in SUBNETS
+    } | dict.fromkeys(FAR, over)
     subnets = SUBNETS if near else FAR
     acls = {of.acl_of[id] for id in subnets} | ({"acl-0", "acl-1", "acl-2"} if near else set())
     return NetworkPlan(
         vpc_id=vpc_id,
         region="us-east-1",
         cidr=RANGES_OF[vpc_id],
-        ranges_v6=("fd00:a::/56",) if near else (),
+        ranges_v6=(RANGES_V6_OF[vpc_id],),
         subnets=tuple(
             SubnetPlan(
                 id=id,
@@ -243,7 +273,7 @@ def _plan(of: Network, vpc_id: str) -> NetworkPlan:
         prefix_lists={id: tuple(ranges) for id, ranges in of.lists.items()},
         acls=tuple(AclPlan(id=id, entries=tuple(map(_entry, of.acls[id]))) for id in sorted(acls)),
         nats=(NAT,) if near else (),
-        peers=(PeerPlan(id=PEERING, vpc_id=other, cidrs=(RANGES_OF[other],)),),
+        peers=(PeerPlan(id=PEERING, vpc_id=other, cidrs=(RANGES_OF[other], RANGES_V6_OF[other])),),
         internet=near,
     )
 
@@ -274,7 +304,7 @@ def port_of(one: Interface) -> Port:
         public_ip=PUBLIC.get(address),
         secondary=tuple(PortAddress(private_ip=other) for other in one.addresses[1:]),
         ipv6=tuple(one.ipv6),
-        subnet_cidr_v6=SUBNETS_V6.get(one.subnet),
+        subnet_cidr_v6=(SUBNETS_V6 | FAR_V6).get(one.subnet),
         hostname=f"ip-{last}.ec2.internal",
         group_ids=tuple(one.groups),
         source_dest_check=one.checked,

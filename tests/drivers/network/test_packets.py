@@ -28,7 +28,6 @@ from tests.drivers.network.guests import run, site
 from tests.drivers.network.machinery import Cloud
 from tests.drivers.network.oracle import ANY, Entry, Interface, Network, Rule
 from tests.drivers.network.random_rules import (
-    BEHIND,
     GROUPS,
     HIDDEN,
     NAT,
@@ -64,6 +63,9 @@ class Rig:
         # Else this machine would tell guests, after a while, that the world does not answer.
         run("ip", "neigh", "add", "192.0.2.2", "lladdr", "02:00:00:00:00:01", "dev", "world0", "nud", "permanent")
         run("ip", "route", "add", "default", "via", "192.0.2.2")
+        run("ip", "addr", "add", "2001:db8:98::1/64", "dev", "world0", "nodad")
+        run("ip", "neigh", "add", "2001:db8:98::2", "lladdr", "02:00:00:00:00:01", "dev", "world0", "nud", "permanent")
+        run("ip", "route", "add", "::/0", "via", "2001:db8:98::2")
         self.clouds = [Cloud(folder / f"h-{number}", host_id=f"h-{number}", nat=True) for number in range(hosts)]
         self.now = network(0)
         self.plans = self._plans(self.now)
@@ -112,7 +114,7 @@ class Rig:
         for cloud in self.clouds:
             for place in (*self.plans, NAT.id):
                 if (NETNS_DIR / cloud.netns(place)).exists():
-                    gone = [*everybody, *BEHIND, NAT.private_ip]
+                    gone = [*everybody, *of.behind, NAT.private_ip]
                     asyncio.run(conntrack.forget(real_world(), cloud.netns(place), gone))
 
     def _swap(self, cloud: Cloud, host: int, of: Network, *, anew: bool) -> None:
@@ -136,7 +138,8 @@ class Rig:
         for packet in packets:
             sender = self.now.at(packet.source)
             if sender is None:
-                into = self.now.owner(packet.destination) if packet.destination in PUBLIC else None
+                known = packet.destination in PUBLIC or ":" in packet.destination
+                into = self.now.owner(packet.destination) if known else None
                 self.outsides[self._host_of(into)].send(packet._replace(destination=_alias(packet.destination)))
             else:
                 self.wires[sender.id].send(packet)
@@ -185,8 +188,8 @@ ALIASES = {private: "240" + public.removeprefix("127") for private, public in _P
 
 
 def _alias(private: str) -> str:
-    """The world sees aliases of public addresses; of what is behind the NAT gateway, the gateway's."""
-    return ALIASES.get(private, ALIASES[NAT.private_ip])
+    """The world sees aliases of public addresses; of what is behind the NAT gateway, the gateway's. IPv6 has none."""
+    return private if ":" in private else ALIASES.get(private, ALIASES[NAT.private_ip])
 
 
 @pytest.fixture

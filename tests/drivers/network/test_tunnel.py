@@ -204,10 +204,10 @@ def test_who_lives_elsewhere_comes_and_goes_by_changes(cloud: Cloud, second: Clo
         become(3)
         wait_for(lambda: not is_named(), "its name to go")
         assert reaches("10.77.0.11", 80, netns=guest.netns, timeout=0.5) == "unreachable"
-    rules = run("ip", "netns", "exec", second.netns(), "nft", "-s", "list", "table", "ip", "alto_route")
+    rules = run("ip", "netns", "exec", second.netns(), "nft", "-s", "list", "table", "inet", "alto_route")
     second.new_driver()
     second.ensure(plans[3], port(2, "sg-closed"))
-    assert run("ip", "netns", "exec", second.netns(), "nft", "-s", "list", "table", "ip", "alto_route") == rules
+    assert run("ip", "netns", "exec", second.netns(), "nft", "-s", "list", "table", "inet", "alto_route") == rules
 
 
 def test_another_vpc_with_the_same_range_hears_nothing(cloud: Cloud, second: Cloud) -> None:

@@ -17,6 +17,7 @@ VNET_HEADER = bytes(10)
 UNREACHABLE, ECHO, TIMESTAMP, ECHO_V6 = 3, 8, 13, 128
 ANSWERS = {ECHO: 0, TIMESTAMP: 14, ECHO_V6: 129}  # ICMP: request -> answer
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
+ETH_P_ALL = 3
 V4, V6 = b"\x08\x00", b"\x86\xdd"
 SYN, SYN_ACK = 0x02, 0x12
 
@@ -146,13 +147,13 @@ class Outside:
     """This machine's end of a VPC's uplink: what comes out there would go into the world, and the other way round."""
 
     def __init__(self, device: str, mac: str, vpc_mac: str) -> None:
-        self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
-        self._sock.bind((device, 0x0800))
+        self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self._sock.bind((device, ETH_P_ALL))
         self._sock.setblocking(False)
         self._macs = mac_bytes(vpc_mac) + mac_bytes(mac)
 
     def send(self, packet: Packet) -> None:
-        self._sock.send(self._macs + b"\x08\x00" + packed(packet))
+        self._sock.send(self._macs + (V6 if ":" in packet.source else V4) + packed(packet))
 
     def packets(self) -> list[Packet]:
         found = []
