@@ -1,8 +1,28 @@
-"""What the product's own audit says of a test's rows."""
+"""Rows that most tests begin with, and what the product's own audit says of a test's rows."""
 
 from alto.api.alto.routes import read_state
+from alto.model.hosts import Capabilities, Host
+from alto.model.images import Image
 from alto.plan.audit import audit
-from tests.api.cloud import Cloud
+from tests.api.cloud import NOW, Cloud
+
+IMAGE = "ami-0a170000000000001"
+
+
+def host(number: int, *, vcpus: int = 8, memory_mib: int = 8192, kind: str = "fake") -> Host:
+    return Host(
+        id=f"h-{number}",
+        name=f"host{number}",
+        capabilities=Capabilities(kind=kind, accelerator="none", vcpus=vcpus, memory_mib=memory_mib),
+        vcpus=vcpus,
+        memory_mib=memory_mib,
+        joined_at=0.0,
+    )
+
+
+def tiny(*, size_gib: int = 1) -> Image:
+    """Everybody may launch it; it needs that much disk."""
+    return Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=size_gib, created_at=NOW)
 
 
 def sound(cloud: Cloud) -> list[str]:

@@ -7,19 +7,15 @@ from typing import Any
 import pytest
 
 from alto.model.addresses import ADDRESSES_MAX
-from alto.model.images import Image
-from tests.api.cloud import NOW, Answered, Cloud, Tenant
-from tests.api.rows import sound
-from tests.api.test_regions import host
-
-IMAGE = "ami-0a170000000000001"
+from tests.api.cloud import Answered, Cloud, Tenant
+from tests.api.rows import IMAGE, host, sound, tiny
 
 
 @pytest.fixture(autouse=True)
 def rows(cloud: Cloud) -> Iterator[None]:
     cloud.put(
         host(1, vcpus=64, memory_mib=64_000),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW),
+        tiny(size_gib=2),
     )
     yield
     assert sound(cloud) == []

@@ -5,20 +5,17 @@ from typing import Any
 
 import pytest
 
-from alto.model.images import Image
 from alto.model.instances import Phase
-from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import IMAGE, host, tiny
 from tests.api.test_launches import says
-from tests.api.test_regions import host
-
-IMAGE = "ami-0a170000000000001"
 
 
 @pytest.fixture
 def instance(cloud: Cloud, tenant: Tenant) -> dict[str, Any]:
     cloud.put(
         host(1, vcpus=64, memory_mib=64_000),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW),
+        tiny(size_gib=2),
     )
     answer = tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="t3.micro")
     return dict(answer["Instances"][0])

@@ -5,18 +5,15 @@ from typing import Any
 
 import pytest
 
-from alto.model.images import Image
-from tests.api.cloud import NOW, Cloud, Tenant
-from tests.api.test_regions import host
-
-IMAGE = "ami-0a170000000000001"
+from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import IMAGE, host, tiny
 
 
 @pytest.fixture(autouse=True)
 def image(cloud: Cloud) -> None:
     cloud.put(
         host(1, vcpus=64, memory_mib=64_000),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW),
+        tiny(size_gib=2),
     )
 
 

@@ -8,12 +8,10 @@ import pytest
 
 from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
-from alto.model.images import Image
-from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.cloud import Cloud, Tenant
 from tests.api.living import LivingCloud
-from tests.api.test_regions import host
+from tests.api.rows import IMAGE, host, tiny
 
-IMAGE = "ami-0a170000000000001"
 PATIENCE_S = 20.0  # far more than any step takes, however loaded the machine: what is awaited comes by itself
 
 
@@ -81,7 +79,7 @@ def test_nobody_waits_longer_than_a_moment_nor_for_anothers(models: Models) -> N
     tenant, other = cloud.account("tenant"), cloud.account("other")
     cloud.put(
         host(1, vcpus=64, memory_mib=64_000),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW),
+        tiny(size_gib=2),
     )
 
     def waited(who: Tenant, operation: str, **parameters: Any) -> float:

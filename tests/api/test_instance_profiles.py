@@ -6,21 +6,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alto.model.images import Image
 from alto.model.instances import Instance
 from alto.model.profiles import ProfileAssociation
 from alto.plan.instances import machine_of
-from tests.api.cloud import NOW, Cloud, Tenant
-from tests.api.rows import sound
-from tests.api.test_launches import IMAGE, ONE
-from tests.api.test_regions import host
+from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import host, sound, tiny
+from tests.api.test_launches import ONE
 
 
 @pytest.fixture(autouse=True)
 def room(cloud: Cloud) -> None:
     cloud.put(
         host(1, vcpus=8, memory_mib=1024),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=1, created_at=NOW),
+        tiny(),
     )
 
 

@@ -7,19 +7,18 @@ import pytest
 from msgspec.structs import replace
 
 from alto.model.hosts import Host, HostState
-from alto.model.images import Image
 from alto.model.instances import Checks, Instance, Phase, Report
 from alto.plan.instances import accept
 from tests.api.cloud import NOW, Cloud, Tenant
-from tests.api.test_launches import IMAGE, launch, says
-from tests.api.test_regions import host
+from tests.api.rows import host, tiny
+from tests.api.test_launches import launch, says
 
 
 @pytest.fixture(autouse=True)
 def room(cloud: Cloud) -> None:
     cloud.put(
         host(1, vcpus=8, memory_mib=1024),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=1, created_at=NOW),
+        tiny(),
     )
 
 

@@ -6,18 +6,16 @@ from typing import Any
 
 import pytest
 
-from alto.model.images import Image
-from tests.api.cloud import NOW, Cloud, Tenant
-from tests.api.rows import sound
-from tests.api.test_addresses import IMAGE, address_of, instance_of, launched
-from tests.api.test_regions import host
+from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import IMAGE, host, sound, tiny
+from tests.api.test_addresses import address_of, instance_of, launched
 
 
 @pytest.fixture(autouse=True)
 def rows(cloud: Cloud) -> Iterator[None]:
     cloud.put(
         host(1, vcpus=64, memory_mib=64_000),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW),
+        tiny(size_gib=2),
     )
     yield
     assert sound(cloud) == []

@@ -9,20 +9,18 @@ import pytest
 from msgspec.structs import replace
 
 from alto.model.hosts import Capabilities, Host
-from alto.model.images import Image
 from alto.model.networks import SecondaryAddress
-from tests.api.cloud import NOW, Cloud, Tenant
-from tests.api.rows import sound
-from tests.api.test_addresses import IMAGE, instance_of
+from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import IMAGE, host, sound, tiny
+from tests.api.test_addresses import instance_of
 from tests.api.test_interfaces import interface_of, made
-from tests.api.test_regions import host
 
 
 @pytest.fixture(autouse=True)
 def rows(cloud: Cloud) -> Iterator[None]:
     cloud.put(
         host(1, vcpus=64, memory_mib=64_000),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW),
+        tiny(size_gib=2),
     )
     yield
     assert sound(cloud) == []

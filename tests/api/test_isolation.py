@@ -17,7 +17,7 @@ from alto.model.images import Image
 from tests.api import isolation_addresses, isolation_instances, isolation_networks, isolation_volumes
 from tests.api.cloud import NEEDED, NOW, Answered, Cloud, Tenant
 from tests.api.living import LivingCloud
-from tests.api.test_regions import host
+from tests.api.rows import host
 
 Parameters = dict[str, Any]
 

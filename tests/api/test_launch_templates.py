@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from alto.model.images import Image
-from tests.api.cloud import NOW, Answered, Cloud, Tenant
-from tests.api.test_launches import IMAGE, state
-from tests.api.test_regions import host
+from tests.api.cloud import Answered, Cloud, Tenant
+from tests.api.rows import IMAGE, host, tiny
+from tests.api.test_launches import state
 
 DATA: dict[str, Any] = {"ImageId": IMAGE, "InstanceType": "t3.nano"}
 EVERYTHING: dict[str, Any] = {
@@ -32,7 +31,7 @@ EVERYTHING: dict[str, Any] = {
 def room(cloud: Cloud) -> None:
     cloud.put(
         host(1, vcpus=64, memory_mib=65536),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=1, created_at=NOW),
+        tiny(),
     )
 
 

@@ -16,9 +16,8 @@ from alto.model.networks import AddressPool, NetworkInterface, PublicAddress
 from alto.model.volumes import Volume
 from alto.plan.instances import accept, machine_of
 from tests.api.cloud import NOW, Cloud, Tenant
-from tests.api.test_regions import host
+from tests.api.rows import IMAGE, host, tiny
 
-IMAGE = "ami-0a170000000000001"
 ONE = {"ImageId": IMAGE, "InstanceType": "m1.tiny", "MinCount": 1, "MaxCount": 1}
 
 
@@ -26,7 +25,7 @@ ONE = {"ImageId": IMAGE, "InstanceType": "m1.tiny", "MinCount": 1, "MaxCount": 1
 def room(cloud: Cloud) -> None:
     cloud.put(
         host(1, vcpus=8, memory_mib=1024),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=1, created_at=NOW),
+        tiny(),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.api.cloud import Cloud, Tenant
-from tests.api.test_regions import host
+from tests.api.rows import host
 
 
 def told(tenant: Tenant, path: str) -> Any:

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alto.model.images import Image
 from alto.model.instances import Instance, Phase
-from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import host, tiny
 from tests.api.test_beside_instances import IMAGE
 from tests.api.test_ipv6_addresses import Dual
-from tests.api.test_regions import host
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def pair(cloud: Cloud, tenant: Tenant) -> list[dict[str, Any]]:
     """Two instances of the default group, called app and web, running."""
     cloud.put(
         host(1, vcpus=64, memory_mib=64_000),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW),
+        tiny(size_gib=2),
     )
     made = []
     for name in ("app", "web"):
@@ -117,7 +116,7 @@ def test_an_address_of_ipv6_makes_the_flow_one_of_ipv6(tenant: Tenant, cloud: Cl
     """Rules for IPv4 decide nothing there; an end that is named otherwise has its address of IPv6."""
     cloud.put(
         host(1, vcpus=64, memory_mib=64_000),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW),
+        tiny(size_gib=2),
     )
     dual = Dual(tenant)
     given = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1, "SubnetId": dual.subnet}

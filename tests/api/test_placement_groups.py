@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from alto.control.scheduler import Scheduler
-from alto.model.images import Image
 from alto.model.instances import Instance, Phase
 from alto.model.placement_groups import PlacementMember
-from tests.api.cloud import NOW, Answered, Cloud, Tenant
-from tests.api.test_launches import IMAGE, ONE, says
-from tests.api.test_regions import host
+from tests.api.cloud import Answered, Cloud, Tenant
+from tests.api.rows import host, tiny
+from tests.api.test_launches import ONE, says
 
 HOSTS = 3
 
@@ -20,7 +19,7 @@ HOSTS = 3
 def room(cloud: Cloud) -> None:
     cloud.put(
         *(host(number, vcpus=8, memory_mib=1024) for number in range(1, HOSTS + 1)),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=1, created_at=NOW),
+        tiny(),
     )
 
 

@@ -4,19 +4,8 @@ Method: whole operations over a store in memory."""
 import pytest
 from msgspec.structs import replace
 
-from alto.model.hosts import Capabilities, Host
 from tests.api.cloud import REGIONS, Cloud, Tenant
-
-
-def host(number: int, *, vcpus: int = 8, memory_mib: int = 8192, kind: str = "fake") -> Host:
-    return Host(
-        id=f"h-{number}",
-        name=f"host{number}",
-        capabilities=Capabilities(kind=kind, accelerator="none", vcpus=vcpus, memory_mib=memory_mib),
-        vcpus=vcpus,
-        memory_mib=memory_mib,
-        joined_at=0.0,
-    )
+from tests.api.rows import host
 
 
 def test_every_region_of_the_cloud_is_listed_with_a_bare_host_name(tenant: Tenant) -> None:

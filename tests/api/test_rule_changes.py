@@ -15,16 +15,15 @@ from msgspec.structs import replace
 
 from alto.api.hosts.session import HostSessions
 from alto.model.acls import AclAssociation, AclEntry, NetworkAcl, PrefixList, PrefixListEntry
-from alto.model.images import Image
 from alto.model.instances import Instance, Phase
 from alto.model.network_plans import AclPlan, NetworkChange
 from alto.model.networks import SecurityGroup, Subnet
 from alto.model.records import Record
 from alto.model.sessions import Assignments
 from alto.store.store import Reader, Tx
-from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import host, tiny
 from tests.api.test_beside_instances import IMAGE
-from tests.api.test_regions import host
 from tests.api.test_sessions import HELLO
 from tests.drivers.network.samples import allow, group
 
@@ -79,7 +78,7 @@ def test_a_change_is_its_own_rows_and_words_to_the_hosts_that_have_its_vpc(
     cloud: Cloud, tenant: Tenant, change: Change, rows: int, has: Callable[[NetworkChange], bool]
 ) -> None:
     cloud.put(host(1, vcpus=64, memory_mib=64_000))
-    cloud.put(Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW))
+    cloud.put(tiny(size_gib=2))
     launched = tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     vpc_id = cloud.store.read(lambda reader: reader.get(Instance, launched)).nic.vpc_id
     costs = {_cost(cloud, launched, vpc_id, count, change, has) for count in (10, 100, 400)}
@@ -145,7 +144,7 @@ def test_a_group_is_news_to_hosts_on_which_somebody_is_in_it_and_to_others_when_
     cloud: Cloud, tenant: Tenant
 ) -> None:
     cloud.put(host(1, vcpus=64, memory_mib=64_000))
-    cloud.put(Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW))
+    cloud.put(tiny(size_gib=2))
     made = [tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1)["Instances"][0] for _ in range(2)]
     vpc_id = str(made[0]["VpcId"])
     ids = [f"sg-{number:017x}" for number in range(3)]

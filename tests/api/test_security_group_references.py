@@ -9,13 +9,12 @@ from msgspec.structs import replace
 
 from alto.api.hosts.networks import read_plan
 from alto.api.hosts.session import HostSessions
-from alto.model.images import Image
 from alto.model.instances import Instance, Phase
 from alto.model.networks import NetworkInterface
 from alto.model.sessions import Assignments
-from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import host, tiny
 from tests.api.test_beside_instances import IMAGE
-from tests.api.test_regions import host
 from tests.api.test_sessions import HELLO
 
 
@@ -135,7 +134,7 @@ def test_hosts_hear_at_once_of_who_joins_the_group(cloud: Cloud, tenant: Tenant,
     tenant("AuthorizeSecurityGroupIngress", **peered.rule())
     cloud.put(
         host(1, vcpus=64, memory_mib=64_000),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=1, created_at=NOW),
+        tiny(),
     )
 
     subnets = {

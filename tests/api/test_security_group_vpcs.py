@@ -9,12 +9,11 @@ from msgspec.structs import replace
 
 from alto.api.hosts.networks import read_plan
 from alto.api.hosts.session import HostSessions
-from alto.model.images import Image
 from alto.model.instances import Instance, Phase
 from alto.model.sessions import Assignments
-from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import host, tiny
 from tests.api.test_beside_instances import IMAGE
-from tests.api.test_regions import host
 from tests.api.test_sessions import HELLO
 
 
@@ -149,7 +148,7 @@ def test_hosts_have_its_rules_in_each_vpc(tenant: Tenant, both: Both) -> None:
 def test_a_host_of_the_other_vpc_hears_of_the_association_and_of_each_rule(cloud: Cloud, tenant: Tenant, both: Both) -> None:
     cloud.put(
         host(1, vcpus=64, memory_mib=64_000),
-        Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=1, created_at=NOW),
+        tiny(),
     )
     request = {"ImageId": IMAGE, "InstanceType": "t3.nano", "MinCount": 1, "MaxCount": 1, "SubnetId": both.subnet}
     foreign = tenant.refused("RunInstances", SecurityGroupIds=[both.group], **request)

@@ -12,16 +12,15 @@ from alto.api.hosts.networks import read_plan
 from alto.api.hosts.session import HostSessions
 from alto.api.hosts.whereabouts import Whereabouts
 from alto.model.hosts import Host
-from alto.model.images import Image
 from alto.model.instances import Instance, Phase
 from alto.model.network_plans import VNI_FROM, VNI_TO, NetworkPlan
 from alto.model.networks import NetworkInterface, Vpc
 from alto.model.routing import Target
 from alto.model.sessions import Assignments, Hello
 from alto.plan.network_changes import changed
-from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import host, tiny
 from tests.api.test_beside_instances import IMAGE
-from tests.api.test_regions import host
 from tests.api.test_sessions import HELLO
 
 UNDERLAYS = {f"h-{number}": f"192.0.2.{number}:4789" for number in (1, 2, 3)}
@@ -32,7 +31,7 @@ def image(cloud: Cloud) -> None:
     # The first is the server's own machine, the others joined.
     for number, key in ((1, None), (2, "k-2"), (3, "k-3")):
         cloud.put(replace(host(number, vcpus=64, memory_mib=64_000), key=key))
-    cloud.put(Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=2, created_at=NOW))
+    cloud.put(tiny(size_gib=2))
 
 
 def launched(tenant: Tenant) -> str:
