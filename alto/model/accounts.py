@@ -63,3 +63,6 @@ class AccountRegion(Record, frozen=True, kw_only=True):
     dhcp_options_id: str  # the set that new VPCs have
     serial_console: bool = False  # live consoles of its instances may be opened; api/ec2/serial_console.py writes
     metadata: MetadataDefaults = MetadataDefaults()  # api/ec2/instance_metadata_defaults.py writes
+    # Whether its images and snapshots may be made public; api/ec2/public_access.py writes, in EC2's words.
+    images_blocked: bool = False
+    snapshots_blocked: str = "unblocked"

@@ -33,6 +33,7 @@ class ImageState(enum.StrEnum):
     PENDING = "pending"  # its snapshots are being taken
     AVAILABLE = "available"
     FAILED = "failed"
+    DISABLED = "disabled"  # by its owner, who alone sees it
 
 
 class ImageDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -76,6 +77,8 @@ class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
     source_instance_id: str | None = None
     source_image_id: str | None = None
     source_image_region: str | None = None
+    deprecated_at: float | None = None  # from then on others do not see it in listings
+    protected: bool = False  # from being deregistered
 
     @property
     def root_snapshot_id(self) -> str | None:

@@ -55,6 +55,17 @@ ROWS: dict[tuple[str, str], Row] = {
     ("RegisterImage", "BlockDeviceMappings.Ebs.SnapshotId"): row(
         "snapshot", Name="image", RootDeviceName="/dev/sda1", BlockDeviceMappings=[_mapping("/dev/sda1")]
     ),
+    **{
+        (operation, "ImageId"): row("image", ImageId=ID)
+        for operation in (
+            "DisableImage",
+            "DisableImageDeprecation",
+            "DisableImageDeregistrationProtection",
+            "EnableImage",
+            "EnableImageDeregistrationProtection",
+        )
+    },
+    ("EnableImageDeprecation", "ImageId"): row("image", ImageId=ID, DeprecateAt="2030-01-01T00:00:00Z"),
     ("ResetImageAttribute", "ImageId"): row("image", ImageId=ID, Attribute="launchPermission"),
     ("ResetSnapshotAttribute", "SnapshotId"): row("snapshot", SnapshotId=ID, Attribute=_PERMISSION),
     ("RunInstances", "BlockDeviceMappings.Ebs.SnapshotId"): row(

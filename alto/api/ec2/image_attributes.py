@@ -6,8 +6,10 @@ from collections.abc import Mapping
 import msgspec
 
 from alto.api.call import Call, Operation
-from alto.api.ec2.images import DESCRIPTION_MAX, own_image, show_image
+from alto.api.ec2.images import DESCRIPTION_MAX, deregistration_protection, own_image, show_image
+from alto.api.ec2.public_access import check_public_image
 from alto.model.errors import Refused
+from alto.model.images import ImageState
 from alto.store.store import Tx
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
@@ -50,6 +52,10 @@ async def modify_image_attribute(call: Call, request: ModifyImageAttributeReques
 
     def body(tx: Tx) -> None:
         image = own_image(tx, call, id)
+        if image.state is ImageState.DISABLED and permissions.add:
+            raise Refused("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is disabled, and is not shared while it is")
+        if any(permission.group for permission in permissions.add):
+            check_public_image(tx, call)
         removed = {permission.user_id for permission in permissions.remove}
         added = tuple(permission.user_id for permission in permissions.add if permission.user_id)
         shared = (*(account for account in image.shared_with if account not in removed), *added)
@@ -129,6 +135,8 @@ async def describe_image_attribute(call: Call, request: DescribeImageAttributeRe
         "tpmSupport": ("TpmSupport", {}),
         "uefiData": ("UefiData", {}),
         "imdsSupport": ("ImdsSupport", {}),
+        "deregistrationProtection": ("DeregistrationProtection", {"Value": deregistration_protection(image)}),
+        "lastLaunchedTime": ("LastLaunchedTime", {}),  # nobody counts it
     }
     if request.attribute not in shown_attributes:
         raise Refused("InvalidParameterValue", f"Value ({request.attribute[:80]}) for parameter attribute is invalid.")

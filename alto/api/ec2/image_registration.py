@@ -222,6 +222,11 @@ async def deregister_image(call: Call, request: DeregisterImageRequest) -> dict[
 
     def body(tx: Tx) -> list[dict[str, str]]:
         image = own_image(tx, call, id)
+        if image.protected:
+            raise Refused(
+                "OperationNotPermitted",
+                f"The image '{id}' is protected from being deregistered. Disable its deregistration protection first.",
+            )
         tx.delete(Image, id)
         deleted = []
         for one in image.devices if request.delete_associated_snapshots else ():

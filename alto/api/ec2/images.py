@@ -17,7 +17,7 @@ from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import timestamp
 from alto.model.errors import Refused
-from alto.model.images import Image, ImageDevice
+from alto.model.images import Image, ImageDevice, ImageState
 from alto.model.volumes import DEFAULT_VOLUME_TYPE
 from alto.store.store import Reader
 
@@ -39,7 +39,7 @@ class DescribeImagesRequest(msgspec.Struct, frozen=True, rename="pascal"):
     owners: tuple[str, ...] = ()
     executable_users: tuple[str, ...] = ()
     filters: tuple[Filter, ...] = ()
-    include_deprecated: bool = False  # there are none that are deprecated or disabled
+    include_deprecated: bool = False  # of others; one's own are always there, and those that are named
     include_disabled: bool = False
     max_results: int | None = None
     next_token: str | None = None
@@ -111,9 +111,17 @@ async def describe_images(call: Call, request: DescribeImagesRequest) -> dict[st
     matches = matcher(request.filters, _FILTERS)
     owned_by = _owner_test(call, request.owners)
     runnable_by = _user_test(call, request.executable_users)
+    now = call.world.clock.now()
+
+    def offered(image: Image) -> bool:
+        if image.state is ImageState.DISABLED and not request.include_disabled:
+            return False
+        named = request.include_deprecated or bool(request.image_ids) or image.account == call.account
+        return named or image.deprecated_at is None or image.deprecated_at > now
+
     images = call.store.read(lambda reader: _asked(reader, call, request.image_ids))
     page = page_of_list(
-        [image for image in images if owned_by(image) and runnable_by(image) and matches(image)],
+        [image for image in images if offered(image) and owned_by(image) and runnable_by(image) and matches(image)],
         lambda image: image.id,
         scope=Image.KIND,
         max_results=request.max_results,
@@ -167,6 +175,8 @@ def show_image(image: Image) -> dict[str, object]:
         "StateReason": {"Code": "Server.InternalError", "Message": image.fault} if image.fault else None,
         "Public": image.public,
         "CreationDate": timestamp(image.created_at),
+        "DeprecationTime": timestamp(image.deprecated_at) if image.deprecated_at is not None else None,
+        "DeregistrationProtection": deregistration_protection(image),
         "Architecture": image.architecture,
         "ImageType": "machine",
         "PlatformDetails": "Linux/UNIX",
@@ -184,6 +194,10 @@ def show_image(image: Image) -> dict[str, object]:
         "ProductCodes": [],
         "Tags": shown(image.tags),
     }
+
+
+def deregistration_protection(image: Image) -> str:
+    return "enabled-without-cooldown" if image.protected else "disabled"
 
 
 def devices(image: Image) -> tuple[ImageDevice, ...]:

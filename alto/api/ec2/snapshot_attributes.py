@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
+from alto.api.ec2.public_access import check_public_snapshot
 from alto.api.ec2.snapshots import own_snapshot
 from alto.model.errors import Refused
 from alto.model.volumes import Snapshot
@@ -63,6 +64,8 @@ async def modify_snapshot_attribute(call: Call, request: ModifySnapshotAttribute
 
     def body(tx: Tx) -> None:
         snapshot = own_snapshot(tx, call, request.snapshot_id)
+        if any(one.group for one in permissions.add):
+            check_public_snapshot(tx, call)
         removed = {one.user_id for one in permissions.remove}
         added = [one.user_id for one in permissions.add if one.user_id]
         shared = tuple(dict.fromkeys([*(user for user in snapshot.shared_with if user not in removed), *added]))

@@ -1,0 +1,93 @@
+"""How long an image is offered, and to whom it still is: deprecation, disabling, and protection from being deregistered.
+
+All by its owner alone. A deprecated image is launched as before, and left out where others list theirs; a disabled one is its
+owner's alone, and nobody launches it. Not here: who may launch an image otherwise (image_attributes.py).
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import msgspec
+from msgspec.structs import replace
+
+from alto.api.call import Call, Operation
+from alto.api.ec2.images import own_image
+from alto.model.errors import Refused
+from alto.model.images import Image, ImageState
+from alto.store.store import Tx
+
+MINUTE_S = 60
+# As EC2 has it: a date further away is a slip.
+AHEAD_MAX_S = 10 * 365.25 * 86400
+
+Change = Callable[[Image], Image]
+
+
+class ImageRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    image_id: str
+
+
+class DeprecateRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    image_id: str
+    deprecate_at: float
+
+
+async def enable_image_deprecation(call: Call, request: DeprecateRequest) -> dict[str, object]:
+    ahead_s = request.deprecate_at - call.world.clock.now()
+    if ahead_s < -MINUTE_S:
+        raise Refused("InvalidParameterValue", "DeprecateAt must be a date in the future")
+    if ahead_s > AHEAD_MAX_S:
+        raise Refused("InvalidParameterValue", "DeprecateAt must be at most 10 years from now")
+    at = float(round(request.deprecate_at / MINUTE_S) * MINUTE_S)
+    await _change(call, request.image_id, lambda image: replace(image, deprecated_at=at))
+    return {"Return": True}
+
+
+async def disable_image_deprecation(call: Call, request: ImageRequest) -> dict[str, object]:
+    await _change(call, request.image_id, lambda image: replace(image, deprecated_at=None))
+    return {"Return": True}
+
+
+async def disable_image(call: Call, request: ImageRequest) -> dict[str, object]:
+    """Those that it was shared with do not have it back when it is enabled again."""
+
+    def disabled(image: Image) -> Image:
+        if image.state not in (ImageState.AVAILABLE, ImageState.DISABLED):
+            raise Refused("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is not available: it is {image.state}")
+        return replace(image, state=ImageState.DISABLED, public=False, shared_with=())
+
+    await _change(call, request.image_id, disabled)
+    return {"Return": True}
+
+
+async def enable_image(call: Call, request: ImageRequest) -> dict[str, object]:
+    def enabled(image: Image) -> Image:
+        return replace(image, state=ImageState.AVAILABLE) if image.state is ImageState.DISABLED else image
+
+    await _change(call, request.image_id, enabled)
+    return {"Return": True}
+
+
+async def _protect(protected: bool, call: Call, request: ImageRequest) -> dict[str, object]:
+    await _change(call, request.image_id, lambda image: replace(image, protected=protected))
+    return {"Return": "enabled-without-cooldown" if protected else "disabled"}
+
+
+async def _change(call: Call, id: str, change: Change) -> None:
+    def body(tx: Tx) -> None:
+        image = own_image(tx, call, id)
+        changed = change(image)
+        if changed != image:
+            tx.put(changed)
+
+    await call.store.write(body)
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "DisableImage": Operation(ImageRequest, disable_image),
+    "DisableImageDeprecation": Operation(ImageRequest, disable_image_deprecation),
+    "DisableImageDeregistrationProtection": Operation(ImageRequest, partial(_protect, False)),
+    "EnableImage": Operation(ImageRequest, enable_image),
+    "EnableImageDeprecation": Operation(DeprecateRequest, enable_image_deprecation),
+    "EnableImageDeregistrationProtection": Operation(ImageRequest, partial(_protect, True)),
+}

@@ -1,0 +1,148 @@
+"""Goal: deprecated, disabled and protected images are what EC2's user guide says of them ("Deprecate an AMI", "Disable an AMI",
+"Protect an AMI from deregistration"), and what an account forbids to be public is not. Method: whole calls of an owner and of
+another account; images and snapshots are put there as rows."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from alto.model.images import Image
+from alto.model.volumes import Snapshot, SnapshotPhase
+from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.test_regions import host
+
+SHARED = "ami-00000000000000001"
+LAUNCH = {"ImageId": SHARED, "InstanceType": "m1.tiny", "MinCount": 1, "MaxCount": 1}
+
+
+@pytest.fixture(autouse=True)
+def shared(cloud: Cloud, tenant: Tenant, stranger: Tenant) -> Image:
+    image = Image(
+        id=SHARED,
+        account=tenant.account.id,
+        region="us-east-1",
+        name="mine",
+        public=True,
+        shared_with=(stranger.account.id,),
+        source="tiny",
+        size_gib=1,
+        created_at=NOW,
+    )
+    cloud.put(image, host(1))
+    return image
+
+
+def listed(tenant: Tenant, **parameters: Any) -> list[dict[str, Any]]:
+    return list(tenant("DescribeImages", **parameters)["Images"])
+
+
+def at(**ahead: float) -> datetime:
+    return datetime.fromtimestamp(NOW, UTC) + timedelta(**ahead)
+
+
+def test_a_deprecated_image_is_launched_and_left_out_of_what_others_list(
+    cloud: Cloud, tenant: Tenant, stranger: Tenant
+) -> None:
+    (before,) = listed(stranger)
+    assert "DeprecationTime" not in before
+    end = at(minutes=3).replace(second=0, microsecond=0)
+    assert tenant("EnableImageDeprecation", ImageId=SHARED, DeprecateAt=end + timedelta(seconds=29))["Return"] is True
+    (image,) = listed(stranger)  # not yet
+    assert image["DeprecationTime"] == end.strftime("%Y-%m-%dT%H:%M:00.000Z")  # to the minute
+    cloud.clock.seconds += 200
+    assert listed(stranger) == []
+    assert len(listed(stranger, IncludeDeprecated=True)) == len(listed(stranger, ImageIds=[SHARED])) == len(listed(tenant)) == 1
+    stranger("RunInstances", **LAUNCH)
+    tenant("DisableImageDeprecation", ImageId=SHARED)
+    assert "DeprecationTime" not in listed(stranger)[0]
+
+
+@pytest.mark.parametrize("ahead", [{"days": -1}, {"days": 3700}])
+def test_a_date_that_cannot_be_meant_is_refused(tenant: Tenant, ahead: dict[str, float]) -> None:
+    assert tenant.refused("EnableImageDeprecation", ImageId=SHARED, DeprecateAt=at(**ahead)) == "InvalidParameterValue"
+
+
+def test_a_disabled_image_is_its_owners_alone_and_nobody_launches_it(tenant: Tenant, stranger: Tenant) -> None:
+    tenant("DisableImage", ImageId=SHARED)
+    assert listed(tenant) == listed(stranger, IncludeDisabled=True) == []
+    (image,) = listed(tenant, IncludeDisabled=True)
+    assert (image["State"], image["Public"]) == ("disabled", False)
+    assert tenant.refused("RunInstances", **LAUNCH) == "InvalidAMIID.Unavailable"
+    assert stranger.refused("RunInstances", **LAUNCH) == "InvalidAMIID.NotFound"
+    share = {"LaunchPermission": {"Add": [{"UserId": stranger.account.id}]}}
+    assert tenant.refused("ModifyImageAttribute", ImageId=SHARED, **share) == "InvalidAMIID.Unavailable"
+    tenant("EnableImage", ImageId=SHARED)
+    tenant("RunInstances", **LAUNCH)
+    assert stranger.refused("RunInstances", **LAUNCH) == "InvalidAMIID.NotFound"  # what it lost does not come back
+
+
+def test_a_protected_image_stays_until_it_is_not(tenant: Tenant) -> None:
+    assert tenant("EnableImageDeregistrationProtection", ImageId=SHARED)["Return"] == "enabled-without-cooldown"
+    assert listed(tenant)[0]["DeregistrationProtection"] == "enabled-without-cooldown"
+    shown = tenant("DescribeImageAttribute", ImageId=SHARED, Attribute="deregistrationProtection")
+    assert shown["DeregistrationProtection"] == {"Value": "enabled-without-cooldown"}
+    assert tenant.refused("DeregisterImage", ImageId=SHARED) == "OperationNotPermitted"
+    cooled = tenant.refused("EnableImageDeregistrationProtection", ImageId=SHARED, WithCooldown=True)
+    assert cooled == "UnsupportedOperation"
+    assert tenant("DisableImageDeregistrationProtection", ImageId=SHARED)["Return"] == "disabled"
+    tenant("DeregisterImage", ImageId=SHARED)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "EnableImageDeprecation",
+        "DisableImageDeprecation",
+        "EnableImage",
+        "DisableImage",
+        "EnableImageDeregistrationProtection",
+        "DisableImageDeregistrationProtection",
+    ],
+)
+def test_all_this_is_the_owners_to_say(tenant: Tenant, stranger: Tenant, operation: str) -> None:
+    parameters = {"ImageId": SHARED} | ({"DeprecateAt": at(days=1)} if operation == "EnableImageDeprecation" else {})
+    assert stranger.refused(operation, **parameters) == "AuthFailure"
+    assert tenant.refused(operation, **parameters, DryRun=True) == "DryRunOperation"
+    assert tenant.refused(operation, **{**parameters, "ImageId": "ami-1234abcd"}) == "InvalidAMIID.NotFound"
+
+
+def test_images_are_not_made_public_where_the_account_forbids_it(tenant: Tenant, stranger: Tenant) -> None:
+    assert tenant("GetImageBlockPublicAccessState")["ImageBlockPublicAccessState"] == "unblocked"
+    state = {"ImageBlockPublicAccessState": "block-new-sharing"}
+    assert tenant("EnableImageBlockPublicAccess", **state)["ImageBlockPublicAccessState"] == "block-new-sharing"
+    assert tenant.refused("EnableImageBlockPublicAccess", ImageBlockPublicAccessState="maybe") == "InvalidParameterValue"
+    everybody = {"LaunchPermission": {"Add": [{"Group": "all"}]}}
+    assert tenant.refused("ModifyImageAttribute", ImageId=SHARED, **everybody) == "OperationNotPermitted"
+    assert listed(tenant)[0]["Public"] is True  # what is public already stays so
+    tenant("ModifyImageAttribute", ImageId=SHARED, LaunchPermission={"Add": [{"UserId": stranger.account.id}]})
+    other = tenant.in_region("eu-central-1")
+    assert other("GetImageBlockPublicAccessState")["ImageBlockPublicAccessState"] == "unblocked"
+    assert tenant("DisableImageBlockPublicAccess")["ImageBlockPublicAccessState"] == "unblocked"
+    tenant("ModifyImageAttribute", ImageId=SHARED, **everybody)
+
+
+def test_snapshots_are_not_made_public_where_the_account_forbids_it(cloud: Cloud, tenant: Tenant) -> None:
+    snapshot = Snapshot(
+        id="snap-00000000000000001",
+        account=tenant.account.id,
+        region="us-east-1",
+        volume_id="vol-ffffffff",
+        size_gib=1,
+        started_at=NOW,
+        phase=SnapshotPhase.COMPLETED,
+        host_id="h-1",
+        storage="",
+    )
+    cloud.put(snapshot)
+    everybody = {"SnapshotId": snapshot.id, "CreateVolumePermission": {"Add": [{"Group": "all"}]}}
+    assert tenant("GetSnapshotBlockPublicAccessState")["State"] == "unblocked"
+    assert tenant("EnableSnapshotBlockPublicAccess", State="block-all-sharing")["State"] == "block-all-sharing"
+    assert tenant("GetSnapshotBlockPublicAccessState")["State"] == "block-all-sharing"
+    assert tenant.refused("ModifySnapshotAttribute", **everybody) == "OperationNotPermitted"
+    assert tenant("DisableSnapshotBlockPublicAccess")["State"] == "unblocked"
+    tenant("ModifySnapshotAttribute", **everybody)
+    # One that is public already is not hidden here, so that state is refused and not pretended.
+    assert tenant.refused("EnableSnapshotBlockPublicAccess", State="block-all-sharing") == "UnsupportedOperation"
+    assert tenant("EnableSnapshotBlockPublicAccess", State="block-new-sharing")["State"] == "block-new-sharing"
+    assert tenant.refused("EnableSnapshotBlockPublicAccess", State="block-some") == "InvalidParameterValue"
