@@ -48,13 +48,20 @@ class AclPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NatPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A NAT gateway works on one host: on this one, or on the one behind `underlay`."""
+    """A NAT gateway works on one host: on this one, or on the one behind `underlay`. A connection that it takes goes on under
+    one of its addresses, whichever."""
 
     id: str
     subnet_id: str
     private_ip: str
     public_ip: str | None
     underlay: str = ""
+    further: tuple[PortAddress, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[PortAddress, ...]:
+        """The primary one first."""
+        return (PortAddress(private_ip=self.private_ip, public_ip=self.public_ip), *self.further)
 
     @property
     def device(self) -> str:

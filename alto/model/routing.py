@@ -101,6 +101,13 @@ class NatState(enum.StrEnum):
     DELETED = "deleted"
 
 
+class NatAddress(msgspec.Struct, frozen=True, kw_only=True):
+    private_ip: str
+    allocation_id: str | None = None
+    association_id: str | None = None
+    public_ip: str | None = None
+
+
 class NatGateway(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "nat_gateway"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("vpc_id",), ("subnet_id",))
@@ -115,6 +122,7 @@ class NatGateway(Record, frozen=True, kw_only=True):
     allocation_id: str | None = None
     association_id: str | None = None
     public_ip: str | None = None
+    further: tuple[NatAddress, ...] = ()  # beside the primary address, which is the four fields above
     state: NatState = NatState.AVAILABLE
     failure: tuple[str, str] | None = None  # code and message
     created_at: float

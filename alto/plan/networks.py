@@ -11,7 +11,7 @@ import msgspec
 
 from alto.model.acls import NetworkAcl, PrefixList
 from alto.model.network_plans import AclPlan, NatPlan, NetworkPlan, PeerPlan, RoutePlan, SubnetPlan
-from alto.model.networks import NetworkInterface, SecurityGroup, Subnet, Vpc
+from alto.model.networks import NetworkInterface, PortAddress, SecurityGroup, Subnet, Vpc
 from alto.model.routing import (
     DhcpOptions,
     EgressOnlyInternetGateway,
@@ -52,7 +52,13 @@ def network_plan(rows: Rows) -> NetworkPlan:
     lists = {one.id: tuple(entry.cidr for entry in one.entries) for one in rows.prefix_lists}
     peers = tuple(_peers(rows))
     nats = tuple(
-        NatPlan(id=one.id, subnet_id=one.subnet_id, private_ip=one.private_ip, public_ip=one.public_ip)
+        NatPlan(
+            id=one.id,
+            subnet_id=one.subnet_id,
+            private_ip=one.private_ip,
+            public_ip=one.public_ip,
+            further=tuple(PortAddress(private_ip=each.private_ip, public_ip=each.public_ip) for each in one.further),
+        )
         for one in sorted(rows.nats, key=lambda one: one.id)
         if one.state is NatState.AVAILABLE
     )

@@ -173,10 +173,11 @@ def compiled(
     subnets = {subnet.id: subnet for subnet in plan.subnets}
     for nat in plan.nats:
         if nat.underlay in macs:
-            far[nat.private_ip] = macs[nat.underlay]
+            far.update({one.private_ip: macs[nat.underlay] for one in nat.addresses})
             strangers.add(macs[nat.underlay])
         else:
-            routes[MAIN, f"{nat.private_ip}/32", 0] = f"dev {nat.device} src {plan.host_address}"
+            way = f"dev {nat.device} src {plan.host_address}"
+            routes.update({(MAIN, f"{one.private_ip}/32", 0): way for one in nat.addresses})
             if nat.subnet_id in subnets:
                 marks[nat.device] = numbers[_table_name(subnets[nat.subnet_id])]
     out = {V4: way_out, V6: way_out_v6}

@@ -14,7 +14,7 @@ from ipaddress import ip_address, ip_network
 import msgspec
 
 from alto.model.acls import AclEntry
-from alto.model.network_plans import NatPlan, NetworkPlan, Port, RoutePlan, SubnetPlan
+from alto.model.network_plans import NetworkPlan, Port, RoutePlan, SubnetPlan
 from alto.model.networks import MACHINE_ADDRESS, MACHINE_ADDRESS_V6, METADATA_ADDRESS, METADATA_ADDRESS_V6, Permission
 from alto.model.routing import Target
 from alto.plan.matches import ICMP, ICMPV6, NAMES, TCP, UDP, entry_traffic, traffic_of
@@ -218,6 +218,7 @@ class _Walk:
                     nat = next(one for one in plan.nats if one.id == route.target_id)
                     behind = next((one for one in plan.subnets if one.id == nat.subnet_id), None)
                     said = f"sends it on as {nat.private_ip}" + (f", outside {nat.public_ip}" if nat.public_ip else "")
+                    said += f", or as one of {len(nat.further)} more" if nat.further else ""
                     self._step("nat-gateway", nat.id, nat.private_ip, True, said)
                     self._acl(plan, behind, False, source, self._flow.port)
                     self._acl(plan, behind, True, destination, self._flow.port)
@@ -240,7 +241,7 @@ class _Walk:
     def _to_local(self, plan: NetworkPlan, subnet: SubnetPlan | None, source: str, destination: str) -> None:
         end = self._flow.destination
         if end.port is None or end.port.vpc_id != plan.vpc_id or end.address != destination:
-            owner = next((nat for nat in plan.nats if nat.private_ip == destination), None)
+            owner = next((nat for nat in plan.nats if any(one.private_ip == destination for one in nat.addresses)), None)
             if owner is not None:
                 said = f"{destination} is a NAT gateway, and that takes no connection from anybody"
                 self._step("nat-gateway", owner.id, "default", False, said)
@@ -513,9 +514,9 @@ def _ranges_of(subnet: SubnetPlan) -> tuple[str, ...]:
 
 
 def _public_of(plan: NetworkPlan, end: End, address: str) -> str | None:
-    nats: dict[str, NatPlan] = {one.private_ip: one for one in plan.nats}
+    nats = {one.private_ip: one.public_ip for nat in plan.nats for one in nat.addresses}
     if address in nats:
-        return nats[address].public_ip
+        return nats[address]
     return next((one.public_ip for one in end.port.addresses if one.private_ip == address), None) if end.port else None
 
 

@@ -26,6 +26,19 @@ ROWS: dict[tuple[str, str], Row] = {
         "interface", InstanceId=OWN + "instance", NetworkInterfaceId=ID, DeviceIndex=1
     ),
     ("CreateNatGateway", "AllocationId"): row("address", AllocationId=ID, SubnetId=OWN + "subnet"),
+    ("AssignPrivateNatGatewayAddress", "NatGatewayId"): row("nat", NatGatewayId=ID, PrivateIpAddressCount=1),
+    ("AssociateNatGatewayAddress", "AllocationIds"): row("address", NatGatewayId=OWN + "nat", AllocationIds=[ID]),
+    ("AssociateNatGatewayAddress", "NatGatewayId"): row("nat", NatGatewayId=ID, AllocationIds=[_ADDRESS]),
+    ("CreateNatGateway", "SecondaryAllocationIds"): row(
+        "address", SubnetId=OWN + "subnet", AllocationId=OWN + "address", SecondaryAllocationIds=[ID]
+    ),
+    ("DisassociateNatGatewayAddress", "AssociationIds"): row(
+        "address association", NatGatewayId=OWN + "nat", AssociationIds=[ID]
+    ),
+    ("DisassociateNatGatewayAddress", "NatGatewayId"): row(
+        "nat", NatGatewayId=ID, AssociationIds=["eipassoc-00000000000000000"]
+    ),
+    ("UnassignPrivateNatGatewayAddress", "NatGatewayId"): row("nat", NatGatewayId=ID, PrivateIpAddresses=["172.31.0.9"]),
     ("CreateNatGateway", "SubnetId"): row("subnet", AllocationId=_ADDRESS, SubnetId=ID),
     ("CreateNetworkInterface", "Groups"): row("group", Groups=[ID], SubnetId=OWN + "subnet"),
     ("CreateNetworkInterface", "SubnetId"): row("subnet", SubnetId=ID),
@@ -70,17 +83,20 @@ def untagged_by(tenant: Tenant) -> dict[str, str]:
 
 def prepare(tenant: Tenant) -> None:
     """The asking account has what it needs to ask with."""
+    subnet = _instance(tenant)["SubnetId"]
+    tenant("CreateNatGateway", SubnetId=subnet, AllocationId=tenant("AllocateAddress")["AllocationId"])
     tenant("AllocateAddress")
-    tenant("CreateNetworkInterface", SubnetId=_instance(tenant)["SubnetId"])
+    tenant("CreateNetworkInterface", SubnetId=subnet)
 
 
 def owned_by(tenant: Tenant) -> dict[str, str]:
     available = [{"Name": "status", "Values": ["available"]}]
     (interface,) = tenant("DescribeNetworkInterfaces", Filters=available)["NetworkInterfaces"]
     return {
-        "address": tenant("DescribeAddresses")["Addresses"][0]["AllocationId"],
+        "address": next(one["AllocationId"] for one in tenant("DescribeAddresses")["Addresses"] if "AssociationId" not in one),
         "free interface": interface["NetworkInterfaceId"],
         "instance": _instance(tenant)["InstanceId"],
+        "nat": tenant("DescribeNatGateways")["NatGateways"][0]["NatGatewayId"],
     }
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from alto.api.hosts.networks import read_plan
 from alto.control.keeper import TERMINATED_SHOWN_S, Keeper
+from alto.model.routing import NatGateway
 from tests.api.cloud import Cloud, StandingClock, Tenant
 from tests.api.rows import sound
 
@@ -29,15 +31,9 @@ def made(tenant: Tenant, subnet: str, **more: Any) -> dict[str, Any]:
 
 
 def test_what_a_gateway_would_not_do_is_refused_when_it_is_asked_for(tenant: Tenant, subnet: str) -> None:
-    first, second = (tenant("AllocateAddress", Domain="vpc")["AllocationId"] for _ in range(2))
-    for more in (
-        {"SecondaryAllocationIds": [second]},
-        {"SecondaryPrivateIpAddresses": ["10.6.0.9"]},
-        {"SecondaryPrivateIpAddressCount": 1},
-        {"AvailabilityMode": "regional"},
-    ):
-        refused = tenant.refused("CreateNatGateway", SubnetId=subnet, AllocationId=first, **more)
-        assert refused == "UnsupportedOperation", more
+    first = tenant("AllocateAddress", Domain="vpc")["AllocationId"]
+    refused = tenant.refused("CreateNatGateway", SubnetId=subnet, AllocationId=first, AvailabilityMode="regional")
+    assert refused == "UnsupportedOperation"
     assert listed(tenant) == []
 
 
@@ -132,3 +128,110 @@ def test_a_deleted_one_gives_all_back_and_is_shown_for_an_hour(cloud: Cloud, ten
     cloud.runner.run(keeper.reconcile())
     cloud.clock.seconds -= TERMINATED_SHOWN_S + 1
     assert listed(tenant) == []
+
+
+def told(tenant: Tenant, id: str) -> dict[str, str | None]:
+    """Private address -> the public one behind which it is, as hosts are told."""
+    gateway = tenant.cloud.store.read(lambda reader: reader.get(NatGateway, id))
+    plan = tenant.cloud.store.read(lambda reader: read_plan(reader, gateway.vpc_id))
+    assert plan is not None
+    return {one.private_ip: one.public_ip for nat in plan.nats for one in nat.addresses}
+
+
+def test_a_public_one_gets_and_gives_further_elastic_addresses(tenant: Tenant, subnet: str) -> None:
+    first, second, third, fourth = (tenant("AllocateAddress") for _ in range(4))
+    gateway = made(
+        tenant,
+        subnet,
+        AllocationId=first["AllocationId"],
+        SecondaryAllocationIds=[second["AllocationId"]],
+        SecondaryPrivateIpAddresses=["10.6.0.9"],
+    )
+    id = gateway["NatGatewayId"]
+    ours = [(one["AllocationId"], one["IsPrimary"], one["Status"]) for one in gateway["NatGatewayAddresses"]]
+    assert ours == [(first["AllocationId"], True, "succeeded"), (second["AllocationId"], False, "succeeded")]
+    assert gateway["NatGatewayAddresses"][1]["PrivateIp"] == "10.6.0.9"
+    more = tenant("AssociateNatGatewayAddress", NatGatewayId=id, AllocationIds=[third["AllocationId"], fourth["AllocationId"]])
+    new = more["NatGatewayAddresses"]
+    assert [one["PublicIp"] for one in new] == [third["PublicIp"], fourth["PublicIp"]]
+    (shown,) = listed(tenant, NatGatewayIds=[id])
+    assert shown["NatGatewayAddresses"] == [*gateway["NatGatewayAddresses"], *new]
+    primary = gateway["NatGatewayAddresses"][0]
+    assert told(tenant, id) == {
+        primary["PrivateIp"]: first["PublicIp"],
+        "10.6.0.9": second["PublicIp"],
+        **{one["PrivateIp"]: one["PublicIp"] for one in new},
+    }
+    # Elsewhere they are as the gateway's first.
+    (address,) = tenant("DescribeAddresses", AllocationIds=[third["AllocationId"]])["Addresses"]
+    assert (address["AssociationId"], address["PrivateIpAddress"]) == (new[0]["AssociationId"], new[0]["PrivateIp"])
+    taken = tenant.refused("AssociateNatGatewayAddress", NatGatewayId=id, AllocationIds=[third["AllocationId"]])
+    assert taken == "Resource.AlreadyAssociated"
+    other = tenant("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    for allocation in (first, third):
+        stolen = tenant.refused("AssociateAddress", AllocationId=allocation["AllocationId"], NetworkInterfaceId=other)
+        assert stolen == "OperationNotPermitted"
+    ids = [one["AssociationId"] for one in new]
+    gone = tenant("DisassociateNatGatewayAddress", NatGatewayId=id, AssociationIds=ids)
+    assert {(one["PublicIp"], one["Status"]) for one in gone["NatGatewayAddresses"]} == {
+        (third["PublicIp"], "disassociating"),
+        (fourth["PublicIp"], "disassociating"),
+    }
+    assert told(tenant, id) == {primary["PrivateIp"]: first["PublicIp"], "10.6.0.9": second["PublicIp"]}
+    tenant("ReleaseAddress", AllocationId=third["AllocationId"])
+    for wrong, code in (
+        (primary["AssociationId"], "InvalidParameterValue"),
+        (ids[0], "InvalidAssociationID.NotFound"),
+    ):
+        assert tenant.refused("DisassociateNatGatewayAddress", NatGatewayId=id, AssociationIds=[wrong]) == code
+    tenant("DeleteNatGateway", NatGatewayId=id)
+    assert tenant.refused("AssociateNatGatewayAddress", NatGatewayId=id, AllocationIds=[fourth["AllocationId"]]) == (
+        "IncorrectState"
+    )
+    for allocation in (first, second):
+        tenant("ReleaseAddress", AllocationId=allocation["AllocationId"])
+
+
+def test_a_private_one_gets_and_gives_private_addresses(tenant: Tenant, subnet: str) -> None:
+    gateway = made(tenant, subnet, ConnectivityType="private", SecondaryPrivateIpAddressCount=2)
+    id, has = gateway["NatGatewayId"], [one["PrivateIp"] for one in gateway["NatGatewayAddresses"]]
+    assert len(has) == 3
+    chosen = tenant("AssignPrivateNatGatewayAddress", NatGatewayId=id, PrivateIpAddresses=["10.6.0.77"])
+    assert [one["PrivateIp"] for one in chosen["NatGatewayAddresses"]] == ["10.6.0.77"]
+    more = tenant("AssignPrivateNatGatewayAddress", NatGatewayId=id, PrivateIpAddressCount=4)["NatGatewayAddresses"]
+    assert told(tenant, id) == dict.fromkeys([*has, "10.6.0.77", *(one["PrivateIp"] for one in more)])
+    eight = {"NatGatewayId": id, "PrivateIpAddressCount": 1}
+    assert tenant.refused("AssignPrivateNatGatewayAddress", **eight) == "PrivateIpAddressLimitExceeded"
+    gone = tenant("UnassignPrivateNatGatewayAddress", NatGatewayId=id, PrivateIpAddresses=["10.6.0.77", has[1]])
+    assert {one["PrivateIp"] for one in gone["NatGatewayAddresses"]} == {"10.6.0.77", has[1]}
+    assert set(told(tenant, id)) == {has[0], has[2], *(one["PrivateIp"] for one in more)}
+    primary = tenant.refused("UnassignPrivateNatGatewayAddress", NatGatewayId=id, PrivateIpAddresses=[has[0]])
+    assert primary == "InvalidParameterValue"
+    allocation = tenant("AllocateAddress")["AllocationId"]
+    refused = tenant.refused("AssociateNatGatewayAddress", NatGatewayId=id, AllocationIds=[allocation])
+    assert refused == "InvalidParameterValue"
+    in_use = tenant.refused("AssignPrivateNatGatewayAddress", NatGatewayId=id, PrivateIpAddresses=[has[2]])
+    assert in_use == "InvalidIPAddress.InUse"
+    tenant("DeleteNatGateway", NatGatewayId=id)
+    tenant("DeleteSubnet", SubnetId=subnet)
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"SecondaryPrivateIpAddresses": ["10.6.0.9"]}, "InvalidParameterCombination"),
+        ({"SecondaryPrivateIpAddressCount": 1}, "InvalidParameterCombination"),
+        ({"SecondaryAllocationIds": ["eipalloc-00000000000000000"]}, "InvalidAllocationID.NotFound"),
+        ({"ConnectivityType": "private", "SecondaryPrivateIpAddressCount": 8}, "PrivateIpAddressLimitExceeded"),
+        (
+            {"ConnectivityType": "private", "SecondaryPrivateIpAddressCount": 1, "SecondaryPrivateIpAddresses": ["10.6.0.9"]},
+            "InvalidParameterCombination",
+        ),
+    ],
+)
+def test_a_refused_one_leaves_nothing(tenant: Tenant, subnet: str, more: dict[str, Any], code: str) -> None:
+    if "ConnectivityType" not in more:
+        more = {**more, "AllocationId": tenant("AllocateAddress")["AllocationId"]}
+    assert tenant.refused("CreateNatGateway", SubnetId=subnet, **more) == code
+    assert listed(tenant) == []
+    tenant("DeleteSubnet", SubnetId=subnet)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from alto.model.acls import AclEntry
 from alto.model.network_plans import AclPlan, NatPlan, NetworkPlan, PeerPlan, Port, RoutePlan, SubnetPlan
+from alto.model.networks import PortAddress
 from alto.model.routing import Target
 from alto.plan.trace import End, Flow, Step, Trace, trace
 from tests.drivers.network.random_rules import flow_of, flows, network, plans_of, routers_of
@@ -163,6 +164,16 @@ def test_a_nat_gateway_meets_the_acl_of_its_own_subnet_four_times() -> None:
     assert (told.arrives, told.answered) == (True, False)
     assert refusals(told) == [("network-acl", "acl-n", "10")]
     assert not trace(plans, https(app(), End(address="10.77.1.200"))).arrives
+
+
+def test_a_nat_gateway_with_further_addresses_says_so_and_takes_no_connection_at_any() -> None:
+    nat = replace(NAT, further=(PortAddress(private_ip="10.77.1.201", public_ip="127.64.0.10"),))
+    plans = {"vpc-1": two_subnets(BY_NAT, nats=(nat,))}
+    told = trace(plans, https(app(), End(address="198.51.100.1")))
+    assert [step.sentence for step in told.there if step.what == "nat-gateway"] == [
+        "sends it on as 10.77.1.200, outside 127.64.0.9, or as one of 1 more"
+    ]
+    assert refusals(trace(plans, https(app(), End(address="10.77.1.201")))) == [("nat-gateway", "nat-1", "default")]
 
 
 def test_a_black_hole_is_named() -> None:

@@ -45,6 +45,7 @@ async def associate_address(call: Call, request: AssociateAddressRequest) -> dic
 
     def body(tx: Tx) -> str:
         address = find_address(tx, call, request.allocation_id, request.public_ip)
+        _refuse_managed(tx, address)
         interface = _target(tx, call, request)
         private_ip = request.private_ip_address or interface.private_ip
         had = public_of(interface, private_ip)
@@ -62,6 +63,12 @@ async def associate_address(call: Call, request: AssociateAddressRequest) -> dic
         return lead_to(tx, call, address, interface.id, private_ip, association_id)
 
     return {"AssociationId": await call.store.write(body)}
+
+
+def _refuse_managed(reader: Reader, address: Address) -> None:
+    interface = reader.find(NetworkInterface, address.interface_id) if address.interface_id is not None else None
+    if interface is not None and interface.requester is not None:
+        raise Refused("OperationNotPermitted", f"The address is used by {interface.requester}: take it off there first.")
 
 
 def _target(reader: Reader, call: Call, request: AssociateAddressRequest) -> NetworkInterface:
@@ -103,9 +110,7 @@ async def disassociate_address(call: Call, request: DisassociateAddressRequest) 
         else:
             # Named so, one that leads nowhere is no error: EC2 calls the operation idempotent.
             address = find_address(tx, call, None, public_ip)
-        interface = tx.find(NetworkInterface, address.interface_id or "")
-        if interface is not None and interface.requester is not None:
-            raise Refused("OperationNotPermitted", f"The address is used by {interface.requester}: delete that first.")
+        _refuse_managed(tx, address)
         leave(tx, call, address)
 
     await call.store.write(body)

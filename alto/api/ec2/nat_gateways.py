@@ -1,4 +1,5 @@
-"""NAT gateways: CreateNatGateway, DescribeNatGateways, DeleteNatGateway.
+"""NAT gateways: CreateNatGateway, DescribeNatGateways, DeleteNatGateway. Not here: addresses that come and go later
+(nat_gateway_addresses.py).
 
 A gateway has an interface of its own, which nobody else attaches, changes or removes; a public one has an elastic address,
 which leads to that interface. Both take effect with the transaction, so that no gateway is ever seen pending or deleting; its
@@ -15,6 +16,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.address_targets import lead_to, leave
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned, page_of_own
+from alto.api.ec2.nat_gateway_addresses import add_addresses, addresses_of, draw_addresses, shown_address
 from alto.api.ec2.new_interfaces import Addresses, draw_interface, make_interface
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
@@ -34,12 +36,23 @@ class CreateNatGatewayRequest(msgspec.Struct, frozen=True, rename="pascal"):
     allocation_id: str | None = None
     connectivity_type: str | None = None
     private_ip_address: str | None = None
+    secondary_allocation_ids: tuple[str, ...] = ()
+    secondary_private_ip_addresses: tuple[str, ...] = ()
+    secondary_private_ip_address_count: int | None = None
     client_token: str | None = None
     tag_specifications: tuple[TagSpecification, ...] = ()
 
 
 async def create_nat_gateway(call: Call, request: CreateNatGatewayRequest) -> dict[str, object]:
     public = _is_public(request)
+    count = request.secondary_private_ip_address_count
+    if count is not None and (count < 1 or request.secondary_private_ip_addresses):
+        raise Refused(
+            "InvalidParameterCombination", "Give either secondaryPrivateIpAddresses or a secondaryPrivateIpAddressCount above 0"
+        )
+    further = draw_addresses(
+        call, request.secondary_allocation_ids, request.secondary_private_ip_addresses, count, public=public
+    )
     check_token(request.client_token)
     tags = tags_for(request.tag_specifications, "natgateway")["natgateway"]
     id, association_id = draw_id(call.world.chance, "nat"), draw_id(call.world.chance, "eipassoc")
@@ -68,7 +81,9 @@ async def create_nat_gateway(call: Call, request: CreateNatGatewayRequest) -> di
         if address is not None:
             lead_to(tx, call, address, interface.id, interface.private_ip, association_id)
         remember_result(tx, call, request.client_token, id, now)
-        return tx.put(
+        return add_addresses(
+            tx,
+            call,
             NatGateway(
                 id=id,
                 account=call.account,
@@ -83,7 +98,8 @@ async def create_nat_gateway(call: Call, request: CreateNatGatewayRequest) -> di
                 public_ip=address.public_ip if address else None,
                 created_at=now,
                 tags=tags,
-            )
+            ),
+            further,
         )
 
     gateway = await call.store.write(body)
@@ -98,7 +114,7 @@ def _is_public(request: CreateNatGatewayRequest) -> bool:
     public = request.connectivity_type != "private"
     if public and request.allocation_id is None:
         raise Refused("MissingParameter", "The request must contain the parameter allocationId: the gateway is a public one")
-    if not public and request.allocation_id is not None:
+    if not public and (request.allocation_id is not None or request.secondary_allocation_ids):
         raise Refused("InvalidParameterCombination", "A private NAT gateway has no elastic address")
     return public
 
@@ -132,14 +148,6 @@ async def describe_nat_gateways(call: Call, request: DescribeNatGatewaysRequest)
 
 
 def _shown(one: NatGateway) -> dict[str, object]:
-    address: dict[str, object] = {
-        "NetworkInterfaceId": one.interface_id,
-        "PrivateIp": one.private_ip,
-        "IsPrimary": True,
-        "Status": "succeeded",
-    }
-    if one.allocation_id is not None:
-        address.update(AllocationId=one.allocation_id, PublicIp=one.public_ip, AssociationId=one.association_id)
     shape: dict[str, object] = {
         "NatGatewayId": one.id,
         "State": one.state.value,
@@ -147,7 +155,7 @@ def _shown(one: NatGateway) -> dict[str, object]:
         "SubnetId": one.subnet_id,
         "VpcId": one.vpc_id,
         "CreateTime": one.created_at,
-        "NatGatewayAddresses": [address],
+        "NatGatewayAddresses": [shown_address(one, address) for address in addresses_of(one)],
         "Tags": shown(one.tags),
     }
     if one.deleted_at is not None:

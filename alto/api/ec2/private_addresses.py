@@ -86,7 +86,7 @@ def _take_from_others(tx: Tx, call: Call, interface: NetworkInterface, addresses
         claim = tx.find(SecondaryAddress, secondary_id(interface.vpc_id, address))
         if claim is not None:
             holder = owned(tx, call, NetworkInterface, claim.interface_id)
-            _give_back(tx, holder, [address])
+            give_back_private(tx, holder, [address])
 
 
 class UnassignPrivateIpAddressesRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -106,13 +106,13 @@ async def unassign_private_ip_addresses(call: Call, request: UnassignPrivateIpAd
         absent = set(listed) - {one.private_ip for one in interface.secondary}
         if absent:
             raise Refused("InvalidParameterValue", f"Some of the specified addresses are not assigned to interface {id}")
-        _give_back(tx, interface, listed)
+        give_back_private(tx, interface, listed)
 
     await call.store.write(body)
     return {}
 
 
-def _give_back(tx: Tx, interface: NetworkInterface, addresses: Sequence[str]) -> None:
+def give_back_private(tx: Tx, interface: NetworkInterface, addresses: Sequence[str]) -> None:
     for one in interface.secondary:
         if one.private_ip in addresses:
             tx.delete(SecondaryAddress, secondary_id(interface.vpc_id, one.private_ip))

@@ -8,14 +8,14 @@ from ipaddress import IPv4Network, collapse_addresses
 from alto.drivers.network import uplink
 from alto.drivers.network.records import NetworkRecords
 from alto.drivers.network.uplink import Published, Translations
-from alto.model.network_plans import NatPlan, NetworkPlan, Port, PortAddress
+from alto.model.network_plans import NetworkPlan, Port, PortAddress
 
 
 def published(plan: NetworkPlan, device: str, ports: Iterable[Port], pool: IPv4Network) -> Published:
     """All that leads into this VPC here, by `device`. A NAT gateway's address leads to nobody inside."""
     addresses = [one.public_ip for port in ports for one in port.addresses]
     addresses += [one.public_ip for one in _far(plan, pool)]
-    addresses += [nat.public_ip for nat in _nats(plan)]
+    addresses += [one.public_ip for one in _nats(plan)]
     public = {address: uplink.alias(address, pool) for address in addresses if address}
     return Published(public=public, near=_near(plan, device, pool))
 
@@ -29,7 +29,7 @@ def published_before(records: NetworkRecords, pool: IPv4Network) -> dict[str, Pu
         network = records.network(vpc_id)
         if network is not None:
             addresses |= {one.public_ip for one in _far(network.plan, pool)}
-            addresses |= {nat.public_ip for nat in network.plan.nats}
+            addresses |= {one.public_ip for nat in network.plan.nats for one in nat.addresses}
             near = _near(network.plan, network.device, pool)
         ours = {address for address in addresses if address and uplink.is_ours(address, pool)}
         found[vpc_id] = Published(public={address: uplink.alias(address, pool) for address in sorted(ours)}, near=near)
@@ -37,7 +37,7 @@ def published_before(records: NetworkRecords, pool: IPv4Network) -> dict[str, Pu
 
 
 def translations(plan: NetworkPlan, ports: Sequence[Port], pool: IPv4Network) -> Translations:
-    def outside(ones: Iterable[PortAddress | NatPlan]) -> dict[str, str]:
+    def outside(ones: Iterable[PortAddress]) -> dict[str, str]:
         return {one.private_ip: uplink.alias(one.public_ip, pool) for one in ones if one.public_ip}
 
     if not plan.internet:
@@ -64,6 +64,6 @@ def _near(plan: NetworkPlan, device: str, pool: IPv4Network) -> frozenset[tuple[
     return frozenset((device, str(cidr)) for cidr in apart)
 
 
-def _nats(plan: NetworkPlan) -> list[NatPlan]:
-    """Those that work on this host."""
-    return [one for one in plan.nats if one.underlay in ("", plan.underlay)]
+def _nats(plan: NetworkPlan) -> list[PortAddress]:
+    """Addresses of those that work on this host."""
+    return [one for nat in plan.nats if nat.underlay in ("", plan.underlay) for one in nat.addresses]

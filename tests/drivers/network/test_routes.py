@@ -4,8 +4,10 @@ Method: guests in two subnets and two VPCs of one host, real servers and clients
 """
 
 import pytest
+from msgspec.structs import replace
 
 from alto.model.network_plans import NatPlan, NetworkPlan, PeerPlan, RoutePlan, SubnetPlan
+from alto.model.networks import PortAddress
 from alto.model.routing import Target
 from tests.drivers.network.guests import Guest, hello, pings, reaches, run, say, tcp_server
 from tests.drivers.network.machinery import Cloud
@@ -140,6 +142,39 @@ def _with(network: NetworkPlan, routes: tuple[RoutePlan, ...]) -> NetworkPlan:
 
     public, private = network.subnets
     return msgspec.structs.replace(network, subnets=(msgspec.structs.replace(public, routes=(TO_INTERNET, *routes)), private))
+
+
+def test_a_nat_gateway_uses_all_of_its_addresses_and_none_that_it_lost(cloud: Cloud) -> None:
+    first = NatPlan(id="nat-0123456789abcdef0", subnet_id="subnet-public", private_ip="10.77.0.200", public_ip=None)
+    further = (PortAddress(private_ip="10.77.0.201"), PortAddress(private_ip="10.77.0.202"))
+    beyond = to(Target.INTERFACE, port(1).id, "10.99.0.0/16", "10.77.0.11")
+
+    def having(nat: NatPlan) -> NetworkPlan:
+        return _with(network((to(Target.NAT, nat.id),), nats=(nat,)), (beyond,))
+
+    three, two = replace(first, further=further), replace(first, further=further[1:])
+    cloud.ensure(having(first))
+    world = cloud.guest(1, "sg-open", subnet_id="subnet-public", source_dest_check=False)
+    guest = inner(cloud, 2)
+    stand_for(world, "10.99.0.1")
+    ports = [port(1, "sg-open", subnet_id="subnet-public", source_dest_check=False), port_of(guest, 2)]
+    with tcp_server(world.netns, 80, hello):
+
+        def seen() -> set[str]:
+            """Under which addresses sixty connections come; that one of three is never drawn has a chance of 10^-10."""
+            return {say("10.99.0.1", 80, netns=guest.netns) for _ in range(60)}
+
+        assert seen() == {"10.77.0.200"}
+        cloud.ensure(having(three), *ports)
+        assert seen() == {"10.77.0.200", "10.77.0.201", "10.77.0.202"}
+        cloud.ensure(having(two), *ports)
+        assert seen() == {"10.77.0.200", "10.77.0.202"}
+        # A successor of the process finds it so, and goes on.
+        cloud.new_driver()
+        cloud.ensure(having(two), *ports)
+        assert seen() == {"10.77.0.200", "10.77.0.202"}
+        cloud.ensure(having(first), *ports)
+        assert seen() == {"10.77.0.200"}
 
 
 def test_a_nat_gateway_hides_guests_behind_its_own_address_and_nothing_is_left(cloud: Cloud) -> None:
