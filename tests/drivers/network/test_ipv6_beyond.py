@@ -226,6 +226,10 @@ def test_this_machine_reaches_a_guest_where_a_route_leads_to_the_internet(cloud:
             cloud.ensure(plan, its)
             # The kernel tells whoever asks from here at the second try, after a second.
             assert reaches(A, 22, timeout=4 if fate == "unreachable" else 0.4) == fate, what
+        # Whatever address of its own this machine speaks from, the guest sees one.
+        cloud.ensure(routed(OUT), its)
+        run("ip", "addr", "add", "2001:db8:5::1/128", "dev", "lo", "nodad")
+        assert say(A, 22, source="2001:db8:5::1") == MACHINE
         # Of this machine the guest gets nothing.
         cloud.ensure(routed(OUT), its)
         assert one.reaches(MACHINE, 22, timeout=0.4) == "silence"
@@ -261,7 +265,8 @@ def test_this_machine_reaches_a_guest_on_another_host(cloud: Cloud, tmp_path: Pa
     try:
         second.ensure(spread(routed(OUT), TWO))
         two = guest(second, there)
-        # As if on another machine: the way of its own host is no more.
+        # As if on another machine: its own host's uplink leads nowhere here.
+        run("ip", "link", "set", device_of(second), "down")
         cloud.ensure(spread(routed(OUT), ONE, there, entered_here=True, standing=True))
         assert f"dev {device_of(cloud)}" in run("ip", "-6", "route", "get", B)
         with tcp_server(two.netns, 80, hello, "::"):
@@ -326,6 +331,23 @@ def world(tmp_path: Path) -> Iterator[tuple[str, Cloud]]:
         run("ip", "netns", "delete", name)
 
 
+@contextmanager
+def lan() -> Iterator[str]:
+    """Another network of this machine, with somebody in it who would answer."""
+    name = f"nwt-lan6-{os.getpid()}"
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1", "netns", name)
+        for netns, device, address in ((None, "lan0", "fd00:d::1"), (name, "lan1", "fd00:d::2")):
+            where = ["-n", netns] if netns else []
+            run("ip", *where, "addr", "add", f"{address}/64", "dev", device, "nodad")
+            run("ip", *where, "link", "set", device, "up")
+        run("ip", "-n", name, "route", "add", "::/0", "via", "fd00:d::1")
+        yield name
+    finally:
+        run("ip", "netns", "delete", name)
+
+
 @pytest.mark.parametrize("way", [OUT, ONLY_OUT])
 def test_the_world_is_reached_as_this_machine_and_nobody_comes_in_from_there(
     namespaces: None, tmp_path: Path, way: RoutePlan
@@ -345,13 +367,11 @@ def test_the_world_is_reached_as_this_machine_and_nobody_comes_in_from_there(
             # From outside nobody comes in, although this machine forwards now; nor by it to anywhere else.
             run("ip", "-n", outside, "route", "add", "fd00::/8", "via", HERE)
             assert reaches(A, 80, netns=outside, timeout=0.4) == "silence"
-            run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
-            run("ip", "link", "set", "lan0", "up")
-            run("ip", "addr", "add", "fd00:d::1/64", "dev", "lan0", "nodad")
-            assert reaches("fd00:d::2", 80, netns=outside, timeout=0.4) == "silence"
-            assert "counter packets 0" not in run("nft", "list", "chain", "ip6", "alto_forwarding", "c_forward")
+            with lan() as beside, tcp_server(beside, 80, hello, "::"):
+                assert say("fd00:d::2", 80) == "fd00:d::1"
+                assert reaches("fd00:d::2", 80, netns=outside, timeout=0.4) == "silence"
             assert reaches(A, 80, timeout=4) == ("open" if way is OUT else "unreachable")
-            # In another's name nobody leaves; and without a route none does.
+            # Without a route none leaves, nor by a narrower one that another range is meant by.
             cloud.ensure(routed(), its)
             assert one.reaches(WORLD, 80, timeout=0.4) == "unreachable"
             cloud.ensure(routed(msgspec.structs.replace(way, destination="2001:db8:78::/48")), its)
@@ -364,6 +384,36 @@ def test_the_world_is_reached_as_this_machine_and_nobody_comes_in_from_there(
         cloud.do(lambda driver: driver.remove_all())
         assert run("sysctl", *settings) == before
         assert run("nft", "list", "tables") == ""
+
+
+def test_nobody_leaves_in_the_name_of_somebody_outside(namespaces: None, tmp_path: Path) -> None:
+    """A router's source is not checked; what is no address of the VPC ends at its border."""
+    with world(tmp_path) as (outside, cloud):
+        its = dual_port(1, "sg-open", source_dest_check=False)
+        cloud.ensure(routed(OUT))
+        one = guest(cloud, its)
+        stranger = "fd00:c::9"
+        one.run("ip", "addr", "add", f"{stranger}/128", "dev", "lo", "nodad")
+        with open_socket(outside, socket.SOCK_DGRAM, "::") as heard:
+            heard.bind(("::", 9))
+            heard.settimeout(2)
+            for source in (stranger, A):
+                with open_socket(one.netns, socket.SOCK_DGRAM, "::") as sock:
+                    sock.bind((source, 0))
+                    sock.sendto(source.encode(), (WORLD, 9))
+            assert heard.recv(100) == A.encode()
+
+
+def test_a_lost_uplink_comes_back(cloud: Cloud) -> None:
+    its = dual_port(1, "sg-open")
+    cloud.ensure(routed(OUT))
+    one = guest(cloud, its)
+    with tcp_server(one.netns, 80, hello, "::"):
+        assert say(A, 80) == MACHINE
+        run("ip", "link", "delete", device_of(cloud))
+        assert reaches(A, 80) == "unreachable"
+        cloud.ensure(routed(OUT), its)
+        assert say(A, 80) == MACHINE
 
 
 def test_where_no_way_leads_out_the_guest_is_told_at_once(cloud: Cloud) -> None:
