@@ -32,6 +32,11 @@ def addresses(state: State, instances: Mapping[str, Instance]) -> Iterable[Viola
     private = [(f"{nic.vpc_id}/{ip}", nic.interface_id) for _, nic in nics for ip in _private(nic)]
     private += [(f"{one.vpc_id}/{ip}", one.id) for one in state.interfaces for ip in _private(one)]
     yield from _twice("The private address", private)
+    # Of IPv6 it is what this machine knows a guest by, whatever its VPC.
+    v6 = [(ip, nic.vpc_id) for _, nic in nics for ip in nic.ipv6] + [
+        (ip, one.vpc_id) for one in state.interfaces for ip in one.ipv6
+    ]
+    yield from _twice("The address", v6)
     macs = [(nic.mac, nic.interface_id) for _, nic in nics] + [(one.mac, one.id) for one in state.interfaces]
     yield from _twice("The hardware address", macs)
     elastic = {one.public_ip: one.id for one in state.elastic}

@@ -233,10 +233,23 @@ ELASTIC = replace(
 )
 
 
+def in_two_vpcs(*addresses: str) -> State:
+    """Free interfaces, each with an address that is claimed in its VPC."""
+    made = tuple(
+        replace(
+            FREE, id=f"eni-v6-{n}", vpc_id=f"vpc-{n}", subnet_id=f"subnet-v6-{n}", mac=f"02:00:00:00:06:{n:02x}", ipv6=(one,)
+        )
+        for n, one in enumerate(addresses, 3)
+    )
+    claims = tuple(SecondaryAddress(id=f"{one.vpc_id}/{one.ipv6[0]}", interface_id=one.id) for one in made)
+    return replace(HEALTHY, interfaces=(*HEALTHY.interfaces, *made), secondary=claims)
+
+
 def test_elastic_and_secondary_addresses_and_gateways_in_order_are_silent() -> None:
     assert audit(ELASTIC, SEEN) == []
     interfaces = (*HEALTHY.interfaces, replace(FREE, requester="nat_gateway"))
     assert audit(replace(HEALTHY, nat_gateways=(NAT,), interfaces=interfaces, pools=THREE), SEEN) == []
+    assert audit(in_two_vpcs("fd00:a::9", "fd00:b::9"), SEEN) == []
 
 
 BROKEN: list[tuple[str, State, set[Rule]]] = [
@@ -315,6 +328,7 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
         replace(HEALTHY, interfaces=changed(HEALTHY.interfaces, "eni-1", delete_on_termination=False)),
         {Rule.INTERFACE_MISSING},
     ),
+    ("address of IPv6 in two VPCs", in_two_vpcs("fd00:a::9", "fd00:a::9"), {Rule.ADDRESS_TWICE}),
     (
         "public address twice",
         instances("i-2", nics=(replace(NIC_2, public_ip="127.64.0.1"),)),

@@ -23,6 +23,7 @@ from alto.drivers.network.forwarding import Forwarding
 from alto.drivers.network.nft import Nft
 from alto.drivers.network.uplink import HOST_MAC, VPC_MAC
 from alto.kit.world import World
+from alto.model.errors import DriverFault
 from alto.model.networks import MACHINE_ADDRESS_V6, UPLINK_DEVICE
 
 NEXT_HOP_V6 = "fe80::fd"
@@ -100,7 +101,10 @@ class UplinkV6:
         await self._commands.ip(netns, there)
 
     async def publish(self, device: str, addresses: Collection[str]) -> None:
-        """Exactly these lead through the device."""
+        """Exactly these lead through the device. Raises: DriverFault when one leads into another VPC."""
+        for other, theirs in self._routed.items():
+            if other != device and not theirs.isdisjoint(addresses):
+                raise DriverFault(f"{min(theirs.intersection(addresses))} still leads into another VPC")
         known = self._routed.get(device)
         if known is None:
             if not addresses and not self._ready:

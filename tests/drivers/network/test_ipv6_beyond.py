@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from alto.model.acls import AclEntry
+from alto.model.errors import DriverFault
 from alto.model.network_plans import AclPlan, Neighbour, NetworkPlan, PeerPlan, Port, RoutePlan, SubnetPlan
 from alto.model.routing import Target
 from tests.drivers.network.guests import Guest, hello, open_socket, reaches, run, say, site, tcp_server, wait_for
@@ -282,6 +283,20 @@ def device_of(cloud: Cloud) -> str:
     found = re.findall(r"^\d+: up0@if(\d+)", run("ip", "-n", cloud.netns(), "-o", "link"), re.MULTILINE)
     names = dict(re.findall(r"^(\d+): ([^@:]+)", run("ip", "-o", "link"), re.MULTILINE))
     return names[found[0]]
+
+
+def test_an_address_leads_into_one_vpc(cloud: Cloud) -> None:
+    """Ranges are drawn by chance: should two VPCs ever have the same, the second does not take the first one's packets."""
+    its = dual_port(1, "sg-open")
+    cloud.ensure(routed(OUT))
+    one = guest(cloud, its)
+    with tcp_server(one.netns, 80, hello, "::"):
+        other = routed(OUT, of=dual(group("sg-open", *BOTH, vpc_id="vpc-2"), vpc_id="vpc-2"))
+        cloud.ensure(other)
+        same = msgspec.structs.replace(its, id="eni-2222222222222222a", vpc_id="vpc-2")
+        with pytest.raises(DriverFault, match="another VPC"):
+            cloud.do(lambda driver: driver.plug(same, machine(1, of=same)))
+        assert say(A, 80) == MACHINE
 
 
 def test_nothing_is_left_on_this_machine(cloud: Cloud) -> None:
