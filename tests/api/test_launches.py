@@ -365,6 +365,14 @@ def test_a_system_and_its_type_have_the_same_processors(cloud: Cloud, tenant: Te
     assert [each["Instances"][0]["InstanceId"] for each in found] == [one["InstanceId"]]
 
 
+def test_an_instance_store_that_no_type_has_is_mapped_to_nothing(tenant: Tenant) -> None:
+    (one,) = launch(tenant, BlockDeviceMappings=[{"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}])
+    assert [each["DeviceName"] for each in one["BlockDeviceMappings"]] == ["/dev/sda1"]
+    assert len(tenant("DescribeVolumes")["Volumes"]) == 1
+    odd = [{"DeviceName": "/dev/sdb", "VirtualName": "floppy0"}]
+    assert tenant.refused("RunInstances", **ONE, BlockDeviceMappings=odd) == "InvalidBlockDeviceMapping"
+
+
 def test_what_no_host_has_is_short_of_capacity(cloud: Cloud, tenant: Tenant) -> None:
     cloud.put(host(2, vcpus=96, memory_mib=1 << 20, kind="qemu"))
     answer = tenant.refusal("RunInstances", **{**ONE, "InstanceType": "g4dn.xlarge"})

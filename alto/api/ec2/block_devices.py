@@ -4,6 +4,7 @@ A mapping of a device that the image has changes that one, or takes it away (NoD
 from a snapshot. The names under which people know a root all mean the root.
 """
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -38,6 +39,16 @@ class BlockDeviceMapping(msgspec.Struct, frozen=True, rename="pascal"):
     no_device: str | None = None
 
 
+class LaunchMapping(BlockDeviceMapping, frozen=True, rename="pascal"):
+    """Tools of EC2's first years map the instance store of whatever they launch ("ephemeral0"). A type without one, as all are
+    here, takes no notice of that, as at EC2 ("Add instance store volumes to an EC2 instance")."""
+
+    virtual_name: str | None = None
+
+
+_EPHEMERAL = re.compile(r"ephemeral[0-9]{1,2}")
+
+
 class Devices(msgspec.Struct, frozen=True):
     root: ImageDevice
     further: tuple[ImageDevice, ...] = ()
@@ -57,6 +68,12 @@ def launch_devices(
         name, ebs = mapping.device_name, mapping.ebs or Ebs()
         if not name:
             raise Refused("MissingParameter", "The request must contain the parameter deviceName")
+        if isinstance(mapping, LaunchMapping) and mapping.virtual_name:
+            if not _EPHEMERAL.fullmatch(mapping.virtual_name):
+                raise Refused(
+                    "InvalidBlockDeviceMapping", f"The virtual device name '{mapping.virtual_name[:80]}' is no ephemeral[0-23]"
+                )
+            continue
         if mapping.no_device:
             raise Refused("InvalidRequest", "The request received was invalid")
         if mapping.ebs is None and mapping.no_device is None:

@@ -79,7 +79,7 @@ def _shape(name: str) -> dict[str, object]:
         "BurstablePerformanceSupported": type.burstable,
         "DedicatedHostsSupported": False,
         "AutoRecoverySupported": False,
-        "SupportedBootModes": ["legacy-bios"],
+        "SupportedBootModes": ["uefi" if type.architecture == "arm64" else "legacy-bios"],
         "NitroEnclavesSupport": "unsupported",
         "NitroTpmSupport": "unsupported",
         "PhcSupport": "unsupported",

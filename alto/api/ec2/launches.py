@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from alto.api.accounts import default_vpc, draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, is_private_taken, refuse_taken
-from alto.api.ec2.block_devices import BlockDeviceMapping, Devices, launch_devices
+from alto.api.ec2.block_devices import Devices, LaunchMapping, launch_devices
 from alto.api.ec2.ids import find_launchable, is_own, owned
 from alto.api.ec2.instance_metadata_defaults import default_metadata
 from alto.api.ec2.instance_profiles import ProfileSpecification, associate, find_arn
@@ -89,7 +89,7 @@ class RunInstancesRequest(LaunchOptions, frozen=True, rename="pascal"):
     disable_api_termination: bool | None = None
     disable_api_stop: bool | None = None
     instance_initiated_shutdown_behavior: str | None = None
-    block_device_mappings: tuple[BlockDeviceMapping, ...] = ()
+    block_device_mappings: tuple[LaunchMapping, ...] = ()
     network_interfaces: tuple[InterfaceSpecification, ...] = ()
     metadata_options: MetadataOptionsRequest = MetadataOptionsRequest()
     credit_specification: CreditSpecification = CreditSpecification()
