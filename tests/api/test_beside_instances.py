@@ -35,7 +35,7 @@ def test_the_root_volume(tenant: Tenant, instance: dict[str, Any]) -> None:
     assert len(tenant("DescribeVolumes", Filters=by_instance)["Volumes"]) == 1
     assert tenant("DescribeVolumes", Filters=[{"Name": "status", "Values": ["available"]}])["Volumes"] == []
     assert tenant.refused("DescribeVolumes", VolumeIds=["vol-00000000"]) == "InvalidVolume.NotFound"
-    assert tenant.refused("DescribeVolumes", VolumeIds=["vol-x"]) == "InvalidVolumeID.Malformed"
+    assert tenant.refused("DescribeVolumes", VolumeIds=["vol-x"]) == "InvalidParameterValue"
 
 
 def test_the_network_interface(tenant: Tenant, instance: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ def test_the_network_interface(tenant: Tenant, instance: dict[str, Any]) -> None
     assert tenant.refused("DescribeNetworkInterfaces", NetworkInterfaceIds=["eni-00000000"]) == (
         "InvalidNetworkInterfaceID.NotFound"
     )
-    assert tenant.refused("DescribeNetworkInterfaces", NetworkInterfaceIds=["x"]) == "InvalidNetworkInterfaceId.Malformed"
+    assert tenant.refused("DescribeNetworkInterfaces", NetworkInterfaceIds=["x"]) == "InvalidNetworkInterfaceID.NotFound"
     asked = tenant("DescribeNetworkInterfaceAttribute", NetworkInterfaceId=id, Attribute="attachment")
     assert asked["Attachment"]["InstanceId"] == instance["InstanceId"]
 

@@ -138,7 +138,7 @@ def test_what_a_volume_may_not_be(tenant: Tenant) -> None:
     assert refused(Size=10, VolumeType="io1", Iops=600) == "InvalidParameterCombination"
     assert refused(Size=10, VolumeType="gp3", Throughput=9999) == "InvalidParameterValue"
     assert refused(Size=1, SnapshotId="snap-00000000000000000") == "InvalidSnapshot.NotFound"
-    assert refused(Size=1, SnapshotId="snap-x") == "InvalidSnapshotID.Malformed"
+    assert refused(Size=1, SnapshotId="snap-x") == "InvalidParameterValue"
     assert refused(Size=1, KmsKeyId="k") == "InvalidParameterDependency"
     assert refused(Size=1, Encrypted=True) == refused(Size=1, MultiAttachEnabled=True) == "UnsupportedOperation"
     assert refused(Size=1, DryRun=True) == "DryRunOperation"

@@ -59,9 +59,9 @@ def test_vpc_attributes_that_terraform_reads(tenant: Tenant) -> None:
 
 def test_errors_by_id(tenant: Tenant) -> None:
     assert tenant.refused("DescribeVpcs", VpcIds=["vpc-00000000000000000"]) == "InvalidVpcID.NotFound"
-    assert tenant.refused("DescribeVpcs", VpcIds=["nonsense"]) == "InvalidVpcID.Malformed"
+    assert tenant.refused("DescribeVpcs", VpcIds=["nonsense"]) == "InvalidVpcID.NotFound"
     assert tenant.refused("DescribeSubnets", SubnetIds=["subnet-00000000"]) == "InvalidSubnetID.NotFound"
-    assert tenant.refused("DescribeSubnets", SubnetIds=["subnet-xyz"]) == "InvalidSubnetID.Malformed"
+    assert tenant.refused("DescribeSubnets", SubnetIds=["subnet-xyz"]) == "InvalidSubnetID.NotFound"
     known = tenant("DescribeSubnets")["Subnets"][0]["SubnetId"]
     assert tenant.refused("DescribeSubnets", SubnetIds=[known], MaxResults=5) == "InvalidParameterCombination"
 

@@ -23,49 +23,56 @@ R = TypeVar("R", bound=Record)
 _DIGITS = re.compile(r"[0-9a-f]{8}(?:[0-9a-f]{9})?")
 
 
+_BAD_VALUE = "InvalidParameterValue"
+
+
 class _Spelling(NamedTuple):
     prefix: str
-    malformed: str  # AWS's own code: the spelling of "ID" differs from kind to kind
+    # AWS's own code: the spelling of "ID" differs from kind to kind. None: EC2 tells no slip from an absence.
+    malformed: str | None = None
 
 
-# By KIND of the record. "Error codes for the Amazon EC2 API".
+# By KIND of the record. "Error codes for the Amazon EC2 API" lists more codes than EC2 answers with: what belongs to a VPC does
+# not exist, whatever its id looks like ("The vpc ID '10.20.0.0/16' does not exist").
 _SPELLINGS: dict[str, _Spelling] = {
     "instance": _Spelling("i-", "InvalidInstanceID.Malformed"),
     "image": _Spelling("ami-", "InvalidAMIID.Malformed"),
-    "vpc": _Spelling("vpc-", "InvalidVpcID.Malformed"),
-    "subnet": _Spelling("subnet-", "InvalidSubnetID.Malformed"),
+    "vpc": _Spelling("vpc-"),
+    "subnet": _Spelling("subnet-"),
     "security_group": _Spelling("sg-", "InvalidGroupId.Malformed"),
     "security_group_rule": _Spelling("sgr-", "InvalidSecurityGroupRuleId.Malformed"),
-    "network_interface": _Spelling("eni-", "InvalidNetworkInterfaceId.Malformed"),
-    "route_table": _Spelling("rtb-", "InvalidRouteTableId.Malformed"),
-    "route_table_association": _Spelling("rtbassoc-", "InvalidAssociationID.Malformed"),
-    "internet_gateway": _Spelling("igw-", "InvalidInternetGatewayId.Malformed"),
-    "egress_only_internet_gateway": _Spelling("eigw-", "InvalidEgressOnlyInternetGatewayId.Malformed"),
-    "vpc_cidr_association": _Spelling("vpc-cidr-assoc-", "InvalidVpcCidrBlockAssociationID.Malformed"),
-    "subnet_cidr_association": _Spelling("subnet-cidr-assoc-", "InvalidSubnetCidrBlockAssociationID.Malformed"),
-    "network_acl": _Spelling("acl-", "InvalidNetworkAclId.Malformed"),
-    "network_acl_association": _Spelling("aclassoc-", "InvalidAssociationID.Malformed"),
-    "dhcp_options": _Spelling("dopt-", "InvalidDhcpOptionsId.Malformed"),
+    "network_interface": _Spelling("eni-"),
+    "route_table": _Spelling("rtb-"),
+    "route_table_association": _Spelling("rtbassoc-"),
+    "internet_gateway": _Spelling("igw-"),
+    "egress_only_internet_gateway": _Spelling("eigw-"),
+    "vpc_cidr_association": _Spelling("vpc-cidr-assoc-"),
+    "subnet_cidr_association": _Spelling("subnet-cidr-assoc-"),
+    "network_acl": _Spelling("acl-"),
+    "network_acl_association": _Spelling("aclassoc-"),
+    "dhcp_options": _Spelling("dopt-"),
     "prefix_list": _Spelling("pl-", "InvalidPrefixListId.Malformed"),
     "vpc_endpoint": _Spelling("vpce-", "InvalidVpcEndpointId.Malformed"),
     "vpc_peering": _Spelling("pcx-", "InvalidVpcPeeringConnectionId.Malformed"),
-    "volume": _Spelling("vol-", "InvalidVolumeID.Malformed"),
+    "volume": _Spelling("vol-", _BAD_VALUE),
     "launch_template": _Spelling("lt-", "InvalidLaunchTemplateId.Malformed"),
-    "profile_association": _Spelling("iip-assoc-", "InvalidAssociationID.Malformed"),
+    "profile_association": _Spelling("iip-assoc-"),
     "placement_group": _Spelling("pg-", "InvalidPlacementGroupId.Malformed"),
     "nat_gateway": _Spelling("nat-", "NatGatewayMalformed"),
-    "address": _Spelling("eipalloc-", ""),
-    "snapshot": _Spelling("snap-", "InvalidSnapshotID.Malformed"),
+    "address": _Spelling("eipalloc-"),
+    "snapshot": _Spelling("snap-", _BAD_VALUE),
 }
 
 
 def check_id(kind: str, id: str) -> str:
-    """The id itself. Raises: Refused (Malformed) when it cannot be the id of a record of `kind`."""
+    """The id itself. Raises: Refused (Malformed), NotFound when it cannot be the id of a record of `kind`."""
     spelling = _SPELLINGS.get(kind)
     if spelling is None or (id.startswith(spelling.prefix) and _DIGITS.fullmatch(id, len(spelling.prefix))):
         return id
-    if kind == "address":
-        raise NotFound(kind, id[:80])  # EC2 tells no slip from an absence here
+    if spelling.malformed is None:
+        raise NotFound(kind, id[:80])
+    if spelling.malformed == _BAD_VALUE:
+        raise Refused(_BAD_VALUE, f"Value ({id[:80]}) for parameter {kind}Id is invalid. Expected: '{spelling.prefix}...'.")
     expecting = "" if id.startswith(spelling.prefix) else f' (expecting "{spelling.prefix}...")'
     raise Refused(spelling.malformed, f'Invalid id: "{id}"{expecting}')
 
