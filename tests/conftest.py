@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +18,23 @@ NEEDED = ("qemu-system-x86_64", "qemu-img", "dnsmasq", "nft", "haproxy", "ip", "
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Folders of tests below one of this session's own. Pytest's is shared with all other sessions, each of which closes it to
+    everybody but root again, while QEMU, HAProxy and dnsmasq of a running test have to pass it."""
+    if config.option.basetemp is None:
+        config.option.basetemp = f"{tempfile.gettempdir()}/alto-tests-{os.getpid()}"
+        # Kept for a look after a failure.
+        config.add_cleanup(lambda: _failed or shutil.rmtree(config.option.basetemp, ignore_errors=True))
+
+
+_failed: list[int] = []
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus != 0:
+        _failed.append(exitstatus)
 
 
 # First: xdist reads the groups in a hook of the same name.

@@ -14,9 +14,10 @@ expressed lets nothing through, is named in `Firewall.refused`, and harms no oth
 (`source_dest_check`) may send other addresses than its own, from its own MAC, but not the host's.
 
 A network ACL stands at its subnet's border: between two ports of one subnet it is not asked, whatever addresses a router there
-gives them (but from a router on another host it is: from where it comes is not known there), nor for DHCP, metadata and the
-VPC's resolver (as in EC2). A NAT gateway is in a subnet like any port: what a guest sends there leaves the guest's subnet and
-enters the gateway's, and leaves that again under the gateway's address; its answers likewise.
+gives them (but from a router on another host it is: from where it comes is not known there. VXLAN's group policy could say it,
+but the kernel has a UDP port either for devices with it or for those without, and ours is shared with others), nor for DHCP,
+metadata and the VPC's resolver (as in EC2). A NAT gateway is in a subnet like any port: what a guest sends there leaves the
+guest's subnet and enters the gateway's, and leaves that again under the gateway's address; its answers likewise.
 
 Connections that do not come from a guest have one of two fixed addresses, and rules mean them literally:
 * MACHINE_ADDRESS (169.254.169.252): everything that came to a public address, from this machine or through it. A rule with

@@ -4,11 +4,16 @@ no questions for names; without `dns_hostnames` it knows none of the VPC's own, 
 It is told of ports by files that it reads as they appear; only what it must forget needs a signal. Everything written here
 was parsed first, so that no tenant's text can become a setting (CVE-2021-40085 was a newline).
 
+It answers whatever guests send, so it is a user of its own, who has of root's rights only those over ports below 1024 and over
+its namespace's network; its two folders it may read, and every folder above them must let it pass (mode o+x).
+
 Invariant: an address is never offered to a MAC other than its port's, also right after it went from one port to another.
 """
 
+import grp
+import pwd
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -20,6 +25,7 @@ from alto.model.network_plans import TUNNEL_MTU, Neighbour, NetworkPlan, Port
 from alto.model.networks import internal_domain
 
 LEASE = "1h"
+FOLDERS = ("dhcp", "dns")  # what it reads
 SIGHUP = 1
 AMAZONS_DNS = "AmazonProvidedDNS"
 DOMAIN = re.compile(r"[A-Za-z0-9._ -]{1,255}")
@@ -44,8 +50,16 @@ class Dnsmasq:
         """It runs, with this plan's subnets, and knows exactly `ports`; and asks the relay for what it does not know."""
         self._names_outside = names_outside
         files = self._world.files
-        files.make_dirs(self._folder / "dhcp")
-        files.make_dirs(self._folder / "dns")
+        argv = self._argv(plan)
+        settings = "\n".join(argv).encode()
+        path = self._folder / "dnsmasq.args"
+        other = not files.exists(path) or files.read(path) != settings
+        if other:
+            await self._process.stop()
+            for name in FOLDERS:
+                files.remove_tree(self._folder / name)  # a predecessor's may be root's alone
+        for name in FOLDERS:
+            files.make_dirs(self._folder / name, mode=0o755)
         listed = list(ports)
         wanted = {
             "dhcp": {port.private_ip: _lease(plan, port) for port in listed}
@@ -62,17 +76,13 @@ class Dnsmasq:
                     forgotten = True
             for name, text in texts.items():
                 forgotten |= self._write(kind, name, text)
-        argv = self._argv(plan)
-        settings = "\n".join(argv).encode()
-        path = self._folder / "dnsmasq.args"
-        if not files.exists(path) or files.read(path) != settings:
-            await self._process.stop()
+        if other:
             if not plan.dns_hostnames:
                 files.remove(self._folder / "leases")  # they remember names
             files.write(path, settings)
         elif forgotten:
             self._process.signal(SIGHUP)
-        await self._process.ensure(argv, netns=self._netns)
+        await self._run(argv)
 
     async def put(self, plan: NetworkPlan, port: Port) -> None:
         if self._leased_to_another(port):
@@ -83,7 +93,19 @@ class Dnsmasq:
         if self._put_v6(port):
             self._process.signal(SIGHUP)
         self._write("dns", port.private_ip, _names(plan, port.private_ip, port.hostname))
-        await self._process.ensure(self._argv(plan), netns=self._netns)
+        await self._run(self._argv(plan))
+
+    async def _run(self, argv: Sequence[str]) -> None:
+        if self._process.find() is None:
+            user = _user()
+            look = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "ls", "--"]
+            seen = await self._world.processes.run(["setpriv", *look, *(str(self._folder / name) for name in FOLDERS)])
+            if seen.returncode != 0:
+                # It would start nevertheless, and know nobody.
+                raise DriverFault(f"The user {user.pw_name} may not enter this host's folder of networks") from ValueError(
+                    f"every folder above needs mode o+x: {seen.complaint()}"
+                )
+        await self._process.ensure(argv, netns=self._netns)
 
     def _put_v6(self, port: Port) -> bool:
         """Whether there was something else."""
@@ -176,12 +198,20 @@ class Dnsmasq:
             # Without it a question for AAAA is refused, and busybox gives up on the name.
             "--local=/internal/",
             "--dhcp-fqdn",
-            "--user=root",
+            f"--user={_user().pw_name}",
+            f"--group={grp.getgrgid(_user().pw_gid).gr_name}",
             "--log-facility=-",
             "--quiet-dhcp",
             *([f"--server={NAME_RELAY[0]}#{NAME_RELAY[1]}"] if self._names_outside else []),
             f"--pid-file={self._folder / 'dnsmasq.pid'}",
         ]
+
+
+def _user() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam("dnsmasq")  # Debian's package makes it
+    except KeyError:
+        return pwd.getpwnam("nobody")
 
 
 def _lease(plan: NetworkPlan, port: Port) -> str:

@@ -38,6 +38,15 @@ def namespaces() -> None:
 
 
 @pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """Where also those may pass who are not root, as dnsmasq is not."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    return tmp_path
+
+
+@pytest.fixture
 def cloud(namespaces: None, tmp_path: Path) -> Iterator[Cloud]:
     """A cloud on a machine of its own; whatever the test leaves behind is cleared away."""
     with site(f"nwt-host-{os.getpid()}"):

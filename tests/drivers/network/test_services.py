@@ -4,6 +4,7 @@ Method: busybox's DHCP client and resolver and curl, in guests; what AWS answers
 """
 
 import base64
+import pwd
 import socket
 import struct
 from pathlib import Path
@@ -236,3 +237,36 @@ def test_what_must_not_get_into_a_file_is_refused_before_anything_happens(cloud:
     with pytest.raises(DriverFault):
         cloud.do(lambda driver: driver.plug(bad, machine(1, of=bad)))
     assert cloud.traces() == before
+
+
+def test_who_answers_guests_has_almost_nothing_of_roots(cloud: Cloud, tmp_path: Path) -> None:
+    """Goal: who breaks into a VPC's dnsmasq is nobody on the machine. Method: what the kernel says of a running one, which
+    then goes on answering guests that come later, and cannot read what is its folder's neighbour."""
+    cloud.ensure()
+    folder = cloud.folder / "vpcs" / "vpc-1"
+    pid = int((folder / "dnsmasq.pid").read_text())
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    user = next(pwd.getpwnam(name) for name in ("dnsmasq", "nobody") if name in {one.pw_name for one in pwd.getpwall()})
+    assert user.pw_uid != 0
+    assert status["Uid"].split() == [str(user.pw_uid)] * 4
+    assert status["Gid"].split() == [str(user.pw_gid)] * 4
+    assert status["Groups"].split() in ([], [str(user.pw_gid)])
+    # CAP_NET_BIND_SERVICE is 10, CAP_NET_ADMIN 12, CAP_NET_RAW 13 (linux/capability.h).
+    for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+        assert int(status[name], 16) & ~(1 << 10 | 1 << 12 | 1 << 13) == 0, name
+    guest = cloud.guest(1, configured=False)
+    assert guest.dhcp(tmp_path) == lease(1)
+    assert "10.77.0.11" in name_of(guest, "ip-10-77-0-11.ec2.internal")
+    (secrets,) = (folder / "ports").iterdir()
+    for path in (secrets, folder / "network.json"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_folder_that_dnsmasq_cannot_enter_is_said_and_not_found_out_by_guests(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.folder.mkdir()
+    cloud.folder.chmod(0o700)
+    with pytest.raises(DriverFault, match="may not enter"):
+        cloud.ensure()
+    cloud.folder.chmod(0o711)
+    cloud.ensure()
+    assert cloud.guest(1, configured=False).dhcp(tmp_path) == lease(1)
