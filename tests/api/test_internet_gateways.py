@@ -94,3 +94,7 @@ def test_egress_only_gateways(tenant: Tenant, vpc: str) -> None:
     assert tenant("DescribeEgressOnlyInternetGateways")["EgressOnlyInternetGateways"] == [once]
     assert tenant("DeleteEgressOnlyInternetGateway", EgressOnlyInternetGatewayId=id) == {"ReturnCode": True}
     assert tenant("DescribeEgressOnlyInternetGateways")["EgressOnlyInternetGateways"] == []
+    # EC2 has one code for it, wherever it is named and however it is spelled.
+    for absent in (id, "nothing"):
+        refusal = tenant.refusal("DeleteEgressOnlyInternetGateway", EgressOnlyInternetGatewayId=absent)
+        assert refusal == f"InvalidGatewayID.NotFound: The eigw ID '{absent}' does not exist"

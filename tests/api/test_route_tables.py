@@ -82,6 +82,10 @@ def test_what_a_route_may_not_be(tenant: Tenant, vpc: str) -> None:
     assert refusal("CreateRoute", DestinationCidrBlock="0.0.0.0/0", GatewayId=elsewhere) == "InvalidParameterValue"
     private = refusal("CreateRoute", DestinationCidrBlock="0.0.0.0/0", GatewayId="vgw-00000000000000000")
     assert private == "InvalidVpnGatewayID.NotFound"
+    for id in ("igw-00000000000000000", "nat-00000000000000000", "nothing"):
+        to = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0", "GatewayId": id}
+        refused = tenant.refusal("CreateRoute", **to)
+        assert refused == f"InvalidGatewayID.NotFound: The gateway ID '{id}' does not exist"
     assert refusal("CreateRoute", DestinationCidrBlock="0.0.0.0/0") == "MissingParameter"
     assert refusal("CreateRoute", GatewayId=gateway) == "MissingParameter"
     # Within the VPC itself packets go to an interface at most.

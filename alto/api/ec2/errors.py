@@ -45,9 +45,7 @@ _NOT_FOUND: dict[str, _Missing] = {
     "route_table": _Missing("InvalidRouteTableID.NotFound", "The routeTable ID '{id}' does not exist"),
     "route_table_association": _Missing("InvalidAssociationID.NotFound", "The association ID '{id}' does not exist"),
     "internet_gateway": _Missing("InvalidInternetGatewayID.NotFound", "The internetGateway ID '{id}' does not exist"),
-    "egress_only_internet_gateway": _Missing(
-        "InvalidEgressOnlyInternetGatewayId.NotFound", "The egressOnlyInternetGateway ID '{id}' does not exist"
-    ),
+    "egress_only_internet_gateway": _Missing("InvalidGatewayID.NotFound", "The eigw ID '{id}' does not exist"),
     "nat_gateway": _Missing("NatGatewayNotFound", "The Nat Gateway {id} was not found"),
     "vpc_cidr_association": _Missing(
         "InvalidVpcCidrBlockAssociationID.NotFound", "The vpc CIDR block association ID '{id}' does not exist"

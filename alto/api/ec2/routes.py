@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
-from alto.api.ec2.ids import find_peering, find_prefix_list, owned
+from alto.api.ec2.ids import find_peering, find_prefix_list, is_own, owned
 from alto.model.acls import PrefixList
 from alto.model.errors import Refused
 from alto.model.instances import Instance
@@ -160,7 +160,10 @@ def _target(
         case "gatewayId":
             if id.startswith("vgw-"):
                 raise Refused("InvalidVpnGatewayID.NotFound", f"The vpnGateway ID '{id[:80]}' does not exist")
-            gateway = owned(reader, call, InternetGateway, id)
+            gateway = reader.find(InternetGateway, id)
+            if gateway is None or not is_own(call, gateway):
+                # Of whatever kind it is by its spelling.
+                raise Refused("InvalidGatewayID.NotFound", f"The gateway ID '{id[:80]}' does not exist")
             _same_network(table, gateway.vpc_id, "network gateway", id)
             return Target.INTERNET, id, None
         case "natGatewayId":
