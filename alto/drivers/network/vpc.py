@@ -13,7 +13,7 @@ Invariant: a tap has its rules before its link is up, and for as long as it exis
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from alto.drivers.compute.driver import Tap
-from alto.drivers.network import arp, conntrack, dnsmasq, families, names, plans, publics, rates, uplink
+from alto.drivers.network import arp, conntrack, dnsmasq, families, names, namespaces, plans, publics, rates, uplink
 from alto.drivers.network.commands import Commands
 from alto.drivers.network.dnsmasq import Dnsmasq
 from alto.drivers.network.driver import Routes, Rules
@@ -51,13 +51,11 @@ from alto.model.network_plans import (
     Port,
     Routing,
 )
-from alto.model.networks import METADATA_ADDRESS, UPLINK_DEVICE
+from alto.model.networks import UPLINK_DEVICE
 
 log = structlog.get_logger()
 
 TAP_MAC = "02:a1:70:ff:00:03"  # every tap's own end, so that a guest's ARP cache stays right when its tap is made again
-SIGKILL = 9
-STRAY_S = 2.0
 _OWN_DEVICES = ("tap", UPLINK_DEVICE, NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE, VXLAN_DEVICE)
 
 
@@ -290,7 +288,7 @@ class VpcNetworks:
         device = self._device_of(plan.vpc_id)
         await self._host.ensure(v6=bool(plan.ranges_v6))
         self._record(plan, netns, device)
-        await self._make_namespace(plan, netns)
+        await namespaces.make(self._world, self._commands, plan, netns)
         await self._host.connect(netns, device, v6=bool(plan.ranges_v6))
         dns = Dnsmasq(self._world, folder=self._records.vpc_folder(plan.vpc_id), netns=netns)
         vpc = _Vpc(
@@ -317,7 +315,7 @@ class VpcNetworks:
         await self._commands.ip(netns, commands)
         await vpc.routing.adopt(self._compiled_routing(vpc))
         await self._publish(vpc)
-        gone = [one.port.private_ip for id, one in before.items() if id not in vpc.ports]
+        gone = [address for id, one in before.items() if id not in vpc.ports for address in one.port.all_addresses]
         await conntrack.forget(self._world, netns, gone)
         await dns.ensure(plan, ports, names_outside=self._host.has_way_out)
         await self._metadata.serve(netns)
@@ -411,30 +409,6 @@ class VpcNetworks:
             if id not in vpc.ports and record.port.private_ip not in kept:
                 self._records.remove_port(record.port)
 
-    async def _make_namespace(self, plan: NetworkPlan, netns: str) -> None:
-        if self._world.files.exists(NETNS_DIR / netns):
-            try:
-                self._world.net.in_netns(netns, socket.if_nameindex)
-            except OSError:
-                # Its making was cut off: a name that no namespace is mounted on.
-                await self._commands.run(["ip", "netns", "delete", netns])
-        if not self._world.files.exists(NETNS_DIR / netns):
-            await self._commands.run(["ip", "netns", "add", netns])
-        sysctl = {
-            "net/ipv4/conf/all/send_redirects": "0",
-            "net/ipv4/conf/default/send_redirects": "0",
-            # Whose address a packet may have is decided by rules (firewall, routing), which know more than routes do.
-            "net/ipv4/conf/all/rp_filter": "0",
-            "net/ipv4/conf/default/rp_filter": "0",
-            "net/ipv4/conf/default/proxy_arp": "1",
-            "net/ipv4/ip_forward": "1",
-        }
-        self._world.net.sysctl(sysctl, netns=netns)
-        own = [METADATA_ADDRESS, uplink.NEXT_HOP, plan.resolver_address, plan.host_address]
-        commands = ["link set lo up", *(f"address replace {address}/32 dev lo" for address in own)]
-        await self._commands.ip(netns, commands)
-        await families.settle(self._world, self._commands, plan, netns)
-
     async def _remove(self, vpc_id: str) -> None:
         """Names follow from ids, so that this needs no record to be left of what it removes."""
         self._vpcs.pop(vpc_id, None)
@@ -448,7 +422,7 @@ class VpcNetworks:
             await self._metadata.release(netns)
             links = sorted(self._links(netns))
             await self._commands.ip(netns, [f"link delete {name}" for name in links if name.startswith(_OWN_DEVICES)])
-            await self._end_strays(netns)
+            await namespaces.end_strays(self._world, netns)
             await self._commands.run(["ip", "netns", "delete", netns])
         for nat in record.plan.nats if record is not None else ():
             await self._nats.remove(nat.id)
@@ -468,17 +442,6 @@ class VpcNetworks:
             netns = self.netns_of(vpc_id)
             if not needed and self._records.network(vpc_id) is None and self._world.files.exists(NETNS_DIR / netns):
                 await self._commands.run(["ip", "netns", "delete", netns])
-
-    async def _end_strays(self, netns: str) -> None:
-        """A dnsmasq whose pid file was lost. Other processes in there are somebody's, who looks around in the namespace."""
-        finished = await self._world.processes.run(["ip", "netns", "pids", netns])
-        for number in finished.stdout.split():
-            pid = self._world.processes.find(int(number))
-            with suppress(FileNotFoundError, ProcessLookupError):
-                name = self._world.files.read(Path(f"/proc/{int(number)}/comm")).strip()
-                if pid is not None and name == b"dnsmasq":
-                    self._world.processes.signal(pid, SIGKILL)
-                    await self._world.processes.wait_gone(pid, timeout_s=STRAY_S)
 
     # Ports.
 
