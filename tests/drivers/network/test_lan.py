@@ -5,16 +5,32 @@ Method: the machine, its router and a second machine of the LAN are namespaces o
 kernel's own ARP, say who is reached and whom they see.
 """
 
+import asyncio
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from alto.kit.world import inside_netns
+from alto.daemons.hosts import check_pool
+from alto.kit.world import inside_netns, real_world
+from alto.model.errors import AltoError
 from alto.model.network_plans import NatPlan, PeerPlan, RoutePlan, SubnetPlan
 from alto.model.routing import Target
-from tests.drivers.network.guests import ask_udp, hello, pings, reaches, run, say, site, tcp_server, udp_echo, wait_for
+from tests.drivers.network.guests import (
+    ask_udp,
+    hello,
+    open_socket,
+    pings,
+    reaches,
+    run,
+    say,
+    site,
+    tcp_server,
+    udp_echo,
+    wait_for,
+)
 from tests.drivers.network.machinery import Cloud
 from tests.drivers.network.samples import DEFAULT, TO_INTERNET, allow, group, machine, plan, port
 
@@ -79,7 +95,7 @@ def test_the_lan_and_this_machine_reach_a_guest_and_both_see_who_the_other_is(cl
 
 
 def test_groups_decide_by_the_other_ones_own_address(cloud: Cloud, lan: str) -> None:
-    cloud.ensure(plan(DEFAULT, group("sg-1", allow("tcp", 80, cidr=f"{OTHER}/32"), allow("tcp", 81, cidr="10.77.0.0/16"))))
+    cloud.ensure(plan(DEFAULT, group("sg-1", allow("tcp", 80, cidr=f"{OTHER}/32"), allow("udp", 81, cidr="10.77.0.0/16"))))
     guest = cloud.guest(1, "sg-1", public_ip=PUBLIC)
     run("ip", "-n", lan, "addr", "add", "192.168.7.21/24", "dev", "eth0")
     run("ip", "route", "add", f"{INSIDE}/32", "dev", "eth0")
@@ -87,8 +103,14 @@ def test_groups_decide_by_the_other_ones_own_address(cloud: Cloud, lan: str) -> 
         assert say(PUBLIC, 80, netns=lan) == OTHER
         assert reaches(PUBLIC, 80, netns=lan, source="192.168.7.21", timeout=2) == "silence"
         assert reaches(PUBLIC, 80) == "silence"
-        # Nobody outside passes for somebody inside by having an address of the VPC's range.
-        assert reaches(PUBLIC, 81, netns=lan, source=INSIDE, timeout=2) == "silence"
+        # Nobody outside passes for somebody inside by having an address of the VPC's range: not one datagram arrives.
+        with open_socket(guest.netns, socket.SOCK_DGRAM) as inbox, open_socket(lan, socket.SOCK_DGRAM) as forger:
+            inbox.bind(("", 81))
+            inbox.settimeout(1)
+            forger.bind((INSIDE, 0))
+            forger.sendto(b"x", (PUBLIC, 81))
+            with pytest.raises(TimeoutError):
+                inbox.recv(100)
         cloud.ensure(plan(DEFAULT, group("sg-1", allow("tcp", 81, cidr="0.0.0.0/0"))), port(1, "sg-1", public_ip=PUBLIC))
         # And whoever has one by chance is answered nevertheless.
         assert say(PUBLIC, 81, netns=lan, source=INSIDE) == "169.254.169.252"
@@ -292,3 +314,21 @@ def test_who_leaves_by_a_nat_gateway_is_seen_under_its_public_address(cloud: Clo
         assert say("10.77.1.12", 80, netns=inner.netns) == "10.77.0.11"
     # It takes no connection from anybody.
     assert reaches(SECOND, 80, netns=lan, timeout=2) != "open"
+
+
+def test_a_pool_must_fit_where_the_machine_stands(lan: str) -> None:
+    def refusal(pool: str, *, joined: bool) -> str:
+        try:
+            asyncio.run(check_pool(real_world(), pool, joined=joined))
+        except AltoError as error:
+            return str(error)
+        return ""
+
+    run("ip", "route", "add", "default", "via", "192.168.7.129")
+    assert "192.168.7.129, which is this machine's router" in refusal(POOL, joined=False)
+    assert f"own address {HERE} (eth0)" in refusal("192.168.7.0/26", joined=False)
+    run("ip", "route", "replace", "default", "via", "192.168.7.1")
+    # Wherever the pool is led, one machine can have it; those that join answer for their own instances.
+    assert [refusal(pool, joined=False) for pool in (POOL, "203.0.113.0/24", "127.64.0.0/16")] == ["", "", ""]
+    assert [refusal(pool, joined=True) for pool in (POOL, "127.64.0.0/16")] == ["", ""]
+    assert "no interface of this machine is in such a network" in refusal("203.0.113.0/24", joined=True)
