@@ -133,3 +133,12 @@ def test_tags_with_a_new_key_pair(cloud: Cloud, tenant: Tenant) -> None:
     assert tags_of(tenant, made["KeyPairId"]) == {"a": "1"}
     refused = tenant.refused("CreateKeyPair", KeyName="other", TagSpecifications=specification("instance"))
     assert refused == "InvalidParameterValue"
+
+
+def test_a_list_that_is_missing_has_the_name_that_ec2_gives_it(tenant: Tenant, vpc: str) -> None:
+    tag = [{"Key": "a", "Value": "b"}]
+    for operation in ("CreateTags", "DeleteTags"):
+        refusal = tenant.refusal(operation, Resources=[], Tags=tag)
+        assert refusal == "MissingParameter: The request must contain the parameter resourceIdSet"
+    refusal = tenant.refusal("CreateTags", Resources=[vpc], Tags=[])
+    assert refusal == "MissingParameter: The request must contain the parameter tagSet"

@@ -155,7 +155,7 @@ class Parser:
 
         for member, wire_name in root.required:
             if member not in result:
-                raise _no_instances() if member == "InstanceIds" else _missing(wire_name)
+                raise _no_instances() if member == "InstanceIds" else _missing(_SET_NAMES.get(wire_name, wire_name))
         for structure, node, path in demanding:
             for member, wire_name in node.required:
                 if member not in structure:
@@ -223,6 +223,10 @@ def _index(step: str, key: str) -> int:
 
 def _unknown(key: str) -> Refused:
     return Refused("UnknownParameter", f"The parameter {_short(key)} is not recognized")
+
+
+# What EC2 calls a list that is missing, where that is not its name in a request: of CreateTags and DeleteTags.
+_SET_NAMES = {"ResourceId": "resourceIdSet", "Tag": "tagSet"}
 
 
 def _no_instances() -> Refused:
