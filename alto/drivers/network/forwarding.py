@@ -57,22 +57,29 @@ class Forwarding:
                 f"add rule ip6 {TABLE} c_forward counter drop",
             ]
             await self._nft.apply(None, "\n".join(lines) + "\n")
-            # A router's own devices listen to no other (1) unless they are told to (2); and would forget whom they heard.
-            for name in sorted(listen):
+        # A router's own devices listen to no other (1) unless they are told to (2); and would forget whom they heard. Done each
+        # time, as a predecessor may have ended when it had written that down.
+        for name in await self._listened():
+            if self._now_v6(name, "accept_ra") == "1":
                 self._world.net.sysctl({_setting_v6(name, "accept_ra"): "2"})
-            self._world.net.sysctl({_setting_v6("all", "forwarding"): "1"})
+        self._world.net.sysctl({_setting_v6("all", "forwarding"): "1"})
         await self._nft.apply(None, f'add element {_OURS} {{ "{ours}" }}\n')
 
     async def give_back_v6(self) -> None:
         """Unless another host still needs it."""
         if TABLE not in await self._tables("ip6") or await self._others():
             return
-        found = await self._listed(["list", "map", *_LISTENED.split()])
+        listened = await self._listened()
         self._world.net.sysctl({_setting_v6("all", "forwarding"): "0"})
-        for name in [device for one in found if one.map for device, _ in one.map.elem]:
+        for name in listened:
             if self._world.files.exists(Path("/proc/sys") / _setting_v6(name, "accept_ra")):
                 self._world.net.sysctl({_setting_v6(name, "accept_ra"): "1"})
         await self._nft.apply(None, f"delete table ip6 {TABLE}\n")
+
+    async def _listened(self) -> list[str]:
+        """Devices that took their routes from routers before."""
+        found = await self._listed(["list", "map", *_LISTENED.split()])
+        return [device for one in found if one.map for device, _ in one.map.elem]
 
     def _now_v6(self, device: str, setting: str) -> str:
         path = Path("/proc/sys") / _setting_v6(device, setting)

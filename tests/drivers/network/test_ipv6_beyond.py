@@ -401,6 +401,21 @@ def test_the_world_is_reached_as_this_machine_and_nobody_comes_in_from_there(
         assert run("nft", "list", "tables") == ""
 
 
+def test_who_comes_after_a_driver_that_died_between_finishes_its_work(namespaces: None, tmp_path: Path) -> None:
+    """It had written down how the machine was, and not changed it yet."""
+    with world(tmp_path) as (outside, cloud):
+        settings = ("net.ipv6.conf.all.forwarding", "net.ipv6.conf.wan0.accept_ra")
+        its = dual_port(1, "sg-open")
+        cloud.ensure(routed(OUT))
+        one = guest(cloud, its)
+        run("sysctl", "-q", f"{settings[1]}=1", f"{settings[0]}=0")
+        cloud.new_driver()
+        cloud.ensure(routed(OUT), its)
+        assert run("sysctl", "-n", *settings) == "1\n2\n"
+        with tcp_server(outside, 80, hello, "::"):
+            assert say(WORLD, 80, netns=one.netns) == HERE
+
+
 def test_nobody_leaves_in_the_name_of_somebody_outside(namespaces: None, tmp_path: Path) -> None:
     """A router's source is not checked; what is no address of the VPC ends at its border."""
     with world(tmp_path) as (outside, cloud):
