@@ -22,7 +22,7 @@ from benchmarks.processes import pss_mib
 from benchmarks.tables import Verdict, ms, print_table, print_verdicts, spread
 
 INSTANCE_TYPE = "t2.nano"
-# 128 vCPUs each, of which a t2.nano takes one.
+# 512 vCPUs each, of which a t2.nano takes one.
 HOSTS, SUSTAINED_HOSTS, GROWTH_HOSTS = 16, 40, 120
 IDLE_HOSTS = 1
 IDLE_S = 5.0
