@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from alto.model.errors import AlreadyExists, CapacityExceeded, Conflict, NotFound
 from alto.model.records import Record
-from alto.store.schema import Plain, Table, plain, table_of
+from alto.store.schema import Plain, Table, table_of
 from alto.store.watches import Change
 
 R = TypeVar("R", bound=Record)
@@ -104,8 +104,11 @@ class View:
         return cast("R | None", self._load(self._kinds[kind], id))
 
     def where(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **equals: object) -> list[R]:
+        rows = self._kinds[kind]
         asked, values = _asked(equals)
-        return cast("list[R]", self._answer(self._kinds[kind], asked, (*values, after or "", -1 if limit is None else limit)))
+        if asked not in rows.where_sql:
+            rows.where_sql[asked] = rows.table.page_of(*asked)
+        return cast("list[R]", self._answer(rows, asked, (*values, after or "", -1 if limit is None else limit)))
 
     def count(self, kind: type[R], **equals: object) -> int:
         rows = self._kinds[kind]
@@ -116,9 +119,7 @@ class View:
         return cast(int, self._execute(sql, values).get)
 
     def _answer(self, rows: Rows, asked: _Asked, values: tuple[Plain, ...]) -> list[Record]:
-        sql = rows.where_sql.get(asked)
-        if sql is None:
-            sql = rows.where_sql[asked] = rows.table.page_of(*asked)
+        sql = rows.where_sql[asked]
         cached = rows.cached.get
         found: list[Record] = []
         # Ids and versions only: of rows that are in the cache, not even the bytes are fetched.
@@ -173,7 +174,7 @@ def _asked(equals: dict[str, object]) -> tuple[_Asked, tuple[Plain, ...]]:
     nulls = _NO_NULLS
     if None in equals.values():
         nulls = frozenset([name for name, value in equals.items() if value is None])
-    return (tuple(equals), nulls), tuple([cast(Plain, plain(value)) for value in equals.values() if value is not None])
+    return (tuple(equals), nulls), tuple([cast(Plain, value) for value in equals.values() if value is not None])
 
 
 class Transaction(LiveView):

@@ -9,7 +9,7 @@ it, at a twentieth of a launch.) Not here: when tables are made or changed (`mig
 import re
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -106,24 +106,13 @@ def table_of(kind: type[Record]) -> Table:
 
 
 def _values_of(columns: tuple[str, ...]) -> Callable[[Record], Values]:
+    """Enumerations of texts and numbers are texts and numbers; SQLite takes no others, and truth as 1 and 0."""
     if not columns:
         return lambda record: ()
-    get = attrgetter(*columns)
+    get: Callable[[Record], Any] = attrgetter(*columns)
     if len(columns) == 1:
-        return lambda record: (plain(get(record)),)
-    return lambda record: tuple([value if type(value) is str else plain(value) for value in get(record)])
-
-
-def plain(value: object) -> Plain | None:
-    """As a column holds it: enumerations by value, truth as 1 and 0. Raises: ValueError: no index holds such a thing."""
-    if value is None or type(value) is str or type(value) is int:
-        return value
-    builtin = msgspec.to_builtins(value)
-    if isinstance(builtin, bool):
-        return int(builtin)
-    if isinstance(builtin, int | float | str):
-        return builtin
-    raise ValueError(f"no index holds a {type(value).__name__}")
+        return lambda record: (get(record),)
+    return get
 
 
 def _index(what: str, name: str, table: str, columns: tuple[str, ...]) -> str:

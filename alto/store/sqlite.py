@@ -339,8 +339,10 @@ class SqliteStore:
         if self._reserving:
             self._reserved, self._reserving = self._reserving, 0
         changes = set().union(*(job.changes for job in jobs))
+        touched = {kind for kind, _ in changes}
         for watch in tuple(self._watches):
-            watch.add(changes)
+            if watch.hears_of(touched):
+                watch.add(changes)
         for job in jobs:
             job.tell()
 

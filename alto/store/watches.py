@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from collections.abc import Set as AbstractSet
 
 Change = tuple[str, str]  # (KIND, id)
 
@@ -19,6 +20,9 @@ class ChangeSet:
         self._closed = closed
         self._changes: set[Change] = set()
         self._some = asyncio.Event()
+
+    def hears_of(self, kinds: AbstractSet[str]) -> bool:
+        return not self._kinds or not self._kinds.isdisjoint(kinds)
 
     def add(self, changes: Iterable[Change]) -> None:
         wanted = changes if not self._kinds else [change for change in changes if change[0] in self._kinds]

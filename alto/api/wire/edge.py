@@ -74,12 +74,12 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            # The server has just stopped its own clock for idle connections.
-            self._await_head()
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
+        if self._in_head or self.cycle is None or self.cycle.response_complete:
+            # Of most requests the head comes whole. The server has just stopped its own clock for idle connections.
+            self._await_head()
         if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
             log.info("refused a request head that is too large", client=self.client and self.client[0])
             self.transport.write(
@@ -89,7 +89,6 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head = True
-        self._await_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:

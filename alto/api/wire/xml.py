@@ -132,8 +132,9 @@ class _Members(dict[str, Writer]):
         place = self._places[name]
         content = self._renderer.content(place.shape)
         head, tail = f"<{place.shown_as}>", f"</{place.shown_as}>"
-        if content is _string:
-            writer = _string_member(head, tail)
+        make = _MEMBERS.get(content)
+        if make is not None:
+            writer = make(head, tail)
         else:
 
             def writer(value: Any) -> str:
@@ -174,8 +175,24 @@ def _string_member(head: str, tail: str) -> Writer:
     return write
 
 
+def _number_member(head: str, tail: str) -> Writer:
+    def write(value: float) -> str:
+        return f"{head}{value}{tail}"
+
+    return write
+
+
 def _boolean(value: bool) -> str:
     return "true" if value else "false"
+
+
+def _boolean_member(head: str, tail: str) -> Writer:
+    yes, no = f"{head}true{tail}", f"{head}false{tail}"
+
+    def write(value: bool) -> str:
+        return yes if value else no
+
+    return write
 
 
 def _blob(value: bytes) -> str:
@@ -201,6 +218,13 @@ _SIMPLE: dict[str, Writer] = {
     "boolean": _boolean,
     "blob": _blob,
     "timestamp": timestamp,
+}
+
+# What is met most is written in one step.
+_MEMBERS: dict[Writer, Callable[[str, str], Writer]] = {
+    _string: _string_member,
+    str: _number_member,
+    _boolean: _boolean_member,
 }
 
 
