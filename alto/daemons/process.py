@@ -2,7 +2,6 @@
 number on the disk, the places the system has for them."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -20,8 +19,6 @@ from alto.model.errors import AltoError
 
 PROCESS = "server.json"
 STOP_TIMEOUT_S = 10.0
-# Records hold no cycles and there are many of them: Python's collector would walk all of them for nothing every few launches.
-CYCLES_AFTER = (50_000, 20, 100)
 
 log = structlog.get_logger()
 
@@ -31,7 +28,6 @@ def run(body: Callable[[], Coroutine[Any, Any, int]]) -> int:
     import uvloop
 
     set_up_log()
-    gc.set_threshold(*CYCLES_AFTER)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(body())
