@@ -84,6 +84,11 @@ def test_a_private_one_has_no_public_address(tenant: Tenant, subnet: str) -> Non
     assert tenant.refused("CreateNatGateway", SubnetId=subnet, AllocationId="eipalloc-00000000") == (
         "InvalidAllocationID.NotFound"
     )
+    assert tenant.refused("CreateNatGateway", SubnetId=subnet, AllocationId="nonsense") == "InvalidElasticIpID.Malformed"
+    assert (
+        tenant.refused("CreateNatGateway", SubnetId=subnet, AllocationId=elastic, SecondaryAllocationIds=["nonsense"])
+        == "InvalidElasticIpID.Malformed"
+    )
     taken = {"SubnetId": subnet, "ConnectivityType": "private", "PrivateIpAddress": "10.6.0.77"}
     assert tenant.refused("CreateNatGateway", **taken) == "InvalidIPAddress.InUse"
 

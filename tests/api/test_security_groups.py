@@ -57,7 +57,8 @@ def test_a_new_group_lets_everything_out_and_nothing_in(tenant: Tenant, group: s
         ({"GroupName": "w\u00e9b"}, "InvalidParameterValue"),
         ({"Description": "naughty\nlines"}, "InvalidParameterValue"),
         ({"VpcId": "vpc-00000000000000000"}, "InvalidVpcID.NotFound"),
-        ({"VpcId": "vpc"}, "InvalidVpcID.NotFound"),
+        ({"VpcId": "vpc"}, "InvalidVpcId.Malformed"),
+        ({"VpcId": "vpc-x0000000"}, "InvalidVpcId.Malformed"),
     ],
 )
 def test_what_a_new_group_may_not_be(tenant: Tenant, group: str, changes: dict[str, str], code: str) -> None:

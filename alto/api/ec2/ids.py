@@ -66,15 +66,21 @@ _SPELLINGS: dict[str, _Spelling] = {
 
 def check_id(kind: str, id: str) -> str:
     """The id itself. Raises: Refused (Malformed), NotFound when it cannot be the id of a record of `kind`."""
-    spelling = _SPELLINGS.get(kind)
-    if spelling is None or (id.startswith(spelling.prefix) and _DIGITS.fullmatch(id, len(spelling.prefix))):
+    if is_id_of(kind, id):
         return id
+    spelling = _SPELLINGS[kind]
     if spelling.malformed is None:
         raise NotFound(kind, id[:80])
     if spelling.malformed == _BAD_VALUE:
         raise Refused(_BAD_VALUE, f"Value ({id[:80]}) for parameter {kind}Id is invalid. Expected: '{spelling.prefix}...'.")
     expecting = "" if id.startswith(spelling.prefix) else f' (expecting "{spelling.prefix}...")'
     raise Refused(spelling.malformed, f'Invalid id: "{id}"{expecting}')
+
+
+def is_id_of(kind: str, id: str) -> bool:
+    """Whether it can be the id of a record of `kind`: for operations that EC2 gives an error of their own when it cannot."""
+    spelling = _SPELLINGS.get(kind)
+    return spelling is None or (id.startswith(spelling.prefix) and _DIGITS.fullmatch(id, len(spelling.prefix)) is not None)
 
 
 def is_id(id: str) -> bool:

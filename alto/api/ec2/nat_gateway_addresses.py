@@ -14,7 +14,7 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import claim_secondary, take_private
 from alto.api.ec2.address_targets import lead_to, leave
-from alto.api.ec2.ids import owned
+from alto.api.ec2.ids import is_id_of, owned
 from alto.api.ec2.private_addresses import give_back_private
 from alto.model.addresses import Address
 from alto.model.errors import Refused
@@ -56,10 +56,7 @@ def add_addresses(tx: Tx, call: Call, gateway: NatGateway, wanted: Wanted) -> Na
         raise Refused(
             "PrivateIpAddressLimitExceeded", f"A NAT gateway has at most {FURTHER_MAX} addresses beside its primary one."
         )
-    elastic = [owned(tx, call, Address, id) for id in wanted.allocation_ids]
-    for address in elastic:
-        if address.association_id is not None:
-            raise Refused("Resource.AlreadyAssociated", f"Elastic IP address [{address.id}] is already associated")
+    elastic = [free_address(tx, call, id) for id in wanted.allocation_ids]
     subnet, interface = tx.get(Subnet, gateway.subnet_id), tx.get(NetworkInterface, gateway.interface_id)
     given = take_private(tx, subnet, wanted.more, wanted.chosen)
     claim_secondary(tx, subnet, interface.id, given)
@@ -86,6 +83,16 @@ def addresses_of(gateway: NatGateway) -> tuple[NatAddress, ...]:
         public_ip=gateway.public_ip,
     )
     return (primary, *gateway.further)
+
+
+def free_address(reader: Reader, call: Call, id: str) -> Address:
+    """The caller's, that leads nowhere yet. Raises: Refused, NotFound."""
+    if not is_id_of(Address.KIND, id):
+        raise Refused("InvalidElasticIpID.Malformed", f"The elastic-ip ID '{id[:80]}' is malformed")
+    address = owned(reader, call, Address, id)
+    if address.association_id is not None:
+        raise Refused("Resource.AlreadyAssociated", f"Elastic IP address [{address.id}] is already associated")
+    return address
 
 
 def shown_address(gateway: NatGateway, one: NatAddress, status: str = "succeeded") -> dict[str, object]:

@@ -16,7 +16,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.address_targets import lead_to, leave
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned, page_of_own
-from alto.api.ec2.nat_gateway_addresses import add_addresses, addresses_of, draw_addresses, shown_address
+from alto.api.ec2.nat_gateway_addresses import add_addresses, addresses_of, draw_addresses, free_address, shown_address
 from alto.api.ec2.new_interfaces import Addresses, draw_interface, make_interface
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
@@ -63,9 +63,7 @@ async def create_nat_gateway(call: Call, request: CreateNatGatewayRequest) -> di
         if known is not None:
             return owned(tx, call, NatGateway, known)
         subnet = owned(tx, call, Subnet, request.subnet_id or "")
-        address = owned(tx, call, Address, request.allocation_id or "") if public else None
-        if address is not None and address.association_id is not None:
-            raise Refused("Resource.AlreadyAssociated", f"Elastic IP address [{address.id}] is already associated")
+        address = free_address(tx, call, request.allocation_id or "") if public else None
         interface = make_interface(
             tx,
             drawn,

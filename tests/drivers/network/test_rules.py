@@ -17,7 +17,7 @@ import pytest
 from alto.drivers.network.vpc import TAP_MAC
 from alto.kit.world import inside_netns
 from alto.model.acls import AclEntry
-from alto.model.network_plans import AclPlan, NetworkPlan, Port, PortAddress, SubnetPlan
+from alto.model.network_plans import AclPlan, NetworkChange, NetworkPlan, Port, PortAddress, SubnetPlan
 from alto.plan import firewall
 from tests.drivers.network.guests import ask_udp, hello, open_socket, pings, reaches, run, site, tcp_server, udp_echo
 from tests.drivers.network.machinery import Cloud
@@ -83,6 +83,24 @@ def test_egress_rules_are_the_senders(cloud: Cloud) -> None:
         cloud.ensure(plan(DEFAULT, silent.groups[1], narrow), port(1, "sg-closed"), port(2, "sg-1"))
         assert reaches(B, 80, netns=sender.netns) == "open"
         assert reaches(B, 81, netns=sender.netns, timeout=0.3) == "silence"
+
+
+def test_a_group_of_another_vpc_guards_the_interfaces_that_are_in_it_here(cloud: Cloud) -> None:
+    """As a group that is associated with a further VPC: the plan of that VPC has it, with the VPC that it was made in."""
+    far = group("sg-far", allow("tcp", 80, group="sg-far"), allow("tcp", 81, cidr=f"{A}/32"), vpc_id="vpc-9")
+    cloud.ensure(plan(DEFAULT, far))
+    stranger, member, server = cloud.guest(1), cloud.guest(3, "sg-far"), cloud.guest(2, "sg-far")
+    with tcp_server(server.netns, 80, hello), tcp_server(server.netns, 81, hello):
+        assert reaches(B, 80, netns=member.netns) == "open"
+        assert reaches(B, 80, netns=stranger.netns, timeout=0.3) == "silence"
+        assert reaches(B, 81, netns=stranger.netns) == "open"
+        assert reaches(B, 81, netns=member.netns, timeout=0.3) == "silence"
+        # The rules are changed as any group's are.
+        changed = group("sg-far", allow("tcp", 80, cidr=f"{A}/32"), vpc_id="vpc-9")
+        cloud.do(lambda driver: driver.change_network(plan(DEFAULT, changed), NetworkChange(vpc_id="vpc-1", groups=(changed,))))
+        assert reaches(B, 80, netns=stranger.netns) == "open"
+        assert reaches(B, 80, netns=member.netns, timeout=0.3) == "silence"
+        assert reaches(B, 81, netns=stranger.netns, timeout=0.3) == "silence"
 
 
 def _fields(record: object) -> dict[str, object]:
