@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from alto.daemons.process import default_cache
 from alto.drivers.compute.container.compute import ContainerCompute
-from alto.drivers.compute.container.config import AGAIN, CONFIG, DEVICE, ENDED, INIT, WITHOUT_SHADOW
+from alto.drivers.compute.container.config import CONFIG, DEVICE, INIT, NO_TOOLS, READ_AHEAD_KIB, TOOLS
 from alto.drivers.compute.driver import BootFiles
 from alto.drivers.compute.groups import ControlGroups
 from alto.drivers.image.images import LocalImages
@@ -75,10 +75,11 @@ def by_hand(home: Path, boot: BootFiles, pattern: Path) -> tuple[float, subproce
     (home / "interfaces").write_text("lxc.net.0.type = empty\n")
     config = (pattern / CONFIG).read_text().replace(str(pattern), str(home)).replace(pattern.name, home.name)
     (home / CONFIG).write_text(config)
-    script = f"""{WITHOUT_SHADOW}
-cd "$1" && cp --sparse=auto -- "$2" root.raw && mount -o loop root.raw /mnt && rm -f {AGAIN} {ENDED} || exit 1
-mountpoint -d /mnt >{DEVICE}
-exec lxc-start -P /run -n "$3" -f {CONFIG} -F
+    script = f"""
+cd "$1" && cp --sparse=auto -- "$2" root.raw && mount -o loop root.raw /mnt || exit 1
+export {DEVICE}="$(mountpoint -d /mnt)"
+echo {READ_AHEAD_KIB} >"/sys/dev/block/${DEVICE}/bdi/read_ahead_kb"
+PATH={NO_TOOLS} exec /usr/bin/lxc-start -P /run -n "$3" -f {CONFIG} -F
 """
     began = time.monotonic()
     process = subprocess.Popen(
@@ -86,7 +87,7 @@ exec lxc-start -P /run -n "$3" -f {CONFIG} -F
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"},
+        env={"PATH": TOOLS},
     )
     wait(lambda: runs(home), home.name)
     return time.monotonic() - began, process

@@ -26,7 +26,7 @@ class MemoryFiles:
     def open(self, path: Path, *, write: bool = False, append: bool = False) -> int:
         raise FileNotFoundError(f"{path} is in memory: it has no descriptor")
 
-    def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         self._data[str(path)] = data
 
     def append(self, path: Path, data: bytes) -> None:

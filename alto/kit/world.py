@@ -66,8 +66,9 @@ class Files(Protocol):
     def open(self, path: Path, *, write: bool = False, append: bool = False) -> int:
         """A descriptor to hand to another process; the caller closes it. `append` makes the file when it is absent."""
 
-    def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
-        """Whole or not at all, and on the disk when it returns: temporary name, fsync, rename, fsync of the folder."""
+    def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+        """Whole or not at all, and on the disk when it returns: temporary name, fsync, rename, fsync of the folder.
+        Not `durable`: whole or not at all for who reads it before the machine's next boot, which has no use for it."""
 
     def append(self, path: Path, data: bytes) -> None: ...
 
@@ -239,18 +240,21 @@ class RealFiles:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT if append else os.O_RDWR if write else os.O_RDONLY
         return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
-    def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.rename(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        if not durable:
+            return
         # Without this the rename itself can be lost in a power cut.
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

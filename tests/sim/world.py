@@ -113,9 +113,12 @@ class SimFiles:
     def open(self, path: Path, *, write: bool = False, append: bool = False) -> int:
         _refuse(f"a descriptor of {path}")
 
-    def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         self._need_folder(path)
-        self._disk.sync(path, bytes(data))
+        if durable:
+            self._disk.sync(path, bytes(data))
+        else:
+            self._disk.files[path] = bytes(data)
 
     def append(self, path: Path, data: bytes) -> None:
         self._need_folder(path)

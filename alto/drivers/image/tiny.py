@@ -20,6 +20,8 @@ TREE = Path(__file__).parent / "tiny_root"
 BUSYBOX = Path("/bin/busybox")
 # From the packages dropbear-bin and e2fsprogs.
 PROGRAMS = (Path("/usr/sbin/dropbear"), Path("/usr/bin/dropbearkey"), Path("/usr/sbin/resize2fs"))
+# Without zeros for the journal, which would be four fifths of what each start copies; the new file has none but zeros there.
+_CONTAINER_DISK = ("/usr/sbin/mke2fs", "-q", "-t", "ext4", "-b", "4096", "-L", "root", "-E", "lazy_journal_init=1")
 # Raise it when the way of building changes but no input does.
 RECIPE = b"1"
 
@@ -54,7 +56,7 @@ async def gather_root(world: World) -> bytes:
 
 
 def root_digest(root: bytes) -> str:
-    return hashlib.sha256(RECIPE + str(CONTAINER_DISK_MIB).encode() + root).hexdigest()
+    return hashlib.sha256(RECIPE + f"{_CONTAINER_DISK} {CONTAINER_DISK_MIB}".encode() + root).hexdigest()
 
 
 async def build_root(world: World, root: bytes, home: Path) -> None:
@@ -63,23 +65,7 @@ async def build_root(world: World, root: bytes, home: Path) -> None:
     world.files.make_dirs(tree, mode=0o755)
     await _run(world, ["env", "-C", str(tree), str(BUSYBOX), "cpio", "-idm"], stdin=root)
     raw = home / "root.raw"
-    await _run(
-        world,
-        [
-            "/usr/sbin/mke2fs",
-            "-q",
-            "-t",
-            "ext4",
-            "-b",
-            "4096",
-            "-L",
-            "root",
-            "-d",
-            str(tree),
-            str(raw),
-            f"{CONTAINER_DISK_MIB}M",
-        ],
-    )
+    await _run(world, [*_CONTAINER_DISK, "-d", str(tree), str(raw), f"{CONTAINER_DISK_MIB}M"])
     world.files.remove_tree(tree)
     await _run(world, ["sync", str(raw), str(home)])
 

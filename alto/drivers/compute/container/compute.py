@@ -25,6 +25,7 @@ from alto.drivers.compute.container.config import (
     HALTED,
     INIT,
     LXC_LOG,
+    TOOLS,
     TYPED,
     UID_FIRST,
     UID_RANGES,
@@ -145,8 +146,7 @@ class ContainerCompute(Machines[Here]):
         self, here: Here, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk], undo: AsyncExitStack
     ) -> None:
         files, before = self._world.files, here.record
-        fresh = before.origin is None or not files.exists(here.home / DISK)
-        if fresh:
+        if before.origin is None or not files.exists(here.home / DISK):
             await self._make_disk(here.home, machine, boot)
         for name in (AGAIN, ENDED, INIT, LXC_LOG):
             files.remove(here.home / name)
@@ -160,13 +160,12 @@ class ContainerCompute(Machines[Here]):
         rate = limits_of(machine.instance_type, machine.vcpus, machine.memory_mib).disk
         settings = self._own_groups.disk_settings(machine.id, rate) if rate is not None else []
         told = lxc_config(machine, here.home, uid_first=uid_first, groups=groups, disk_settings=settings)
-        files.write(here.home / CONFIG, told.encode())
+        files.write(here.home / CONFIG, told.encode(), durable=False)
         self._starting(here, machine, before.origin or origin_of(boot), uid_first=uid_first)
         process = await self._world.processes.spawn(
-            keeper(here.home, fresh_disk=fresh),
+            keeper(here.home),
             log=here.home / "keeper.log",
-            # Without newuidmap, which LXC uses where it finds it, and which knows only the ranges of /etc/subuid.
-            env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"},
+            env={"PATH": TOOLS},
         )
         self._started(here, process)
         undo.push_async_callback(self._kill, here)
@@ -176,10 +175,14 @@ class ContainerCompute(Machines[Here]):
         """The image's file system in a file of the size that was asked for; whole and on the disk, or not at all."""
         if boot.disk is None or boot.disk_format != "raw" or boot.kernel is not None:
             raise Impossible("The machine's image is the disk of a virtual machine; a container needs a root file system")
-        size = max(machine.root.size_gib << 30, self._world.files.size(boot.disk))
-        new = home / f"{DISK}.new"
-        script = 'cp --sparse=auto --reflink=auto -- "$1" "$2" && truncate --size="$3" "$2" && sync "$2" && mv "$2" "$4"'
-        await self._run("sh", "-c", script, "sh", str(boot.disk), str(new), str(size), str(home / DISK), timeout_s=COPY_S)
+        size, new = machine.root.size_gib << 30, home / f"{DISK}.new"
+        # resize2fs makes the file longer, too, and syncs it. Nobody had it open but who made it, so there is nothing to check
+        # first; and to grow what is mounted root needs more than to mount (CAP_SYS_RESOURCE).
+        larger = size > self._world.files.size(boot.disk)
+        finish = 'resize2fs -f "$2" "$3" >/dev/null' if larger else 'sync "$2"'
+        script = f'cp --sparse=auto --reflink=auto -- "$1" "$2" && {finish} && exec mv -- "$2" "$4"'
+        words = [str(boot.disk), str(new), f"{size >> 10}K", str(home / DISK)]
+        await self._run("sh", "-c", script, "sh", *words, timeout_s=COPY_S)
 
     async def _wait_until_started(self, here: Here, *, other_than: Pid | None = None) -> None:
         """The guest's first process is there. Raises: DriverFault: it is not, in time or at all."""

@@ -22,8 +22,9 @@ UID_FIRST, UIDS_EACH, UID_RANGES = 1_000_000_000 // 65536 * 65536, 65536, 12_000
 DISK = "root.raw"
 CONFIG, INIT, AGAIN, ENDED, LXC_LOG = "config", "init.pid", "again", "ended", "lxc.log"
 INTERFACES, ATTACHED = "interfaces", "attached"
-DEVICE = "device"  # the number of the disk's
 CONSOLE_LOG, TYPED = "console.log", "typed"
+# The keeper's variable for its hooks: the number of the disk's device.
+DEVICE = "ALTO_DISK"
 
 KEEPER_NAME = "alto-keeper"
 HALTED = b"halted"
@@ -32,37 +33,34 @@ MOUNT_POINT = "/mnt"
 # What LXC calls the folder of all containers: it must be open in the same way, and only gives sockets their names.
 LXC_PATH = "/run"
 
-# Where the host's users may have namespaces of their own (Debian's package uidmap), LXC has these two write the map of ids, for
-# root too, and they refuse what /etc/subuid does not list. Without them it writes the map itself, which root may. In a mount
-# namespace of our own.
-WITHOUT_SHADOW = """
-for tool in newuidmap newgidmap; do
-    ! where=$(command -v $tool) || mount --bind /dev/null "$where" || exit 1
-done
-"""
+TOOLS = "/usr/sbin:/sbin:/usr/bin:/bin"
+# Where the host's users may have namespaces of their own (Debian's package uidmap), LXC has newuidmap write the map of ids, for
+# root too, and that refuses what /etc/subuid does not list. Where LXC finds no such tool it writes the map itself, which root
+# may; and it looks for no other.
+NO_TOOLS = "/nonexistent"
+# The kernel reads 2.5 MiB ahead of a guest on a loop device, and counts that for the guest's own: the first program alone would
+# wait for a tenth of a second on a slow type's disk. This is what it does on other disks.
+READ_AHEAD_KIB = 128
 
 # The process that is a container's life: it outlives the agent, holds the mount of the disk in a mount namespace of its own
 # (so nothing stays mounted, or looped, that has no process), starts LXC again when the guest reboots, and says how it ended.
 #
 # LXC 5 would reboot by itself, but then mounts the disk without the shift of ids, and the guest may not write to its own files.
-# The first word after the name is the folder, the second LXC's name for it, the third is "grow" for a disk that was just made.
+# The first word after the name is the folder, the second LXC's name for it. Each program that it starts is a moment of the
+# guest's start, so there are few.
 KEEPER = f"""
 cd "$1" || exit 1
-{WITHOUT_SHADOW}
-# Before it is mounted: to grow what is mounted root needs more than to mount (CAP_SYS_RESOURCE). Nobody had it open but who
-# made it, so there is nothing to check first.
-if [ "$3" = grow ]; then resize2fs -f {DISK} >&2 || exit 1; fi
 mount -t ext4 -o loop,nodev,noatime {DISK} {MOUNT_POINT} || exit 1
-while read -r _ _ number _ point _; do
-    [ "$point" != {MOUNT_POINT} ] || echo "$number" >{DEVICE}
-done </proc/self/mountinfo
+export {DEVICE}="$(mountpoint -d {MOUNT_POINT})"
+echo {READ_AHEAD_KIB} >"/sys/dev/block/${DEVICE}/bdi/read_ahead_kb"
 while :; do
-    rm -f {AGAIN} {LXC_LOG}
     # Without us it must not go on: nobody would know how it ended.
-    setpriv --pdeathsig KILL lxc-start -P {LXC_PATH} -n "$2" -f {CONFIG} -F -l INFO -o {LXC_LOG}
+    PATH={NO_TOOLS} /usr/bin/setpriv --pdeathsig KILL \\
+        /usr/bin/lxc-start -P {LXC_PATH} -n "$2" -f {CONFIG} -F -l INFO -o {LXC_LOG}
     [ -e {AGAIN} ] || break
     # A guest that reboots at once costs the host no more than this.
     sleep 0.2
+    rm -f {AGAIN} {LXC_LOG}
 done
 # The kernel tells of a power-off in a process namespace by this signal to its first process (reboot(2)).
 if grep -q 'ended on signal Interrupt' {LXC_LOG}; then echo halted; else echo crashed; fi >{ENDED}.new
@@ -75,10 +73,10 @@ def lxc_name(home: Path) -> str:
     return f"{home.name}.{hashlib.sha256(str(home).encode()).hexdigest()[:8]}"
 
 
-def keeper(home: Path, *, fresh_disk: bool) -> list[str]:
+def keeper(home: Path) -> list[str]:
     """A mount namespace of its own, from which nothing comes back."""
-    words = [str(home), lxc_name(home), "grow" if fresh_disk else "as-it-is"]
-    return ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", KEEPER, KEEPER_NAME, *words]
+    words = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", KEEPER, KEEPER_NAME]
+    return [*words, str(home), lxc_name(home)]
 
 
 def typist(home: Path) -> list[str]:
@@ -107,8 +105,9 @@ def lxc_config(
 ) -> str:
     """`groups`: this machine's control group, below the root of each hierarchy; LXC makes one for the guest in it.
     `disk_settings`: see ControlGroups."""
-    says = "".join(f' && echo "$number {rate}" >{file}' for file, rate in disk_settings)
-    begin = f"read number <{DEVICE}{says} && echo $LXC_PID >{INIT}.new && mv {INIT}.new {INIT}"
+    says = "".join(f'echo "${DEVICE} {rate}" >{file} && ' for file, rate in disk_settings)
+    # In one word, so that whoever reads it has all of it or nothing.
+    begin = f"{says}echo $LXC_PID >{INIT}"
     lines = [
         f"lxc.uts.name = {_hostname(machine)}",
         f"lxc.rootfs.path = dir:{MOUNT_POINT}",
@@ -143,8 +142,8 @@ _GIVE_BACK = "nsenter --net=$LXC_NET_NS ip link set $name netns $$ name $peer"
 
 
 def _hook(script: str, home: Path) -> str:
-    """LXC runs it as `sh -c "exec HOOK"`, wherever it is."""
-    return f"sh -c {shlex.quote(f'cd {shlex.quote(str(home))} && {{ {script}; }}')}"
+    """LXC runs it as `/bin/sh -c "exec HOOK"`, wherever it is, with the keeper's variables and NO_TOOLS."""
+    return f"/bin/sh -c {shlex.quote(f'PATH={TOOLS}; cd {shlex.quote(str(home))} && {{ {script}; }}')}"
 
 
 def _hostname(machine: Machine) -> str:

@@ -58,9 +58,9 @@ def save(files: Files, home: Path, known: Sequence[Interface]) -> None:
         ]
     if not known:
         lines.append("lxc.net.0.type = empty")
-    files.write(home / INTERFACES, ("\n".join(lines) + "\n").encode())
+    files.write(home / INTERFACES, ("\n".join(lines) + "\n").encode(), durable=False)
     # For the hook that runs when a guest ends: LXC gives back only what it took.
-    files.write(home / ATTACHED, "".join(f"{one.name} {one.peer}\n" for one in known if one.late).encode())
+    files.write(home / ATTACHED, "".join(f"{one.name} {one.peer}\n" for one in known if one.late).encode(), durable=False)
 
 
 async def links(world: World, init: Pid) -> dict[str, str]:
