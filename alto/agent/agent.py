@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from alto.agent.checks import CHECK_S, StatusChecks, Subject
 from alto.agent.consoles import Consoles
+from alto.agent.keys import HostKeys
 from alto.agent.manifests import Manifest, Manifests, newer
 from alto.agent.networks import Networks, close
 from alto.agent.volumes import VolumeHands
@@ -27,7 +28,7 @@ from alto.drivers.volume.driver import VolumeDriver
 from alto.kit.pace import rest_s
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, BalancerReport
-from alto.model.errors import AltoError, Impossible, Refused
+from alto.model.errors import AltoError, DriverFault, Impossible, Refused
 from alto.model.instances import Machine, Phase, Power, Report, Seen, StateReason, Wish
 from alto.model.pressure import Gauges
 from alto.model.sessions import Ask, Assignments, Hello, Inventory, Origin, Reports, ServerLink, SessionLost
@@ -66,6 +67,7 @@ class Drivers(msgspec.Struct, frozen=True, kw_only=True):
     network: NetworkDriver
     balancer: BalancerDriver
     volumes: VolumeDriver | None = None  # None: machines keep roots of their own, and have no other volumes
+    keys: HostKeys | None = None  # of encrypted disks; None: there are none on this host
 
 
 class Agent:
@@ -133,6 +135,8 @@ class Agent:
             machines=lambda: [manifest.machine for manifest in manifests.all()],
             news=self._news,
         )
+        if drivers.keys is not None:
+            drivers.keys.answered_by(self._open_key)
         self.status = AgentStatus()
         self.joined = asyncio.Event()  # the server has taken this host once
 
@@ -289,6 +293,16 @@ class Agent:
                 report.id: tuple(one.instance_id for one in report.health if one.state == "healthy") for report in balancers
             },
         )
+
+    async def _open_key(self, sealed: str) -> str:
+        if self._session is None:
+            raise DriverFault("The server cannot be asked for the key of a disk now")
+        try:
+            return await self._server.open_key(self._session, sealed)
+        except Refused as refused:
+            raise Impossible(str(refused)) from refused
+        except (SessionLost, OSError, TimeoutError) as error:
+            raise DriverFault("The server did not answer with the key of a disk") from error
 
     def _machine_of(self, id: str) -> Machine | None:
         manifest = self._manifests.find(id)

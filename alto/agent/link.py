@@ -16,7 +16,17 @@ from alto.kit.https import Answer, HttpsClient
 from alto.kit.world import Net
 from alto.model.errors import AltoError, Refused
 from alto.model.joining import Introduction, Known, Problem, door_name
-from alto.model.sessions import AnswerCall, Assignments, AssignmentsCall, Hello, ReportCall, Reports, SessionLost
+from alto.model.sessions import (
+    AnswerCall,
+    Assignments,
+    AssignmentsCall,
+    Hello,
+    KeyAnswer,
+    KeyCall,
+    ReportCall,
+    Reports,
+    SessionLost,
+)
 from alto.model.shipments import PART_BYTES, PartCall, Shipment, ShipmentCall
 
 PREFIX = "/alto/hosts/v1/"
@@ -90,6 +100,9 @@ class HttpsLink:
 
     async def answer(self, session: str, ask: str, data: bytes | None) -> None:
         await self.call("answer", AnswerCall(session=session, ask=ask, data=data))
+
+    async def open_key(self, session: str, sealed: str) -> str:
+        return _decode(await self.call("key", KeyCall(session=session, sealed=sealed)), KeyAnswer).key
 
     async def shipment(self, source: str) -> Shipment:
         return _decode(await self.call("image", ShipmentCall(source=source), timeout_s=SHIPMENT_S), Shipment)

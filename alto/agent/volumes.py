@@ -79,14 +79,17 @@ class VolumeHands:
             base = Base(path=boot.disk, format=boot.disk_format) if boot.disk is not None else None
             if root.snapshot_id is not None:
                 base = await self._base_of(root.volume_id, root.snapshot_id)
-            disks = [await driver.create(root.volume_id, root.size_gib * GIB, account=machine.account, base=base)]
+            size = root.size_gib * GIB
+            made = await driver.create(root.volume_id, size, account=machine.account, base=base, sealed_key=root.sealed_key)
+            disks = [made]
         else:
             disks = [await driver.grow(root.volume_id, root.size_gib * GIB)]
         for one in machine.volumes:
             size = one.size_gib * GIB
             if one.made_here and not await driver.has(one.volume_id):
                 base = await self._base_of(one.volume_id, one.snapshot_id) if one.snapshot_id is not None else None
-                disks.append(await driver.create(one.volume_id, size, account=machine.account, base=base))
+                made = await driver.create(one.volume_id, size, account=machine.account, base=base, sealed_key=one.sealed_key)
+                disks.append(made)
             else:
                 disks.append(await driver.grow(one.volume_id, size))
         return tuple(disks)
@@ -179,14 +182,14 @@ class VolumeHands:
         match job.task:
             case Task.CREATE:
                 base = await self._base_of(job.id, job.snapshot_id) if job.snapshot_id is not None else None
-                await driver.create(job.id, job.size_gib * GIB, account=job.account, base=base)
+                await driver.create(job.id, job.size_gib * GIB, account=job.account, base=base, sealed_key=job.sealed_key)
             case Task.GROW:
                 await driver.grow(job.id, job.size_gib * GIB)
             case Task.DELETE:
                 self._check_copied(job.id)
                 await driver.delete(job.id)
             case Task.COPY:
-                await driver.copy_snapshot(job.snapshot_id or "", job.id)
+                await driver.copy_snapshot(job.snapshot_id or "", job.id, sealed_key=job.sealed_key)
             case Task.DELETE_SNAPSHOT:
                 if job.id in self._copying or any(other.snapshot_id == job.id for other in self._jobs.values()):
                     raise DriverFault(f"{job.id} is being made, or still needed for what is made from it")
@@ -217,7 +220,10 @@ class VolumeHands:
     async def _copy(self, driver: VolumeDriver, wanted: dict[str, StorageJob], machine_id: str | None) -> None:
         missing = {volume_id: job for volume_id, job in wanted.items() if not await driver.has(job.id)}
         if machine_id is not None and missing:
-            targets = {id: await driver.begin_snapshot(job.id, job.size_gib * GIB) for id, job in missing.items()}
+            targets = {
+                id: await driver.begin_snapshot(job.id, job.size_gib * GIB, sealed_key=job.sealed_key)
+                for id, job in missing.items()
+            }
             quiet = any(job.reboot for job in missing.values())
             if await self._compute.backup(machine_id, targets, quiet=quiet):
                 for job in missing.values():

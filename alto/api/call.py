@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from alto.api.vault import Vault
 from alto.kit.world import World
 from alto.store.store import Store
 
@@ -33,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     simulated: bool = False
     any_image: bool = False  # of simulated hosts: images that nobody registered can be launched (model/images.py, stand_in)
     old_signatures: bool = True  # signature version 2 is taken
+    vault: Vault | None = None  # None: nothing can be encrypted
     patience_s: float = 0.0  # how long an answer may wait for instances that are on their way (api/ec2/instance_moments.py)
 
     def zones(self, region: str) -> tuple[str, ...]:

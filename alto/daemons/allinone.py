@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from alto.agent.agent import Agent, Drivers
 from alto.agent.link import VXLAN_PORT
@@ -24,6 +25,7 @@ from alto.api.call import Settings
 from alto.api.ec2.moments import MOMENT_S
 from alto.api.hosts.authority import Authority
 from alto.api.hosts.door import HostsDoor
+from alto.api.vault import ensure_vault
 from alto.api.wire.models import Models
 from alto.daemons.hosts import (
     KINDS,
@@ -87,6 +89,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     cloud_id: str
     host_id: str
     pool: str = DEFAULT_POOL
+    vault: str = ""  # fingerprint of its master key, so that another one is noticed; "": it has none yet
 
     def host(self, kind: str) -> str:
         """A host has one kind for ever, also where a cloud comes up with another one than before."""
@@ -106,6 +109,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     region: str
     pool: str | None
+    master_key: Path
     underlay: str
     listen_hosts: str | None
     no_host: bool
@@ -135,6 +139,12 @@ def parse(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--region", default=REGIONS[0], choices=REGIONS, help="the default region")
     parser.add_argument("--pool", metavar="CIDR", help=f"public addresses, for the cloud's life (default: {DEFAULT_POOL})")
     parser.add_argument("--listen-hosts", metavar="ADDRESS:PORT", help="where other machines join as hosts, over TLS")
+    parser.add_argument(
+        "--master-key",
+        type=Path,
+        metavar="FILE",
+        help="what opens encrypted volumes (default: master.key in the state's folder)",
+    )
     parser.add_argument("--no-host", action="store_true", help="this machine runs no instances itself")
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead of this machine")
     parser.add_argument(
@@ -168,6 +178,7 @@ def parse(argv: Sequence[str] | None) -> Options:
         port=int(port),
         region=given.region,
         pool=given.pool,
+        master_key=(given.master_key or state / "master.key").resolve(),
         underlay=given.underlay,
         listen_hosts=given.listen_hosts,
         no_host=given.no_host,
@@ -192,6 +203,7 @@ def _is_loopback(host: str) -> bool:
 async def up(world: World, options: Options) -> int:
     """Until SIGTERM or SIGINT; machines run on. Returns the exit code."""
     identity = _identity(world, options.state, options.pool)
+    check_master_key(world, options.master_key, identity)
     if not options.simulate and not options.no_host:
         await check_pool(world, identity.pool)
     # HAProxy and QEMU drop root and must still pass; what is secret is 0600 itself.
@@ -200,7 +212,10 @@ async def up(world: World, options: Options) -> int:
     if not world.files.exists(database):
         # SQLite would make it readable for everybody; it holds secrets.
         world.files.write(database, b"", mode=0o600)
-    _write_identity(world, options.state, identity)
+    vault = ensure_vault(world, options.master_key)
+    if not identity.vault:
+        identity = replace(identity, vault=vault.fingerprint)
+        world.files.write(options.state / IDENTITY, msgspec.json.encode(identity))
     stop = told_to_stop()
     failed: list[BaseException] = []
 
@@ -220,6 +235,7 @@ async def up(world: World, options: Options) -> int:
             simulated=options.simulate > 0,
             any_image=options.any_image,
             old_signatures=options.old_signatures,
+            vault=vault,
             # A cloud for other people's tests answers as their test doubles do; real machines take their time, and say so.
             patience_s=MOMENT_S if options.simulate else 0.0,
         )
@@ -322,9 +338,17 @@ def _identity(world: World, state: Path, pool: str | None) -> Identity:
     return identity
 
 
-def _write_identity(world: World, state: Path, identity: Identity) -> None:
-    if not world.files.exists(state / IDENTITY):
-        world.files.write(state / IDENTITY, msgspec.json.encode(identity))
+def check_master_key(world: World, path: Path, identity: Identity) -> None:
+    """Raises: AltoError: it is another one than what this cloud's encrypted volumes need."""
+    if not identity.vault:
+        return
+    if not world.files.exists(path):
+        raise AltoError(
+            f"This cloud's master key is not in {path}, and no encrypted volume opens without it. Put it back, or say where it "
+            "is with --master-key FILE"
+        )
+    if ensure_vault(world, path).fingerprint != identity.vault:
+        raise AltoError(f"{path} is another cloud's master key. Say where this one's is with --master-key FILE")
 
 
 async def _open_door(world: World, store: Store, server: Server, settings: Settings, door: "_Door", cache: Path) -> None:

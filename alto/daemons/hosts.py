@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from alto.agent.agent import Agent, Drivers
+from alto.agent.keys import HostKeys
 from alto.agent.manifests import Manifests
 from alto.agent.origin import begin, fingerprint
 from alto.agent.pressure import Machine
@@ -138,17 +139,20 @@ def local_drivers(
     groups = machine_groups(world, cloud_id=cloud_id, host_id=host_id)
     compute: ComputeDriver
     volumes: VolumeDriver | None = None
+    keys: HostKeys | None = None
     if places.kind == CONTAINER:
         compute = ContainerCompute(world, places.host / "machines", groups=groups, share=share)
     else:
         trial = partial(images.fetch, "tiny")
-        compute = QemuCompute(world, places.host / "machines", trial=trial, groups=groups, share=share)
-        volumes = FileVolumes(world, places.host / "storage", DiskTool(world, places.host / "storage" / "work"))
+        keys, storage = HostKeys(), places.host / "storage"
+        compute = QemuCompute(world, places.host / "machines", trial=trial, groups=groups, share=share, keys=keys)
+        volumes = FileVolumes(world, storage, DiskTool(world, storage / "work", keys), keys)
     return Drivers(
         compute=compute,
         images=images,
         network=network,
         volumes=volumes,
+        keys=keys,
         balancer=HaproxyBalancer(world, folder=places.host / "balancer", netns_of=network.netns_of),
     )
 
@@ -223,9 +227,11 @@ def simulated_agents(world: World, server: ServerLink, count: int, *, cloud_id: 
     """`count` hosts that need no root and no QEMU. What runs on them goes with this process."""
     storage = FakeStorage()  # one for all, as if they shared an array of disks
     for number in range(1, count + 1):
+        keys = HostKeys()
         drivers = Drivers(
-            compute=FakeCompute(world, vcpus=SIMULATED_VCPUS, memory_mib=SIMULATED_MEMORY_MIB, copy=storage.copy),
-            volumes=FakeVolumes(world, storage),
+            compute=FakeCompute(world, vcpus=SIMULATED_VCPUS, memory_mib=SIMULATED_MEMORY_MIB, copy=storage.copy, keys=keys),
+            volumes=FakeVolumes(world, storage, keys=keys),
+            keys=keys,
             images=FakeImages(world),
             network=FakeNetwork(world),
             balancer=FakeBalancer(world, answers=lambda instance_id: True),

@@ -76,7 +76,7 @@ class Server:
         """`way`: how other machines come in as hosts; None when they cannot."""
         self._world = world
         self._store = store
-        self.sessions = HostSessions(world, store, settings.cloud_id)
+        self.sessions = HostSessions(world, store, settings.cloud_id, settings.vault)
         self._reconcilers: list[Reconciler] = [
             Scheduler(store),
             Groups(store, world.clock, GroupCalls(world, store, settings)),

@@ -26,6 +26,9 @@ class MemoryFiles:
     def open(self, path: Path, *, write: bool = False, append: bool = False) -> int:
         raise FileNotFoundError(f"{path} is in memory: it has no descriptor")
 
+    def open_secret(self, data: bytes) -> int:
+        raise FileNotFoundError("a file in this process's memory has no descriptor")
+
     def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         self._data[str(path)] = data
 

@@ -66,6 +66,9 @@ class Files(Protocol):
     def open(self, path: Path, *, write: bool = False, append: bool = False) -> int:
         """A descriptor to hand to another process; the caller closes it. `append` makes the file when it is absent."""
 
+    def open_secret(self, data: bytes) -> int:
+        """A descriptor, as `open`'s, of a file that has these bytes, no name, and no place but memory."""
+
     def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         """Whole or not at all, and on the disk when it returns: temporary name, fsync, rename, fsync of the folder.
         Not `durable`: whole or not at all for who reads it before the machine's next boot, which has no use for it."""
@@ -239,6 +242,11 @@ class RealFiles:
     def open(self, path: Path, *, write: bool = False, append: bool = False) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT if append else os.O_RDWR if write else os.O_RDONLY
         return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+    def open_secret(self, data: bytes) -> int:
+        fd = os.memfd_create("secret", os.MFD_CLOEXEC)
+        os.write(fd, data)
+        return fd
 
     def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -66,3 +66,7 @@ class AccountRegion(Record, frozen=True, kw_only=True):
     # Whether its images and snapshots may be made public; api/ec2/public_access.py writes, in EC2's words.
     images_blocked: bool = False
     snapshots_blocked: str = "unblocked"
+    # New volumes are encrypted whatever is asked, and by which key if none is named (None: the account's "aws/ebs");
+    # api/ec2/encryption.py writes.
+    volumes_encrypted: bool = False
+    volume_key: str | None = None

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import msgspec
 
+from alto.model.encryption import Encryption
 from alto.model.records import Record, Tags
 
 # What an image's root is called in requests and answers, as most public AMIs have it. Inside, a guest finds its first disk
@@ -46,6 +47,7 @@ class ImageDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     iops: int | None = None
     throughput: int | None = None
     delete_on_termination: bool = True
+    encryption: Encryption | None = None  # its snapshot's; of an empty one, what it is to have
 
 
 class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -74,6 +76,7 @@ class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
     fault: str | None = None
     devices: tuple[ImageDevice, ...] = ()
     storage: str | None = None
+    encryption: Encryption | None = None  # that a root which is the source's own disk is to have
     source_instance_id: str | None = None
     source_image_id: str | None = None
     source_image_region: str | None = None

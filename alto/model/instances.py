@@ -96,6 +96,7 @@ class RootVolume(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     made_here: bool = True  # with the instance, and not attached to it later
     attached_at: float | None = None  # None: since the instance is there
     away: bool = False
+    sealed_key: str | None = None  # of an encrypted one
 
 
 class PlacementWish(msgspec.Struct, frozen=True, kw_only=True):

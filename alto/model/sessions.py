@@ -132,6 +132,15 @@ class AnswerCall(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes | None
 
 
+class KeyCall(msgspec.Struct, frozen=True, kw_only=True):
+    session: str
+    sealed: str
+
+
+class KeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    key: str
+
+
 class SessionLost(Exception):
     """The server knows nothing (more) of this session: say hello again."""
 
@@ -149,3 +158,6 @@ class ServerLink(Protocol):
     async def report(self, session: str, reports: Reports) -> None: ...
 
     async def answer(self, session: str, ask: str, data: bytes | None) -> None: ...
+
+    async def open_key(self, session: str, sealed: str) -> str:
+        """The key that opens a disk of this host. Raises Refused: nothing that the host was given needs it."""

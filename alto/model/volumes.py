@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
+from alto.model.encryption import Encryption
 from alto.model.records import Record, Tags
 
 DEFAULT_VOLUME_TYPE = "gp3"
@@ -83,6 +84,7 @@ class Volume(Record, frozen=True, kw_only=True, omit_defaults=True):
     tags: Tags = {}
     auto_enable_io: bool = False
     boot_source: str | None = None  # what its system boots by, see Snapshot
+    encryption: Encryption | None = None
 
     host_id: str | None = None
     storage: str | None = None
@@ -127,6 +129,7 @@ class Snapshot(Record, frozen=True, kw_only=True, omit_defaults=True):
     public: bool = False
     shared_with: tuple[str, ...] = ()  # accounts
     shared: bool | None = None
+    encryption: Encryption | None = None
     tags: Tags = {}
 
 
@@ -157,6 +160,7 @@ class StorageJob(Record, frozen=True, kw_only=True, omit_defaults=True):
     instance_id: str | None = None  # SNAPSHOT: the machine that has the volume
     set_id: str | None = None
     reboot: bool = False  # SNAPSHOT: power the guest off meanwhile, so that it wrote everything
+    sealed_key: str | None = None  # CREATE and COPY: of what is made, which is encrypted then
 
 
 class JobReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,3 +186,4 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     # Of one that is made with its instance.
     made_here: bool = False
     snapshot_id: str | None = None
+    sealed_key: str | None = None  # of an encrypted one

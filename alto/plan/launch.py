@@ -150,6 +150,7 @@ def plan_launch(
                     device=order.root.device,
                     delete_on_termination=order.root.delete_on_termination,
                     snapshot_id=order.root.snapshot_id,
+                    sealed_key=order.root.encryption.sealed_key if order.root.encryption is not None else None,
                 ),
                 volumes=tuple([_attachment(order, instance_id, one) for one in order.volumes]) if order.volumes else (),
                 storage=order.storage,
@@ -214,6 +215,7 @@ def _volume(order: Order, instance_id: str, device: ImageDevice, volume_id: str)
         throughput=device.throughput,
         created_at=order.now,
         snapshot_id=device.snapshot_id,
+        encryption=device.encryption,
         storage=order.storage or None,
         instance_id=instance_id,
         device=device.device,
@@ -232,6 +234,7 @@ def _attachment(order: Order, instance_id: str, device: ImageDevice) -> Attachme
         attached_at=order.now,
         made_here=True,
         snapshot_id=device.snapshot_id,
+        sealed_key=device.encryption.sealed_key if device.encryption is not None else None,
     )
 
 

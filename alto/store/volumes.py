@@ -6,6 +6,7 @@ the host has said that the bytes are gone. Only additions and subtractions here;
 
 from msgspec.structs import replace
 
+from alto.model.encryption import Encryption
 from alto.model.hosts import Host
 from alto.model.images import TINY
 from alto.model.instances import Instance
@@ -74,7 +75,12 @@ def job_for(volume: Volume, task: Task) -> StorageJob:
         task=task,
         size_gib=volume.size_gib,
         snapshot_id=volume.snapshot_id if task is Task.CREATE else None,
+        sealed_key=sealed_key_of(volume.encryption) if task is Task.CREATE else None,
     )
+
+
+def sealed_key_of(encryption: Encryption | None) -> str | None:
+    return encryption.sealed_key if encryption is not None else None
 
 
 def detached(volume: Volume) -> Volume:

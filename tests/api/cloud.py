@@ -28,6 +28,7 @@ from alto.api.call import Call, Settings
 from alto.api.ec2.operations import OPERATIONS
 from alto.api.hosts.session import HostSessions
 from alto.api.sts.operations import OPERATIONS as STS
+from alto.api.vault import Vault
 from alto.api.wire.gateway import Gateway
 from alto.api.wire.http import HttpRequest
 from alto.api.wire.models import Models
@@ -93,10 +94,16 @@ class Cloud:
         self.runner = asyncio.Runner()
         self.clock = StandingClock()
         self.world: World = replace(real_world(), clock=self.clock, chance=SimChance(seed))
-        self.settings = Settings(cloud_id="cloud-test", regions=REGIONS, patience_s=patience_s, any_image=any_image)
+        self.settings = Settings(
+            cloud_id="cloud-test",
+            regions=REGIONS,
+            patience_s=patience_s,
+            any_image=any_image,
+            vault=Vault(b"the master key of tests' clouds "),
+        )
         self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
         services = {"ec2": OPERATIONS, "sts": STS}
-        self.sessions = HostSessions(self.world, self.store, self.settings.cloud_id)
+        self.sessions = HostSessions(self.world, self.store, self.settings.cloud_id, self.settings.vault)
         self.local = AltoApi(
             NoHosts(),
             self._invoke,

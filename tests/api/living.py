@@ -3,6 +3,7 @@
 import asyncio
 
 from alto.api.call import Settings
+from alto.api.vault import Vault
 from alto.api.wire.models import Models
 from alto.daemons.hosts import simulated_agents
 from alto.daemons.server import Server, first_start
@@ -19,7 +20,8 @@ class LivingCloud(Cloud):
         self.runner = asyncio.Runner()
         self.world = real_world()
         self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
-        self.settings = Settings(cloud_id="c-terraform", regions=REGIONS, simulated=True, patience_s=patience_s)
+        vault = Vault(b"the master key of tests' clouds ")
+        self.settings = Settings(cloud_id="c-terraform", regions=REGIONS, simulated=True, patience_s=patience_s, vault=vault)
         self.runner.run(self._begin(models))
 
     async def _begin(self, models: Models) -> None:

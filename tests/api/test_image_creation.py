@@ -115,7 +115,7 @@ def test_mappings_that_no_launch_may_have(tenant: Tenant) -> None:
     assert refused(DeviceName="/dev/sdf", Ebs={"SnapshotId": snapshot, "VolumeSize": 2}) == "InvalidBlockDeviceMapping"
     assert refused(DeviceName="/dev/sda1", Ebs={"SnapshotId": snapshot}) == "InvalidBlockDeviceMapping"
     assert refused(DeviceName="/dev/sdf", Ebs={"SnapshotId": "snap-00000000000000000"}) == "InvalidSnapshot.NotFound"
-    assert refused(DeviceName="/dev/sdf", Ebs={"VolumeSize": 1, "Encrypted": True}) == "UnsupportedOperation"
+    assert refused(DeviceName="/dev/sdf", Ebs={"VolumeSize": 1, "KmsKeyId": "alias/a"}) == "InvalidParameterDependency"
     assert refused(DeviceName="/dev/sdf", Ebs={"VolumeSize": 1, "VolumeType": "gp9"}) == "InvalidParameterValue"
 
 

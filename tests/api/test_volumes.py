@@ -140,7 +140,7 @@ def test_what_a_volume_may_not_be(tenant: Tenant) -> None:
     assert refused(Size=1, SnapshotId="snap-00000000000000000") == "InvalidSnapshot.NotFound"
     assert refused(Size=1, SnapshotId="snap-x") == "InvalidParameterValue"
     assert refused(Size=1, KmsKeyId="k") == "InvalidParameterDependency"
-    assert refused(Size=1, Encrypted=True) == refused(Size=1, MultiAttachEnabled=True) == "UnsupportedOperation"
+    assert refused(Size=1, MultiAttachEnabled=True) == "UnsupportedOperation"
     assert refused(Size=1, DryRun=True) == "DryRunOperation"
     assert tenant("DescribeVolumes")["Volumes"] == []
     shown = tenant("CreateVolume", AvailabilityZone=ZONE, Size=10, VolumeType="io1", Iops=500)
@@ -407,9 +407,6 @@ def test_what_ec2_says_of_a_volumes_health(tenant: Tenant) -> None:
     assert tenant("DescribeVolumeAttribute", VolumeId=id, Attribute="productCodes")["ProductCodes"] == []
     assert tenant.refused("DescribeVolumeAttribute", VolumeId=id, Attribute="autoEnableIO", DryRun=True) == "DryRunOperation"
     tenant("EnableVolumeIO", VolumeId=id)
-    assert tenant("GetEbsEncryptionByDefault")["EbsEncryptionByDefault"] is False
-    assert tenant("DisableEbsEncryptionByDefault")["EbsEncryptionByDefault"] is False
-    assert tenant.refused("EnableEbsEncryptionByDefault") == "UnsupportedOperation"
 
 
 def test_which_volumes_go_with_an_instance_can_be_changed(tenant: Tenant) -> None:

@@ -141,3 +141,6 @@ class AgentLink:
 
     async def answer(self, session: str, ask: str, data: bytes | None) -> None:
         await self._link.call(f"answer {self._host_id}", lambda: self._sessions().answer(session, ask, data))
+
+    async def open_key(self, session: str, sealed: str) -> str:
+        return await self._link.call(f"key {self._host_id}", lambda: self._sessions().open_key(session, sealed))

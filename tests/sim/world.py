@@ -113,6 +113,9 @@ class SimFiles:
     def open(self, path: Path, *, write: bool = False, append: bool = False) -> int:
         _refuse(f"a descriptor of {path}")
 
+    def open_secret(self, data: bytes) -> int:
+        _refuse("a descriptor of a secret")
+
     def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         self._need_folder(path)
         if durable:

@@ -11,10 +11,12 @@ import msgspec
 from msgspec.structs import replace
 
 from alto.api.call import Call
+from alto.api.ec2.encryption import Encrypting, kms_arn
 from alto.api.ec2.ids import find_snapshot
 from alto.api.ec2.images import devices
 from alto.api.ec2.volume_attachments import ATTACHMENTS_MAX, check_device
-from alto.api.ec2.volumes import refuse_encryption
+from alto.model.accounts import AccountRegion
+from alto.model.encryption import Encryption
 from alto.model.errors import Refused
 from alto.model.images import CONTAINER, ROOT_NAMES, Image, ImageDevice, host_kind_of
 from alto.model.volumes import DEFAULT_VOLUME_TYPE, VOLUME_TYPES, SnapshotPhase
@@ -55,13 +57,48 @@ class Devices(msgspec.Struct, frozen=True):
     storage: str | None = None  # what they need; "": any; None: nothing beside a root
 
 
+class Ciphers:
+    """What becomes of the devices' encryption. `region` is the account's, with its defaults."""
+
+    def __init__(self, encrypting: Encrypting, region: AccountRegion) -> None:
+        self._encrypting = encrypting
+        self._region = region
+
+    def is_free(self, device: ImageDevice) -> bool:
+        """Nobody has asked for any."""
+        return device.encryption is None and not self._region.volumes_encrypted
+
+    def of(self, device: ImageDevice, ebs: Ebs, *, own: bool) -> ImageDevice:
+        """`own`: the snapshot is the account's. Raises: Refused."""
+        encrypted, key, source = ebs.encrypted, ebs.kms_key_id, device.encryption
+        if source is not None and device.snapshot_id is None:
+            # The image's wish, that the launch may change.
+            encrypted = True if encrypted is None else encrypted
+            key, source = (key or source.kms_key_id or None) if encrypted else key, None
+        chosen = self._encrypting.chosen(self._region, encrypted, key, name=device.device, source=source, keeps_key=own)
+        return replace(device, encryption=chosen)
+
+
+def wished(call: Call, ebs: Ebs) -> Encryption | None:
+    """Of an image's device that has no snapshot: each launch draws its key. Raises: Refused."""
+    if ebs.kms_key_id is not None and not ebs.encrypted:
+        raise Refused("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
+    if not ebs.encrypted:
+        return None
+    return Encryption(kms_key_id=kms_arn(call, ebs.kms_key_id) if ebs.kms_key_id is not None else "")
+
+
 def launch_devices(
-    reader: Reader, call: Call, mappings: Sequence[BlockDeviceMapping], image: Image, *, any_name: bool = False
+    reader: Reader, call: Call, mappings: Sequence[BlockDeviceMapping], image: Image, ciphers: Ciphers | None = None
 ) -> Devices:
-    """`any_name`: no name means the root but the image's own word for it. Raises: Refused, NotFound."""
+    """Without `ciphers`, it is no launch but an image that is registered: no name but the image's own word for it means its
+    root, and encryption stays a wish. Raises: Refused, NotFound."""
     root, *further = devices(image)
-    if not mappings and not further and image.storage is None:
+    if not mappings and not further and image.storage is None and (ciphers is None or ciphers.is_free(root)):
         return Devices(root)
+    any_name = ciphers is None
+    foreign = {one.device for one in (root, *further) if image.account != call.account}
+    said: dict[str, Ebs] = {}
     chosen = {one.device: one for one in further}
     storages = {image.storage} if image.storage is not None else set()
     for mapping in mappings:
@@ -78,13 +115,13 @@ def launch_devices(
             raise Refused("InvalidRequest", "The request received was invalid")
         if mapping.ebs is None and mapping.no_device is None:
             raise Refused("MissingParameter", "The request must contain the parameter ebs")
-        refuse_encryption(ebs.encrypted, ebs.kms_key_id)
         if name == image.root_device or (name in ROOT_NAMES and not any_name):
             if mapping.no_device is not None:
                 raise Refused("InvalidBlockDeviceMapping", "The root device cannot be left out of a launch")
             if ebs.snapshot_id not in (None, root.snapshot_id):
                 raise Refused("InvalidBlockDeviceMapping", "snapshotId cannot be modified on root device")
             root = _changed(root, ebs, f"the image '{image.id}'")
+            said[root.device] = ebs
             continue
         if mapping.no_device is not None:
             chosen.pop(name, None)
@@ -96,17 +133,40 @@ def launch_devices(
             if snapshot.phase is not SnapshotPhase.COMPLETED:
                 raise Refused("IncorrectState", f"Snapshot {snapshot.id} is in invalid state - {snapshot.phase}")
             storages.add(snapshot.storage)
-            before = replace(before, snapshot_id=snapshot.id, size_gib=snapshot.size_gib)
+            before = replace(before, snapshot_id=snapshot.id, size_gib=snapshot.size_gib, encryption=snapshot.encryption)
+            foreign = (foreign | {name}) if snapshot.account != call.account else foreign - {name}
         if not before.size_gib and ebs.volume_size is None:
             raise Refused("MissingParameter", "The request must contain the parameter size or snapshotId")
+        said[name] = ebs
         chosen[name] = _changed(before, ebs, f"snapshot '{before.snapshot_id}'" if before.snapshot_id else "")
     if len(chosen) > ATTACHMENTS_MAX:
         raise Refused("AttachmentLimitExceeded", f"At most {ATTACHMENTS_MAX} volumes can be attached to an instance")
+    if ciphers is not None:
+        root = ciphers.of(root, said.get(root.device, Ebs()), own=root.device not in foreign)
+        chosen = {name: ciphers.of(one, said.get(name, Ebs()), own=name not in foreign) for name, one in chosen.items()}
+    else:
+        chosen = {name: _registered(call, one, said[name]) for name, one in chosen.items()}
+    if host_kind_of(image.source) == CONTAINER and root.encryption is not None:
+        raise Refused(
+            "UnsupportedOperation",
+            "A container's root is a folder of its host, which is not encrypted: launch an image for virtual machines",
+        )
     if host_kind_of(image.source) == CONTAINER and (chosen or not root.delete_on_termination):
         raise Refused("UnsupportedOperation", "A container has no volume but its root, which goes with it")
     if len(storages) > 1:
         raise Refused("InvalidBlockDeviceMapping", "The image and the snapshots are on disks that no host has all of")
     return Devices(root, tuple(chosen.values()), next(iter(storages), "" if chosen else None))
+
+
+def _registered(call: Call, device: ImageDevice, ebs: Ebs) -> ImageDevice:
+    if device.snapshot_id is None:
+        return replace(device, encryption=wished(call, ebs))
+    if ebs.kms_key_id is not None or ebs.encrypted not in (None, device.encryption is not None):
+        raise Refused(
+            "InvalidBlockDeviceMapping",
+            f"An image has its snapshots as they are: {device.snapshot_id} is encrypted or not, whatever is said here",
+        )
+    return device
 
 
 def _changed(device: ImageDevice, ebs: Ebs, source: str) -> ImageDevice:

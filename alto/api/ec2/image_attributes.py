@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from alto.api.call import Call, Operation
+from alto.api.ec2.encryption import has_amazons_key
 from alto.api.ec2.images import DESCRIPTION_MAX, deregistration_protection, own_image, show_image
 from alto.api.ec2.public_access import check_public_image
 from alto.model.errors import Refused
@@ -54,6 +55,10 @@ async def modify_image_attribute(call: Call, request: ModifyImageAttributeReques
         image = own_image(tx, call, id)
         if image.state is ImageState.DISABLED and permissions.add:
             raise Refused("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is disabled, and is not shared while it is")
+        if permissions.add and any(has_amazons_key(one.encryption, image.account, call.region) for one in image.devices):
+            raise Refused(
+                "InvalidParameter", "Snapshots encrypted with the AWS Managed CMK can't be shared. Specify another snapshot."
+            )
         if any(permission.group for permission in permissions.add):
             check_public_image(tx, call)
         removed = {permission.user_id for permission in permissions.remove}

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
-from alto.api.ec2.block_devices import BlockDeviceMapping, Ebs
+from alto.api.ec2.block_devices import BlockDeviceMapping, Ebs, wished
+from alto.api.ec2.encryption import Encrypting, own_region
 from alto.api.ec2.ids import find_image, owned
 from alto.api.ec2.image_registration import check_free, checked_name
 from alto.api.ec2.images import DESCRIPTION_MAX
@@ -21,7 +22,6 @@ from alto.api.ec2.snapshots import SnapshotWish, begin_copy, begin_snapshot
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.ec2.volume_attachments import check_device
-from alto.api.ec2.volumes import refuse_encryption
 from alto.model.errors import Refused
 from alto.model.images import BOOTS_ITSELF, TINY, Image, ImageDevice, ImageState
 from alto.model.instance_types import CATALOGUE
@@ -85,9 +85,10 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
                 iops=volume.iops,
                 throughput=volume.throughput,
                 delete_on_termination=deleted,
+                encryption=volume.encryption,
             )
             devices.append(_mapped(made, mapping.ebs) if mapping is not None and mapping.ebs is not None else made)
-        devices += [_empty(one) for one in mappings.values() if one.no_device is None]
+        devices += [_empty(call, one) for one in mappings.values() if one.no_device is None]
         tx.put(
             Image(
                 id=id,
@@ -125,7 +126,11 @@ def _made(reader: Reader, id: str) -> bool:
 
 def _mapped(device: ImageDevice, ebs: Ebs) -> ImageDevice:
     """What the image says of a device that the instance has, its snapshot aside."""
-    refuse_encryption(ebs.encrypted, ebs.kms_key_id)
+    if ebs.kms_key_id is not None or ebs.encrypted not in (None, device.encryption is not None):
+        raise Refused(
+            "InvalidBlockDeviceMapping",
+            f"The volume of '{device.device}' is encrypted or not, and so is its snapshot, whatever is said here",
+        )
     size, type = ebs.volume_size or device.size_gib, ebs.volume_type or device.type
     iops, throughput = ebs.iops or device.iops, ebs.throughput or device.throughput
     check_type(type, size, iops, throughput)
@@ -139,13 +144,16 @@ def _mapped(device: ImageDevice, ebs: Ebs) -> ImageDevice:
     return replace(device, size_gib=size, type=type, iops=iops, throughput=throughput, delete_on_termination=deleted)
 
 
-def _empty(mapping: BlockDeviceMapping) -> ImageDevice:
+def _empty(call: Call, mapping: BlockDeviceMapping) -> ImageDevice:
     """A further volume, which the instance does not have."""
     ebs = mapping.ebs
     if not mapping.device_name or ebs is None or ebs.volume_size is None or ebs.snapshot_id is not None:
         raise Refused("InvalidBlockDeviceMapping", "A further device of an image needs a name and a size, and is empty")
     check_device(mapping.device_name)
-    return _mapped(ImageDevice(device=mapping.device_name, size_gib=ebs.volume_size, type=DEFAULT_VOLUME_TYPE), ebs)
+    bare = ImageDevice(
+        device=mapping.device_name, size_gib=ebs.volume_size, type=DEFAULT_VOLUME_TYPE, encryption=wished(call, ebs)
+    )
+    return _mapped(bare, replace(ebs, encrypted=None, kms_key_id=None))
 
 
 class CopyImageRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -153,7 +161,7 @@ class CopyImageRequest(msgspec.Struct, frozen=True, rename="pascal"):
     source_image_id: str
     name: str | None = None
     description: str | None = None
-    encrypted: bool = False
+    encrypted: bool | None = None
     kms_key_id: str | None = None
     copy_image_tags: bool = False
     client_token: str | None = None
@@ -162,7 +170,6 @@ class CopyImageRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def copy_image(call: Call, request: CopyImageRequest) -> dict[str, object]:
     """Its snapshots are copied too, so that neither image needs the other's."""
-    refuse_encryption(request.encrypted, request.kms_key_id)
     if request.source_region not in call.settings.regions:
         raise Refused("InvalidParameterValue", f"Invalid source region: {request.source_region[:80]}")
     name = checked_name(request.name)
@@ -172,7 +179,7 @@ async def copy_image(call: Call, request: CopyImageRequest) -> dict[str, object]
     id, now = draw_id(call.world.chance, "ami"), call.world.clock.now()
     drawn = [draw_id(call.world.chance, "snap") for _ in range(SNAPSHOTS_MAX)]
     there = replace(call, region=request.source_region)
-    source_id = request.source_image_id
+    source_id, encrypting = request.source_image_id, Encrypting(call)
     await moment_until(call, lambda reader: find_image(reader, there, source_id).state is not ImageState.PENDING)
 
     def body(tx: Tx) -> str:
@@ -183,12 +190,22 @@ async def copy_image(call: Call, request: CopyImageRequest) -> dict[str, object]
         if source.state is not ImageState.AVAILABLE:
             raise Refused("InvalidAMIID.Unavailable", f"The image ID '{source.id}' is not available: it is {source.state}")
         check_free(tx, call, name)
-        devices = []
+        devices, region = [], own_region(tx, call)
         for one, snapshot_id in zip(source.devices, drawn, strict=False):
-            if one.snapshot_id is not None:
-                wish = SnapshotWish(snapshot_id, f"Copied for {id} from {source.id}", tags["snapshot"], now)
-                begin_copy(tx, call, tx.get(Snapshot, one.snapshot_id), wish)
-            devices.append(replace(one, snapshot_id=snapshot_id if one.snapshot_id is not None else None))
+            if one.snapshot_id is None:
+                devices.append(one)
+                continue
+            wish = SnapshotWish(snapshot_id, f"Copied for {id} from {source.id}", tags["snapshot"], now)
+            old = tx.get(Snapshot, one.snapshot_id)
+            encryption = encrypting.chosen(
+                region, request.encrypted, request.kms_key_id, name=one.device, source=old.encryption, keeps_key=False
+            )
+            begin_copy(tx, call, old, wish, encryption)
+            devices.append(replace(one, snapshot_id=snapshot_id, encryption=encryption))
+        root = source.encryption
+        if source.root_snapshot_id is None and (request.encrypted or request.kms_key_id is not None):
+            # No bytes are copied: each launch encrypts what it writes over the image.
+            root = wished(call, Ebs(encrypted=request.encrypted, kms_key_id=request.kms_key_id))
         own: Tags = source.tags if request.copy_image_tags and source.account == call.account else {}
         copy = replace(
             source,
@@ -204,6 +221,7 @@ async def copy_image(call: Call, request: CopyImageRequest) -> dict[str, object]
             tags={**own, **tags["image"]},
             state=ImageState.PENDING if any(one.snapshot_id for one in devices) else ImageState.AVAILABLE,
             devices=tuple(devices),
+            encryption=root,
             source_instance_id=None,
             source_image_id=source.id,
             source_image_region=request.source_region,

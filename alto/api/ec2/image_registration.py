@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
-from alto.api.ec2.block_devices import BlockDeviceMapping, launch_devices
+from alto.api.ec2.block_devices import BlockDeviceMapping, launch_devices, wished
 from alto.api.ec2.images import DESCRIPTION_MAX, own_image
 from alto.api.ec2.tags import TagSpecification, tags_for
+from alto.model.encryption import Encryption
 from alto.model.errors import Refused
 from alto.model.images import ARCHIVE_GIB, ARCHIVES, BOOTS_ITSELF, ROOT_DEVICE, Image
 from alto.model.records import Tags
@@ -78,6 +79,7 @@ async def register_image(call: Call, request: RegisterImageRequest) -> dict[str,
         size_gib=size_gib,
         created_at=call.world.clock.now(),
         tags=tags,
+        encryption=_root_encryption(call, request),
     )
 
     def body(tx: Tx) -> None:
@@ -108,7 +110,7 @@ async def _register_snapshot(call: Call, request: RegisterImageRequest, name: st
         )
         # Read as a launch would read them, of an image that has nothing yet: so the root is one of the further devices.
         elsewhere = replace(bare, root_device="")
-        given = launch_devices(tx, call, request.block_device_mappings, elsewhere, any_name=True)
+        given = launch_devices(tx, call, request.block_device_mappings, elsewhere)
         root = next((one for one in given.further if one.device == request.root_device_name), None)
         snapshot = tx.find(Snapshot, root.snapshot_id) if root is not None and root.snapshot_id is not None else None
         if root is None or snapshot is None:
@@ -207,6 +209,13 @@ def _wanted_gib(request: RegisterImageRequest) -> int:
         if not 0 <= wanted <= SIZE_GIB_MAX:
             raise Refused("InvalidParameterValue", f"Volume of size {wanted}GiB is invalid: 1 to {SIZE_GIB_MAX}")
     return wanted
+
+
+def _root_encryption(call: Call, request: RegisterImageRequest) -> Encryption | None:
+    for mapping in request.block_device_mappings:
+        if mapping.ebs is not None:
+            return wished(call, mapping.ebs)
+    return None
 
 
 class DeregisterImageRequest(msgspec.Struct, frozen=True, rename="pascal"):

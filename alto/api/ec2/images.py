@@ -49,7 +49,7 @@ _FILTERS: Filters[Image] = {
     "architecture": lambda image: image.architecture,
     "block-device-mapping.delete-on-termination": lambda image: [one.delete_on_termination for one in devices(image)],
     "block-device-mapping.device-name": lambda image: [one.device for one in devices(image)],
-    "block-device-mapping.encrypted": lambda image: False,
+    "block-device-mapping.encrypted": lambda image: [one.encryption is not None for one in devices(image)],
     "block-device-mapping.snapshot-id": lambda image: [one.snapshot_id for one in devices(image)],
     "block-device-mapping.volume-size": lambda image: [one.size_gib for one in devices(image)],
     "block-device-mapping.volume-type": lambda image: [one.type for one in devices(image)],
@@ -204,7 +204,7 @@ def devices(image: Image) -> tuple[ImageDevice, ...]:
     """All that its instances have from the start, the root one first."""
     if image.root_snapshot_id is not None:
         return image.devices
-    root = ImageDevice(device=image.root_device, size_gib=image.size_gib, type=DEFAULT_VOLUME_TYPE)
+    root = ImageDevice(device=image.root_device, size_gib=image.size_gib, type=DEFAULT_VOLUME_TYPE, encryption=image.encryption)
     return (root, *image.devices)
 
 
@@ -218,7 +218,8 @@ def _show_device(one: ImageDevice) -> dict[str, object]:
             "Iops": one.iops,
             "Throughput": one.throughput,
             "DeleteOnTermination": one.delete_on_termination,
-            "Encrypted": False,
+            "Encrypted": one.encryption is not None,
+            "KmsKeyId": (one.encryption.kms_key_id or None) if one.encryption is not None else None,
         },
     }
 

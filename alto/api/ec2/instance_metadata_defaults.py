@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from alto.api.accounts import region_key
 from alto.api.call import Call, Operation
+from alto.api.ec2.encryption import own_region
 from alto.model.accounts import AccountRegion, MetadataDefaults
 from alto.model.errors import Refused
 from alto.model.instances import MetadataOptions
-from alto.store.store import Reader, Tx
+from alto.store.store import Tx
 
 NO_PREFERENCE = "no-preference"
 HOPS_MAX = 64
@@ -23,8 +23,8 @@ _NOTHING, _AMAZONS = MetadataDefaults(), MetadataOptions()
 _SWITCH = ("enabled", "disabled", NO_PREFERENCE)
 
 
-def default_metadata(reader: Reader, call: Call) -> MetadataOptions:
-    own = _region(reader, call).metadata
+def default_metadata(region: AccountRegion) -> MetadataOptions:
+    own = region.metadata
     if own == _NOTHING:
         return _AMAZONS  # of nearly every launch
     return replace(
@@ -36,17 +36,13 @@ def default_metadata(reader: Reader, call: Call) -> MetadataOptions:
     )
 
 
-def _region(reader: Reader, call: Call) -> AccountRegion:
-    return reader.get(AccountRegion, region_key(call.account, call.region))
-
-
 class GetDefaultsRequest(msgspec.Struct, frozen=True, rename="pascal"):
     pass
 
 
 async def get_instance_metadata_defaults(call: Call, request: GetDefaultsRequest) -> dict[str, Any]:
     """What has no preference is not shown."""
-    own = call.store.read(lambda reader: _region(reader, call)).metadata
+    own = call.store.read(lambda reader: own_region(reader, call)).metadata
     level = {
         "HttpTokens": own.http_tokens,
         "HttpPutResponseHopLimit": own.hop_limit,
@@ -75,7 +71,7 @@ async def modify_instance_metadata_defaults(call: Call, request: ModifyDefaultsR
     changes = {name: None if value in (NO_PREFERENCE, -1) else value for name, value in asked.items() if value is not None}
 
     def body(tx: Tx) -> None:
-        region = _region(tx, call)
+        region = own_region(tx, call)
         own: MetadataDefaults = replace(region.metadata, **changes)
         if own != region.metadata:
             tx.put(replace(region, metadata=own))

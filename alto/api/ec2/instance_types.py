@@ -51,7 +51,7 @@ def _shape(name: str) -> dict[str, object]:
         "InstanceStorageSupported": False,
         "EbsInfo": {
             "EbsOptimizedSupport": type.ebs_optimized,
-            "EncryptionSupport": "unsupported",
+            "EncryptionSupport": "supported",
             "NvmeSupport": "required" if type.nitro else "unsupported",
         },
         "NetworkInfo": {

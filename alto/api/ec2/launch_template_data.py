@@ -171,6 +171,7 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
                     "VolumeSize": instance.root.size_gib,
                     "VolumeType": root.type if root else None,
                     "DeleteOnTermination": instance.root.delete_on_termination,
+                    **({"Encrypted": True, "KmsKeyId": root.encryption.kms_key_id} if root and root.encryption else {}),
                 },
             }
         ],

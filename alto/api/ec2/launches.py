@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from alto.api.accounts import default_vpc, draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, is_private_taken, refuse_taken
-from alto.api.ec2.block_devices import Devices, LaunchMapping, launch_devices
+from alto.api.ec2.block_devices import Ciphers, Devices, LaunchMapping, launch_devices
+from alto.api.ec2.encryption import Encrypting, own_region
 from alto.api.ec2.ids import find_launchable, is_own, owned
 from alto.api.ec2.instance_metadata_defaults import default_metadata
 from alto.api.ec2.instance_profiles import ProfileSpecification, associate, find_arn
@@ -124,7 +125,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     if credits not in ("standard", "unlimited"):
         raise Refused("InvalidParameterValue", f"Invalid value '{credits}' for CpuCredits. Valid values: standard, unlimited")
     arn = find_arn(call, request.iam_instance_profile) if request.iam_instance_profile is not None else None
-    now = call.world.clock.now()
+    now, encrypting = call.world.clock.now(), Encrypting(call)
     reservation_id = "r-" + call.world.chance.hex(17)
     ids, drawn = call.world.chance.hex(HEX_PER_INSTANCE * most), draw_others(call, listed, most)
     association_ids = [draw_id(call.world.chance, "iip-assoc") for _ in range(most)] if arn is not None else []
@@ -144,7 +145,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         group_ids = _find_groups(tx, call, request, primary, subnet.vpc_id)
         pools = tx.get(AddressPool, subnet.id), tx.get(AddressPool, PUBLIC_POOL)
         wanted = find_wanted(tx, call, request.placement)
-        disks = launch_devices(tx, call, request.block_device_mappings, image)
+        region = own_region(tx, call)
+        disks = launch_devices(tx, call, request.block_device_mappings, image, Ciphers(encrypting, region))
         host_kind = host_kind_of(image.source)
         ipv6 = any(one.v6.count(subnet) or one.v6.chosen for one in listed) if more or subnet.ipv6_on_creation else False
         count = _count_that_fits(tx, type, host_kind, subnet, pools, wanted, disks, ipv6, least, most)
@@ -178,7 +180,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             shutdown_behaviour=shutdown_behaviour,
             termination_protected=bool(request.disable_api_termination),
             stop_protected=bool(request.disable_api_stop),
-            metadata=metadata_options(request.metadata_options, default_metadata(tx, call)),
+            metadata=metadata_options(request.metadata_options, default_metadata(region)),
             monitoring=bool(request.monitoring.enabled),
             ebs_optimized=bool(request.ebs_optimized),
             credit_specification=credits,

@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
+from alto.api.ec2.encryption import has_amazons_key
 from alto.api.ec2.public_access import check_public_snapshot
 from alto.api.ec2.snapshots import own_snapshot
 from alto.model.errors import Refused
@@ -64,6 +65,8 @@ async def modify_snapshot_attribute(call: Call, request: ModifySnapshotAttribute
 
     def body(tx: Tx) -> None:
         snapshot = own_snapshot(tx, call, request.snapshot_id)
+        if permissions.add and snapshot.encryption is not None:
+            _check_may_be_shared(snapshot, public=any(one.group for one in permissions.add))
         if any(one.group for one in permissions.add):
             check_public_snapshot(tx, call)
         removed = {one.user_id for one in permissions.remove}
@@ -74,6 +77,13 @@ async def modify_snapshot_attribute(call: Call, request: ModifySnapshotAttribute
 
     await call.store.write(body)
     return {}
+
+
+def _check_may_be_shared(snapshot: Snapshot, *, public: bool) -> None:
+    if has_amazons_key(snapshot.encryption, snapshot.account, snapshot.region):
+        raise Refused("OperationNotPermitted", "Encrypted snapshots with EBS default key cannot be shared")
+    if public:
+        raise Refused("OperationNotPermitted", "Encrypted snapshots cannot be made public")
 
 
 def _shared(snapshot: Snapshot, *, public: bool, shared_with: tuple[str, ...]) -> Snapshot:

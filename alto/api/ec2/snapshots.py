@@ -12,13 +12,14 @@ from msgspec.structs import replace
 
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
+from alto.api.ec2.encryption import Encrypting, own_region
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import check_id, find_snapshot, owned, sees_snapshot
 from alto.api.ec2.moments import moment_until
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
-from alto.api.ec2.volumes import refuse_encryption
 from alto.api.wire.xml import Cached, timestamp
+from alto.model.encryption import Encryption
 from alto.model.errors import Refused
 from alto.model.hosts import Host
 from alto.model.images import CONTAINER, TINY, Image, host_kind_of
@@ -28,14 +29,14 @@ from alto.model.volumes import Snapshot, SnapshotPhase, StorageJob, Task, Volume
 from alto.plan.instances import state_name
 from alto.plan.volumes import home_of
 from alto.store.store import Reader, Tx
-from alto.store.volumes import begin_snapshot_deletion, claim_disk, put_job
+from alto.store.volumes import begin_snapshot_deletion, claim_disk, put_job, sealed_key_of
 
 DESCRIPTION_MAX = 255
 COPIED = "vol-ffffffff"  # what EC2 calls the volume of a copy
 
 _FILTERS: Filters[Snapshot] = {
     "description": lambda snapshot: snapshot.description,
-    "encrypted": lambda snapshot: False,
+    "encrypted": lambda snapshot: snapshot.encryption is not None,
     "owner-alias": lambda snapshot: None,
     "owner-id": lambda snapshot: snapshot.account,
     "progress": lambda snapshot: _progress(snapshot),
@@ -110,7 +111,8 @@ def show_snapshot(snapshot: Snapshot) -> dict[str, object]:
         "CompletionTime": snapshot.completed_at if snapshot.phase is SnapshotPhase.COMPLETED else None,
         "OwnerId": snapshot.account,
         "Description": snapshot.description,
-        "Encrypted": False,
+        "Encrypted": snapshot.encryption is not None,
+        "KmsKeyId": snapshot.encryption.kms_key_id if snapshot.encryption is not None else None,
         "StorageTier": "standard",
         "Tags": shown(snapshot.tags),
     }
@@ -178,6 +180,7 @@ def begin_snapshot(tx: Tx, volume: Volume, wish: SnapshotWish, *, set_id: str | 
             host_id=host.id,
             storage=host.capabilities.storage,
             boot_source=boots_by,
+            encryption=volume.encryption,
             tags=wish.tags,
         )
     )
@@ -193,6 +196,7 @@ def begin_snapshot(tx: Tx, volume: Volume, wish: SnapshotWish, *, set_id: str | 
             instance_id=instance.id if instance is not None else None,
             set_id=set_id,
             reboot=reboot,
+            sealed_key=sealed_key_of(volume.encryption),
         ),
     )
     return snapshot
@@ -270,38 +274,41 @@ class CopySnapshotRequest(msgspec.Struct, frozen=True, rename="pascal"):
     source_region: str
     source_snapshot_id: str
     description: str = ""
-    # boto3 and its kin sign these into each CopySnapshot. The URL is for an encrypted source, which there is none of.
+    # boto3 and its kin sign these into each CopySnapshot. The URL is for a source in another cloud's hands, as regions are.
     destination_region: str | None = None
     presigned_url: str | None = None
-    encrypted: bool = False
+    encrypted: bool | None = None
     kms_key_id: str | None = None
     tag_specifications: tuple[TagSpecification, ...] = ()
 
 
 async def copy_snapshot(call: Call, request: CopySnapshotRequest) -> dict[str, object]:
-    """Into the region that is asked; the bytes stay in their storage, which regions share."""
-    refuse_encryption(request.encrypted, request.kms_key_id)
+    """Into the region that is asked; the bytes stay in their storage, which regions share. A copy of what is encrypted has a
+    key of its own."""
     check_description(request.description)
     if request.source_region not in call.settings.regions:
         raise Refused("InvalidParameterValue", f"Invalid source region: {request.source_region[:80]}")
     tags = tags_for(request.tag_specifications, "snapshot")["snapshot"]
     id, now = draw_id(call.world.chance, "snap"), call.world.clock.now()
     there = replace(call, region=request.source_region)
-    source_id = request.source_snapshot_id
+    source_id, encrypting = request.source_snapshot_id, Encrypting(call)
     await moment_until(call, lambda reader: find_snapshot(reader, there, source_id).phase is not SnapshotPhase.PENDING)
 
     def body(tx: Tx) -> Snapshot:
         source = find_snapshot(tx, there, source_id)
         if source.phase is not SnapshotPhase.COMPLETED:
             raise Refused("IncorrectState", f"Snapshot {source.id} is in invalid state - {source.phase}")
-        return begin_copy(tx, call, source, SnapshotWish(id, request.description, tags, now))
+        encryption = encrypting.chosen(
+            own_region(tx, call), request.encrypted, request.kms_key_id, source=source.encryption, keeps_key=False
+        )
+        return begin_copy(tx, call, source, SnapshotWish(id, request.description, tags, now), encryption)
 
     made = await call.store.write(body)
     await moment_until(call, lambda reader: _done(reader, [made.id]))
     return {"SnapshotId": made.id, "Tags": shown(made.tags)}
 
 
-def begin_copy(tx: Tx, call: Call, source: Snapshot, wish: SnapshotWish) -> Snapshot:
+def begin_copy(tx: Tx, call: Call, source: Snapshot, wish: SnapshotWish, encryption: Encryption | None) -> Snapshot:
     claim_disk(tx, source.host_id, source.size_gib)
     copy = tx.put(
         Snapshot(
@@ -316,6 +323,7 @@ def begin_copy(tx: Tx, call: Call, source: Snapshot, wish: SnapshotWish) -> Snap
             host_id=source.host_id,
             storage=source.storage,
             boot_source=source.boot_source,
+            encryption=encryption,
             tags=wish.tags,
         )
     )
@@ -328,6 +336,7 @@ def begin_copy(tx: Tx, call: Call, source: Snapshot, wish: SnapshotWish) -> Snap
             task=Task.COPY,
             size_gib=copy.size_gib,
             snapshot_id=source.id,
+            sealed_key=sealed_key_of(encryption),
         ),
     )
     return copy

@@ -24,6 +24,7 @@ from alto.model.volumes import Attachment, AttachState, Volume, VolumePhase
 from alto.plan.instances import state_name
 from alto.plan.volumes import volume_state
 from alto.store.store import Reader, Tx
+from alto.store.volumes import sealed_key_of
 
 # The bridge for what is plugged has 31 places, which network interfaces need too (docs/adr/0009-one-bridge-for-hot-plug.md).
 ATTACHMENTS_MAX = 24
@@ -78,6 +79,7 @@ async def attach_volume(call: Call, request: AttachVolumeRequest) -> dict[str, o
                 device=request.device,
                 made_here=False,
                 attached_at=now,
+                sealed_key=sealed_key_of(volume.encryption),
             )
             tx.put(replace(wired, root=root))
         else:
@@ -87,6 +89,7 @@ async def attach_volume(call: Call, request: AttachVolumeRequest) -> dict[str, o
                 size_gib=volume.size_gib,
                 attached_at=now,
                 since=wired.wiring,
+                sealed_key=sealed_key_of(volume.encryption),
             )
             tx.put(replace(wired, volumes=(*instance.volumes, attached)))
         return tx.put(

@@ -1,7 +1,7 @@
-"""What EC2 says of a volume's health and input, and encryption by default.
+"""What EC2 says of a volume's health and input.
 
 EC2 holds back input to a volume whose data it doubts; here nothing ever does, so the switches are remembered and have nothing
-to switch. Disks are written unencrypted, so encryption by default stays off.
+to switch.
 """
 
 from collections.abc import Mapping
@@ -141,28 +141,9 @@ async def enable_volume_io(call: Call, request: EnableVolumeIORequest) -> dict[s
     return {}
 
 
-class NothingAsked(msgspec.Struct, frozen=True, rename="pascal"):
-    pass
-
-
-async def get_ebs_encryption_by_default(call: Call, request: NothingAsked) -> dict[str, object]:
-    return {"EbsEncryptionByDefault": False, "SseType": "none"}
-
-
-async def enable_ebs_encryption_by_default(call: Call, request: NothingAsked) -> dict[str, object]:
-    raise Refused("UnsupportedOperation", "Encrypted volumes are not supported, so encryption by default stays off")
-
-
-async def disable_ebs_encryption_by_default(call: Call, request: NothingAsked) -> dict[str, object]:
-    return {"EbsEncryptionByDefault": False}
-
-
 OPERATIONS: Mapping[str, Operation] = {
     "DescribeVolumeAttribute": Operation(DescribeVolumeAttributeRequest, describe_volume_attribute),
     "DescribeVolumeStatus": Operation(DescribeVolumeStatusRequest, describe_volume_status),
-    "DisableEbsEncryptionByDefault": Operation(NothingAsked, disable_ebs_encryption_by_default),
-    "EnableEbsEncryptionByDefault": Operation(NothingAsked, enable_ebs_encryption_by_default),
     "EnableVolumeIO": Operation(EnableVolumeIORequest, enable_volume_io),
-    "GetEbsEncryptionByDefault": Operation(NothingAsked, get_ebs_encryption_by_default),
     "ModifyVolumeAttribute": Operation(ModifyVolumeAttributeRequest, modify_volume_attribute),
 }

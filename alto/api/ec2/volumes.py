@@ -11,6 +11,7 @@ import msgspec
 
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
+from alto.api.ec2.encryption import Encrypting, own_region
 from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.ids import find_snapshot, owned, page_of_own
 from alto.api.ec2.moments import moment_until
@@ -42,7 +43,7 @@ _FILTERS: Filters[Volume] = {
     "availability-zone": lambda volume: volume.zone,
     "availability-zone-id": lambda volume: zone_id(volume.zone),
     "create-time": lambda volume: timestamp(volume.created_at),
-    "encrypted": lambda volume: False,
+    "encrypted": lambda volume: volume.encryption is not None,
     "fast-restored": lambda volume: False,
     "multi-attach-enabled": lambda volume: False,
     "operator.managed": lambda volume: False,
@@ -84,7 +85,8 @@ def show_volume(volume: Volume) -> dict[str, object]:
         "AvailabilityZoneId": zone_id(volume.zone),
         "CreateTime": volume.created_at,
         "SnapshotId": volume.snapshot_id or "",
-        "Encrypted": False,
+        "Encrypted": volume.encryption is not None,
+        "KmsKeyId": volume.encryption.kms_key_id if volume.encryption is not None else None,
         "MultiAttachEnabled": False,
         "Attachments": [show_attachment(volume)] if volume.instance_id is not None else [],
         "Tags": shown(volume.tags),
@@ -110,7 +112,7 @@ class CreateVolumeRequest(msgspec.Struct, frozen=True, rename="pascal"):
     volume_type: str = DEFAULT_TYPE
     iops: int | None = None
     throughput: int | None = None
-    encrypted: bool = False
+    encrypted: bool | None = None
     kms_key_id: str | None = None
     multi_attach_enabled: bool = False
     client_token: str | None = None
@@ -119,7 +121,6 @@ class CreateVolumeRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def create_volume(call: Call, request: CreateVolumeRequest) -> dict[str, object]:
     zone = _zone(call, request)
-    refuse_encryption(request.encrypted, request.kms_key_id)
     if request.multi_attach_enabled:
         raise Refused("UnsupportedOperation", "A volume is attached to one instance here: MultiAttachEnabled is not supported")
     if request.size is None and request.snapshot_id is None:
@@ -128,7 +129,7 @@ async def create_volume(call: Call, request: CreateVolumeRequest) -> dict[str, o
         check_type(request.volume_type, request.size, request.iops, request.throughput)
     check_token(request.client_token)
     tags = tags_for(request.tag_specifications, "volume")["volume"]
-    id, now = draw_id(call.world.chance, "vol"), call.world.clock.now()
+    id, now, encrypting = draw_id(call.world.chance, "vol"), call.world.clock.now(), Encrypting(call)
     snapshot_id = request.snapshot_id
     if snapshot_id is not None:
         await moment_until(call, lambda reader: find_snapshot(reader, call, snapshot_id).phase is not SnapshotPhase.PENDING)
@@ -137,7 +138,7 @@ async def create_volume(call: Call, request: CreateVolumeRequest) -> dict[str, o
         known = known_result(tx, call, request.client_token)
         if known is not None:
             return owned(tx, call, Volume, known)
-        size, storage, boot_source = request.size or 0, None, None
+        size, storage, boot_source, source, own = request.size or 0, None, None, None, True
         if snapshot_id is not None:
             snapshot = find_snapshot(tx, call, snapshot_id)
             if snapshot.phase is not SnapshotPhase.COMPLETED:
@@ -150,6 +151,10 @@ async def create_volume(call: Call, request: CreateVolumeRequest) -> dict[str, o
                     f"Volume of size {size}GiB is smaller than snapshot '{snapshot.id}', expect size >= {snapshot.size_gib}GiB",
                 )
             storage, boot_source = snapshot.storage, snapshot.boot_source
+            source, own = snapshot.encryption, snapshot.account == call.account
+        encryption = encrypting.chosen(
+            own_region(tx, call), request.encrypted, request.kms_key_id, source=source, keeps_key=own
+        )
         home = choose_home(tx.where(Host), size, storage)
         claim_disk(tx, home.id, size)
         volume = tx.put(
@@ -166,6 +171,7 @@ async def create_volume(call: Call, request: CreateVolumeRequest) -> dict[str, o
                 snapshot_id=snapshot_id,
                 tags=tags,
                 boot_source=boot_source,
+                encryption=encryption,
                 host_id=home.id,
                 storage=home.capabilities.storage,
                 phase=VolumePhase.CREATING,
@@ -198,14 +204,6 @@ def _zone(call: Call, request: CreateVolumeRequest) -> str:
                 return zone
         raise Refused("InvalidZone.NotFound", f"The zone '{request.availability_zone_id[:80]}' does not exist.")
     raise Refused("MissingParameter", "The request must contain the parameter availabilityZone")
-
-
-def refuse_encryption(encrypted: bool | None, kms_key_id: str | None) -> None:
-    """Disks are written as they are: no key of anybody's would be used."""
-    if kms_key_id is not None and not encrypted:
-        raise Refused("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
-    if encrypted:
-        raise Refused("UnsupportedOperation", "Encrypted volumes are not supported")
 
 
 class DeleteVolumeRequest(msgspec.Struct, frozen=True, rename="pascal"):

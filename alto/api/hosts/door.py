@@ -1,6 +1,6 @@
 """The hosts' door: agents' sessions as JSON over HTTPS, for machines that dial in from anywhere.
 
-GET introduction: anybody. POST join: whoever has an invitation. POST known, hello, assignments, report, answer, image,
+GET introduction: anybody. POST join: whoever has an invitation. POST known, hello, assignments, report, answer, key, image,
 image-part: a host, told by the key of its certificate, which TLS proved. What else comes through the door is the API's
 (`other`), so that EC2 is there over TLS as well.
 
@@ -24,7 +24,7 @@ from alto.kit.world import World
 from alto.model.errors import AltoError, NotFound, Refused
 from alto.model.instances import Instance, Phase
 from alto.model.joining import FormerHost, Introduction, Join, Joined, Known, Problem
-from alto.model.sessions import AnswerCall, AssignmentsCall, Hello, ReportCall, SessionLost
+from alto.model.sessions import AnswerCall, AssignmentsCall, Hello, KeyAnswer, KeyCall, ReportCall, SessionLost
 from alto.model.shipments import ImageSource, PartCall, ShipmentCall
 from alto.plan.joining import Connected
 from alto.store.store import Reader, Store, Tx
@@ -128,7 +128,7 @@ class HostsDoor:
                 return 200, Introduction(cloud_id=self._cloud_id, authority=self._authority.certificate)
             case ("POST", "join"):
                 return 200, await self._join(_decode(await _read(receive, JOIN_BYTES_MAX), Join))
-            case ("POST", "known" | "hello" | "assignments" | "report" | "answer" | "image" | "image-part"):
+            case ("POST", "known" | "hello" | "assignments" | "report" | "answer" | "key" | "image" | "image-part"):
                 if key is None:
                     raise Refused("NoCertificate", "Only hosts of this cloud speak here, each with its certificate", status=401)
                 host_id = self._store.read(lambda reader: host_of(reader, key))
@@ -172,6 +172,10 @@ class HostsDoor:
                 timeout_s = min(max(asked.timeout_s, 0.0), POLL_MAX_S)
                 news = await self._sessions.assignments(asked.session, timeout_s=timeout_s)
                 return (204, None) if news is None else (200, news)
+            case "key":
+                disk = _decode(body, KeyCall)
+                self._check(disk.session, key)
+                return 200, KeyAnswer(key=await self._sessions.open_key(disk.session, disk.sealed))
             case "image":
                 wanted = _decode(body, ShipmentCall)
                 if not self._store.read(lambda reader: _needs_image(reader, host_id, wanted.source)):

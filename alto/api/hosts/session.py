@@ -14,11 +14,13 @@ import structlog
 from msgspec.structs import replace
 
 from alto.api.hosts.admission import welcome
+from alto.api.hosts.keys import needs_key
 from alto.api.hosts.network_news import NetworkNews
 from alto.api.hosts.networks import KINDS as NETWORKS
 from alto.api.hosts.rules import KINDS as RULES
 from alto.api.hosts.storage import take_job_reports
 from alto.api.hosts.whereabouts import Whereabouts
+from alto.api.vault import Vault
 from alto.kit.pace import rest_s
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, LoadBalancer
@@ -80,10 +82,12 @@ class _Session:
 class HostSessions:
     """Implements `ServerLink` for agents, whether they are in this process or come over HTTPS."""
 
-    def __init__(self, world: World, store: Store, cloud_id: str) -> None:
+    def __init__(self, world: World, store: Store, cloud_id: str, vault: Vault | None = None) -> None:
+        """`vault`: what opens the keys of disks, in a cloud that encrypts any."""
         self._world = world
         self._store = store
         self._cloud_id = cloud_id
+        self._vault = vault
         self._by_id: dict[str, _Session] = {}
         self._by_host: dict[str, _Session] = {}
         self._answers: dict[str, tuple[str, asyncio.Future[bytes | None]]] = {}  # ask -> (host, its answer)
@@ -394,6 +398,13 @@ class HostSessions:
         # A host answers what it was asked itself; another's question is none of its business.
         if waiting is not None and not waiting.done() and host_id == mine.host_id:
             waiting.set_result(data)
+
+    async def open_key(self, session: str, sealed: str) -> str:
+        mine = self._session(session)
+        if self._vault is None or not self._store.read(lambda reader: needs_key(reader, mine.host_id, sealed)):
+            log.warning("a host asked for a key that it does not need", host=mine.host_id)
+            raise Refused("UnauthorizedKey", "This host was given nothing that the key opens", status=403)
+        return self._vault.open(sealed)
 
     # What operations ask of hosts.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from alto.drivers.compute.driver import BootFiles, Line, Power, Seen, Tap
-from alto.drivers.volume.driver import Disk
+from alto.drivers.volume.driver import Disk, Keyring, NoKeys
 from alto.kit.world import World
 from alto.model.errors import DriverFault, Impossible
 from alto.model.hosts import Capabilities
@@ -173,12 +173,14 @@ class FakeCompute:
         memory_mib: int = 65536,
         knobs: Knobs | None = None,
         copy: Callable[[str, Path], None] = lambda volume_id, target: None,
+        keys: Keyring | None = None,
     ) -> None:
         """`copy`: how the simulated disks copy a volume into a file."""
         self.machines = machines if machines is not None else FakeMachines()
         self.knobs = knobs if knobs is not None else Knobs()
         self._world = world
         self._copy = copy
+        self._keys = keys or NoKeys()
         self._capabilities = Capabilities(kind="fake", accelerator="none", vcpus=vcpus, memory_mib=memory_mib)
         self._changed = asyncio.Event()
         self.machines.listener = self._changed
@@ -188,6 +190,9 @@ class FakeCompute:
 
     async def start(self, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk]) -> None:
         fault = await self.knobs.before(self._world, "start")
+        for disk in disks:
+            if disk.sealed_key is not None:
+                await self._keys.open(disk.sealed_key)
         here = self.machines.machines
         found = here.get(machine.id)
         if found is None or found.seen.power is Power.OFF or found.seen.incarnation < machine.incarnation:

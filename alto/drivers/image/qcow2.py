@@ -12,12 +12,14 @@ MAGIC = b"QFI\xfb"
 DIRTY, CORRUPT, EXTERNAL_DATA, COMPRESSION, EXTENDED_L2 = 1, 2, 4, 8, 16
 VIRTUAL_BYTES_MAX = 16 << 40  # EC2's largest volume
 L1_BYTES_MAX = 32 << 20  # QEMU's own limit
+LUKS, LUKS_EXTENSION = 2, 0x0537BE77
 
 
-def refusal(header: bytes, file_bytes: int, *, may_have_backing: bool = False) -> str | None:
+def refusal(header: bytes, file_bytes: int, *, may_have_backing: bool = False, encrypted: bool = False) -> str | None:
     """Why the file must not be used, as a sentence for the tenant; None when it may.
 
     `may_have_backing` is for our own overlays, whose backing file we name to QEMU ourselves, whatever the header says.
+    `encrypted` is for our own files with a LUKS head: one of them that says that it is not encrypted was tampered with.
     """
     if len(header) < 72 or not header.startswith(MAGIC):
         return "The image is not in the qcow2 format"
@@ -29,7 +31,9 @@ def refusal(header: bytes, file_bytes: int, *, may_have_backing: bool = False) -
         return f"The image is qcow2 of version {version}; versions 2 and 3 are known"
     if backing_at and not may_have_backing:
         return "The image names a backing file; register one that stands alone"
-    if crypt:
+    if encrypted and crypt != LUKS:
+        return "The disk should be encrypted, and is not"
+    if crypt and not encrypted:
         return "The image is encrypted; register one that is not"
     if snapshots:
         return "The image has internal snapshots; register one without"
@@ -64,8 +68,9 @@ def virtual_bytes(header: bytes) -> int:
     return int(size)
 
 
-def empty(size: int, backing: str | None = None) -> bytes:
+def empty(size: int, backing: str | None = None, *, luks_head: bytes | None = None) -> bytes:
     """An empty qcow2 file of `size` bytes, over the qcow2 file `backing` if there is one, as `qemu-img create` makes it.
+    `luks_head`: its clusters are encrypted, under the key that this head has within.
 
     Ours because it can then be written whole, and synced, with the rest of a machine's files; and costs no process.
     """
@@ -73,16 +78,21 @@ def empty(size: int, backing: str | None = None) -> bytes:
     cluster = 1 << cluster_bits
     l1_entries = -(-size // (cluster * (cluster // 8)))
     l1_clusters = -(-l1_entries * 8 // cluster)
-    format_extension = struct.pack(">II8s", 0xE2792ACA, 5, b"qcow2") if backing is not None else b""
-    end_of_extensions = bytes(8)
+    luks_clusters = -(-len(luks_head or b"") // cluster)
+    extensions = struct.pack(">II8s", 0xE2792ACA, 5, b"qcow2") if backing is not None else b""
+    # Clusters: 0 header, 1 table of reference counts, 2 the one block of them, 3... the first table, all empty, then LUKS.
+    if luks_head is not None:
+        extensions += struct.pack(">IIQQ", LUKS_EXTENSION, 16, (3 + l1_clusters) * cluster, len(luks_head))
+    extensions += bytes(8)
     name = (backing or "").encode()
-    name_at = HEADER_BYTES + len(format_extension) + len(end_of_extensions) if backing is not None else 0
-    # Clusters: 0 header, 1 table of reference counts, 2 the one block of them, 3... the first table, all empty.
+    name_at = HEADER_BYTES + len(extensions) if backing is not None else 0
     header = struct.pack(
         ">4sIQIIQIIQQIIQQQQIIB7x",
-        *(MAGIC, 3, name_at, len(name), cluster_bits, size, 0, l1_entries, 3 * cluster, cluster, 1),
+        *(MAGIC, 3, name_at, len(name), cluster_bits, size, 0 if luks_head is None else LUKS),
+        *(l1_entries, 3 * cluster, cluster, 1),
         *(0, 0, 0, 0, 0, 4, HEADER_BYTES, 0),
     )
-    counts = struct.pack(f">{3 + l1_clusters}H", *[1] * (3 + l1_clusters))
-    parts = (header + format_extension + end_of_extensions + name, struct.pack(">Q", 2 * cluster), counts)
-    return b"".join(part.ljust(cluster, b"\0") for part in parts) + bytes(l1_clusters * cluster)
+    counts = struct.pack(f">{3 + l1_clusters + luks_clusters}H", *[1] * (3 + l1_clusters + luks_clusters))
+    parts = (header + extensions + name, struct.pack(">Q", 2 * cluster), counts)
+    head = (luks_head or b"").ljust(luks_clusters * cluster, b"\0")
+    return b"".join(part.ljust(cluster, b"\0") for part in parts) + bytes(l1_clusters * cluster) + head

@@ -5,12 +5,30 @@ from typing import Protocol
 
 import msgspec
 
+from alto.model.errors import Impossible
+
+
+class Keyring(Protocol):
+    """Who opens sealed keys (`model/encryption.py`). Nothing of them is ever written, nor said on a command line."""
+
+    async def open(self, sealed: str) -> str:
+        """The key, in hexadecimal. Raises: DriverFault: nobody can be asked now; Impossible: it is not for this host."""
+
+
+class NoKeys:
+    """A Keyring of a host, or a test, without encrypted disks."""
+
+    async def open(self, sealed: str) -> str:
+        raise Impossible("This host opens no encrypted disks")
+
 
 class Base(msgspec.Struct, frozen=True, kw_only=True):
-    """What a disk is an overlay of: an image's or a snapshot's file. Never written."""
+    """What a disk is an overlay of: an image's or a snapshot's file. Never written. An encrypted one is under disks of the
+    same key only."""
 
     path: Path
     format: str = "qcow2"
+    sealed_key: str | None = None  # of an encrypted one
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +38,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     size_bytes: int
     base: Base | None = None
+    sealed_key: str | None = None  # of an encrypted one
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,9 +62,14 @@ class VolumeDriver(Protocol):
 
     async def capacity(self) -> Capacity: ...
 
-    async def create(self, volume_id: str, size_bytes: int, *, account: str, base: Base | None = None) -> Disk:
+    async def create(
+        self, volume_id: str, size_bytes: int, *, account: str, base: Base | None = None, sealed_key: str | None = None
+    ) -> Disk:
         """An empty volume, or one that begins as `base`. Its record is on the disk before its bytes are promised. One that is
-        there is answered as it is, grown when it is smaller than `size_bytes`."""
+        there is answered as it is, grown when it is smaller than `size_bytes`.
+
+        With `sealed_key`, all that is ever written to it is encrypted. An image stays under it as it is; a snapshot with
+        another key, or without, is copied, so that what was somebody's data is encrypted too."""
 
     async def has(self, id: str) -> bool:
         """Whether a volume or a snapshot is there, whole."""
@@ -60,15 +84,16 @@ class VolumeDriver(Protocol):
         """Nothing of it is left; what was made from it stays."""
 
     async def snapshot(self, volume_id: str, snapshot_id: str) -> None:
-        """A copy of the volume as it is now, which needs it no more."""
+        """A copy of the volume as it is now, which needs it no more. An encrypted one's has its key."""
 
-    async def begin_snapshot(self, snapshot_id: str, size_bytes: int) -> Path:
+    async def begin_snapshot(self, snapshot_id: str, size_bytes: int, *, sealed_key: str | None = None) -> Path:
         """An empty file for somebody else to copy into: it is no snapshot before `finish_snapshot`. Begins anew each time."""
 
     async def finish_snapshot(self, snapshot_id: str) -> None:
         """What was copied is on the disk, and is the snapshot from now on."""
 
-    async def copy_snapshot(self, source_id: str, snapshot_id: str) -> None: ...
+    async def copy_snapshot(self, source_id: str, snapshot_id: str, *, sealed_key: str | None = None) -> None:
+        """Encrypted with `sealed_key`, if there is one, whatever the source is."""
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
         """Volumes that began as it keep what they need of it."""

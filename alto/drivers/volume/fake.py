@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from alto.drivers.compute.fake import Knobs
-from alto.drivers.volume.driver import Base, Capacity, Disk, Stored
+from alto.drivers.volume.driver import Base, Capacity, Disk, Keyring, NoKeys, Stored
 from alto.kit.world import World
 from alto.model.errors import DriverFault
 
@@ -23,6 +23,7 @@ class FakeVolume(msgspec.Struct, frozen=True):
     size_bytes: int
     words: tuple[str, ...] = ()
     base: Base | None = None
+    sealed_key: str | None = None
 
 
 class FakeStorage:
@@ -47,22 +48,36 @@ class FakeStorage:
 class FakeVolumes:
     """A VolumeDriver."""
 
-    def __init__(self, world: World, storage: FakeStorage | None = None, *, knobs: Knobs | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        storage: FakeStorage | None = None,
+        *,
+        knobs: Knobs | None = None,
+        keys: Keyring | None = None,
+    ) -> None:
         self.storage = storage if storage is not None else FakeStorage()
         self.knobs = knobs if knobs is not None else Knobs()
         self._world = world
+        self._keys = keys or NoKeys()
 
     async def capacity(self) -> Capacity:
         return Capacity(storage=self.storage.name, size_gib=self.storage.size_gib)
 
-    async def create(self, volume_id: str, size_bytes: int, *, account: str, base: Base | None = None) -> Disk:
+    async def create(
+        self, volume_id: str, size_bytes: int, *, account: str, base: Base | None = None, sealed_key: str | None = None
+    ) -> Disk:
+        # Nothing is encrypted here, and yet a host that does not get the key makes no disk.
+        if sealed_key is not None:
+            await self._keys.open(sealed_key)
+
         def effect() -> Disk:
             old = self.storage.volumes.get(volume_id)
             if old is None:
                 words: tuple[str, ...] = ()
                 if base is not None and base.path.parent == FOLDER:
                     words = self._snapshot(base.path.name).words
-                self.storage.volumes[volume_id] = FakeVolume(size_bytes, words, base)
+                self.storage.volumes[volume_id] = FakeVolume(size_bytes, words, base, sealed_key)
             elif old.size_bytes < size_bytes:
                 self.storage.volumes[volume_id] = msgspec.structs.replace(old, size_bytes=size_bytes)
             return self._disk(volume_id)
@@ -92,7 +107,7 @@ class FakeVolumes:
 
         await self._call("snapshot", effect)
 
-    async def begin_snapshot(self, snapshot_id: str, size_bytes: int) -> Path:
+    async def begin_snapshot(self, snapshot_id: str, size_bytes: int, *, sealed_key: str | None = None) -> Path:
         def effect() -> Path:
             self.storage.half_made[snapshot_id] = size_bytes
             return FOLDER / snapshot_id
@@ -106,9 +121,11 @@ class FakeVolumes:
 
         await self._call("finish_snapshot", effect)
 
-    async def copy_snapshot(self, source_id: str, snapshot_id: str) -> None:
+    async def copy_snapshot(self, source_id: str, snapshot_id: str, *, sealed_key: str | None = None) -> None:
         def effect() -> None:
-            self.storage.snapshots[snapshot_id] = self._snapshot(source_id)
+            source = self._snapshot(source_id)
+            key = sealed_key or source.sealed_key
+            self.storage.snapshots[snapshot_id] = msgspec.structs.replace(source, sealed_key=key)
 
         await self._call("copy_snapshot", effect)
 
@@ -121,8 +138,7 @@ class FakeVolumes:
 
     async def base(self, snapshot_id: str) -> Base:
         def effect() -> Base:
-            self._snapshot(snapshot_id)
-            return Base(path=FOLDER / snapshot_id)
+            return Base(path=FOLDER / snapshot_id, sealed_key=self._snapshot(snapshot_id).sealed_key)
 
         return await self._call("base", effect)
 
@@ -134,7 +150,13 @@ class FakeVolumes:
 
     def _disk(self, volume_id: str) -> Disk:
         found = self._volume(volume_id)
-        return Disk(volume_id=volume_id, path=FOLDER / volume_id, size_bytes=found.size_bytes, base=found.base)
+        return Disk(
+            volume_id=volume_id,
+            path=FOLDER / volume_id,
+            size_bytes=found.size_bytes,
+            base=found.base,
+            sealed_key=found.sealed_key,
+        )
 
     def _volume(self, volume_id: str) -> FakeVolume:
         found = self.storage.volumes.get(volume_id)

@@ -23,6 +23,9 @@ DEFAULT_LISTEN = "127.0.0.1:8773"
 @click.option("--listen", metavar="ADDRESS:PORT", default=DEFAULT_LISTEN, show_default=True, help="Where the API listens.")
 @click.option("--listen-hosts", metavar="ADDRESS:PORT", help="Where other machines join as hosts, over TLS (see `alto host`).")
 @click.option("--no-host", is_flag=True, help="This machine runs no instances itself.")
+@click.option(
+    "--master-key", metavar="FILE", help="What opens encrypted volumes; best on another disk (default: in the state's folder)."
+)
 @click.option("--pool", metavar="CIDR", help="Public addresses: of this machine alone, or of its LAN (default: 127.64.0.0/16).")
 @click.option("--no-nat", is_flag=True, help="Instances reach nothing outside this machine.")
 @click.option("--region", metavar="NAME", help="The region this cloud calls itself (default: us-east-1).")
@@ -39,6 +42,7 @@ def up(
     listen: str,
     listen_hosts: str | None,
     no_host: bool,
+    master_key: str | None,
     pool: str | None,
     no_nat: bool,
     region: str | None,
@@ -78,6 +82,7 @@ def up(
         ("--simulate", simulate),
         ("--hosts", hosts),
         ("--listen-hosts", listen_hosts),
+        ("--master-key", master_key),
         ("--pool", pool),
         ("--region", region),
     ):

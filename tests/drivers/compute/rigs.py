@@ -6,6 +6,7 @@ serial console: it boots in under two seconds of emulation and needs no network.
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ from alto.drivers.volume.driver import Base, Disk
 from alto.drivers.volume.fake import FakeStorage, FakeVolumes
 from alto.drivers.volume.files import FileVolumes
 from alto.kit.world import World, real_world
+from alto.model.errors import DriverFault
 from alto.model.volumes import GIB
 
 NO_TAP = Tap(interface_id="eni-00000000000000001", name="", mac="02:00:00:00:00:01")
@@ -98,6 +100,20 @@ class Rig(Protocol):
         """Hardware addresses of what the guest sees."""
 
 
+class Keys:
+    """A Keyring that knows every key, and who may be away."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.away = False
+
+    async def open(self, sealed: str) -> str:
+        if self.away:
+            raise DriverFault("nobody answers")
+        self.asked.append(sealed)
+        return hashlib.sha256(sealed.encode()).hexdigest()
+
+
 class FakeRig:
     boot = BootFiles(disk=Path("/simulated/tiny"))
     prompt, doubled = "no guest runs here", "echo $((21*2))"
@@ -150,11 +166,12 @@ class QemuRig:
         self.state = state
         self.boot = boot
         storage = state.parent / "storage"
-        self.volumes = FileVolumes(self.world, storage, DiskTool(self.world, storage / "work"))
+        self.keys = Keys()
+        self.volumes = FileVolumes(self.world, storage, DiskTool(self.world, storage / "work", self.keys), self.keys)
         self._asked = 0
 
     def driver(self) -> QemuCompute:
-        return QemuCompute(self.world, self.state)
+        return QemuCompute(self.world, self.state, keys=self.keys)
 
     async def disks(self, number: int = 1) -> list[Disk]:
         base = Base(path=self.boot.disk, format=self.boot.disk_format)

@@ -12,9 +12,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from alto.drivers.compute.qemu import hotplug, monitor
-from alto.drivers.compute.qemu.commandline import copier
+from alto.drivers.compute.qemu.commandline import copier, encrypted_by, key_of
 from alto.drivers.compute.qemu.monitor import HypervisorRefused, Monitor
-from alto.drivers.volume.driver import Disk
+from alto.drivers.volume.driver import Disk, Keyring, NoKeys
 from alto.kit.world import World
 from alto.model.errors import DriverFault
 
@@ -31,14 +31,19 @@ async def copy(world: World, qemu: Monitor, targets: Mapping[str, Path]) -> None
 
 
 async def begin(world: World, qemu: Monitor, targets: Mapping[str, Path]) -> None:
-    """The moment of which the copies are."""
+    """The moment of which the copies are. A copy of an encrypted disk has its key, unless QEMU has another one for it."""
     await _clear(world, qemu, targets)
     depths = await _depths(qemu)
     actions = []
     for id, path in targets.items():
         set = await hotplug.add_fd(world.files, qemu, path, _copy_of(id), write=True)
         file = {"driver": "file", "filename": f"/dev/fdset/{set}", "discard": "unmap"}
-        await qemu.execute("blockdev-add", {"driver": "qcow2", "node-name": _copy_of(id), "file": file, "discard": "unmap"})
+        target: dict[str, object] = {"driver": "qcow2", "node-name": _copy_of(id), "file": file, "discard": "unmap"}
+        for name in (key_of(_copy_of(id)), key_of(id)):
+            if await hotplug.has_key(qemu, name):
+                target |= encrypted_by(name)
+                break
+        await qemu.execute("blockdev-add", target)
         # Without anything under it, only what was ever written is copied.
         sync = "full" if depths.get(id) else "top"
         job = {"job-id": _copy_of(id), "device": id, "target": _copy_of(id), "sync": sync}
@@ -106,19 +111,22 @@ async def _depths(qemu: Monitor) -> dict[str, int]:
 class DiskTool:
     """Works on disks that no machine has open, which their locks make sure of. `folder` is for sockets and logs."""
 
-    def __init__(self, world: World, folder: Path) -> None:
+    def __init__(self, world: World, folder: Path, keys: Keyring | None = None) -> None:
         self._world = world
         self._folder = folder
+        self._keys = keys or NoKeys()
 
-    async def copy(self, disk: Disk, target: Path) -> None:
-        """Into an empty qcow2 file of its size. Raises: DriverFault."""
+    async def copy(self, disk: Disk, target: Path, *, sealed_key: str | None = None) -> None:
+        """Into an empty qcow2 file of its size, which this key opens. Raises: DriverFault, Impossible."""
         async with self._qemu(disk) as qemu:
-            await hotplug.add_node(self._world.files, qemu, disk, read_only=True)
+            await hotplug.add_node(self._world.files, self._keys, qemu, disk, read_only=True)
+            if sealed_key is not None and sealed_key != disk.sealed_key:
+                await hotplug.add_key(qemu, key_of(_copy_of(disk.volume_id)), await self._keys.open(sealed_key))
             await copy(self._world, qemu, {disk.volume_id: target})
 
     async def grow(self, disk: Disk, size_bytes: int) -> None:
         async with self._qemu(disk) as qemu:
-            await hotplug.add_node(self._world.files, qemu, replace(disk, size_bytes=size_bytes))
+            await hotplug.add_node(self._world.files, self._keys, qemu, replace(disk, size_bytes=size_bytes))
             await qemu.execute("block_resize", {"node-name": disk.volume_id, "size": size_bytes})
             await qemu.execute("blockdev-del", {"node-name": disk.volume_id})
 

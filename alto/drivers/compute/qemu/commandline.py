@@ -30,6 +30,7 @@ class Descriptors(msgspec.Struct, frozen=True, kw_only=True):
     """Open files of this process, by number, that QEMU inherits under the same number."""
 
     disks: tuple[tuple[int, int | None], ...]  # of each disk, and of its base
+    keys: tuple[tuple[str, int], ...] = ()  # of each encrypted disk: the volume, and a file in memory
     monitor: int  # a listening Unix socket
     console: int  # a listening Unix socket
     console_log: int
@@ -131,7 +132,7 @@ def on_hot_bus() -> dict[str, str]:
 
 
 def inherited(fds: Descriptors, taps: Sequence[Tap]) -> list[int]:
-    numbers = [fd for pair in fds.disks for fd in pair]
+    numbers = [fd for pair in fds.disks for fd in pair] + [fd for _, fd in fds.keys]
     numbers += [fds.monitor, fds.console, fds.console_log, fds.kernel, fds.initrd]
     numbers += [tap.fd for tap in taps]
     return [number for number in numbers if number is not None and number >= 0]
@@ -171,6 +172,15 @@ def _smbios(machine: Machine) -> list[str]:
     return [word for table in tables for word in ("-smbios", _options(table))]
 
 
+def key_of(node: str) -> str:
+    """QEMU's name for the secret that opens a disk, and what is under it."""
+    return f"key-{node}"
+
+
+def encrypted_by(key: str) -> dict[str, object]:
+    return {"encrypt": {"format": "luks", "key-secret": key}}
+
+
 def node(disk: Disk, set: int, base_set: int | None, *, read_only: bool = False) -> dict[str, object]:
     """The whole chain of a volume as QEMU's block layer takes it, named after the volume; `set` are descriptor sets."""
 
@@ -188,10 +198,14 @@ def node(disk: Disk, set: int, base_set: int | None, *, read_only: bool = False)
         "file": {**file(set, read_only=read_only), "discard": "unmap"},
         "backing": None,
     }
+    if disk.sealed_key is not None:
+        top |= encrypted_by(key_of(disk.volume_id))
     if disk.base is not None and base_set is not None:
         top["backing"] = {"driver": disk.base.format, "read-only": True, "file": file(base_set, read_only=True)}
         if disk.base.format == "qcow2":
             top["backing"] |= {"backing": None}  # type: ignore[operator]
+        if disk.base.sealed_key is not None:
+            top["backing"] |= encrypted_by(key_of(disk.volume_id))  # type: ignore[operator]
     return top
 
 
@@ -207,6 +221,9 @@ def drive(disk: Disk) -> dict[str, str]:
 
 def _disks(disks: Sequence[Disk], fds: Descriptors) -> list[str]:
     words = []
+    for volume_id, fd in fds.keys:
+        # QEMU reads it once; by a path, since a secret knows no sets of descriptors.
+        words += ["-object", f"secret,id={key_of(volume_id)},file=/proc/self/fd/{fd}"]
     for index, (disk, (own, base)) in enumerate(zip(disks, fds.disks, strict=True)):
         # Of the sets, 3 is the console's log.
         set, base_set = (1, 2) if index == 0 else (2 * index + 2, 2 * index + 3)

@@ -24,7 +24,7 @@ from alto.drivers.compute.qemu.commandline import Descriptors, Host, command, in
 from alto.drivers.compute.qemu.monitor import Monitor, NobodyListens
 from alto.drivers.compute.record import Ended, Record, Stage, origin_of
 from alto.drivers.image.qcow2 import HEADER_BYTES, refusal
-from alto.drivers.volume.driver import Disk
+from alto.drivers.volume.driver import Disk, Keyring, NoKeys
 from alto.kit.world import Pid, World
 from alto.model.errors import DriverFault, Impossible
 from alto.model.hosts import Capabilities
@@ -73,10 +73,12 @@ class QemuCompute(Machines[_Here]):
         trial: Callable[[], Awaitable[BootFiles]] | None = None,
         share: float = 1.0,
         groups: ControlGroups | None = None,
+        keys: Keyring | None = None,
     ) -> None:
         """`trial`: where to get a kernel for the trial boot that decides about KVM; without one, emulation."""
         super().__init__(world, state_dir, groups=groups, share=share)
         self._trial = trial
+        self._keys = keys or NoKeys()
         self._host: Host | None = None
         self._choosing = asyncio.Lock()
 
@@ -106,7 +108,7 @@ class QemuCompute(Machines[_Here]):
             if qemu is not None:
                 for disk in disks:
                     self._check(disk)
-                await hotplug.set_disks(self._world.files, qemu, disks)
+                await hotplug.set_disks(self._world.files, self._keys, qemu, disks)
 
     async def backup(self, id: str, targets: Mapping[str, Path], *, quiet: bool) -> bool:
         async with self._running(id) as qemu:
@@ -197,10 +199,17 @@ class QemuCompute(Machines[_Here]):
     async def _spawn(
         self, here: _Here, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk], host: Host
     ) -> Pid:
+        # Before anything is open: it may take a while, or be refused.
+        opening = {one.volume_id: await self._keys.open(one.sealed_key) for one in disks if one.sealed_key is not None}
         with ExitStack() as ours:
 
             def opened(path: Path, *, write: bool = False, append: bool = False) -> int:
                 fd = self._world.files.open(path, write=write, append=append)
+                ours.callback(os.close, fd)
+                return fd
+
+            def secret(data: str) -> int:
+                fd = self._world.files.open_secret(data.encode())
                 ours.callback(os.close, fd)
                 return fd
 
@@ -209,6 +218,7 @@ class QemuCompute(Machines[_Here]):
                 ours.callback(sock.close)
             fds = Descriptors(
                 disks=tuple((opened(one.path, write=True), opened(one.base.path) if one.base else None) for one in disks),
+                keys=tuple((id, secret(key)) for id, key in opening.items()),
                 monitor=listening[0].fileno(),
                 console=listening[1].fileno(),
                 console_log=opened(here.home / "console.log", append=True),
@@ -224,12 +234,16 @@ class QemuCompute(Machines[_Here]):
             )
 
     def _check(self, disk: Disk) -> None:
-        for path, format, what in ((disk.path, "qcow2", "disk"), *([(b.path, b.format, "image")] if (b := disk.base) else [])):
+        parts = [(disk.path, "qcow2", "disk", disk.sealed_key)]
+        if disk.base is not None:
+            parts.append((disk.base.path, disk.base.format, "image", disk.base.sealed_key))
+        for path, format, what, key in parts:
             if not self._world.files.exists(path):
                 raise Impossible(f"The machine's {what} is gone from this host")
             if format == "qcow2":
                 header = self._world.files.part(path, 0, HEADER_BYTES)
-                why = refusal(header, self._world.files.size(path), may_have_backing=path == disk.path)
+                size, own = self._world.files.size(path), path == disk.path
+                why = refusal(header, size, may_have_backing=own, encrypted=key is not None)
                 if why is not None:
                     raise Impossible(f"The machine's {what} cannot be used: {why}")
 

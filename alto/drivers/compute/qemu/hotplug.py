@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from alto.drivers.compute.driver import Tap
-from alto.drivers.compute.qemu.commandline import drive, netdev_of, nic, node, on_hot_bus
+from alto.drivers.compute.qemu.commandline import drive, key_of, netdev_of, nic, node, on_hot_bus
 from alto.drivers.compute.qemu.monitor import HypervisorRefused, Monitor
-from alto.drivers.volume.driver import Disk
+from alto.drivers.volume.driver import Disk, Keyring
 from alto.kit.world import Files
 from alto.model.errors import DriverFault
 from alto.model.limits import DiskRate
@@ -46,20 +46,20 @@ async def interfaces(qemu: Monitor) -> frozenset[str]:
     return frozenset(device for device in await _devices(qemu) if device.startswith("eni-"))
 
 
-async def set_disks(files: Files, qemu: Monitor, wanted: Sequence[Disk]) -> None:
-    """The machine has these and no others, each at least as large as it says. Raises: DriverFault, as `remove_interface`."""
+async def set_disks(files: Files, keys: Keyring, qemu: Monitor, wanted: Sequence[Disk]) -> None:
+    """The machine has these and no others, each at least as large as it says. Raises: DriverFault, as `remove_interface`.
+
+    Keys are asked for only where a disk is new: a machine goes on with what it has, whoever can be asked."""
     present = await disks(qemu)
     rate = await _rate(qemu)
     for id in sorted(present - {disk.volume_id for disk in wanted}):
         await _unplug(qemu, id)
-        await _unless_absent(qemu, "blockdev-del", {"node-name": id})
-        await remove_fds(qemu, id)
+        await _remove_node(qemu, id)
     for disk in wanted:
         if disk.volume_id not in present:
             # What an earlier try left behind.
-            await _unless_absent(qemu, "blockdev-del", {"node-name": disk.volume_id})
-            await remove_fds(qemu, disk.volume_id)
-            await add_node(files, qemu, disk)
+            await _remove_node(qemu, disk.volume_id)
+            await add_node(files, keys, qemu, disk)
             await qemu.execute("device_add", drive(disk) | on_hot_bus())
         # Also of one that an earlier try plugged, and died.
         if rate is not None:
@@ -96,11 +96,37 @@ def _backend(volume_id: str) -> str:
     return f"/machine/peripheral/{volume_id}/virtio-backend"
 
 
-async def add_node(files: Files, qemu: Monitor, disk: Disk, *, read_only: bool = False) -> None:
+async def add_node(files: Files, keys: Keyring, qemu: Monitor, disk: Disk, *, read_only: bool = False) -> None:
     """The volume's chain, of descriptors that are opened here."""
+    if disk.sealed_key is not None:
+        await add_key(qemu, key_of(disk.volume_id), await keys.open(disk.sealed_key))
     own = await add_fd(files, qemu, disk.path, disk.volume_id, write=not read_only)
     base = await add_fd(files, qemu, disk.base.path, disk.volume_id) if disk.base is not None else None
     await qemu.execute("blockdev-add", node(disk, own, base, read_only=read_only))
+
+
+async def _remove_node(qemu: Monitor, id: str) -> None:
+    await _unless_absent(qemu, "blockdev-del", {"node-name": id})
+    await remove_key(qemu, key_of(id))
+    await remove_fds(qemu, id)
+
+
+async def add_key(qemu: Monitor, name: str, key: str) -> None:
+    await qemu.execute("object-add", {"qom-type": "secret", "id": name, "data": key})
+
+
+async def remove_key(qemu: Monitor, name: str) -> None:
+    """Idempotent."""
+    await _unless_absent(qemu, "object-del", {"id": name})
+
+
+async def has_key(qemu: Monitor, name: str) -> bool:
+    try:
+        answer = await qemu.execute("qom-list", {"path": "/objects"})
+    except HypervisorRefused:
+        return False  # it never had any object
+    assert isinstance(answer, list)
+    return any(one["name"] == name for one in answer)
 
 
 async def add_fd(files: Files, qemu: Monitor, path: Path, opaque: str, *, write: bool = False) -> int:
