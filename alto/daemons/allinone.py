@@ -245,6 +245,7 @@ async def up(world: World, options: Options) -> int:
         door = _door(world, options, identity) if options.listen_hosts else None
         models = Models(world.files, options.state / "wire")
         server = Server(world, store, settings, models, Way(door.url, door.authority.fingerprint) if door else None)
+        sock = _listen(options.listen, options.port, "The API", "--listen")
         agents: list[Agent] = []
         local: list[Drivers] = []
         if options.simulate:
@@ -253,7 +254,7 @@ async def up(world: World, options: Options) -> int:
             for kind in options.hosts:
                 places = LocalPlaces(state=options.state, cache=options.cache, kind=kind)
                 world.files.make_dirs(places.host, mode=0o711)
-                local.append(_drivers(world, options, identity, kind))
+                local.append(_drivers(world, options, identity, kind, api=_reached_here(sock)))
                 agents.append(
                     local_agent(
                         world,
@@ -266,8 +267,6 @@ async def up(world: World, options: Options) -> int:
                         underlay=_underlay(world, options, identity, kind),
                     )
                 )
-        sock = _listen(options.listen, options.port, "The API", "--listen")
-
         answering = asyncio.Event()
 
         async def announce() -> None:
@@ -309,7 +308,15 @@ async def up(world: World, options: Options) -> int:
     return 0
 
 
-def _drivers(world: World, options: Options, identity: Identity, kind: str) -> Drivers:
+def _reached_here(sock: socket.socket) -> tuple[str, int]:
+    """Where this machine itself reaches what listens there."""
+    address, port = sock.getsockname()[:2]
+    if ip_address(address).is_unspecified:
+        address = "::1" if ":" in address else LOOPBACK
+    return address, port
+
+
+def _drivers(world: World, options: Options, identity: Identity, kind: str, *, api: tuple[str, int] | None = None) -> Drivers:
     places = LocalPlaces(state=options.state, cache=options.cache, kind=kind)
     images = LocalImages(world, options.cache)
     return local_drivers(
@@ -321,6 +328,7 @@ def _drivers(world: World, options: Options, identity: Identity, kind: str) -> D
         pool=identity.pool,
         nat=options.nat,
         share=1 / len(options.hosts),
+        api=api,
     )
 
 

@@ -1,5 +1,5 @@
 """The edge: the process that answers guests at 169.254.169.254 and fd00:ec2::254, in every VPC of one cloud on this machine,
-and relays their questions for names outside.
+relays their questions for names outside, and connections to interface endpoints to the cloud's API.
 
 It is apart from the control plane and outlives it: all it knows are the network driver's records on the disk, read at each
 request. The driver starts it, and sends SIGHUP when a VPC came or goes; it also looks for itself now and then.
@@ -19,7 +19,7 @@ import hashlib
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,10 +27,11 @@ import msgspec
 
 from alto.boot.imds import Asker, MetadataService
 from alto.boot.names import RESOLV_CONF, NameRelay, resolvers
+from alto.boot.relay import ApiRelay
 from alto.drivers.network import families
 from alto.drivers.network.records import NAME_RELAY, NetworkRecord, NetworkRecords, PortRecord
 from alto.kit.world import NETNS_DIR, World, real_world
-from alto.model.networks import METADATA_ADDRESS, METADATA_ADDRESS_V6
+from alto.model.networks import ENDPOINT_PORT, METADATA_ADDRESS, METADATA_ADDRESS_V6
 
 SWEEP_S = 5.0
 BACKLOG = 256
@@ -47,12 +48,22 @@ class _Served(msgspec.Struct, frozen=True, kw_only=True):
     relay: asyncio.Task[None] | None
 
 
+class _Relayed(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint's namespace in which connections are taken."""
+
+    inode: int
+    address: str
+    server: asyncio.Server
+    relay: ApiRelay
+
+
 class Edge:
     def __init__(self, world: World, state_dir: Path) -> None:
         self._world = world
         self._state_dir = state_dir
         self._records = NetworkRecords(world, state_dir / "vpcs")
         self._served: dict[str, _Served] = {}
+        self._relayed: dict[str, _Relayed] = {}  # by namespace
         self._changed = asyncio.Event()
         self._leaving = asyncio.Event()
 
@@ -81,6 +92,8 @@ class Edge:
                         pass
                 for vpc_id in list(self._served):
                     self._release(vpc_id)
+                for netns in list(self._relayed):
+                    self._end_relay(netns)
 
     def _leave(self) -> None:
         self._leaving.set()
@@ -115,6 +128,40 @@ class Edge:
                 except OSError as error:
                     # Its namespace is being made, or goes; the next sweep tries again.
                     print(f"metadata for {vpc_id}: {error}", file=sys.stderr)  # noqa: T201
+        await self._sweep_relays(networks)
+
+    async def _sweep_relays(self, networks: Mapping[str, NetworkRecord]) -> None:
+        wanted = {netns: (vpc_id, address) for vpc_id, network in networks.items() for netns, address in network.relays.items()}
+        for netns, relayed in list(self._relayed.items()):
+            _, address = wanted.get(netns, ("", ""))
+            if (relayed.inode, relayed.address) != (_inode(netns), address):
+                self._end_relay(netns)
+        for netns, (vpc_id, address) in wanted.items():
+            if netns not in self._relayed:
+                try:
+                    await self._relay_api(vpc_id, netns, address)
+                except OSError as error:
+                    print(f"endpoint in {netns}: {error}", file=sys.stderr)  # noqa: T201
+
+    async def _relay_api(self, vpc_id: str, netns: str, address: str) -> None:
+        inode, relay = _inode(netns), ApiRelay(self._world, functools.partial(self._api, vpc_id))
+        with ExitStack() as opened:
+            sock = opened.enter_context(self._world.net.open_socket(netns=netns))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address, ENDPOINT_PORT))
+            sock.listen(BACKLOG)
+            server = await self._world.net.serve(sock, relay.serve)
+            opened.pop_all()
+        self._relayed[netns] = _Relayed(inode=inode, address=address, server=server, relay=relay)
+
+    def _api(self, vpc_id: str) -> tuple[str, int] | None:
+        network = self._records.network(vpc_id)
+        return network.api if network is not None else None
+
+    def _end_relay(self, netns: str) -> None:
+        relayed = self._relayed.pop(netns)
+        relayed.server.close()
+        relayed.relay.close()
 
     async def _serve(self, vpc_id: str, record: NetworkRecord, key: bytes) -> None:
         inode = _inode(record.netns)

@@ -123,8 +123,10 @@ def local_drivers(
     pool: str,
     nat: bool,
     share: float = 1.0,
+    api: tuple[str, int] | None = None,
 ) -> Drivers:
-    """QEMU or LXC, namespaces and HAProxy on this machine. Needs root. `share`: of its memory, what this host may give out."""
+    """QEMU or LXC, namespaces and HAProxy on this machine. Needs root. `share`: of its memory, what this host may give out.
+    `api`: where the cloud's API listens on it, if it is the server's machine."""
     network = VpcNetworks(
         world,
         places.host / "network",
@@ -135,6 +137,7 @@ def local_drivers(
         pool=pool,
         nat=nat,
         veth=places.kind == CONTAINER,
+        api=api,
     )
     groups = machine_groups(world, cloud_id=cloud_id, host_id=host_id)
     compute: ComputeDriver

@@ -174,9 +174,9 @@ class Net(Protocol):
     async def connect_unix(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
 
     async def connect(
-        self, host: str, port: int, *, tls: "ssl.SSLContext", name: str
+        self, host: str, port: int, *, tls: "ssl.SSLContext | None" = None, name: str | None = None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """TCP with TLS to whoever can prove to be `name`. Raises: OSError, of which ssl.SSLError is one."""
+        """TCP; with `tls`, to whoever can prove to be `name`. Raises: OSError, of which ssl.SSLError is one."""
 
     async def serve(
         self, sock: socket.socket, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -474,7 +474,7 @@ class RealNet:
         return await asyncio.open_unix_connection(str(path))
 
     async def connect(
-        self, host: str, port: int, *, tls: "ssl.SSLContext", name: str
+        self, host: str, port: int, *, tls: "ssl.SSLContext | None" = None, name: str | None = None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(host, port, ssl=tls, server_hostname=name)
 

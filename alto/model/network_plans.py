@@ -14,7 +14,7 @@ from alto.model.networks import SecurityGroup, host_address
 from alto.model.routing import Target
 
 # Names, or their beginnings, inside a VPC's namespace.
-NAT_DEVICE, PEER_DEVICE = "nat", "pcx"
+NAT_DEVICE, PEER_DEVICE, ENDPOINT_DEVICE = "nat", "pcx", "tapv"
 TUNNEL_DEVICE, VXLAN_DEVICE = "vx0", "vx2"  # where routes lead to other hosts, and what puts packets on the way to them
 TUNNEL_MTU = 1450  # of the 1,500 that networks carry, 50 are for the outer frame; a smaller underlay breaks that in two
 VNI_FROM, VNI_TO = 1 << 23, (1 << 24) - 1  # other VXLANs on a machine have lower numbers, mostly
@@ -69,6 +69,17 @@ class NatPlan(msgspec.Struct, frozen=True, kw_only=True):
         return f"{NAT_DEVICE}{self.id[-12:]}"
 
 
+class EndpointPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """An interface of an interface endpoint. It works on the host of the cloud's server, and is a neighbour to others."""
+
+    interface_id: str
+    subnet_id: str
+    mac: str
+    private_ip: str
+    hostname: str
+    group_ids: tuple[str, ...]
+
+
 class PeerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Another VPC that this one may talk to through connection `id`."""
 
@@ -109,6 +120,8 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     prefix_lists: dict[str, tuple[str, ...]] = {}  # id -> ranges
     acls: tuple[AclPlan, ...] = ()
     nats: tuple[NatPlan, ...] = ()
+    endpoints: tuple[EndpointPlan, ...] = ()  # that work on this host
+    names: dict[str, tuple[str, ...]] = {}  # of endpoints, wherever they work -> addresses
     peers: tuple[PeerPlan, ...] = ()
     internet: bool = True  # an internet gateway is attached
     neighbours: tuple[Neighbour, ...] = ()  # in the order of their ids
@@ -133,12 +146,32 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     def ranges(self) -> tuple[str, ...]:
         return (self.cidr, *self.secondary_cidrs)
 
+    @property
+    def endpoint_ports(self) -> "tuple[Port, ...]":
+        """Endpoints are ports as instances' are, of no instance: the same rules and routes hold for them."""
+        subnets = {one.id: one for one in self.subnets}
+        return tuple(
+            Port(
+                id=one.interface_id,
+                instance_id="",
+                vpc_id=self.vpc_id,
+                subnet_id=one.subnet_id,
+                subnet_cidr=subnets[one.subnet_id].cidr,
+                mac=one.mac,
+                private_ip=one.private_ip,
+                public_ip=None,
+                hostname=one.hostname,
+                group_ids=one.group_ids,
+            )
+            for one in self.endpoints
+        )
+
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):
-    """One interface of an instance: its way into its VPC on this host."""
+    """One interface of an instance, or of an endpoint: its way into its VPC on this host."""
 
     id: str  # the network interface's
-    instance_id: str
+    instance_id: str  # "": it is an endpoint's
     vpc_id: str
     subnet_id: str = ""
     subnet_cidr: str
@@ -171,8 +204,9 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def device(self) -> str:
-        """The name of its tap inside the VPC's namespace. The kernel takes 15 characters; 12 of an id are enough there."""
-        return f"tap{self.id[-12:]}"
+        """The name of its tap inside the VPC's namespace. The kernel takes 15 characters; 12 of an id are enough there, and 11
+        of an endpoint's, whose devices are told from instances' by a letter that no id has."""
+        return f"tap{self.id[-12:]}" if self.instance_id else f"{ENDPOINT_DEVICE}{self.id[-11:]}"
 
 
 class NetworkChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,8 @@ import msgspec
 
 from alto.model.records import Record, Tags
 
+NAT_GATEWAY, VPC_ENDPOINT = "nat_gateway", "vpc_endpoint"  # services that make interfaces for themselves
+ENDPOINT_PORT = 80  # where an interface endpoint takes connections, of HTTP
 METADATA_ADDRESS = "169.254.169.254"
 METADATA_ADDRESS_V6 = "fd00:ec2::254"
 MACHINE_ADDRESS = "169.254.169.252"  # who a guest sees when a connection came to its public address
@@ -188,7 +190,7 @@ class NetworkInterface(Record, frozen=True, kw_only=True):
     device_index: int = 0
     delete_on_termination: bool = True
     description: str = ""
-    requester: str | None = None  # the service that made it for itself ("nat_gateway"): nobody else attaches or removes it
+    requester: str | None = None  # the service that made it for itself, and which alone attaches or removes it
     created_at: float = 0.0
     tags: Tags = {}
 

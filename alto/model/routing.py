@@ -78,8 +78,25 @@ class EgressOnlyInternetGateway(Record, frozen=True, kw_only=True):
     tags: Tags = {}
 
 
+class EndpointType(enum.StrEnum):
+    """As EC2 writes it."""
+
+    GATEWAY = "Gateway"
+    INTERFACE = "Interface"
+
+
+class EndpointInterface(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an interface endpoint is in a subnet: by a NetworkInterface of its own, requester-managed."""
+
+    interface_id: str
+    subnet_id: str
+    zone: str
+    private_ip: str
+
+
 class VpcEndpoint(Record, frozen=True, kw_only=True):
-    """A gateway endpoint. The tables that it is in say so themselves, by a route to the service's prefix list."""
+    """The tables that a gateway endpoint is in say so themselves, by a route to the service's prefix list; an interface
+    endpoint is where its `interfaces` are, each in all of `group_ids`."""
 
     KIND: ClassVar[str] = "vpc_endpoint"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("vpc_id",))
@@ -88,7 +105,11 @@ class VpcEndpoint(Record, frozen=True, kw_only=True):
     region: str
     vpc_id: str
     service_name: str
+    type: EndpointType = EndpointType.GATEWAY
     policy: str  # JSON, as it was given
+    interfaces: tuple[EndpointInterface, ...] = ()  # in the order of their subnets' coming
+    group_ids: tuple[str, ...] = ()
+    private_dns: bool = False  # the service's own name leads to it, in this VPC
     created_at: float
     tags: Tags = {}
 

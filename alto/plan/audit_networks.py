@@ -149,13 +149,15 @@ def interfaces(state: State, instances: Mapping[str, Instance]) -> Iterable[Viol
                     sentence=f"Instance {instance.id} says it has interface {nic.interface_id} with {nic.private_ip}; "
                     f"{'there is no such interface' if own is None else 'that interface says otherwise'}",
                 )
-    of_gateways = {one.interface_id: one.id for one in state.nat_gateways if one.state is not NatState.DELETED}
+    owners = {one.interface_id: one.id for one in state.nat_gateways if one.state is not NatState.DELETED}
+    owners |= {each.interface_id: one.id for one in state.vpc_endpoints for each in one.interfaces}
     made = {one.id: one.requester for one in state.interfaces if one.requester is not None}
-    for id in sorted(of_gateways.keys() ^ made.keys()):
+    for id in sorted(owners.keys() ^ made.keys()):
         yield Violation(
             rule=Rule.INTERFACE_LEAKED if id in made else Rule.INTERFACE_MISSING,
             subject=id,
-            sentence=f"Interface {id} of {of_gateways.get(id, 'a gateway that is gone')} is {'left' if id in made else 'gone'}",
+            sentence=f"Interface {id} of {owners.get(id, f'a {made.get(id)}, which is gone,')} is "
+            + ("left" if id in made else "gone"),
         )
 
 

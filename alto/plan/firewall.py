@@ -106,7 +106,7 @@ def replanned(firewall: Firewall, plan: NetworkPlan, ports: Iterable[Port]) -> F
     _whole(firewall.subnets, {one.id: one for one in plan.subnets}, draft.subnet)
     here = {one.id: one for one in plan.nats if is_id(one.id) and one.underlay in ("", plan.underlay)}
     _whole(firewall.nats, here, draft.nat)
-    _whole(firewall.ports, {one.id: one for one in ports}, draft.port)
+    _whole(firewall.ports, {one.id: one for one in (*ports, *plan.endpoint_ports)}, draft.port)
     return draft.finished()
 
 

@@ -10,7 +10,7 @@ from ipaddress import ip_network
 import msgspec
 
 from alto.model.acls import NetworkAcl, PrefixList
-from alto.model.network_plans import AclPlan, NatPlan, NetworkPlan, PeerPlan, RoutePlan, SubnetPlan
+from alto.model.network_plans import AclPlan, EndpointPlan, NatPlan, NetworkPlan, PeerPlan, RoutePlan, SubnetPlan
 from alto.model.networks import NetworkInterface, PortAddress, SecurityGroup, Subnet, Vpc
 from alto.model.routing import (
     DhcpOptions,
@@ -22,14 +22,17 @@ from alto.model.routing import (
     Route,
     RouteTable,
     Target,
+    VpcEndpoint,
     VpcPeering,
 )
+from alto.plan.addresses import hostname
+from alto.plan.endpoints import names_of
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
     """All that concerns one VPC. `peers`: the other VPC of each peering that still has it; `targets`: interfaces that routes
-    name, by id; `prefix_lists`: those that rules or routes name; `peer_interfaces`: those of peered VPCs that are in a group
-    which rules here name, by that group's id."""
+    name, by id; `prefix_lists`: those that rules or routes name; `endpoint_interfaces`: those of endpoints, by
+    id; `peer_interfaces`: those of peered VPCs that are in a group which rules here name, by that group's id."""
 
     vpc: Vpc
     subnets: tuple[Subnet, ...]
@@ -38,6 +41,8 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[InternetGateway, ...] = ()
     egress_only: tuple[EgressOnlyInternetGateway, ...] = ()
     nats: tuple[NatGateway, ...] = ()
+    endpoints: tuple[VpcEndpoint, ...] = ()
+    endpoint_interfaces: Mapping[str, NetworkInterface] = {}
     acls: tuple[NetworkAcl, ...] = ()
     prefix_lists: tuple[PrefixList, ...] = ()
     peerings: tuple[VpcPeering, ...] = ()
@@ -92,6 +97,8 @@ def network_plan(rows: Rows) -> NetworkPlan:
         prefix_lists=lists,
         acls=tuple(AclPlan(id=acl.id, entries=acl.entries) for acl in rows.acls),
         nats=nats,
+        endpoints=tuple(_endpoints(rows)),
+        names=names_of(vpc, rows.endpoints),
         peers=peers,
         internet=bool(rows.gateways),
         members={id: tuple(_addresses(interfaces)) for id, interfaces in sorted(rows.peer_interfaces.items())},
@@ -100,6 +107,19 @@ def network_plan(rows: Rows) -> NetworkPlan:
         dns_support=vpc.dns_support,
         dns_hostnames=vpc.dns_hostnames,
     )
+
+
+def _endpoints(rows: Rows) -> Iterator[EndpointPlan]:
+    ids = (one.interface_id for endpoint in rows.endpoints for one in endpoint.interfaces)
+    for interface in (rows.endpoint_interfaces[id] for id in sorted(ids) if id in rows.endpoint_interfaces):
+        yield EndpointPlan(
+            interface_id=interface.id,
+            subnet_id=interface.subnet_id,
+            mac=interface.mac,
+            private_ip=interface.private_ip,
+            hostname=hostname(interface.private_ip, interface.region),
+            group_ids=interface.group_ids,
+        )
 
 
 def named_interfaces(tables: Iterable[RouteTable]) -> set[str]:

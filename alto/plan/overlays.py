@@ -76,6 +76,10 @@ def spread(
     others = _others(host, around)
     neighbours = sorted(_neighbours(plan.vpc_id, host, around, residents), key=lambda one: one.interface_id)
     members = _members(neighbours)
+    by_api = api_host(around)
+    if by_api is not None and by_api.host_id in others:
+        neighbours = sorted((*neighbours, *_ends(plan, by_api)), key=lambda one: one.interface_id)
+        members = _members(neighbours)
     nats = []
     for nat in plan.nats:
         where = nat_host(nat.id, around)
@@ -87,6 +91,7 @@ def spread(
         # Of peers' groups the plan has all members already.
         members=plan.members | {id: tuple(sorted(addresses)) for id, addresses in sorted(members.items())},
         nats=tuple(nats),
+        endpoints=plan.endpoints if by_api is not None and by_api.host_id == host.host_id else (),
         hosts=underlays(host, around),
         underlay=host.underlay if others else "",
         vni=plan.vni if others else 0,
@@ -145,6 +150,23 @@ def nat_host(nat_id: str, around: Iterable[Place]) -> Place | None:
     if at_server:
         return min(at_server, key=lambda one: one.host_id)
     return max(ready, key=lambda one: hashlib.blake2s(f"{nat_id}/{one.host_id}".encode()).digest(), default=None)
+
+
+def api_host(around: Iterable[Place]) -> Place | None:
+    """Where endpoints work: on the server's machine, which has the VPC as soon as anybody has. None: that has no host."""
+    return min((one for one in around if one.at_server), key=lambda one: one.host_id, default=None)
+
+
+def _ends(plan: NetworkPlan, where: Place) -> Iterator[Neighbour]:
+    for one in plan.endpoints:
+        yield Neighbour(
+            interface_id=one.interface_id,
+            vpc_id=plan.vpc_id,
+            addresses=(one.private_ip,),
+            hostname=one.hostname,
+            group_ids=one.group_ids,
+            underlay=where.underlay,
+        )
 
 
 def _others(host: Place, around: Iterable[Place]) -> dict[str, Place]:

@@ -206,7 +206,7 @@ def compiled(
         source=plan.host_address,
     )
     routing = msgspec.structs.replace(routing, led=dict(routing.reached))
-    return _with_ports(routing, plan, ports)
+    return _with_ports(routing, plan, (*ports, *plan.endpoint_ports))
 
 
 def with_port(routing: Routing, plan: NetworkPlan, port: Port) -> Routing:

@@ -15,7 +15,14 @@ import msgspec
 
 from alto.model.acls import AclEntry
 from alto.model.network_plans import NetworkPlan, Port, RoutePlan, SubnetPlan
-from alto.model.networks import MACHINE_ADDRESS, MACHINE_ADDRESS_V6, METADATA_ADDRESS, METADATA_ADDRESS_V6, Permission
+from alto.model.networks import (
+    ENDPOINT_PORT,
+    MACHINE_ADDRESS,
+    MACHINE_ADDRESS_V6,
+    METADATA_ADDRESS,
+    METADATA_ADDRESS_V6,
+    Permission,
+)
 from alto.model.routing import Target
 from alto.plan.matches import ICMP, ICMPV6, NAMES, TCP, UDP, entry_traffic, traffic_of
 
@@ -38,6 +45,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     host_id: str = ""
     underlay: str = ""  # where other hosts reach that one, if they do
     trouble: str | None = None  # why nothing comes from or to it, whatever the rules say
+    endpoint: bool = False  # it is the cloud's own, so what it answers is known
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
@@ -351,6 +359,9 @@ class _Walk:
         if not within:
             self._acl(plan, subnet, False, source, self._flow.port)
         self._groups(plan, end.port, False, source)
+        if end.endpoint and (self._flow.protocol, self._flow.port) not in ((TCP, ENDPOINT_PORT), (ICMP, ECHO)):
+            said = f"an endpoint answers TCP {ENDPOINT_PORT} and pings alone, and this is {self._flow.words}"
+            self._step("vpc-endpoint", end.port.id, "default", False, said)
 
     # Back.
 

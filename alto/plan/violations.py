@@ -12,7 +12,7 @@ from alto.model.instances import Instance
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet
 from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.profiles import ProfileAssociation
-from alto.model.routing import NatGateway
+from alto.model.routing import NatGateway, VpcEndpoint
 from alto.model.volumes import Snapshot, StorageJob, Volume
 
 # How long a healthy cloud may take to clean up on a host: generous, as all these.
@@ -86,6 +86,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     elastic: Sequence[Address] = ()
     secondary: Sequence[SecondaryAddress] = ()
     nat_gateways: Sequence[NatGateway] = ()
+    vpc_endpoints: Sequence[VpcEndpoint] = ()
     balancers: Sequence[LoadBalancer] = ()
     groups: Sequence[AutoScalingGroup] = ()
     placement_groups: Sequence[PlacementGroup] = ()

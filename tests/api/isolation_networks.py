@@ -112,21 +112,24 @@ ROWS |= {
 }
 
 _OWN_ENDPOINT = {"VpcEndpointId": OWN + "endpoint"}
+_OWN_INTERFACES = {"VpcEndpointId": OWN + "interface endpoint"}
 _SERVICE = "com.amazonaws.us-east-1.s3"
 _ENDPOINT = {"VpcId": OWN + "vpc", "ServiceName": _SERVICE}
+_INTERFACES = {"VpcId": OWN + "vpc", "ServiceName": "com.amazonaws.us-east-1.ec2", "VpcEndpointType": "Interface"}
+_INTERFACES |= {"PrivateDnsEnabled": False}
 ROWS |= {
     ("CreateVpcEndpoint", "RouteTableIds"): row("table", **_ENDPOINT, RouteTableIds=[ID]),
-    ("CreateVpcEndpoint", "SecurityGroupIds"): row("group", **_ENDPOINT, SecurityGroupIds=[ID]),
-    ("CreateVpcEndpoint", "SubnetIds"): row("subnet", **_ENDPOINT, SubnetIds=[ID]),
+    ("CreateVpcEndpoint", "SecurityGroupIds"): row("group", **_INTERFACES, SecurityGroupIds=[ID]),
+    ("CreateVpcEndpoint", "SubnetIds"): row("subnet", **_INTERFACES, SubnetIds=[ID]),
     ("CreateVpcEndpoint", "VpcId"): row("vpc", **(_ENDPOINT | {"VpcId": ID})),
     ("DeleteVpcEndpoints", "VpcEndpointIds"): row("endpoint", VpcEndpointIds=[ID]),
     ("DescribeVpcEndpoints", "VpcEndpointIds"): row("endpoint", VpcEndpointIds=[ID]),
     ("ModifyVpcEndpoint", "AddRouteTableIds"): row("table", **_OWN_ENDPOINT, AddRouteTableIds=[ID]),
-    ("ModifyVpcEndpoint", "AddSecurityGroupIds"): row("group", **_OWN_ENDPOINT, AddSecurityGroupIds=[ID]),
-    ("ModifyVpcEndpoint", "AddSubnetIds"): row("subnet", **_OWN_ENDPOINT, AddSubnetIds=[ID]),
+    ("ModifyVpcEndpoint", "AddSecurityGroupIds"): row("group", **_OWN_INTERFACES, AddSecurityGroupIds=[ID]),
+    ("ModifyVpcEndpoint", "AddSubnetIds"): row("subnet", **_OWN_INTERFACES, AddSubnetIds=[ID]),
     ("ModifyVpcEndpoint", "RemoveRouteTableIds"): row("table", **_OWN_ENDPOINT, RemoveRouteTableIds=[ID]),
-    ("ModifyVpcEndpoint", "RemoveSecurityGroupIds"): row("group", **_OWN_ENDPOINT, RemoveSecurityGroupIds=[ID]),
-    ("ModifyVpcEndpoint", "RemoveSubnetIds"): row("subnet", **_OWN_ENDPOINT, RemoveSubnetIds=[ID]),
+    ("ModifyVpcEndpoint", "RemoveSecurityGroupIds"): row("group", **_OWN_INTERFACES, RemoveSecurityGroupIds=[ID]),
+    ("ModifyVpcEndpoint", "RemoveSubnetIds"): row("subnet", **_OWN_INTERFACES, RemoveSubnetIds=[ID]),
     ("ModifyVpcEndpoint", "VpcEndpointId"): row("endpoint", VpcEndpointId=ID, ResetPolicy=True),
 }
 
@@ -173,6 +176,14 @@ ROWS["DeleteRoute", "DestinationPrefixListId"] = row("prefix list", RouteTableId
 ROWS["DeleteRoute", "RouteTableId"] = row("table", RouteTableId=ID, DestinationCidrBlock="0.0.0.0/0")
 
 
+def prepare(tenant: Tenant) -> None:
+    """The asking account has what it needs to ask with."""
+    own = owned_by(tenant)
+    for each in (_ENDPOINT, _INTERFACES | {"SubnetIds": [own["subnet"]]}):
+        region = {"ServiceName": str(each["ServiceName"]).replace("us-east-1", tenant.region)}
+        tenant("CreateVpcEndpoint", **(each | region | {"VpcId": own["vpc"]}))
+
+
 def made_by(tenant: Tenant) -> dict[str, str]:
     """One of each of what only these operations make, and the ids of what its default VPC has of them."""
     own = owned_by(tenant)
@@ -216,7 +227,10 @@ def owned_by(tenant: Tenant) -> dict[str, str]:
     (options,) = tenant("DescribeDhcpOptions")["DhcpOptions"]
     named = [*of_vpc, {"Name": "group-name", "Values": ["default"]}]
     (group,) = tenant("DescribeSecurityGroups", Filters=named)["SecurityGroups"]
+    endpoints = {one["VpcEndpointType"]: one["VpcEndpointId"] for one in tenant("DescribeVpcEndpoints")["VpcEndpoints"]}
     return {
+        "endpoint": endpoints.get("Gateway", ""),
+        "interface endpoint": endpoints.get("Interface", ""),
         "vpc": table["VpcId"],
         "subnet": instance["SubnetId"],
         "table": table["RouteTableId"],

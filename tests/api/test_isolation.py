@@ -290,6 +290,8 @@ NOT_OWNED = {
     "LaunchPermission.Remove.UserId",
     "IpPermissions.UserIdGroupPairs.UserId",
     "IpPermissions.UserIdGroupPairs.VpcId",
+    # One of those in SubnetIds, said again.
+    "SubnetConfigurations.SubnetId",
 }
 
 
@@ -435,6 +437,7 @@ class World:
         }
         for tenant in self.asking.values():
             tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="t2.micro")
+            isolation_networks.prepare(tenant)
             isolation_addresses.prepare(tenant)
             isolation_volumes.prepare(tenant)
 

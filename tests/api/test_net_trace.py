@@ -144,3 +144,26 @@ def test_an_address_of_ipv6_makes_the_flow_one_of_ipv6(tenant: Tenant, cloud: Cl
     assert traced(tenant, dual[5], "internet", port=443)["arrives"] is False
     assert "no address of IPv6" in refusal(tenant, without, dual[6], port=443)[2]
     assert refusal(tenant, made[0]["PrivateIpAddress"], dual[6], port=443)[1] == "InvalidParameterValue"
+
+
+def test_an_endpoint_answers_as_its_group_says_and_at_one_port(tenant: Tenant, pair: list[dict[str, Any]]) -> None:
+    group = tenant("CreateSecurityGroup", GroupName="ends", Description="d")["GroupId"]
+    made = tenant(
+        "CreateVpcEndpoint",
+        VpcId=pair[0]["VpcId"],
+        ServiceName="com.amazonaws.us-east-1.ec2",
+        VpcEndpointType="Interface",
+        SubnetIds=[pair[0]["SubnetId"]],
+        SecurityGroupIds=[group],
+    )
+    (interface,) = made["VpcEndpoint"]["NetworkInterfaceIds"]
+    shut = traced(tenant, "app", interface, port=80)
+    assert not shut["arrives"]
+    assert shut["there"][-1]["id"] == group
+    everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+    tenant("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=everything)
+    answer = traced(tenant, "app", interface, port=80)
+    assert (answer["arrives"], answer["answered"]) == (True, True)
+    other = traced(tenant, "app", interface, port=443)
+    assert not other["arrives"]
+    assert (other["there"][-1]["what"], other["there"][-1]["passes"]) == ("vpc-endpoint", False)

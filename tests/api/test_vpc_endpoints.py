@@ -7,7 +7,7 @@ import pytest
 
 from tests.api.cloud import Tenant
 
-S3, DYNAMODB = "com.amazonaws.us-east-1.s3", "com.amazonaws.us-east-1.dynamodb"
+EC2, STS, S3, DYNAMODB = (f"com.amazonaws.us-east-1.{name}" for name in ("ec2", "sts", "s3", "dynamodb"))
 
 
 def default_vpc(tenant: Tenant) -> str:
@@ -161,7 +161,8 @@ def test_what_cannot_be_made(tenant: Tenant) -> None:
     other = tenant("CreateVpc", CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     far = tenant("DescribeRouteTables", Filters=[{"Name": "vpc-id", "Values": [other]}])["RouteTables"][0]["RouteTableId"]
     for wish, code in (
-        ({"ServiceName": "com.amazonaws.us-east-1.ec2"}, "InvalidServiceName"),
+        ({"ServiceName": "com.amazonaws.us-east-1.sqs"}, "InvalidServiceName"),
+        ({"ServiceName": EC2}, "InvalidParameter"),
         ({"ServiceName": S3, "VpcEndpointType": "Interface"}, "InvalidParameter"),
         ({"ServiceName": S3, "PrivateDnsEnabled": True}, "InvalidParameter"),
         ({"ServiceName": S3, "RouteTableIds": [far]}, "InvalidParameter"),
@@ -183,16 +184,24 @@ def test_asking_again_with_the_token_makes_no_second_one(tenant: Tenant) -> None
 
 def test_the_services(tenant: Tenant) -> None:
     answer = tenant("DescribeVpcEndpointServices")
-    assert answer["ServiceNames"] == [DYNAMODB, S3]
+    assert answer["ServiceNames"] == [DYNAMODB, EC2, S3, STS]
     (s3,) = tenant("DescribeVpcEndpointServices", ServiceNames=[S3])["ServiceDetails"]
     assert (s3["ServiceName"], s3["ServiceType"], s3["Owner"]) == (S3, [{"ServiceType": "Gateway"}], "amazon")
     by_type = [{"Name": "service-type", "Values": ["Interface"]}]
+    interfaces = tenant("DescribeVpcEndpointServices", Filters=by_type)
+    assert interfaces["ServiceNames"] == [EC2, STS]
+    assert [one["PrivateDnsName"] for one in interfaces["ServiceDetails"]] == [
+        "ec2.us-east-1.amazonaws.com",
+        "sts.us-east-1.amazonaws.com",
+    ]
+    assert all(one["ServiceType"] == [{"ServiceType": "Interface"}] for one in interfaces["ServiceDetails"])
+    by_type[0]["Values"] = ["GatewayLoadBalancer"]
     assert tenant("DescribeVpcEndpointServices", Filters=by_type) == {"ServiceNames": [], "ServiceDetails": []}
     assert tenant.refused("DescribeVpcEndpointServices", ServiceNames=[S3, "nope"]) == "InvalidServiceName"
     # EC2 names no least page here.
     first = tenant("DescribeVpcEndpointServices", MaxResults=1)
-    rest = tenant("DescribeVpcEndpointServices", MaxResults=1, NextToken=first["NextToken"])
-    assert first["ServiceNames"] + rest["ServiceNames"] == [DYNAMODB, S3]
+    rest = tenant("DescribeVpcEndpointServices", MaxResults=3, NextToken=first["NextToken"])
+    assert first["ServiceNames"] + rest["ServiceNames"] == [DYNAMODB, EC2, S3, STS]
     assert "NextToken" not in rest
 
 

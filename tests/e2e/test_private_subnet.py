@@ -1,7 +1,8 @@
 """A VPC as people build it: a public subnet with a NAT gateway, a private one behind it. Goal: a guest of the private subnet
-gets out by the gateway and in no other way, and nobody gets in by the gateway. Method: the guest is on a machine that joined,
-the gateway on the server's, and a third namespace is the world; each resource comes and goes by the API, as Terraform makes
-it."""
+gets out by the gateway and in no other way, nobody gets in by the gateway, and the cloud's API is reached by an endpoint.
+
+Method: the guest is on a machine that joined, the gateway on the server's, and a third namespace is the world; each resource
+comes and goes by the API, as Terraform makes it."""
 
 import os
 import subprocess
@@ -24,6 +25,7 @@ IMAGE = "ami-0a170000000000001"
 BOOT_S = 240
 WORLD = f"hosts-world-{os.getpid()}"
 BEYOND = "198.51.100.2"
+API = "ec2.us-east-1.amazonaws.com"
 
 
 @pytest.fixture
@@ -99,6 +101,7 @@ def test_a_private_subnet_gets_out_by_its_nat_gateway_alone(sides: tuple[Side, S
             return behind(key, bastion, inside, f"nc -w 3 {BEYOND} 80 </dev/null")
 
         assert outside() == ""
+        reaches_the_api(ec2, vpc, public, group, lambda command: behind(key, bastion, inside, command))
         address = ec2.allocate_address(Domain="vpc")
         nat = ec2.create_nat_gateway(SubnetId=public, AllocationId=address["AllocationId"])["NatGateway"]["NatGatewayId"]
         ec2.get_waiter("nat_gateway_available").wait(NatGatewayIds=[nat], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
@@ -115,6 +118,25 @@ def test_a_private_subnet_gets_out_by_its_nat_gateway_alone(sides: tuple[Side, S
         ec2.delete_nat_gateway(NatGatewayId=nat)
         eventually(lambda: outside() == "", "the gateway is gone")
         assert behind(key, bastion, inside, "echo up") == "up"
+
+
+def reaches_the_api(ec2: Any, vpc: str, subnet: str, group: str, in_guest: Callable[[str], str]) -> None:
+    """By an interface endpoint: the guest is on a machine that does not know where the API is, and has no way out."""
+    ask = f"printf 'GET / HTTP/1.0\\r\\nHost: {API}\\r\\n\\r\\n' | nc -w 5 {API} 80"
+    assert in_guest(ask) == ""
+    ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
+    ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="tcp", FromPort=80, ToPort=80, CidrIp="10.50.1.0/24")
+    endpoint = ec2.create_vpc_endpoint(
+        VpcId=vpc,
+        VpcEndpointType="Interface",
+        ServiceName="com.amazonaws.us-east-1.ec2",
+        SubnetIds=[subnet],
+        SecurityGroupIds=[group],
+    )["VpcEndpoint"]["VpcEndpointId"]
+    # Who does not sign is told so by the API itself.
+    eventually(lambda: "<Code>" in in_guest(ask), "the API's answer in the guest")
+    ec2.delete_vpc_endpoints(VpcEndpointIds=[endpoint])
+    eventually(lambda: in_guest(ask) == "", "the endpoint is gone")
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:

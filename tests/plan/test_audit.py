@@ -24,7 +24,7 @@ from alto.model.networks import (
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
 from alto.model.pressure import Pressure
 from alto.model.records import Record
-from alto.model.routing import NatGateway
+from alto.model.routing import EndpointInterface, EndpointType, NatGateway, VpcEndpoint
 from alto.model.volumes import AttachState, Snapshot, SnapshotPhase, StorageJob, Task, Volume
 from alto.plan.audit import audit, audit_change, outlasting
 from alto.plan.violations import Found, HostSeen, Rule, State, Violation
@@ -207,6 +207,16 @@ THREE = changed(HEALTHY.pools, "subnet-1", used=3)
 NAT = NatGateway(
     id="nat-1", **PLACE, vpc_id="vpc-1", subnet_id="subnet-1", interface_id="eni-3", private_ip="172.31.0.3", created_at=0
 )
+ENDPOINT = VpcEndpoint(
+    id="vpce-1",
+    **PLACE,
+    vpc_id="vpc-1",
+    service_name="com.amazonaws.us-east-1.ec2",
+    type=EndpointType.INTERFACE,
+    policy="{}",
+    interfaces=(EndpointInterface(interface_id="eni-3", subnet_id="subnet-1", zone="us-east-1a", private_ip="172.31.0.3"),),
+    created_at=0,
+)
 # The first instance has an elastic address on a secondary private one.
 SECOND = (PortAddress(private_ip="172.31.0.8", public_ip="127.64.0.7", elastic=True),)
 ELASTIC = replace(
@@ -249,6 +259,8 @@ def test_elastic_and_secondary_addresses_and_gateways_in_order_are_silent() -> N
     assert audit(ELASTIC, SEEN) == []
     interfaces = (*HEALTHY.interfaces, replace(FREE, requester="nat_gateway"))
     assert audit(replace(HEALTHY, nat_gateways=(NAT,), interfaces=interfaces, pools=THREE), SEEN) == []
+    interfaces = (*HEALTHY.interfaces, replace(FREE, requester="vpc_endpoint"))
+    assert audit(replace(HEALTHY, vpc_endpoints=(ENDPOINT,), interfaces=interfaces, pools=THREE), SEEN) == []
     assert audit(in_two_vpcs("fd00:a::9", "fd00:b::9"), SEEN) == []
 
 
@@ -316,6 +328,16 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
     (
         "an interface of a gateway that is gone",
         replace(HEALTHY, interfaces=(*HEALTHY.interfaces, replace(FREE, requester="nat_gateway")), pools=THREE),
+        {Rule.INTERFACE_LEAKED},
+    ),
+    (
+        "an endpoint without its interface",
+        replace(HEALTHY, vpc_endpoints=(ENDPOINT,)),
+        {Rule.INTERFACE_MISSING},
+    ),
+    (
+        "an interface of an endpoint that is gone",
+        replace(HEALTHY, interfaces=(*HEALTHY.interfaces, replace(FREE, requester="vpc_endpoint")), pools=THREE),
         {Rule.INTERFACE_LEAKED},
     ),
     (

@@ -8,12 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from alto.model.instances import Nic
-from alto.model.network_plans import NatPlan, NetworkPlan
+from alto.model.network_plans import EndpointPlan, NatPlan, NetworkPlan
 from alto.plan.network_changes import changed
 from alto.plan.overlays import Place, Resident, places, resettled, spread
 from tests.drivers.network.samples import group, plan
 
 VNI = 0x800001
+
+
+END = EndpointPlan(
+    interface_id="eni-end",
+    subnet_id="subnet-vpc-1",
+    mac="02:00:00:00:01:00",
+    private_ip="10.77.0.99",
+    hostname="ip-10-77-0-99.ec2.internal",
+    group_ids=("sg-a",),
+)
 
 
 def resident(number: int, host_id: str, *group_ids: str) -> Resident:
@@ -58,7 +68,7 @@ def test_what_hosts_are_told_fits_together(
     having = places(hosts, named(lives), [named(peer_lives)], named(balanced))
     assert named(lives) | named(peer_lives) | named(balanced) <= having
     nat = NatPlan(id="nat-1", subnet_id="subnet-vpc-1", private_ip="10.77.0.200", public_ip=None)
-    whole = plan(group("sg-a"), nats=(nat,), vni=VNI)
+    whole = plan(group("sg-a"), nats=(nat,), endpoints=(END,), vni=VNI)
     around = [hosts[id] for id in sorted(having)]
     told: dict[str, NetworkPlan] = {
         one.host_id: spread(whole, one, around, residents, standing=one.host_id not in named(lives)) for one in around
@@ -68,6 +78,11 @@ def test_what_hosts_are_told_fits_together(
         assert set(its.hosts) == others
         assert its.vni == (VNI if others else 0)
         far = {one.nics[0].private_ip: hosts[one.host_id].underlay for one in residents if one.host_id != id}
+        # An endpoint is on the server's machine, and a neighbour to everybody else.
+        by_api = "h-0" if at_server and "h-0" in having else None
+        assert its.endpoints == ((END,) if id == by_api else ())
+        if by_api not in (None, id):
+            far[END.private_ip] = hosts["h-0"].underlay
         assert {one.addresses[0]: one.underlay for one in its.neighbours} == far
         assert set(its.members.get("sg-a", ())) == set(far)
     working = [id for id, its in told.items() if its.nats[0].underlay == ""]
@@ -121,7 +136,7 @@ def test_who_moved_makes_of_what_was_told_what_would_be_told_anew(
     moved = {f"eni-{number}" for number in range(5) if before.get(number) != after.get(number)}
     for host in around:
         old, new = (
-            spread(plan(group("sg-a"), group("sg-b"), vni=VNI), host, around, people(lives), standing=False)
+            spread(plan(group("sg-a"), group("sg-b"), endpoints=(END,), vni=VNI), host, around, people(lives), standing=False)
             for lives in (before, after)
         )
         who = [one for one in people(after) if one.nics[0].interface_id in moved]

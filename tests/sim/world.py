@@ -205,7 +205,7 @@ class NoNet:
     async def connect_unix(self, path: Path) -> NoReturn:
         _refuse("socket")
 
-    async def connect(self, host: str, port: int, *, tls: object, name: str) -> NoReturn:
+    async def connect(self, host: str, port: int, *, tls: object = None, name: str | None = None) -> NoReturn:
         _refuse("socket")
 
     async def serve(self, sock: object, handler: Callable[..., Awaitable[None]]) -> NoReturn:

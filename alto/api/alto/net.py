@@ -18,7 +18,15 @@ from alto.model.errors import NotFound, Refused
 from alto.model.hosts import Host
 from alto.model.instances import Instance, Phase
 from alto.model.network_plans import NetworkPlan, Port
-from alto.model.networks import MACHINE_ADDRESS, MACHINE_ADDRESS_V6, NetworkInterface, PortAddress, Subnet, Vpc
+from alto.model.networks import (
+    MACHINE_ADDRESS,
+    MACHINE_ADDRESS_V6,
+    VPC_ENDPOINT,
+    NetworkInterface,
+    PortAddress,
+    Subnet,
+    Vpc,
+)
 from alto.model.routing import Target
 from alto.plan.addresses import hostname
 from alto.plan.instances import state_name
@@ -202,8 +210,10 @@ def _end(reader: Reader, place: _Place, v6: bool, *, as_named: bool = False) -> 
         if not interface.ipv6:
             raise Refused("InvalidParameterValue", f"{place.name[:80]} has no address of IPv6")
         address = interface.ipv6[0]
-    trouble = None
-    if instance is None:
+    trouble, endpoint = None, interface.requester == VPC_ENDPOINT
+    if endpoint:
+        pass  # it is there as long as its interface is
+    elif instance is None:
         trouble = f"{interface.id} is on no instance"
     elif instance.phase is not Phase.RUNNING:
         trouble = f"{instance.id} is {state_name(instance)}"
@@ -214,6 +224,7 @@ def _end(reader: Reader, place: _Place, v6: bool, *, as_named: bool = False) -> 
         host_id=host.id if host is not None and not host.capabilities.simulated else "",
         underlay=host.underlay if host is not None else "",
         trouble=trouble,
+        endpoint=endpoint,
     )
 
 

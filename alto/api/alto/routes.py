@@ -32,7 +32,7 @@ from alto.model.instances import Instance, Phase
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet
 from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.profiles import ProfileAssociation
-from alto.model.routing import NatGateway
+from alto.model.routing import NatGateway, VpcEndpoint
 from alto.model.sessions import Inventory, Measured
 from alto.model.volumes import Snapshot, StorageJob, Volume
 from alto.plan.audit import Since, audit, outlasting
@@ -268,6 +268,7 @@ def read_state(reader: Reader) -> State:
         elastic=reader.where(Address),
         secondary=reader.where(SecondaryAddress),
         nat_gateways=reader.where(NatGateway),
+        vpc_endpoints=reader.where(VpcEndpoint),
         balancers=reader.where(LoadBalancer),
         groups=reader.where(AutoScalingGroup),
         placement_groups=reader.where(PlacementGroup),

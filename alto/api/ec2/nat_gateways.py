@@ -23,12 +23,10 @@ from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.model.addresses import Address
 from alto.model.errors import Refused
-from alto.model.networks import NetworkInterface, Subnet
+from alto.model.networks import NAT_GATEWAY, NetworkInterface, Subnet
 from alto.model.routing import NatGateway, NatState
 from alto.store.claims import delete_interface
 from alto.store.store import Reader, Tx
-
-REQUESTER = "nat_gateway"
 
 
 class CreateNatGatewayRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -72,7 +70,7 @@ async def create_nat_gateway(call: Call, request: CreateNatGatewayRequest) -> di
             (),
             now,
             description=f"Interface for NAT Gateway {id}",
-            requester=REQUESTER,
+            requester=NAT_GATEWAY,
         )
         # It forwards what is not its own.
         interface = tx.put(replace(interface, source_dest_check=False, attachment_id=drawn.attachment_id))

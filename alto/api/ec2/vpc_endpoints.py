@@ -1,11 +1,12 @@
-"""VPC endpoints: gateway endpoints of Amazon's services, and the routes that they put into route tables.
+"""VPC endpoints: gateway endpoints of Amazon's services, with the routes that they put into route tables, and interface
+endpoints of this cloud's own, whose interfaces are in interface_endpoints.py.
 
 A table is in an endpoint by its route to the service's prefix list, which is the only place where that is said. The lists
-are empty as long as those services are not in this cloud (`plan/endpoints.py`): an endpoint is there for whoever manages it,
-and no packet goes through it. Not here: interface endpoints and services that accounts offer each other, which are refused.
+are empty as long as those services are not in this cloud (`plan/endpoints.py`): a gateway endpoint is there for whoever manages
+it, and no packet goes through it. Not here: endpoints of load balancers and of other accounts' services, which are refused.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -14,18 +15,32 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import check_id, is_own, owned, page_of_own
-from alto.api.ec2.paging import check_page, listing, page_of_list
+from alto.api.ec2.interface_endpoints import (
+    SubnetConfiguration,
+    check_policy,
+    check_private_dns,
+    draw_wanted,
+    enter,
+    has_dns,
+    leave,
+    refuse_without_host,
+    regroup,
+)
+from alto.api.ec2.new_interfaces import find_groups
+from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.routes import check_route_number
+from alto.api.ec2.shapes import group_names
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
+from alto.api.ec2.vpc_endpoint_services import IPV4, Service, find_service
 from alto.model.acls import PrefixList
 from alto.model.errors import Refused
 from alto.model.networks import Vpc
-from alto.model.routing import Route, RouteTable, Target, VpcEndpoint
-from alto.plan.endpoints import SERVICES, amazons_lists, service_name
+from alto.model.routing import EndpointType, Route, RouteTable, Target, VpcEndpoint
+from alto.plan.endpoints import amazons_lists, dns_names, own_service, private_name
 from alto.store.store import Reader, Tx
 
-GATEWAY, AVAILABLE, IPV4 = "Gateway", "available", "ipv4"
+AVAILABLE, PENDING = "available", "pending"
 EVERYTHING = '{"Version":"2008-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}]}'
 POLICY_MAX = 20_480  # characters; "Amazon VPC quotas"
 
@@ -35,7 +50,7 @@ _FILTERS: Filters[VpcEndpoint] = {
     "service-region": lambda one: one.region,
     "vpc-endpoint-id": lambda one: one.id,
     "vpc-endpoint-state": lambda one: AVAILABLE,
-    "vpc-endpoint-type": lambda one: GATEWAY,
+    "vpc-endpoint-type": lambda one: one.type.value,
     "vpc-id": lambda one: one.vpc_id,
 }
 
@@ -59,93 +74,40 @@ async def describe_vpc_endpoints(call: Call, request: DescribeEndpointsRequest) 
     return call.store.read(read)
 
 
-def _shown(reader: Reader, one: VpcEndpoint) -> dict[str, object]:
-    return {
+def _shown(reader: Reader, one: VpcEndpoint, *, state: str = AVAILABLE) -> dict[str, object]:
+    shape: dict[str, object] = {
         "VpcEndpointId": one.id,
-        "VpcEndpointType": GATEWAY,
+        "VpcEndpointType": one.type.value,
         "VpcId": one.vpc_id,
         "ServiceName": one.service_name,
         "ServiceRegion": one.region,
-        "State": AVAILABLE,
+        "State": state,
         "PolicyDocument": one.policy,
         "RouteTableIds": sorted(table.id for table in _tables(reader, one)),
-        "SubnetIds": [],
-        "Groups": [],
+        "SubnetIds": [each.subnet_id for each in one.interfaces],
+        "Groups": group_names(reader, one.group_ids),
         "IpAddressType": IPV4,
-        "PrivateDnsEnabled": False,
+        "PrivateDnsEnabled": one.private_dns,
         "RequesterManaged": False,
-        "NetworkInterfaceIds": [],
-        "DnsEntries": [],
+        "NetworkInterfaceIds": [each.interface_id for each in one.interfaces],
+        "DnsEntries": [{"DnsName": name} for name in _names(one)],
         "CreationTimestamp": one.created_at,
         "Tags": shown(one.tags),
         "OwnerId": one.account,
     }
+    if one.type is EndpointType.INTERFACE:
+        shape["DnsOptions"] = {"DnsRecordIpType": IPV4}
+    return shape
+
+
+def _names(one: VpcEndpoint) -> list[str]:
+    service = own_service(one.region, one.service_name)
+    return [*dns_names(one), *([private_name(one.region, service)] if one.private_dns and service is not None else [])]
 
 
 def _tables(reader: Reader, endpoint: VpcEndpoint) -> list[RouteTable]:
     tables = reader.where(RouteTable, vpc_id=endpoint.vpc_id)
     return [table for table in tables if any(route.target_id == endpoint.id for route in table.routes)]
-
-
-# What it leads to.
-
-_SERVICE_FILTERS: Filters[PrefixList] = {
-    "owner": lambda one: "amazon",
-    "service-name": lambda one: one.name,
-    "service-region": lambda one: one.region,
-    "service-type": lambda one: GATEWAY,
-    "supported-ip-address-types": lambda one: IPV4,
-}
-
-
-class DescribeServicesRequest(msgspec.Struct, frozen=True, rename="pascal"):
-    service_names: tuple[str, ...] = ()
-    filters: tuple[Filter, ...] = ()
-    max_results: int | None = None
-    next_token: str | None = None
-
-
-async def describe_vpc_endpoint_services(call: Call, request: DescribeServicesRequest) -> dict[str, object]:
-    check_page(request.max_results, low=1)
-    matches = matcher(request.filters, _SERVICE_FILTERS)
-    wanted = [_service(call, name) for name in request.service_names] or amazons_lists(call.region)
-    page = page_of_list(
-        [one for one in wanted if matches(one)],
-        lambda one: one.name,
-        scope="vpc_endpoint_service",
-        max_results=request.max_results,
-        next_token=request.next_token,
-    )
-    names = [one.name for one in page.items]
-    details = [_shown_service(call, service) for service in SERVICES if service_name(call.region, service) in names]
-    return {"ServiceNames": names, **listing("ServiceDetails", details, page.next_token)}
-
-
-def _shown_service(call: Call, service: str) -> dict[str, object]:
-    name = service_name(call.region, service)
-    (its,) = (one for one in amazons_lists(call.region) if one.name == name)
-    return {
-        "ServiceName": name,
-        "ServiceId": its.id.replace("pl-", "vpce-svc-"),
-        "ServiceType": [{"ServiceType": GATEWAY}],
-        "ServiceRegion": call.region,
-        "AvailabilityZones": call.settings.zones(call.region),
-        "Owner": "amazon",
-        "BaseEndpointDnsNames": [f"{service}.{call.region}.amazonaws.com"],
-        "VpcEndpointPolicySupported": True,
-        "AcceptanceRequired": False,
-        "ManagesVpcEndpoints": False,
-        "Tags": [],
-        "SupportedIpAddressTypes": [IPV4],
-    }
-
-
-def _service(call: Call, name: str) -> PrefixList:
-    """By its list. Raises: Refused."""
-    for one in amazons_lists(call.region):
-        if one.name == name:
-            return one
-    raise Refused("InvalidServiceName", f"The Vpc Endpoint Service '{name[:255]}' does not exist")
 
 
 # Making, changing, deleting.
@@ -154,11 +116,13 @@ def _service(call: Call, name: str) -> PrefixList:
 class CreateEndpointRequest(msgspec.Struct, frozen=True, rename="pascal"):
     vpc_id: str
     service_name: str | None = None
-    vpc_endpoint_type: str = GATEWAY
+    vpc_endpoint_type: str = EndpointType.GATEWAY.value
     policy_document: str | None = None
-    private_dns_enabled: bool = False
+    private_dns_enabled: bool | None = None
+    ip_address_type: str | None = None
     route_table_ids: tuple[str, ...] = ()
     subnet_ids: tuple[str, ...] = ()
+    subnet_configurations: tuple[SubnetConfiguration, ...] = ()
     security_group_ids: tuple[str, ...] = ()
     client_token: str | None = None
     tag_specifications: tuple[TagSpecification, ...] = ()
@@ -168,12 +132,27 @@ async def create_vpc_endpoint(call: Call, request: CreateEndpointRequest) -> dic
     check_token(request.client_token)
     if request.service_name is None:
         raise Refused("MissingParameter", "The request must contain the parameter ServiceName")
-    service = _service(call, request.service_name)
-    if request.vpc_endpoint_type != GATEWAY:
+    service = find_service(call, request.service_name)
+    if request.vpc_endpoint_type != service.type:
         type = request.vpc_endpoint_type[:80]
-        raise Refused("InvalidParameter", f"Endpoint type ({type}) does not match available service types ([{GATEWAY}]).")
-    _refuse_interface(request.subnet_ids, request.security_group_ids, request.private_dns_enabled)
+        raise Refused("InvalidParameter", f"Endpoint type ({type}) does not match available service types ([{service.type}]).")
+    interfaces = service.type is EndpointType.INTERFACE
+    if request.ip_address_type not in (None, IPV4):
+        raise Refused("InvalidParameter", f"The IP address type of endpoints is {IPV4}: this is all that {service.name} has.")
     policy = _checked_policy(request.policy_document) or EVERYTHING
+    if interfaces:
+        _refuse_members(service.type, {"Route tables": request.route_table_ids})
+        check_policy(policy)
+    else:
+        _refuse_members(
+            service.type,
+            {
+                "Subnets": request.subnet_ids or request.subnet_configurations,
+                "Security groups": request.security_group_ids,
+                "Private DNS": request.private_dns_enabled,
+            },
+        )
+    wanted = draw_wanted(call, request.subnet_ids, request.subnet_configurations)
     tags = tags_for(request.tag_specifications, "vpc-endpoint")["vpc-endpoint"]
     id, now = draw_id(call.world.chance, "vpce"), call.world.clock.now()
 
@@ -183,18 +162,26 @@ async def create_vpc_endpoint(call: Call, request: CreateEndpointRequest) -> dic
             return _shown(tx, owned(tx, call, VpcEndpoint, known))
         vpc = owned(tx, call, Vpc, request.vpc_id)
         remember_result(tx, call, request.client_token, id, now)
-        made = tx.put(
-            VpcEndpoint(
-                id=id,
-                account=call.account,
-                region=call.region,
-                vpc_id=vpc.id,
-                service_name=service.name,
-                policy=policy,
-                created_at=now,
-                tags=tags,
-            )
+        endpoint = VpcEndpoint(
+            id=id,
+            account=call.account,
+            region=call.region,
+            vpc_id=vpc.id,
+            service_name=service.name,
+            type=service.type,
+            policy=policy,
+            group_ids=find_groups(tx, call, request.security_group_ids, vpc.id) if interfaces else (),
+            # Unless it is said otherwise, where the VPC's attributes let it.
+            private_dns=interfaces and (has_dns(vpc) if request.private_dns_enabled is None else request.private_dns_enabled),
+            created_at=now,
+            tags=tags,
         )
+        if interfaces:
+            refuse_without_host(tx)
+            if endpoint.private_dns:
+                check_private_dns(tx, endpoint)
+            return _shown(tx, tx.put(enter(tx, call, endpoint, wanted, now)), state=PENDING)
+        made = tx.put(endpoint)
         for table_id in dict.fromkeys(request.route_table_ids):
             _enter(tx, call, made, service, table_id)
         return _shown(tx, made)
@@ -202,10 +189,12 @@ async def create_vpc_endpoint(call: Call, request: CreateEndpointRequest) -> dic
     return {"VpcEndpoint": await call.store.write(body), "ClientToken": request.client_token}
 
 
-def _refuse_interface(subnets: Sequence[str], groups: Sequence[str], dns: bool | None) -> None:
-    for given, what in ((subnets, "Subnets"), (groups, "Security groups"), (dns, "Private DNS")):
+def _refuse_members(type: EndpointType, members: Mapping[str, object]) -> None:
+    """Those that have a value, of the other type's alone."""
+    for what, given in members.items():
         if given:
-            raise Refused("InvalidParameter", f"{what} cannot be specified for a {GATEWAY} endpoint.")
+            article = "an" if type is EndpointType.INTERFACE else "a"
+            raise Refused("InvalidParameter", f"{what} cannot be specified for {article} {type} endpoint.")
 
 
 def _checked_policy(text: str | None) -> str | None:
@@ -220,23 +209,28 @@ def _checked_policy(text: str | None) -> str | None:
     return text
 
 
-def _enter(tx: Tx, call: Call, endpoint: VpcEndpoint, service: PrefixList, table_id: str) -> None:
+def _enter(tx: Tx, call: Call, endpoint: VpcEndpoint, service: Service, table_id: str) -> None:
+    its = _list_of(service)
     table = owned(tx, call, RouteTable, table_id)
     if table.vpc_id != endpoint.vpc_id:
         raise Refused("InvalidParameter", f"Route table {table.id} and VPC {endpoint.vpc_id} belong to different networks.")
     if any(route.target_id == endpoint.id for route in table.routes):
         return
-    if any(route.destination == service.id for route in table.routes):
+    if any(route.destination == its.id for route in table.routes):
         raise Refused(
             "RouteAlreadyExists",
-            f"route table {table.id} already has a route with destination-prefix-list-id {service.id}",
+            f"route table {table.id} already has a route with destination-prefix-list-id {its.id}",
         )
-    routes = (*table.routes, Route(destination=service.id, target=Target.ENDPOINT, target_id=endpoint.id))
+    routes = (*table.routes, Route(destination=its.id, target=Target.ENDPOINT, target_id=endpoint.id))
     check_route_number(tx, routes)
     tx.put(replace(table, routes=routes))
 
 
-def _leave(tx: Tx, endpoint: VpcEndpoint, which: Callable[[RouteTable], bool] = lambda table: True) -> None:
+def _list_of(service: Service) -> PrefixList:
+    return next(one for one in amazons_lists(service.region) if one.name == service.name)
+
+
+def _leave_tables(tx: Tx, endpoint: VpcEndpoint, which: Callable[[RouteTable], bool] = lambda table: True) -> None:
     for table in _tables(tx, endpoint):
         if which(table):
             kept = tuple(route for route in table.routes if route.target_id != endpoint.id)
@@ -251,29 +245,55 @@ class ModifyEndpointRequest(msgspec.Struct, frozen=True, rename="pascal"):
     remove_route_table_ids: tuple[str, ...] = ()
     add_subnet_ids: tuple[str, ...] = ()
     remove_subnet_ids: tuple[str, ...] = ()
+    subnet_configurations: tuple[SubnetConfiguration, ...] = ()
     add_security_group_ids: tuple[str, ...] = ()
     remove_security_group_ids: tuple[str, ...] = ()
     private_dns_enabled: bool | None = None
+    ip_address_type: str | None = None
 
 
 async def modify_vpc_endpoint(call: Call, request: ModifyEndpointRequest) -> dict[str, object]:
-    _refuse_interface(
-        request.add_subnet_ids + request.remove_subnet_ids,
-        request.add_security_group_ids + request.remove_security_group_ids,
-        request.private_dns_enabled,
-    )
     policy = _checked_policy(request.policy_document)
     if request.reset_policy:
         if policy is not None:
             raise Refused("InvalidParameterCombination", "Give a policy document, or reset it to the default one: not both")
         policy = EVERYTHING
+    if request.ip_address_type not in (None, IPV4):
+        raise Refused("InvalidParameter", f"The IP address type of endpoints is {IPV4}.")
+    wanted, now = draw_wanted(call, request.add_subnet_ids, request.subnet_configurations), call.world.clock.now()
+
+    def changed(tx: Tx, endpoint: VpcEndpoint) -> VpcEndpoint:
+        """An interface endpoint."""
+        tables = request.add_route_table_ids + request.remove_route_table_ids
+        _refuse_members(endpoint.type, {"Route tables": tables})
+        if policy is not None:
+            check_policy(policy)
+        endpoint = regroup(tx, call, endpoint, request.add_security_group_ids, request.remove_security_group_ids)
+        endpoint = enter(tx, call, leave(tx, endpoint, request.remove_subnet_ids), wanted, now)
+        if request.private_dns_enabled:
+            check_private_dns(tx, endpoint)
+        private = endpoint.private_dns if request.private_dns_enabled is None else request.private_dns_enabled
+        return replace(endpoint, private_dns=private, policy=policy or endpoint.policy)
 
     def body(tx: Tx) -> None:
         endpoint = owned(tx, call, VpcEndpoint, request.vpc_endpoint_id)
+        if endpoint.type is EndpointType.INTERFACE:
+            after = changed(tx, endpoint)
+            if after != endpoint:
+                tx.put(after)
+            return
+        _refuse_members(
+            endpoint.type,
+            {
+                "Subnets": request.add_subnet_ids + request.remove_subnet_ids,
+                "Security groups": request.add_security_group_ids + request.remove_security_group_ids,
+                "Private DNS": request.private_dns_enabled,
+            },
+        )
         gone = {owned(tx, call, RouteTable, id).id for id in request.remove_route_table_ids}
-        _leave(tx, endpoint, lambda table: table.id in gone)
+        _leave_tables(tx, endpoint, lambda table: table.id in gone)
         for table_id in request.add_route_table_ids:
-            _enter(tx, call, endpoint, _service(call, endpoint.service_name), table_id)
+            _enter(tx, call, endpoint, find_service(call, endpoint.service_name), table_id)
         if policy is not None and policy != endpoint.policy:
             tx.put(replace(endpoint, policy=policy))
 
@@ -299,7 +319,8 @@ async def delete_vpc_endpoints(call: Call, request: DeleteEndpointsRequest) -> d
             if endpoint is None or not is_own(call, endpoint):
                 absent.append(id)
                 continue
-            _leave(tx, endpoint)
+            _leave_tables(tx, endpoint)
+            leave(tx, endpoint)
             tx.delete(VpcEndpoint, id)
         return absent
 
@@ -320,7 +341,6 @@ async def delete_vpc_endpoints(call: Call, request: DeleteEndpointsRequest) -> d
 OPERATIONS: Mapping[str, Operation] = {
     "CreateVpcEndpoint": Operation(CreateEndpointRequest, create_vpc_endpoint),
     "DeleteVpcEndpoints": Operation(DeleteEndpointsRequest, delete_vpc_endpoints),
-    "DescribeVpcEndpointServices": Operation(DescribeServicesRequest, describe_vpc_endpoint_services),
     "DescribeVpcEndpoints": Operation(DescribeEndpointsRequest, describe_vpc_endpoints),
     "ModifyVpcEndpoint": Operation(ModifyEndpointRequest, modify_vpc_endpoint),
 }

@@ -7,7 +7,15 @@ from alto.model.acls import NetworkAcl, PrefixList
 from alto.model.network_plans import NetworkPlan
 from alto.model.networks import NetworkInterface, SecurityGroup, SecurityGroupVpc, Subnet, Vpc
 from alto.model.records import Record
-from alto.model.routing import DhcpOptions, EgressOnlyInternetGateway, InternetGateway, NatGateway, RouteTable, VpcPeering
+from alto.model.routing import (
+    DhcpOptions,
+    EgressOnlyInternetGateway,
+    InternetGateway,
+    NatGateway,
+    RouteTable,
+    VpcEndpoint,
+    VpcPeering,
+)
 from alto.plan.endpoints import amazons_list
 from alto.plan.networks import Rows, named_interfaces, named_lists, network_plan, peer_groups
 from alto.store.store import Reader
@@ -23,6 +31,7 @@ KINDS: Mapping[str, type[Record]] = {
         InternetGateway,
         EgressOnlyInternetGateway,
         NatGateway,
+        VpcEndpoint,
         VpcPeering,
     )
 }
@@ -35,7 +44,7 @@ def vpcs_of(row: Record | None) -> frozenset[str]:
             return frozenset((row.id,))
         case VpcPeering():
             return frozenset((row.vpc_id, row.accepter_vpc_id))
-        case SecurityGroupVpc() | Subnet() | RouteTable() | NatGateway() | EgressOnlyInternetGateway():
+        case SecurityGroupVpc() | Subnet() | RouteTable() | NatGateway() | EgressOnlyInternetGateway() | VpcEndpoint():
             return frozenset((row.vpc_id,))
         case InternetGateway():
             return frozenset((row.vpc_id,)) if row.vpc_id else frozenset()
@@ -53,6 +62,8 @@ def read_plan(reader: Reader, vpc_id: str) -> NetworkPlan | None:
     others = {one.vpc_id for one in peerings} | {one.accepter_vpc_id for one in peerings}
     interfaces = (reader.find(NetworkInterface, id) for id in sorted(named_interfaces(tables)))
     lists = (reader.find(PrefixList, id) or amazons_list(vpc.region, id) for id in sorted(named_lists(tables, groups)))
+    endpoints = tuple(reader.where(VpcEndpoint, vpc_id=vpc_id))
+    ends = (reader.find(NetworkInterface, one.interface_id) for endpoint in endpoints for one in endpoint.interfaces)
     peers = (reader.find(Vpc, id) for id in sorted(others - {vpc_id}))
     groups_of_peers = {
         id: [one for one in reader.where(NetworkInterface, vpc_id=other) if id in one.group_ids]
@@ -68,6 +79,8 @@ def read_plan(reader: Reader, vpc_id: str) -> NetworkPlan | None:
             gateways=tuple(reader.where(InternetGateway, vpc_id=vpc_id)),
             egress_only=tuple(reader.where(EgressOnlyInternetGateway, vpc_id=vpc_id)),
             nats=tuple(reader.where(NatGateway, vpc_id=vpc_id)),
+            endpoints=endpoints,
+            endpoint_interfaces={one.id: one for one in ends if one is not None},
             acls=tuple(reader.where(NetworkAcl, vpc_id=vpc_id)),
             prefix_lists=tuple(one for one in lists if one is not None),
             peerings=peerings,

@@ -26,6 +26,7 @@ from alto.model.networks import internal_domain
 
 LEASE = "1h"
 FOLDERS = ("dhcp", "dns")  # what it reads
+ENDPOINTS = "endpoints"  # among the files of names, which are else called as the addresses are
 SIGHUP = 1
 AMAZONS_DNS = "AmazonProvidedDNS"
 DOMAIN = re.compile(r"[A-Za-z0-9._ -]{1,255}")
@@ -66,7 +67,8 @@ class Dnsmasq:
             | {_name_v6(port): _lease_v6(port) for port in listed if port.ipv6},
             # Names of those on other hosts too.
             "dns": {one.addresses[0]: _names(plan, one.addresses[0], one.hostname) for one in plan.neighbours}
-            | {port.private_ip: _names(plan, port.private_ip, port.hostname) for port in listed},
+            | {port.private_ip: _names(plan, port.private_ip, port.hostname) for port in (*listed, *plan.endpoint_ports)}
+            | {ENDPOINTS: "".join(f"{address} {name}\n" for name, its in sorted(plan.names.items()) for address in its)},
         }
         forgotten = False
         for kind, texts in wanted.items():
@@ -197,6 +199,8 @@ class Dnsmasq:
             f"--domain={domain}",
             # Without it a question for AAAA is refused, and busybox gives up on the name.
             "--local=/internal/",
+            # Nor does anybody outside know of these.
+            *(f"--local=/{name}/" for name in sorted(plan.names)),
             "--dhcp-fqdn",
             f"--user={_user().pw_name}",
             f"--group={grp.getgrgid(_user().pw_gid).gr_name}",

@@ -24,6 +24,16 @@ def check(plan: NetworkPlan) -> None:
     if any(network.prefixlen > 29 for network in networks):
         raise DriverFault(f"The VPC {plan.vpc_id} has a range that is too small")
     check_neighbours(plan.neighbours)
+    for name, addresses in plan.names.items():
+        dnsmasq.check_name(name)
+        for address in addresses:
+            dnsmasq.check_address(address)
+    subnets = {subnet.id for subnet in plan.subnets}
+    for one in plan.endpoints:
+        if one.subnet_id not in subnets:
+            raise DriverFault(f"{one.interface_id} is in {one.subnet_id}, which is no subnet of {plan.vpc_id}")
+    for port in plan.endpoint_ports:
+        dnsmasq.check(port)
 
 
 def check_neighbours(neighbours: Iterable[Neighbour]) -> None:

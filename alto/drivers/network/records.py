@@ -20,13 +20,16 @@ T = TypeVar("T")
 class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`device` is this host's end of the VPC's uplink, in the namespace where Alto itself runs. A network that is `leaving` is
     being removed: the edge lets go of it. `names_outside`: its guests have a way out, so the edge relays their questions for
-    names to this machine's resolver."""
+    names to this machine's resolver. `relays`: namespaces of endpoints -> addresses at which the edge takes connections there,
+    and relays them to `api`."""
 
     netns: str
     device: str
     plan: NetworkPlan
     leaving: bool = False
     names_outside: bool = False
+    api: tuple[str, int] | None = None
+    relays: dict[str, str] = {}
 
 
 # Where the edge listens for those questions, inside the VPC's namespace.

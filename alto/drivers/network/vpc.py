@@ -26,6 +26,7 @@ from alto.drivers.network import arp, conntrack, dnsmasq, families, names, names
 from alto.drivers.network.commands import Commands
 from alto.drivers.network.dnsmasq import Dnsmasq
 from alto.drivers.network.driver import Routes, Rules
+from alto.drivers.network.endpoints import Endpoints
 from alto.drivers.network.gateways import NatGateways
 from alto.drivers.network.host import HostUplink
 from alto.drivers.network.metadata import Metadata
@@ -40,6 +41,7 @@ from alto.kit.world import NETNS_DIR, World
 from alto.model.errors import DriverFault
 from alto.model.instances import Machine
 from alto.model.network_plans import (
+    ENDPOINT_DEVICE,
     NAT_DEVICE,
     PEER_DEVICE,
     TUNNEL_DEVICE,
@@ -75,7 +77,8 @@ class _Vpc:
 
 
 class VpcNetworks:
-    """A NetworkDriver. `pool` holds the public addresses of this cloud; `nat` lets guests out where this machine has a way."""
+    """A NetworkDriver. `pool` holds the public addresses of this cloud; `nat` lets guests out where this machine has a way.
+    `api`: where the cloud's API listens on this machine, if it does; endpoints lead there."""
 
     def __init__(
         self,
@@ -89,8 +92,10 @@ class VpcNetworks:
         pool: str = "127.64.0.0/16",
         nat: bool = True,
         veth: bool = False,
+        api: tuple[str, int] | None = None,
     ) -> None:
         self._world = world
+        self._api = api
         self._veth = veth
         self._state_dir = state_dir
         self._rules = rules
@@ -115,12 +120,13 @@ class VpcNetworks:
         self._metadata = Metadata(world, state_dir)
         self._nats = NatGateways(world, self._nft, links=self._links, name_of=self.netns_of)
         self._peerings = Peerings(world, links=self._links, name_of=self.netns_of)
+        self._endpoints = Endpoints(world, links=self._links, name_of=self.netns_of, mac=TAP_MAC)
         self._tunnels = Tunnels(world, self._nft, table=f"alto_{self._short}_vx", links=self._links, before=self._plans_before)
         self._vpcs: dict[str, _Vpc] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     def netns_of(self, vpc_id: str) -> str:
-        """The namespace of a VPC, or of a NAT gateway, whether it is there or not."""
+        """The namespace of a VPC, of a NAT gateway, or of an endpoint by its device, whether it is there or not."""
         return f"alto-{self._short}-{vpc_id}"
 
     def _device_of(self, vpc_id: str) -> str:
@@ -260,7 +266,7 @@ class VpcNetworks:
         # A namespace whose record was lost is ours by its name.
         vpc_ids |= {name.removeprefix(ours) for name in self._world.files.names(NETNS_DIR) if name.startswith(ours)}
         nat_ids = {id for id in vpc_ids if id.startswith("nat-")}
-        for vpc_id in sorted(vpc_ids - nat_ids):
+        for vpc_id in sorted(vpc_ids - nat_ids - {id for id in vpc_ids if id.startswith(ENDPOINT_DEVICE)}):
             await self.remove_network(vpc_id)
         async with self._host_errors():
             for nat_id in sorted(nat_ids):
@@ -307,9 +313,9 @@ class VpcNetworks:
         vpc.translations = publics.translations(vpc.plan, _ports_of(vpc), self._pool)
         await self._nft.apply(netns, uplink.vpc_ruleset(vpc.translations))
         await self._make_devices(vpc)
-        links = self._links(netns)
-        known = {port.device for port in ports}
-        commands = [line for port in ports if port.device in links for line in self._link_up(vpc, port)]
+        links, listed = self._links(netns), [*ports, *plan.endpoint_ports]
+        known = {port.device for port in listed}
+        commands = [line for port in listed if port.device in links for line in self._link_up(vpc, port)]
         # A tap without a port belongs to a machine that goes; it has no rules, so nothing passes it.
         commands += [f"link set {name} down" for name in sorted(links) if name.startswith("tap") and name not in known]
         await self._commands.ip(netns, commands)
@@ -330,12 +336,15 @@ class VpcNetworks:
             await self._change_families(vpc, plan)
         self._record(plan, vpc.netns, vpc.device)
         parted = {peer.vpc_id for peer in vpc.plan.peers} - {peer.vpc_id for peer in plan.peers}
+        ends = {one.private_ip for one in vpc.plan.endpoints} - {one.private_ip for one in plan.endpoints}
         vpc.plan = plan
         self._take_ports(vpc, dict(vpc.ports), ports)
         if await self._host.connect(vpc.netns, vpc.device, v6=bool(plan.ranges_v6)):
             vpc.routing.forget(UPLINK_DEVICE)
         await self._make_devices(vpc)
-        await self._translate(vpc, self._rules.replanned(vpc.firewall, plan, ports), routing=self._compiled_routing(vpc))
+        patch = self._rules.replanned(vpc.firewall, plan, ports)
+        await self._translate(vpc, patch, routing=self._compiled_routing(vpc), ended=sorted(ends))
+        await self._commands.ip(vpc.netns, [line for port in plan.endpoint_ports for line in self._link_up(vpc, port)])
         await vpc.dns.ensure(plan, ports, names_outside=self._host.has_way_out)
         await self._metadata.serve(vpc.netns)
         for vpc_id in sorted(parted):
@@ -374,6 +383,10 @@ class VpcNetworks:
             await self._commands.ip(vpc.netns, [f"link delete {device}"])
         made = await self._peerings.ensure(vpc.netns, vpc.plan.peers, v6=bool(vpc.plan.ranges_v6))
         made += await self._nats.ensure(vpc.netns, here)
+        ends = await self._endpoints.ensure(vpc.netns, vpc.plan.endpoint_ports)
+        if ends:
+            self._metadata.look_again()  # before, there was no place to listen
+        made += ends
         made += await self._tunnels.ensure(vpc.netns, vpc.plan)
         for device in made:
             vpc.routing.forget(device)
@@ -390,7 +403,14 @@ class VpcNetworks:
         )
 
     def _record(self, plan: NetworkPlan, netns: str, device: str) -> None:
-        record = NetworkRecord(netns=netns, device=device, plan=plans.recorded(plan), names_outside=self._host.has_way_out)
+        record = NetworkRecord(
+            netns=netns,
+            device=device,
+            plan=plans.recorded(plan),
+            names_outside=self._host.has_way_out,
+            api=self._api,
+            relays={self.netns_of(port.device): port.private_ip for port in plan.endpoint_ports},
+        )
         if self._records.network(plan.vpc_id) != record:
             self._records.put_network(record)
             self._metadata.look_again()
@@ -420,6 +440,7 @@ class VpcNetworks:
         await Dnsmasq(self._world, folder=folder, netns=netns).stop()
         if self._world.files.exists(NETNS_DIR / netns):
             await self._metadata.release(netns)
+            await self._endpoints.remove(netns)
             links = sorted(self._links(netns))
             await self._commands.ip(netns, [f"link delete {name}" for name in links if name.startswith(_OWN_DEVICES)])
             await namespaces.end_strays(self._world, netns)

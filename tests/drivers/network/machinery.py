@@ -22,6 +22,7 @@ class Cloud:
     def __init__(
         self, folder: Path, *, cloud_id: str = "", host_id: str = "h-1", pool: str = "127.64.0.0/16", nat: bool = False
     ) -> None:
+        self.api: tuple[str, int] | None = None  # of the next driver
         self.folder = folder
         self.cloud_id = cloud_id or f"t{os.getpid() % 100000}"
         self.host_id = host_id
@@ -42,6 +43,7 @@ class Cloud:
             routes=routes,
             pool=self.pool,
             nat=self.nat,
+            api=self.api,
         )
         return self.driver
 
