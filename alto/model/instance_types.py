@@ -48,6 +48,19 @@ class InstanceType(msgspec.Struct, frozen=True, kw_only=True):
         return max(1, self.vcpus // self.threads_per_core)
 
     @property
+    def valid_cores(self) -> tuple[int, ...]:
+        """How many cores a launch may ask for ("Supported CPU options for Amazon EC2 instance types"): where a core has two
+        threads, cores go in pairs; the oldest types, t2's and bare metal have what they have."""
+        if self.bare_metal or (self.threads_per_core == 1 and not self.nitro):
+            return (self.cores,)
+        pairs = self.threads_per_core == 2 and self.cores > 1
+        return tuple(range(2, self.cores + 1, 2)) if pairs else tuple(range(1, self.cores + 1))
+
+    @property
+    def valid_threads(self) -> tuple[int, ...]:
+        return (self.threads_per_core,) if self.bare_metal else tuple(range(1, self.threads_per_core + 1))
+
+    @property
     def needs(self) -> str | None:
         """What a host must have for it that those of today have not, unless they simulate."""
         if self.architecture != "x86_64":

@@ -140,6 +140,7 @@ class Instance(Record, frozen=True, kw_only=True):
     image_source: str
     instance_type: str
     vcpus: int
+    threads_per_core: int | None = None  # of CPU options that somebody chose; None: the type's own
     memory_mib: int
     zone: str
     key_name: str | None = None
@@ -213,6 +214,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     image_source: str
     instance_type: str
     vcpus: int
+    threads_per_core: int | None = None
     memory_mib: int
     root: RootVolume
     volumes: tuple[Attachment, ...] = ()

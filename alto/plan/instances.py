@@ -178,6 +178,7 @@ def machine_of(instance: Instance) -> Machine:
         image_source=instance.image_source,
         instance_type=instance.instance_type,
         vcpus=instance.vcpus,
+        threads_per_core=instance.threads_per_core,
         memory_mib=instance.memory_mib,
         root=instance.root,
         volumes=tuple([one for one in instance.volumes if not one.detaching]) if instance.volumes else (),

@@ -34,6 +34,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     image_source: str
     instance_type: str
     vcpus: int
+    threads_per_core: int | None = None
     memory_mib: int
     root: ImageDevice
     volumes: tuple[ImageDevice, ...] = ()
@@ -118,6 +119,7 @@ def plan_launch(
                 image_source=order.image_source,
                 instance_type=order.instance_type,
                 vcpus=order.vcpus,
+                threads_per_core=order.threads_per_core,
                 memory_mib=order.memory_mib,
                 zone=subnet.zone,
                 key_name=order.key_name,

@@ -12,6 +12,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("DescribeIamInstanceProfileAssociations", "AssociationIds"): row("profile association", AssociationIds=[ID]),
     ("DisassociateIamInstanceProfile", "AssociationId"): row("profile association", AssociationId=ID),
     ("GetConsoleScreenshot", "InstanceId"): row("instance", InstanceId=ID),
+    ("ModifyInstanceCpuOptions", "InstanceId"): row("instance", InstanceId=ID, CoreCount=1, ThreadsPerCore=1),
     ("ModifyInstanceMaintenanceOptions", "InstanceId"): row("instance", InstanceId=ID, AutoRecovery="disabled"),
     ("ModifyInstancePlacement", "GroupId"): row("placement group", InstanceId=OWN + "instance", GroupId=ID),
     ("ModifyInstancePlacement", "InstanceId"): row("instance", InstanceId=ID, GroupName=""),

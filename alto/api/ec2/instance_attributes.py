@@ -240,7 +240,13 @@ def _set_type(name: str) -> Edit:
                 "Unsupported", f"{type.name} is not supported on the host that keeps the disk: it has no {type.needs}."
             )
         # Room was given back when it stopped and is claimed anew, for the new type, when it starts.
-        return replace(instance, instance_type=type.name, vcpus=type.vcpus, memory_mib=type.memory_mib)
+        return replace(
+            instance,
+            instance_type=type.name,
+            vcpus=type.vcpus,
+            threads_per_core=None,  # options are of a type
+            memory_mib=type.memory_mib,
+        )
 
     return edit
 

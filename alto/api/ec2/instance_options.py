@@ -1,4 +1,4 @@
-"""What tools ask and set beside an instance: CPU credits, detailed monitoring, and the (absent) password.
+"""What tools ask and set beside an instance: CPU options and credits, detailed monitoring, and the (absent) password.
 
 Credits and monitoring are wishes that EC2 bills and Alto only remembers: no processor here is throttled, and metrics come as
 often for all.
@@ -14,8 +14,9 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.errors import to_wire
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import all_owned, owned, page_of_own
-from alto.api.ec2.launch_options import check_auto_recovery
+from alto.api.ec2.launch_options import CpuOptions, check_auto_recovery, chosen_cpus
 from alto.api.ec2.paging import check_page, listing
+from alto.api.ec2.shapes import cpu_shape
 from alto.model.errors import NotFound, Refused
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, Phase
@@ -165,6 +166,34 @@ async def modify_maintenance_options(call: Call, request: MaintenanceRequest) ->
     return {"InstanceId": changed.id, "AutoRecovery": changed.auto_recovery, "RebootMigration": "disabled"}
 
 
+class CpuOptionsRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    instance_id: str
+    core_count: int | None = None
+    threads_per_core: int | None = None
+    nested_virtualization: str | None = None
+
+
+async def modify_cpu_options(call: Call, request: CpuOptionsRequest) -> dict[str, object]:
+    """Of a stopped one: room was given back when it stopped, and is claimed anew, for these, when it starts."""
+    wanted = CpuOptions(
+        core_count=request.core_count,
+        threads_per_core=request.threads_per_core,
+        nested_virtualization=request.nested_virtualization,
+    )
+    if wanted.core_count is None and wanted.threads_per_core is None:
+        raise Refused("MissingParameter", "The request must contain the parameters CoreCount and ThreadsPerCore")
+
+    def body(tx: Tx) -> Instance:
+        instance = owned(tx, call, Instance, request.instance_id)
+        cpus = chosen_cpus(wanted, CATALOGUE[instance.instance_type])
+        if state_name(instance) != "stopped":
+            raise Refused("IncorrectInstanceState", f"The instance '{instance.id}' is not in the 'stopped' state.")
+        return tx.put(replace(instance, vcpus=cpus.count, threads_per_core=cpus.threads_per_core))
+
+    changed = await call.store.write(body)
+    return {"InstanceId": changed.id, **cpu_shape(changed, CATALOGUE[changed.instance_type])}
+
+
 class ReportStatusRequest(msgspec.Struct, frozen=True, rename="pascal"):
     instances: tuple[str, ...]
     status: str
@@ -223,6 +252,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "DescribeInstanceCreditSpecifications": Operation(DescribeCreditSpecificationsRequest, describe_credit_specifications),
     "GetConsoleScreenshot": Operation(ConsoleScreenshotRequest, get_console_screenshot),
     "GetPasswordData": Operation(GetPasswordDataRequest, get_password_data),
+    "ModifyInstanceCpuOptions": Operation(CpuOptionsRequest, modify_cpu_options),
     "ModifyInstanceCreditSpecification": Operation(ModifyCreditsRequest, modify_credit_specification),
     "ModifyInstanceMaintenanceOptions": Operation(MaintenanceRequest, modify_maintenance_options),
     "MonitorInstances": Operation(MonitorRequest, monitor_instances),

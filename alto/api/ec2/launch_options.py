@@ -83,8 +83,6 @@ def check_options(options: LaunchOptions, type: InstanceType) -> None:
     if options.hibernation_options.configured:
         raise Refused("UnsupportedHibernationConfiguration", f"Hibernation is not supported here, for {type.name} or any type.")
     check_auto_recovery(options.maintenance_options.auto_recovery)
-    if options.cpu_options is not None:
-        _check_cpu(options.cpu_options, type)
     if options.instance_market_options is not None:
         _check_market(options.instance_market_options)
     if options.capacity_reservation_specification is not None:
@@ -108,18 +106,33 @@ def check_auto_recovery(value: str | None) -> None:
         )
 
 
-def _check_cpu(wanted: CpuOptions, type: InstanceType) -> None:
-    for value, name in ((wanted.amd_sev_snp, "AmdSevSnp"), (wanted.nested_virtualization, "NestedVirtualization")):
-        if value not in (None, "disabled"):
+class Cpus(msgspec.Struct, frozen=True):
+    """How many a machine has; `threads_per_core` is None where nobody chose."""
+
+    count: int
+    threads_per_core: int | None = None
+
+
+def chosen_cpus(wanted: CpuOptions | None, type: InstanceType) -> Cpus:
+    """Raises: Refused."""
+    if wanted is None:
+        return Cpus(type.vcpus)
+    for switch, name in ((wanted.amd_sev_snp, "AmdSevSnp"), (wanted.nested_virtualization, "NestedVirtualization")):
+        if switch not in (None, "disabled"):
             raise Refused("UnsupportedOperation", f"{name} is not supported here.")
-    if (wanted.core_count is None) is not (wanted.threads_per_core is None):
+    cores, threads = wanted.core_count, wanted.threads_per_core
+    if cores is None and threads is None:
+        return Cpus(type.vcpus)
+    if cores is None or threads is None:
         raise Refused("InvalidParameterCombination", "CpuOptions needs both CoreCount and ThreadsPerCore.")
-    if wanted.core_count is not None and (wanted.core_count, wanted.threads_per_core) != (type.cores, type.threads_per_core):
-        raise Refused(
-            "InvalidParameterValue",
-            f"The CPU options are not valid for {type.name}: its CoreCount is {type.cores}, its ThreadsPerCore "
-            f"{type.threads_per_core}.",
-        )
+    for name, value, valid in (
+        ("CoreCount", cores, type.valid_cores),
+        ("ThreadsPerCore", threads, type.valid_threads),
+    ):
+        if value not in valid:
+            numbers = ", ".join(str(one) for one in valid)
+            raise Refused("InvalidParameterValue", f"The {name} {value} is not valid for {type.name}. Valid values: {numbers}")
+    return Cpus(cores * threads, threads)
 
 
 def _check_market(wanted: InstanceMarketOptions) -> None:

@@ -20,7 +20,7 @@ from alto.api.ec2.instance_metadata_defaults import default_metadata
 from alto.api.ec2.instance_profiles import ProfileSpecification, associate, find_arn
 from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfaces, draw_others, existing, with_interfaces
-from alto.api.ec2.launch_options import LaunchOptions, check_options
+from alto.api.ec2.launch_options import Cpus, LaunchOptions, check_options, chosen_cpus
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
 from alto.api.ec2.new_interfaces import AddressesV6, Ipv6Address, wanted_v6
 from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, check_vpc_tenancy, find_wanted
@@ -117,6 +117,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     shutdown_behaviour = request.instance_initiated_shutdown_behavior or "stop"
     check_shutdown_behaviour(shutdown_behaviour)
     check_options(request, type)
+    cpus = chosen_cpus(request.cpu_options, type)
     check_placement(request.placement)
     check_token(request.client_token)
     if request.image_id is None:
@@ -149,7 +150,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         disks = launch_devices(tx, call, request.block_device_mappings, image, Ciphers(encrypting, region))
         host_kind = host_kind_of(image.source)
         ipv6 = any(one.v6.count(subnet) or one.v6.chosen for one in listed) if more or subnet.ipv6_on_creation else False
-        count = _count_that_fits(tx, type, host_kind, subnet, pools, wanted, disks, ipv6, least, most)
+        count = _count_that_fits(tx, type, cpus, host_kind, subnet, pools, wanted, disks, ipv6, least, most)
         public, chosen = interface.associate_public_ip_address, interface.addresses.primary
         private_ip = check_private(chosen, subnet) if chosen else None
         if private_ip is not None:
@@ -163,7 +164,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             image_id=image.id,
             image_source=image.source,
             instance_type=type.name,
-            vcpus=type.vcpus,
+            vcpus=cpus.count,
+            threads_per_core=cpus.threads_per_core,
             memory_mib=type.memory_mib,
             root=disks.root,
             volumes=disks.further,
@@ -388,6 +390,7 @@ def _find_groups(
 def _count_that_fits(
     reader: Reader,
     type: InstanceType,
+    cpus: Cpus,
     host_kind: str,
     subnet: Subnet,
     pools: Sequence[AddressPool],
@@ -406,7 +409,7 @@ def _count_that_fits(
         disk_gib += sum(one.size_gib for one in disks.further)
     demand = Demand(
         instance_type=type.name,
-        vcpus=type.vcpus,
+        vcpus=cpus.count,
         memory_mib=type.memory_mib,
         host_kind=host_kind,
         disk_gib=disk_gib,

@@ -12,7 +12,7 @@ from typing import Any
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import Cached
 from alto.model.images import Image
-from alto.model.instance_types import CATALOGUE
+from alto.model.instance_types import CATALOGUE, InstanceType
 from alto.model.instances import Instance, MetadataOptions, Nic, Phase
 from alto.model.networks import PortAddress, SecurityGroup, Vpc
 from alto.model.volumes import Attachment
@@ -98,7 +98,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "NetworkInterfaces": [],
         "EbsOptimized": instance.ebs_optimized,
         "EnaSupport": True,
-        "CpuOptions": {"CoreCount": type.cores, "ThreadsPerCore": type.threads_per_core},
+        "CpuOptions": cpu_shape(instance, type),
         "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
         "HibernationOptions": {"Configured": False},
         "EnclaveOptions": {"Enabled": False},
@@ -242,3 +242,10 @@ def show_reservation(reader: Reader, instances: Sequence[Instance]) -> dict[str,
         "Groups": [],
         "Instances": [show_instance(reader, one) for one in instances],
     }
+
+
+def cpu_shape(instance: Instance, type: InstanceType) -> dict[str, int]:
+    threads = instance.threads_per_core
+    if threads is None:
+        return {"CoreCount": type.cores, "ThreadsPerCore": type.threads_per_core}
+    return {"CoreCount": instance.vcpus // threads, "ThreadsPerCore": threads}

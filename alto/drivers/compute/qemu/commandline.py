@@ -140,13 +140,17 @@ def inherited(fds: Descriptors, taps: Sequence[Tap]) -> list[int]:
 
 def _processor(machine: Machine, boot: BootFiles, host: Host) -> list[str]:
     # What a cloud guest has no use for costs boot time under emulation: no HPET, VMware port, or system management mode.
-    words = ["-machine", "q35,hpet=off,vmport=off,smm=off", "-m", f"{machine.memory_mib}M", "-smp", str(machine.vcpus)]
+    count, threads = machine.vcpus, machine.threads_per_core
+    topology = f",sockets=1,cores={count // threads},threads={threads}" if threads is not None else ""
+    words = ["-machine", "q35,hpet=off,vmport=off,smm=off", "-m", f"{machine.memory_mib}M", "-smp", f"{count}{topology}"]
     if host.accelerator == "kvm":
         return [*words, "-accel", "kvm", "-cpu", "host"]
     tiny = boot.kernel is not None
     # qemu64 is emulated the fastest; a registered image may have been compiled for more.
     accel = f"tcg,thread=multi,tb-size={TB_MIB_TINY if tiny else TB_MIB}"
-    return [*words, "-accel", accel, "-cpu", "qemu64" if tiny else "max"]
+    # Emulated, these are AMD's, whose threads QEMU cannot tell a guest of.
+    vendor = ",vendor=GenuineIntel" if threads is not None and threads > 1 else ""
+    return [*words, "-accel", accel, "-cpu", ("qemu64" if tiny else "max") + vendor]
 
 
 def _kernel_line(boot: BootFiles, host: Host) -> str:
