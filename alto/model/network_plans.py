@@ -108,7 +108,10 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host must know of a VPC beside its own ports: data for `plan/firewall.py` and the network driver."""
+    """What a host must know of a VPC beside its own ports: data for `plan/firewall.py` and the network driver.
+
+    Subnets, groups, ACLs and neighbours are in the order of their ids, and members in that of their letters: a change finds
+    what it names by that (plan/network_changes.py)."""
 
     vpc_id: str
     region: str
@@ -124,7 +127,7 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     names: dict[str, tuple[str, ...]] = {}  # of endpoints, wherever they work -> addresses
     peers: tuple[PeerPlan, ...] = ()
     internet: bool = True  # an internet gateway is attached
-    neighbours: tuple[Neighbour, ...] = ()  # in the order of their ids
+    neighbours: tuple[Neighbour, ...] = ()
     members: dict[str, tuple[str, ...]] = {}  # group id -> private addresses on other hosts
     vni: int = 0  # of the VXLAN that joins its hosts, VNI_FROM and above; 0: there is one host
     underlay: str = ""  # this host's own end of it

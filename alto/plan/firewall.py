@@ -355,21 +355,22 @@ class _Draft:
             if had != has:
                 self._groups |= self._referrers(id)
         for id, after in self._new.members.items():
-            self._recount(id, self._old.members.get(id, frozenset()), after or frozenset(), fresh)
+            before, now = self._old.members.get(id, frozenset()), after or frozenset()
+            self._recount(id, before - now, now - before, fresh)
         for id, port in self._new.ports.items():
             old = self._old.ports.get(id)
             for group_id in _groups_of(old) | _groups_of(port):
-                before = _all_of(old) if group_id in _groups_of(old) else []
-                now = _all_of(port) if group_id in _groups_of(port) else []
-                self._recount(group_id, before, now, fresh)
+                left = _all_of(old) if group_id in _groups_of(old) else []
+                joined = _all_of(port) if group_id in _groups_of(port) else []
+                self._recount(group_id, left, joined, fresh)
 
     def _families(self) -> list[tuple[str, str]]:
         return [(V4, ADDRESSES), (V6, ADDRESSES_V6)] if self._old.dual else [(V4, ADDRESSES)]
 
-    def _recount(self, group_id: str, before: Iterable[str], after: Iterable[str], fresh: set[str]) -> None:
+    def _recount(self, group_id: str, left: Iterable[str], joined: Iterable[str], fresh: set[str]) -> None:
         if group_id in fresh:
             return
-        for addresses_, step in ((before, -1), (after, 1)):
+        for addresses_, step in ((left, -1), (joined, 1)):
             for address in addresses_:
                 name = members_of(group_id, _family(address))
                 if self._is_declared(name):

@@ -1,18 +1,35 @@
 """A VPC's plan changes: what differs between two, and what a plan is after a change. Pure.
 
-`difference` is for whoever has two whole plans; who knows what changed makes the NetworkChange at its own cost.
-Invariant: `changed(old, difference(old, new))` equals `new` when both list things in the order of their ids, and addresses in
-the order of their letters.
+`difference` is for whoever has two whole plans; who knows what changed makes the NetworkChange at its own cost. `changed` and
+`..._in` look at what they are asked about alone: a plan lists things in the order of their ids, so that they are found by
+halves, and what stays is copied as it lies there.
+Invariant: `changed(old, difference(old, new))` equals `new`.
 """
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from alto.model.network_plans import NetworkChange, NetworkPlan
+from alto.model.network_plans import AclPlan, Neighbour, NetworkChange, NetworkPlan
+from alto.model.networks import SecurityGroup
 
 T = TypeVar("T")
+
+
+def group_in(plan: NetworkPlan, id: str) -> SecurityGroup | None:
+    return _found(plan.groups, id, lambda one: one.id)
+
+
+def acl_in(plan: NetworkPlan, id: str) -> AclPlan | None:
+    return _found(plan.acls, id, lambda one: one.id)
+
+
+def neighbours_in(plan: NetworkPlan, interface_ids: Iterable[str]) -> dict[str, Neighbour]:
+    """Those of these interfaces that are on other hosts, by id, in its order."""
+    found = ((id, _found(plan.neighbours, id, lambda one: one.interface_id)) for id in sorted(interface_ids))
+    return {id: one for id, one in found if one is not None}
 
 
 def difference(old: NetworkPlan, new: NetworkPlan) -> NetworkChange | None:
@@ -45,12 +62,13 @@ def difference(old: NetworkPlan, new: NetworkPlan) -> NetworkChange | None:
 
 
 def changed(plan: NetworkPlan, change: NetworkChange) -> NetworkPlan:
-    members = {id: addresses for id, addresses in plan.members.items() if id not in change.gone_members}
-    members.update(change.members)
-    for id in change.joined.keys() | change.left.keys():
-        kept = _less(members.get(id, ()), change.left.get(id, ()))
-        members[id] = tuple(sorted({*kept, *change.joined.get(id, ())}))
-    lists = {id: cidrs for id, cidrs in plan.prefix_lists.items() if id not in change.gone_prefix_lists}
+    members, lists = plan.members, plan.prefix_lists
+    if change.members or change.gone_members or change.joined or change.left:
+        members = _without(members, change.gone_members) | change.members
+        for id in change.joined.keys() | change.left.keys():
+            members[id] = _moved(members.get(id, ()), change.left.get(id, ()), change.joined.get(id, ()))
+    if change.prefix_lists or change.gone_prefix_lists:
+        lists = _without(lists, change.gone_prefix_lists) | change.prefix_lists
     return msgspec.structs.replace(
         plan,
         groups=_merged(plan.groups, change.groups, change.gone_groups, lambda one: one.id),
@@ -58,7 +76,7 @@ def changed(plan: NetworkPlan, change: NetworkChange) -> NetworkPlan:
         subnets=_merged(plan.subnets, change.subnets, (), lambda one: one.id),
         neighbours=_merged(plan.neighbours, change.neighbours, change.gone_neighbours, lambda one: one.interface_id),
         members=members,
-        prefix_lists={**lists, **change.prefix_lists},
+        prefix_lists=lists,
     )
 
 
@@ -75,13 +93,38 @@ def _listed(old: Iterable[T], new: Iterable[T], id_of: Callable[[T], str]) -> tu
     return news, tuple(id for id in before if id not in after)
 
 
-def _merged(old: Iterable[T], news: Iterable[T], gone: Iterable[str], id_of: Callable[[T], str]) -> tuple[T, ...]:
-    fresh = {id_of(one): one for one in news}
-    if not fresh and not gone:
-        return tuple(old)
-    without = {*gone, *fresh}
-    kept = (one for one in old if id_of(one) not in without)
-    return tuple(sorted((*kept, *fresh.values()), key=id_of))
+def _found(listed: Sequence[T], id: str, id_of: Callable[[T], str]) -> T | None:
+    at = bisect_left(listed, id, key=id_of)
+    return listed[at] if at < len(listed) and id_of(listed[at]) == id else None
+
+
+def _merged(old: tuple[T, ...], news: Iterable[T], gone: Iterable[str], id_of: Callable[[T], str]) -> tuple[T, ...]:
+    fresh: dict[str, T | None] = {**dict.fromkeys(gone), **{id_of(one): one for one in news}}
+    if not fresh:
+        return old
+    listed = list(old)
+    for id, one in fresh.items():
+        at = bisect_left(listed, id, key=id_of)
+        known = at < len(listed) and id_of(listed[at]) == id
+        listed[at : at + known] = [one] if one is not None else []
+    return tuple(listed)
+
+
+def _moved(addresses: Iterable[str], left: Iterable[str], joined: Iterable[str]) -> tuple[str, ...]:
+    """In the order of their letters, as they came."""
+    listed = list(addresses)
+    for each, stays in (*((one, False) for one in left), *((one, True) for one in joined)):
+        at = bisect_left(listed, each)
+        known = at < len(listed) and listed[at] == each
+        listed[at : at + known] = [each] if stays else []
+    return tuple(listed)
+
+
+def _without(values: dict[str, T], gone: Iterable[str]) -> dict[str, T]:
+    kept = dict(values)
+    for id in gone:
+        kept.pop(id, None)
+    return kept
 
 
 def _less(some: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:

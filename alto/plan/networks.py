@@ -73,7 +73,7 @@ def network_plan(rows: Rows) -> NetworkPlan:
     acls = {one.subnet_id: acl.id for acl in rows.acls for one in acl.associations}
     default_acl = next((acl.id for acl in rows.acls if acl.default), "")
     subnets = []
-    for subnet in rows.subnets:
+    for subnet in sorted(rows.subnets, key=lambda one: one.id):
         table = tables.get(subnet.id, main)
         subnets.append(
             SubnetPlan(
@@ -93,15 +93,15 @@ def network_plan(rows: Rows) -> NetworkPlan:
         secondary_cidrs=tuple(one.cidr for one in vpc.secondary),
         ranges_v6=tuple(one.cidr for one in vpc.ipv6),
         subnets=tuple(subnets),
-        groups=rows.groups,
+        groups=tuple(sorted(rows.groups, key=lambda one: one.id)),
         prefix_lists=lists,
-        acls=tuple(AclPlan(id=acl.id, entries=acl.entries) for acl in rows.acls),
+        acls=tuple(AclPlan(id=acl.id, entries=acl.entries) for acl in sorted(rows.acls, key=lambda one: one.id)),
         nats=nats,
         endpoints=tuple(_endpoints(rows)),
         names=names_of(vpc, rows.endpoints),
         peers=peers,
         internet=bool(rows.gateways),
-        members={id: tuple(_addresses(interfaces)) for id, interfaces in sorted(rows.peer_interfaces.items())},
+        members={id: tuple(sorted(_addresses(interfaces))) for id, interfaces in sorted(rows.peer_interfaces.items())},
         vni=vpc.vni or 0,
         dhcp=rows.dhcp.settings if rows.dhcp is not None else {},
         dns_support=vpc.dns_support,
@@ -150,7 +150,7 @@ def peer_groups(groups: Iterable[SecurityGroup], peerings: Iterable[VpcPeering])
 
 
 def _addresses(interfaces: Iterable[NetworkInterface]) -> Iterator[str]:
-    for one in sorted(interfaces, key=lambda one: one.id):
+    for one in interfaces:
         yield one.private_ip
         yield from (each.private_ip for each in one.secondary)
         yield from one.ipv6

@@ -21,7 +21,7 @@ from alto.model.instances import Machine
 from alto.model.network_plans import NetworkChange, NetworkPlan
 from alto.model.networks import SecurityGroup
 from alto.model.records import Record
-from alto.plan.network_changes import changed
+from alto.plan.network_changes import changed, group_in
 from alto.plan.networks import routers_of
 from alto.store.store import Reader
 
@@ -85,7 +85,7 @@ class NetworkNews:
             self._rules.add((kind, id))
             return True
         own = self._plans.get(row.vpc_id)
-        if own is None or any(one.id == id for one in own.groups):
+        if own is None or group_in(own, id) is not None:
             self._owed.add(id)
         else:
             self._rules.add((kind, id))  # rules of other groups may name it
