@@ -3,8 +3,10 @@
 """
 
 import hashlib
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Network
+from typing import TypeVar
 
 import msgspec
 
@@ -12,6 +14,8 @@ from alto.model.acls import AclEntry
 from alto.model.networks import PortAddress as PortAddress
 from alto.model.networks import SecurityGroup, host_address
 from alto.model.routing import Target
+
+T = TypeVar("T")
 
 # Names, or their beginnings, inside a VPC's namespace.
 NAT_DEVICE, PEER_DEVICE, ENDPOINT_DEVICE = "nat", "pcx", "tapv"
@@ -111,7 +115,7 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a host must know of a VPC beside its own ports: data for `plan/firewall.py` and the network driver.
 
     Subnets, groups, ACLs and neighbours are in the order of their ids, and members in that of their letters: a change finds
-    what it names by that (plan/network_changes.py)."""
+    what it names by that."""
 
     vpc_id: str
     region: str
@@ -136,6 +140,17 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     dhcp: dict[str, tuple[str, ...]] = {}  # EC2's DHCP options; empty: Amazon's own
     dns_support: bool = True
     dns_hostnames: bool = True
+
+    def find_group(self, id: str) -> SecurityGroup | None:
+        return _found(self.groups, id, lambda one: one.id)
+
+    def find_acl(self, id: str) -> AclPlan | None:
+        return _found(self.acls, id, lambda one: one.id)
+
+    def find_neighbours(self, interface_ids: Iterable[str]) -> tuple[Neighbour, ...]:
+        """Those of these interfaces that are on other hosts."""
+        each = (_found(self.neighbours, id, lambda one: one.interface_id) for id in sorted(interface_ids))
+        return tuple(one for one in each if one is not None)
 
     @property
     def host_address(self) -> str:
@@ -168,6 +183,12 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
             )
             for one in self.endpoints
         )
+
+
+def _found(listed: Sequence[T], id: str, id_of: Callable[[T], str]) -> T | None:
+    """By halves: `listed` is in the order of ids."""
+    at = bisect_left(listed, id, key=id_of)
+    return listed[at] if at < len(listed) and id_of(listed[at]) == id else None
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,27 +300,38 @@ class FirewallPatch(msgspec.Struct, kw_only=True):
     refused: dict[str, tuple[str, ...] | None] = {}
 
 
-class Routing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where packets go in a VPC's namespace on one host: data of `plan/routes.py`.
+class Routing(msgspec.Struct, kw_only=True):
+    """Where packets go in a VPC's namespace on one host: data of `plan/routes.py`, which alone changes it, in place.
 
     A table's number is also the mark of packets that use it. `routes`: (table, destination, metric) -> what `ip route` says.
     """
 
-    routes: Mapping[tuple[int, str, int], str]
-    tables: frozenset[int]  # that marked packets use
-    tables_v6: frozenset[int]  # those of IPv6 among them
-    marks: Mapping[str, int]  # device -> table for what comes from there
-    subnets: Mapping[str, int]  # range -> table, for what comes through the tunnel from there
-    ranges: frozenset[str]  # the VPC's own
-    peers: frozenset[tuple[str, str]]  # (device, range that may come from there)
-    far: Mapping[str, str]  # address of the VPC on another host -> that host's MAC in the tunnel
-    strangers: frozenset[str]  # MACs of hosts from which also other sources than the VPC's may come
-    hosts: Mapping[str, str]  # MAC -> underlay endpoint
-    returns: Mapping[str, int]  # MAC -> table that leads back to that host
-    machine: frozenset[str]  # addresses that every host has for itself in this VPC
-    reached: Mapping[str, str]  # address of IPv6 that this machine reaches -> its port's device, "" when on another host
-    led: Mapping[str, str]  # these, and those of this host whose answers from the world come back here
-    source: str  # what this host itself speaks from
+    routes: dict[tuple[int, str, int], str] = {}
+    tables: frozenset[int] = frozenset()  # that marked packets use
+    tables_v6: frozenset[int] = frozenset()  # those of IPv6 among them
+    marks: dict[str, int] = {}  # device -> table for what comes from there
+    subnets: dict[str, int] = {}  # range -> table, for what comes through the tunnel from there
+    ranges: frozenset[str] = frozenset()  # the VPC's own
+    peers: frozenset[tuple[str, str]] = frozenset()  # (device, range that may come from there)
+    # Address of the VPC on another host -> who says to have it, and that host's MAC in the tunnel, "" for none. For as long as
+    # it takes to hear that an address went from one to another there are two.
+    claims: dict[str, tuple[tuple[str, str], ...]] = {}
+    far: dict[str, str] = {}  # of these, the MAC that is believed
+    strangers: dict[str, frozenset[str]] = {}  # MAC of a host from which also other sources than the VPC's may come -> whose
+    hosts: dict[str, str] = {}  # MAC -> underlay endpoint
+    returns: dict[str, int] = {}  # MAC -> table that leads back to that host
+    machine: frozenset[str] = frozenset()  # addresses that every host has for itself in this VPC
+    reached: dict[str, str] = {}  # address of IPv6 that this machine reaches -> its port's device, "" when on another host
+    led: dict[str, str] = {}  # these, and those of this host whose answers from the world come back here
+    source: str = ""  # what this host itself speaks from
+
+
+class RoutingPatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a Routing becomes different: that part of it as it is, and as it will be. What neither names stays. Sets and the
+    source differ only if the patch is of all of it."""
+
+    was: Routing
+    will_be: Routing
 
 
 class RouteCommands(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,35 +1,19 @@
 """A VPC's plan changes: what differs between two, and what a plan is after a change. Pure.
 
-`difference` is for whoever has two whole plans; who knows what changed makes the NetworkChange at its own cost. `changed` and
-`..._in` look at what they are asked about alone: a plan lists things in the order of their ids, so that they are found by
-halves, and what stays is copied as it lies there.
+`difference` is for whoever has two whole plans; who knows what changed makes the NetworkChange at its own cost. `changed` looks
+at what the change names alone: a plan lists things in the order of their ids, and what stays is copied as it lies there.
 Invariant: `changed(old, difference(old, new))` equals `new`.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import msgspec
 
-from alto.model.network_plans import AclPlan, Neighbour, NetworkChange, NetworkPlan
-from alto.model.networks import SecurityGroup
+from alto.model.network_plans import NetworkChange, NetworkPlan
 
 T = TypeVar("T")
-
-
-def group_in(plan: NetworkPlan, id: str) -> SecurityGroup | None:
-    return _found(plan.groups, id, lambda one: one.id)
-
-
-def acl_in(plan: NetworkPlan, id: str) -> AclPlan | None:
-    return _found(plan.acls, id, lambda one: one.id)
-
-
-def neighbours_in(plan: NetworkPlan, interface_ids: Iterable[str]) -> dict[str, Neighbour]:
-    """Those of these interfaces that are on other hosts, by id, in its order."""
-    found = ((id, _found(plan.neighbours, id, lambda one: one.interface_id)) for id in sorted(interface_ids))
-    return {id: one for id, one in found if one is not None}
 
 
 def difference(old: NetworkPlan, new: NetworkPlan) -> NetworkChange | None:
@@ -91,11 +75,6 @@ def _listed(old: Iterable[T], new: Iterable[T], id_of: Callable[[T], str]) -> tu
     before, after = {id_of(one): one for one in old}, {id_of(one): one for one in new}
     news = tuple(one for id, one in after.items() if before.get(id) != one)
     return news, tuple(id for id in before if id not in after)
-
-
-def _found(listed: Sequence[T], id: str, id_of: Callable[[T], str]) -> T | None:
-    at = bisect_left(listed, id, key=id_of)
-    return listed[at] if at < len(listed) and id_of(listed[at]) == id else None
 
 
 def _merged(old: tuple[T, ...], news: Iterable[T], gone: Iterable[str], id_of: Callable[[T], str]) -> tuple[T, ...]:

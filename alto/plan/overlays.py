@@ -18,7 +18,6 @@ import msgspec
 from alto.model.instances import Nic
 from alto.model.network_plans import Neighbour, NetworkChange, NetworkPlan, PortAddress
 from alto.plan.addresses import hostname
-from alto.plan.network_changes import neighbours_in
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +111,7 @@ def resettled(
     hosts are the same. `residents`: whoever has any of them now."""
     found = _neighbours(told.vpc_id, host, around, residents)
     now = {one.interface_id: one for one in found if one.interface_id in interface_ids}
-    before = neighbours_in(told, interface_ids)
+    before = {one.interface_id: one for one in told.find_neighbours(interface_ids)}
     was, will_be = _members(before.values()), _members(now.values())
     fresh: dict[str, tuple[str, ...]] = {}
     empty: list[str] = []

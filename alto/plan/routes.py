@@ -16,28 +16,31 @@ route names is unreachable at once; so is a route whose target is gone (a black 
 * what a host itself opens inside a VPC (balancers), or brings in from its public addresses, has the same source on each host.
   So a connection remembers by which host it came (its mark and zone), and answers go back there.
 
-`compiled` makes it all, `with_port` and `without_port` change one port. To go from one to another: `puts` (commands), then
-`change` (nft), then `drops` (commands, some of whose objects the kernel may have taken away already).
+`compiled` makes it all; `with_port`, `without_port` and `resettled` say what one port, or those who came, went or changed on
+other hosts, make different, at the cost of these: a RoutingPatch. To bring one to the kernel: `puts` (commands), then `change`
+(nft), then `drops` (commands, some of whose objects the kernel may have taken away already); then `take` remembers it.
 All of it is so in both families, where the VPC has a range of IPv6; else nothing of that one is made (docs/adr/0014).
 Deliberately not here: who may speak with whom (firewall.py), and the devices (drivers/network).
 """
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, ip_address, ip_network
-
-import msgspec
+from typing import TypeVar
 
 from alto.model.network_plans import (
     PEER_DEVICE,
     TUNNEL_DEVICE,
     VXLAN_DEVICE,
+    Neighbour,
+    NetworkChange,
     NetworkPlan,
     Port,
     RouteCommands,
     RoutePlan,
     Routing,
+    RoutingPatch,
     SubnetPlan,
     tunnel_mac,
 )
@@ -58,6 +61,10 @@ _BY_UPLINK = {
 }
 RETURN_PREFERENCE, LOCAL_PREFERENCE, TABLE_PREFERENCE = 10, 20, 100
 
+T = TypeVar("T")
+
+# What ports and neighbours have a part of; the rest is the VPC's and its hosts'.
+_MAPS = ("routes", "marks", "claims", "far", "strangers", "reached", "led")
 _TABLE = "inet alto_route"
 # Where no way out leads, whatever the route table says: what each machine has for itself.
 NOWHERE_V6 = "{ ::/16, fd00:ec2::/32, fe80::/10, ff00::/8 }"
@@ -129,24 +136,6 @@ _CHAINS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-EMPTY = Routing(
-    routes={},
-    tables=frozenset(),
-    tables_v6=frozenset(),
-    marks={},
-    subnets={},
-    ranges=frozenset(),
-    peers=frozenset(),
-    far={},
-    strangers=frozenset(),
-    hosts={},
-    returns={},
-    machine=frozenset(),
-    reached={},
-    led={},
-    source="",
-)
-
 
 def compiled(
     plan: NetworkPlan, ports: Iterable[Port], *, way_out: bool, way_out_v6: bool = False, direct: bool = False
@@ -163,21 +152,23 @@ def compiled(
     if direct and plan.internet:
         routes[MAIN, DEFAULT, 0] = _BY_UPLINK[V4]
     marks: dict[str, int] = {}
-    far = {
-        address: macs[one.underlay]
-        for one in plan.neighbours
-        for address in one.addresses
-        if one.underlay in macs and _is_spoken(plan, address)
-    }
-    strangers = {macs[one.underlay] for one in plan.neighbours if not one.source_dest_check and one.underlay in macs}
+    claims: dict[str, list[tuple[str, str]]] = {}
+    strangers: dict[str, set[str]] = {}
+    for one in plan.neighbours:
+        mac = macs.get(one.underlay, "")
+        for address in _claimed(plan, one):
+            claims.setdefault(address, []).append((one.interface_id, mac))
+        if mac and not one.source_dest_check:
+            strangers.setdefault(mac, set()).add(one.interface_id)
     subnets = {subnet.id: subnet for subnet in plan.subnets}
     for nat in plan.nats:
         if nat.underlay in macs:
-            far.update({one.private_ip: macs[nat.underlay] for one in nat.addresses})
-            strangers.add(macs[nat.underlay])
+            for own in nat.addresses:
+                claims.setdefault(own.private_ip, []).append((nat.id, macs[nat.underlay]))
+            strangers.setdefault(macs[nat.underlay], set()).add(nat.id)
         else:
             way = f"dev {nat.device} src {plan.host_address}"
-            routes.update({(MAIN, f"{one.private_ip}/32", 0): way for one in nat.addresses})
+            routes.update({(MAIN, f"{own.private_ip}/32", 0): way for own in nat.addresses})
             if nat.subnet_id in subnets:
                 marks[nat.device] = numbers[_table_name(subnets[nat.subnet_id])]
     out = {V4: way_out, V6: way_out_v6}
@@ -196,66 +187,177 @@ def compiled(
         subnets={_prefix(cidr): numbers[_table_name(one)] for one in plan.subnets for cidr in _ranges_of(plan, one)},
         ranges=ranges,
         peers=frozenset((peer.device, _prefix(cidr)) for peer in plan.peers for cidr in peer.cidrs if _is_spoken(plan, cidr)),
-        far=far,
-        strangers=frozenset(strangers),
+        claims={address: tuple(sorted(claimed)) for address, claimed in claims.items()},
+        far=_believed(claims),
+        strangers={mac: frozenset(whose) for mac, whose in strangers.items()},
         hosts={mac: underlay for underlay, mac in macs.items()},
         returns={macs[underlay]: number for underlay, number in backs.items()},
         machine=frozenset((MACHINE_ADDRESS, plan.host_address, *([MACHINE_ADDRESS_V6] if plan.ranges_v6 else []))),
         reached=_reached(plan, (address for one in plan.neighbours if one.entered_here for address in one.addresses), ""),
-        led={},
         source=plan.host_address,
     )
-    routing = msgspec.structs.replace(routing, led=dict(routing.reached))
-    return _with_ports(routing, plan, (*ports, *plan.endpoint_ports))
+    routing.led.update(routing.reached)
+    part_of = _parts(routing, plan)
+    for port in (*ports, *plan.endpoint_ports):
+        _merge(routing, part_of(port))
+    return routing
 
 
-def with_port(routing: Routing, plan: NetworkPlan, port: Port) -> Routing:
+def with_port(routing: Routing, plan: NetworkPlan, port: Port) -> RoutingPatch:
     """Also for one that is in it already. The routes to its own addresses belong to its tap (drivers/network)."""
-    return _with_ports(without_port(routing, port.device), plan, [port])
+    fresh = _parts(routing, plan)(port)
+    patch = without_port(routing, plan, port.device)
+    # What it takes over from somebody else is no news of its own.
+    routes = {key: routing.routes[key] for key in fresh.routes if key in routing.routes}
+    taken_over = Routing(routes=routes, reached=_part(routing.reached, port.ipv6), led=_part(routing.led, port.ipv6))
+    _merge(patch.was, taken_over)
+    _merge(patch.will_be, fresh)
+    return patch
 
 
-def _with_ports(routing: Routing, plan: NetworkPlan, ports: Iterable[Port]) -> Routing:
-    marks, routes = dict(routing.marks), dict(routing.routes)
-    reached, led, leaves = dict(routing.reached), dict(routing.led), _leaves_v6(plan)
+def without_port(routing: Routing, plan: NetworkPlan, device: str) -> RoutingPatch:
+    reached, led = ({one: its for one, its in these.items() if its == device} for these in (routing.reached, routing.led))
+    was = Routing(
+        marks={device: routing.marks[device]} if device in routing.marks else {},
+        routes={key: where for key, where in routing.routes.items() if device in where and _device(where) == device},
+        reached=reached,
+        led=led,
+        source=routing.source,
+    )
+    # Where a machine is on its way from here to another host, the other has it from now on.
+    entered = _entered(plan, reached.keys() | led.keys(), routing.claims)
+    routes = {}
+    for subnet in plan.subnets if was.routes else ():
+        for route in subnet.routes:
+            key = (routing.subnets[_prefix(subnet.cidr)], _prefix(route.destination), 0)
+            where = _where(plan, route, plan.hosts, {}) if key in was.routes and route.target is Target.INTERFACE else None
+            if where is not None:
+                routes[key] = where
+    return RoutingPatch(was=was, will_be=Routing(routes=routes, reached=entered, led=dict(entered), source=routing.source))
+
+
+def resettled(routing: Routing, before: NetworkPlan, plan: NetworkPlan, change: NetworkChange) -> RoutingPatch | None:
+    """What is different when the neighbours of `before` become those of `plan`, by `change`. None when that may be more than
+    their own addresses: a host that is new or no more, or a route that leads through one of them."""
+    fresh = {one.interface_id: one for one in change.neighbours}
+    touched = {*change.gone_neighbours, *fresh}
+    both = (*before.find_neighbours(touched), *change.neighbours)
+    if any(one.underlay not in plan.hosts for one in both) or _lead_through(plan, touched, both):
+        return None
+    macs = {one.underlay: tunnel_mac(one.underlay) for one in both}
+    claims: dict[str, list[tuple[str, str]]] = {address: [] for one in both for address in _claimed(plan, one)}
+    for address, claimed in claims.items():
+        claimed += [each for each in routing.claims.get(address, ()) if each[0] not in touched]
+    for one in change.neighbours:
+        for address in _claimed(plan, one):
+            claims[address].append((one.interface_id, macs[one.underlay]))
+    strangers = {mac: routing.strangers.get(mac, frozenset()) - touched for mac in macs.values()}
+    for one in change.neighbours:
+        if not one.source_dest_check:
+            strangers[macs[one.underlay]] |= {one.interface_id}
+    # What a port here has by now stays its own.
+    ours = {address for address in claims if routing.reached.get(address) or routing.led.get(address)}
+    entered = _entered(plan, claims.keys() - ours, claims)
+    was = Routing(
+        claims=_part(routing.claims, claims),
+        far=_part(routing.far, claims),
+        strangers=_part(routing.strangers, strangers),
+        reached=_part(routing.reached, claims.keys() - ours),
+        led=_part(routing.led, claims.keys() - ours),
+        source=routing.source,
+    )
+    will_be = Routing(
+        claims={address: tuple(sorted(claimed)) for address, claimed in claims.items() if claimed},
+        far=_believed(claims),
+        strangers={mac: whose for mac, whose in strangers.items() if whose},
+        reached=entered,
+        led=dict(entered),
+        source=routing.source,
+    )
+    return RoutingPatch(was=was, will_be=will_be)
+
+
+def take(routing: Routing, patch: RoutingPatch) -> Routing:
+    """What is so now. `routing` is changed in place, unless the patch has it whole."""
+    if patch.was is routing:
+        return patch.will_be
+    for name in _MAPS:
+        values, was, will_be = (getattr(one, name) for one in (routing, patch.was, patch.will_be))
+        for key in was.keys() - will_be.keys():
+            values.pop(key, None)
+    _merge(routing, patch.will_be)
+    return routing
+
+
+def _merge(routing: Routing, part: Routing) -> None:
+    for name in _MAPS:
+        getattr(routing, name).update(getattr(part, name))
+
+
+def _part(values: Mapping[str, T], keys: Iterable[str]) -> dict[str, T]:
+    return {key: values[key] for key in keys if key in values}
+
+
+def _parts(routing: Routing, plan: NetworkPlan) -> Callable[[Port], Routing]:
+    """What a port has of it."""
     by_id = {subnet.id: subnet for subnet in plan.subnets}
     by_cidr = {subnet.cidr: subnet for subnet in plan.subnets}
-    for port in ports:
+    leaves = _leaves_v6(plan)
+
+    def of(port: Port) -> Routing:
+        reached = _reached(plan, port.ipv6, port.device)
+        part = Routing(reached=reached, led=dict.fromkeys(port.ipv6, port.device) if leaves else dict(reached))
         subnet = by_id.get(port.subnet_id) or by_cidr.get(port.subnet_cidr)
         if subnet is not None:
-            marks[port.device] = routing.subnets[_prefix(subnet.cidr)]
-        here = _reached(plan, port.ipv6, port.device)
-        reached |= here
-        led |= dict.fromkeys(port.ipv6, port.device) if leaves else here
-        if port.source_dest_check:
-            continue
-        for other in plan.subnets:
+            part.marks[port.device] = routing.subnets[_prefix(subnet.cidr)]
+        for other in plan.subnets if not port.source_dest_check else ():
             for route in other.routes:
                 if route.target is Target.INTERFACE and route.target_id == port.id and _is_spoken(plan, route.destination):
                     hop = route.address or (port.private_ip if ":" not in route.destination else None)
                     key = (routing.subnets[_prefix(other.cidr)], _prefix(route.destination), 0)
                     if hop is not None:
-                        routes[key] = f"via {hop} dev {port.device} onlink"
-    return msgspec.structs.replace(routing, marks=marks, routes=routes, reached=reached, led=led)
+                        part.routes[key] = f"via {hop} dev {port.device} onlink"
+        return part
+
+    return of
 
 
-def without_port(routing: Routing, device: str) -> Routing:
-    if device not in routing.marks:
-        return routing
-    marks = {name: mark for name, mark in routing.marks.items() if name != device}
-    routes = {key: where for key, where in routing.routes.items() if _device(where) != device}
-    reached, led = (
-        {address: its for address, its in these.items() if its != device} for these in (routing.reached, routing.led)
-    )
-    return msgspec.structs.replace(routing, marks=marks, routes=routes, reached=reached, led=led)
+def _claimed(plan: NetworkPlan, neighbour: Neighbour) -> list[str]:
+    return [address for address in neighbour.addresses if _is_spoken(plan, address)]
 
 
-def through(routing: Routing, device: str) -> list[str]:
+def _believed(claims: Mapping[str, Iterable[tuple[str, str]]]) -> dict[str, str]:
+    """Address -> the MAC behind which it is. Of several that say to have it, a NAT gateway, and always the same."""
+    found = {address: max((one for one in claimed if one[1]), default=("", "")) for address, claimed in claims.items()}
+    return {address: mac for address, (_, mac) in found.items() if mac}
+
+
+def _entered(plan: NetworkPlan, addresses: Iterable[str], claims: Mapping[str, Iterable[tuple[str, str]]]) -> dict[str, str]:
+    """Those of IPv6 whose neighbour is entered here."""
+    entered = []
+    for address in addresses:
+        owners = plan.find_neighbours(id for id, _ in claims.get(address, ()))
+        if any(one.entered_here for one in owners):
+            entered.append(address)
+    return _reached(plan, entered, "")
+
+
+def _lead_through(plan: NetworkPlan, interface_ids: Collection[str], neighbours: Iterable[Neighbour]) -> bool:
+    """Whether a route leads to one of these interfaces, and may."""
+    if all(one.source_dest_check for one in neighbours):
+        return False
+    routes = (route for subnet in plan.subnets for route in subnet.routes)
+    return any(route.target is Target.INTERFACE and route.target_id in interface_ids for route in routes)
+
+
+def through(patch: RoutingPatch, device: str) -> list[str]:
     """The commands for the routes through a device: they went with it when it was made anew."""
-    return [_put(key, where) for key, where in routing.routes.items() if _device(where) == device]
+    return [_put(key, where) for key, where in patch.will_be.routes.items() if _device(where) == device]
 
 
-def puts(old: Routing, new: Routing) -> RouteCommands:
-    """What `new` has and `old` has not, nothing used before it is there."""
+def puts(patch: RoutingPatch) -> RouteCommands:
+    """What comes, nothing used before it is there."""
+    old, new = patch.was, patch.will_be
     bridge = [
         f"fdb replace {mac} dev {VXLAN_DEVICE} {_end(underlay)} self permanent"
         for mac, underlay in new.hosts.items()
@@ -278,8 +380,9 @@ def puts(old: Routing, new: Routing) -> RouteCommands:
     return RouteCommands(ip=lines, ip_v6=v6, bridge=bridge)
 
 
-def drops(old: Routing, new: Routing) -> RouteCommands:
-    """What `old` had and `new` has not. Each may have gone already, with its device."""
+def drops(patch: RoutingPatch) -> RouteCommands:
+    """What goes. Each may have gone already, with its device."""
+    old, new = patch.was, patch.will_be
     bridge = [
         f"fdb del {mac} dev {VXLAN_DEVICE} {_end(underlay)} self" for mac, underlay in old.hosts.items() if mac not in new.hosts
     ]
@@ -315,11 +418,11 @@ def ruleset(routing: Routing) -> str:
     for head, rules in _CHAINS.items():
         lines.append(f"add chain {_TABLE} {head}")
         lines += [f"add rule {_TABLE} {head.split(' ', 1)[0]} {rule}" for rule in rules]
-    return "\n".join((*lines, *_change(EMPTY, routing))) + "\n"
+    return "\n".join((*lines, *_change(Routing(), routing))) + "\n"
 
 
-def change(old: Routing, new: Routing) -> str:
-    lines = list(_change(old, new))
+def change(patch: RoutingPatch) -> str:
+    lines = list(_change(patch.was, patch.will_be))
     return "\n".join(lines) + "\n" if lines else ""
 
 

@@ -18,7 +18,7 @@ from alto.model.network_plans import AclPlan, NetworkChange, NetworkPlan
 from alto.model.networks import SecurityGroup
 from alto.model.records import Record
 from alto.plan.endpoints import amazons_list
-from alto.plan.network_changes import acl_in, changed, group_in
+from alto.plan.network_changes import changed
 from alto.store.store import Reader
 
 KINDS: Mapping[str, type[SecurityGroup] | type[NetworkAcl] | type[PrefixList]] = {
@@ -82,9 +82,9 @@ def rule_changes(
 
 
 def _gone(plan: NetworkPlan, kind: str, id: str) -> NetworkChange | None:
-    if kind == SecurityGroup.KIND and group_in(plan, id) is not None:
+    if kind == SecurityGroup.KIND and plan.find_group(id) is not None:
         return NetworkChange(vpc_id=plan.vpc_id, gone_groups=(id,))
-    if kind == NetworkAcl.KIND and acl_in(plan, id) is not None:
+    if kind == NetworkAcl.KIND and plan.find_acl(id) is not None:
         return NetworkChange(vpc_id=plan.vpc_id, gone_acls=(id,))
     if kind == PrefixList.KIND and id in plan.prefix_lists:
         return NetworkChange(vpc_id=plan.vpc_id, gone_prefix_lists=(id,))
@@ -102,7 +102,7 @@ def _of_group(reader: Reader, plan: NetworkPlan, group: SecurityGroup) -> Networ
     lists = [reader.find(PrefixList, id) or amazons_list(plan.region, id) for id in sorted(named)]
     return NetworkChange(
         vpc_id=plan.vpc_id,
-        groups=(group,) if group_in(plan, group.id) != group else (),
+        groups=(group,) if plan.find_group(group.id) != group else (),
         prefix_lists={one.id: _ranges(one) for one in lists if one is not None},
     )
 
@@ -112,7 +112,7 @@ def _of_acl(plan: NetworkPlan, acl: NetworkAcl) -> NetworkChange:
     own = {one.subnet_id for one in acl.associations}
     return NetworkChange(
         vpc_id=plan.vpc_id,
-        acls=(now,) if acl_in(plan, acl.id) != now else (),
+        acls=(now,) if plan.find_acl(acl.id) != now else (),
         subnets=tuple(replace(one, acl_id=acl.id) for one in plan.subnets if one.id in own and one.acl_id != acl.id),
     )
 

@@ -11,7 +11,7 @@ from alto.drivers.network.commands import Commands
 from alto.drivers.network.driver import Routes
 from alto.drivers.network.nft import Nft
 from alto.kit.world import World
-from alto.model.network_plans import NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE, VXLAN_DEVICE, Routing
+from alto.model.network_plans import NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE, VXLAN_DEVICE, Routing, RoutingPatch
 
 MAIN = 254
 OURS_FROM = 0x10000000  # tables of that number and above are route tables of a VPC
@@ -23,28 +23,35 @@ METRIC_V6 = 1024  # what the kernel makes of none in a route of IPv6
 class KernelRouting:
     """`now` is what the kernel has."""
 
-    def __init__(self, world: World, nft: Nft, routes: Routes, netns: str, now: Routing) -> None:
+    def __init__(self, world: World, nft: Nft, routes: Routes, netns: str) -> None:
         self._commands = Commands(world)
         self._nft = nft
         self._routes = routes
         self._netns = netns
         self._v6 = families.is_supported(world.files)
-        self.now = now
+        self.now = Routing()
 
     async def adopt(self, wanted: Routing) -> None:
         """Whatever is there becomes what is wanted; what is right already stays in its place all the time."""
-        found = await self._found(wanted)
-        await self._put(found, wanted)
+        patch = RoutingPatch(was=await self._found(wanted), will_be=wanted)
+        await self._put(patch)
         await self._nft.apply(self._netns, self._routes.ruleset(wanted))
-        await self._drop(found, wanted)
+        await self._drop(patch)
         self.now = wanted
 
-    async def move(self, wanted: Routing, *, rules: str = "") -> None:
+    def to(self, wanted: Routing) -> RoutingPatch:
+        return RoutingPatch(was=self.now, will_be=wanted)
+
+    async def move(self, patch: RoutingPatch, *, rules: str = "") -> None:
         """From `now` to what is wanted, and `rules` in the same transaction of the packet filter."""
-        await self._put(self.now, wanted)
-        await self._nft.apply(self._netns, rules + self._routes.change(self.now, wanted))
-        await self._drop(self.now, wanted)
-        self.now = wanted
+        await self._put(patch)
+        await self._nft.apply(self._netns, rules + self._routes.change(patch))
+        await self._drop(patch)
+        self.take(patch)
+
+    def take(self, patch: RoutingPatch) -> None:
+        """The kernel has it."""
+        self.now = self._routes.take(self.now, patch)
 
     def forget(self, device: str) -> None:
         """The device was made anew: nothing leads through it yet."""
@@ -55,14 +62,14 @@ class KernelRouting:
         elif device == VXLAN_DEVICE:
             self.now = replace(self.now, hosts={})
 
-    async def _put(self, old: Routing, new: Routing) -> None:
-        wanted = self._routes.puts(old, new)
+    async def _put(self, patch: RoutingPatch) -> None:
+        wanted = self._routes.puts(patch)
         await self._commands.bridge(self._netns, wanted.bridge)
         await self._commands.ip(self._netns, wanted.ip)
         await self._commands.ip_v6(self._netns, wanted.ip_v6)
 
-    async def _drop(self, old: Routing, new: Routing) -> None:
-        gone = self._routes.drops(old, new)
+    async def _drop(self, patch: RoutingPatch) -> None:
+        gone = self._routes.drops(patch)
         await self._commands.ip_v6(self._netns, gone.ip_v6, tolerant=True)
         await self._commands.ip(self._netns, gone.ip, tolerant=True)
         await self._commands.bridge(self._netns, gone.bridge, tolerant=True)

@@ -52,11 +52,13 @@ from alto.model.network_plans import (
     NetworkPlan,
     Port,
     Routing,
+    RoutingPatch,
 )
 from alto.model.networks import UPLINK_DEVICE
 
 log = structlog.get_logger()
 
+NO_PATCH = RoutingPatch(was=Routing(), will_be=Routing())
 TAP_MAC = "02:a1:70:ff:00:03"  # every tap's own end, so that a guest's ARP cache stays right when its tap is made again
 _OWN_DEVICES = ("tap", UPLINK_DEVICE, NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE, VXLAN_DEVICE)
 
@@ -161,7 +163,7 @@ class VpcNetworks:
                 await self._filter(vpc, patch)
                 vpc.plan = plan
                 if change.subnets:
-                    await self._translate(vpc, routing=self._compiled_routing(vpc))
+                    await self._translate(vpc, routing=vpc.routing.to(self._compiled_routing(vpc)))
             if recorded:
                 self._record(plan, vpc.netns, vpc.device)
 
@@ -303,7 +305,7 @@ class VpcNetworks:
             device=device,
             firewall=self._rules.compiled(plan, ports),
             dns=dns,
-            routing=KernelRouting(self._world, self._nft, self._routes, netns, self._routes.EMPTY),
+            routing=KernelRouting(self._world, self._nft, self._routes, netns),
             rates=Rates(ports),
         )
         before = {record.port.id: record for record in self._records.ports(plan.vpc_id)}
@@ -343,7 +345,8 @@ class VpcNetworks:
             vpc.routing.forget(UPLINK_DEVICE)
         await self._make_devices(vpc)
         patch = self._rules.replanned(vpc.firewall, plan, ports)
-        await self._translate(vpc, patch, routing=self._compiled_routing(vpc), ended=sorted(ends))
+        routing = vpc.routing.to(self._compiled_routing(vpc))
+        await self._translate(vpc, patch, routing=routing, ended=sorted(ends))
         await self._commands.ip(vpc.netns, [line for port in plan.endpoint_ports for line in self._link_up(vpc, port)])
         await vpc.dns.ensure(plan, ports, names_outside=self._host.has_way_out)
         await self._metadata.serve(vpc.netns)
@@ -352,13 +355,15 @@ class VpcNetworks:
 
     async def _resettle(self, vpc: _Vpc, plan: NetworkPlan, change: NetworkChange, patch: FirewallPatch) -> bool:
         """Ways and names of instances on other hosts. Whether a public address among them is different."""
-        touched = {*change.gone_neighbours, *(one.interface_id for one in change.neighbours)}
-        before = [one for one in vpc.plan.neighbours if one.interface_id in touched]
+        before = vpc.plan.find_neighbours({*change.gone_neighbours, *(one.interface_id for one in change.neighbours)})
+        patch_of_routes = self._routes.resettled(vpc.routing.now, vpc.plan, plan, change)
         kept = {address for one in change.neighbours for address in one.addresses}
         kept |= {address for record in vpc.ports.values() for address in record.port.all_addresses}
         vpc.plan = plan
         left = [address for one in before for address in one.addresses if address not in kept]
-        await self._translate(vpc, patch, routing=self._compiled_routing(vpc), ended=left)
+        if patch_of_routes is None:
+            patch_of_routes = vpc.routing.to(self._compiled_routing(vpc))
+        await self._translate(vpc, patch, routing=patch_of_routes, ended=left)
         own = {record.port.private_ip for record in vpc.ports.values()}
         vpc.dns.resettle(
             plan, {one.addresses[0] for one in before} - own, [one for one in change.neighbours if one.addresses[0] not in own]
@@ -494,21 +499,21 @@ class VpcNetworks:
                 # A tap goes with the last who holds it: its machine may have ended in this moment.
                 if port.device in self._links(vpc.netns):
                     raise
+        routing = self._routes.without_port(vpc.routing.now, vpc.plan, port.device)
         vpc.routing.forget(port.device)
-        routing = self._routes.without_port(vpc.routing.now, port.device)
         ended = list(port.all_addresses)
         slow, patch = vpc.rates.dropping(port.id), self._rules.unplugged(vpc.firewall, port.id)
         await self._translate(vpc, patch, routing=routing, ended=ended, also=slow)
         vpc.rates.dropped(port.id)
         self._records.remove_port(port)
 
-    async def _filter(self, vpc: _Vpc, patch: FirewallPatch, *, routing: Routing | None = None, also: str = "") -> None:
+    async def _filter(self, vpc: _Vpc, patch: FirewallPatch, *, routing: RoutingPatch | None = None, also: str = "") -> None:
         """`routing`: of which nothing but marks is new; its routes come with the tap."""
-        marks = self._routes.change(vpc.routing.now, routing) if routing is not None else ""
+        marks = self._routes.change(routing) if routing is not None else ""
         await self._nft.apply(vpc.netns, self._rules.statements(vpc.firewall, patch) + marks + also)
         self._filtered(vpc, patch)
         if routing is not None:
-            vpc.routing.now = routing
+            vpc.routing.take(routing)
 
     def _filtered(self, vpc: _Vpc, patch: FirewallPatch) -> None:
         self._complain(vpc, {id: why for id, why in patch.refused.items() if vpc.firewall.refused.get(id) != why})
@@ -524,7 +529,7 @@ class VpcNetworks:
         vpc: _Vpc,
         patch: FirewallPatch | None = None,
         *,
-        routing: Routing | None = None,
+        routing: RoutingPatch | None = None,
         ended: Sequence[str] = (),
         also: str = "",
     ) -> None:
@@ -533,7 +538,7 @@ class VpcNetworks:
         addresses `ended` had: each look at the kernel's table of connections takes 9 ms."""
         new, old = publics.translations(vpc.plan, _ports_of(vpc), self._pool), vpc.translations
         rules = self._rules.statements(vpc.firewall, patch) if patch is not None else ""
-        await vpc.routing.move(routing or vpc.routing.now, rules=rules + uplink.vpc_change(old, new) + also)
+        await vpc.routing.move(routing or NO_PATCH, rules=rules + uplink.vpc_change(old, new) + also)
         if patch is not None:
             self._filtered(vpc, patch)
         cut = [outside for outside, private in old.inward.items() if new.inward.get(outside) != private]
