@@ -24,6 +24,7 @@ from alto.plan.network_changes import changed, difference
 
 NETWORK_CHECK_S = 30.0  # how often a VPC is ensured without any change; the real driver takes 12 ms when all is well
 NETWORK_IDLE_S = 30.0  # a VPC without machines here, and that nothing passes through, is taken down after so long
+CHANGES_MAX = 64  # of one VPC that wait; more are told apart again by comparing two plans
 
 
 class Networks:
@@ -45,11 +46,14 @@ class Networks:
         self._plans: dict[str, NetworkPlan] = {}
         self._told = False  # the server has said all that is to be here, once
         self._plugged: dict[str, Port] = {}
+        self._by_vpc: dict[str, set[str]] = {}  # and by machine: ids of these ports
+        self._by_machine: dict[str, set[str]] = {}
+        self._left: set[str] = set()  # ports that a predecessor left, and that nobody here has touched yet
         self._holders: dict[str, str] = {}  # public address -> the port that has it here
         self._described: dict[str, Machine] = {}
         self._unsure: set[str] = set()  # machines of which we do not know what interfaces they have
         self._ensured: dict[str, NetworkPlan] = {}
-        self._pending: dict[str, tuple[NetworkPlan, NetworkPlan, NetworkChange]] = {}  # VPC -> from, to, by
+        self._pending: dict[str, list[tuple[NetworkPlan, NetworkPlan, NetworkChange]]] = {}  # VPC -> from, to, by
         self._ensured_at: dict[str, float] = {}
         self._vpcs: set[str] = set()  # VPCs of which something may be on this host
         self._idle_since: dict[str, float] = {}
@@ -57,15 +61,19 @@ class Networks:
 
     async def look(self) -> None:
         """Networks without a port are in no manifest: one that an agent left behind would stay for ever."""
-        self._vpcs.update(await self._network.observe())
+        found = await self._network.observe()
+        self._vpcs.update(found)
+        self._left = {port_id for ports in found.values() for port_id in ports} - self._plugged.keys()
 
     def take(self, plans: Iterable[NetworkPlan], *, full: bool = False) -> None:
         """`full`: a VPC that is not among them is to be here for its ports' sake only."""
         self._told |= full
-        news = {plan.vpc_id: plan for plan in plans}
+        listed = {plan.vpc_id: plan for plan in plans}
+        # What is said again now and then is mostly what is known.
+        news = {id: plan for id, plan in listed.items() if self._plans.get(id) != plan}
         if full:
             news.update(
-                (id, replace(plan, standing=False)) for id, plan in self._plans.items() if plan.standing and id not in news
+                (id, replace(plan, standing=False)) for id, plan in self._plans.items() if plan.standing and id not in listed
             )
         self._plans.update(news)
         if news:
@@ -76,8 +84,10 @@ class Networks:
             before = self._plans.get(change.vpc_id)
             if before is not None:
                 plan = self._plans[change.vpc_id] = changed(before, change)
-                # Several at once are told apart again by comparing plans.
-                self._pending[change.vpc_id] = (before, plan, change)
+                waiting = self._pending.setdefault(change.vpc_id, [])
+                if len(waiting) >= CHANGES_MAX or (waiting and waiting[-1][1] is not before):
+                    waiting.clear()
+                waiting.append((before, plan, change))
                 self.changed.set()
 
     def adopt(self, running: Iterable[Machine]) -> None:
@@ -93,7 +103,8 @@ class Networks:
         return self._plugged.get(machine.nic.interface_id)
 
     def holds(self, machine: Machine) -> bool:
-        return any(port.instance_id == machine.id for port in self._plugged.values())
+        """Also when it ended while no agent was there, and its ports are where the last one left them."""
+        return machine.id in self._by_machine or any(nic.interface_id in self._left for nic in machine.nics)
 
     # Machines.
 
@@ -117,7 +128,7 @@ class Networks:
             return
         wanted = _wanted(machine)
         ids = {nic.interface_id for nic in wanted}
-        here = {port.id for port in self._plugged.values() if port.instance_id == machine.id}
+        here = set(self._by_machine.get(machine.id, ()))
         gone = (here | {nic.interface_id for nic in machine.nics}) - ids
         if machine.id in self._unsure:
             has = await self._compute.interfaces(machine.id)
@@ -145,7 +156,7 @@ class Networks:
 
     async def unplug(self, machine: Machine) -> None:
         """Nothing of it is left in any network."""
-        plugged = {port.id for port in self._plugged.values() if port.instance_id == machine.id}
+        plugged = self._by_machine.get(machine.id, set())
         for id in sorted(plugged | {nic.interface_id for nic in machine.nics}):
             await self._unplug(id, machine.nic.vpc_id)
         self._described.pop(machine.id, None)
@@ -180,18 +191,28 @@ class Networks:
 
     def _hold(self, port: Port) -> None:
         self._let_go(port.id)
+        self._left.discard(port.id)
         self._plugged[port.id] = port
+        self._by_vpc.setdefault(port.vpc_id, set()).add(port.id)
+        self._by_machine.setdefault(port.instance_id, set()).add(port.id)
         self._holders.update(dict.fromkeys(port.public, port.id))
 
     def _let_go(self, port_id: str) -> None:
         port = self._plugged.pop(port_id, None)
-        for address in port.public if port is not None else ():
+        if port is None:
+            return
+        for index, key in ((self._by_vpc, port.vpc_id), (self._by_machine, port.instance_id)):
+            index[key].discard(port_id)
+            if not index[key]:
+                del index[key]
+        for address in port.public:
             if self._holders.get(address) == port_id:
                 del self._holders[address]
 
     async def _unplug(self, port_id: str, vpc_id: str) -> None:
         async with self.vpc(vpc_id):
             await self._network.unplug(port_id, vpc_id)
+            self._left.discard(port_id)
             self._let_go(port_id)
 
     def _port_of(self, machine: Machine, nic: Nic) -> Port:
@@ -227,7 +248,7 @@ class Networks:
     async def refresh(self) -> None:
         """Rules of VPCs that changed, or that were found at the start; and VPCs that are to be here without any port."""
         standing = {vpc_id for vpc_id, plan in self._plans.items() if plan.standing}
-        for vpc_id in sorted(standing | {port.vpc_id for port in self._plugged.values()}):
+        for vpc_id in sorted(standing | self._by_vpc.keys()):
             if vpc_id in self._plans and self._is_stale(vpc_id):
                 async with self.vpc(vpc_id):
                     await self._ensure(vpc_id)
@@ -255,32 +276,35 @@ class Networks:
         plan = self._plans.get(vpc_id)
         if plan is not None and plan.standing:
             return True
-        return any(port.vpc_id == vpc_id for port in self._plugged.values())
+        return vpc_id in self._by_vpc
 
     async def _ensure(self, vpc_id: str) -> None:
         """When the plan changed, and now and then: what serves a VPC may have died. The caller holds its lock."""
-        plan, ensured = self._plans[vpc_id], self._ensured.get(vpc_id)
-        change = self._change(vpc_id, ensured, plan)
-        if change is not None and not self._is_due(vpc_id):
-            # Not remembered until it is done: what half happened is ensured whole.
-            del self._ensured[vpc_id]
-            await self._network.change_network(plan, change)
-            self._ensured[vpc_id] = plan
+        plan = self._plans[vpc_id]
+        steps = self._steps(vpc_id, self._ensured.get(vpc_id), plan)
+        if steps and not self._is_due(vpc_id):
+            for to, change in steps:
+                # Not remembered until it is done: what half happened is ensured whole.
+                del self._ensured[vpc_id]
+                await self._network.change_network(to, change)
+                self._ensured[vpc_id] = to
         elif self._is_stale(vpc_id):
-            ports = [port for _, port in sorted(self._plugged.items()) if port.vpc_id == vpc_id]
+            ports = [self._plugged[id] for id in sorted(self._by_vpc.get(vpc_id, ()))]
             self._vpcs.add(vpc_id)
+            self._ensured.pop(vpc_id, None)
             await self._network.ensure_network(plan, ports)
             self._ensured[vpc_id] = plan
             self._ensured_at[vpc_id] = self._world.clock.monotonic()
 
-    def _change(self, vpc_id: str, ensured: NetworkPlan | None, plan: NetworkPlan) -> NetworkChange | None:
-        """What leads from what is there to `plan`, if a change can say it."""
-        pending = self._pending.pop(vpc_id, None)
+    def _steps(self, vpc_id: str, ensured: NetworkPlan | None, plan: NetworkPlan) -> list[tuple[NetworkPlan, NetworkChange]]:
+        """What leads from what is there to `plan`, if changes can say it."""
+        pending = self._pending.pop(vpc_id, [])
         if ensured is None or ensured is plan:
-            return None
-        if pending is not None and pending[0] is ensured and pending[1] is plan:
-            return pending[2]
-        return difference(ensured, plan)
+            return []
+        if pending and pending[0][0] is ensured and pending[-1][1] is plan:
+            return [(to, change) for _, to, change in pending]
+        change = difference(ensured, plan)
+        return [(plan, change)] if change is not None else []
 
     def _is_stale(self, vpc_id: str) -> bool:
         ensured, plan = self._ensured.get(vpc_id), self._plans[vpc_id]
