@@ -22,7 +22,9 @@ from alto.api.ec2.interface_attributes import OPERATIONS as INTERFACE_ATTRIBUTES
 from alto.api.ec2.interfaces import OPERATIONS as INTERFACES
 from alto.api.ec2.ipv6_addresses import OPERATIONS as IPV6_ADDRESSES
 from alto.api.ec2.launches import OPERATIONS as LAUNCHES
+from alto.api.ec2.network_acls import OPERATIONS as ACLS
 from alto.api.ec2.private_addresses import OPERATIONS as PRIVATE_ADDRESSES
+from alto.api.ec2.security_group_rules import OPERATIONS as RULES
 from alto.api.ec2.snapshots import OPERATIONS as SNAPSHOTS
 from alto.api.ec2.tags import OPERATIONS as TAGS
 from alto.api.ec2.volume_attachments import OPERATIONS as VOLUME_ATTACHMENTS
@@ -53,6 +55,8 @@ EC2: Operations = {
     **ATTACHMENTS,
     **PRIVATE_ADDRESSES,
     **IPV6_ADDRESSES,
+    **RULES,
+    **ACLS,
     **VOLUMES,
     **VOLUME_ATTACHMENTS,
     **MODIFICATIONS,

@@ -41,6 +41,7 @@ class Knobs:
     commit_s: float = 0.004
     weather: Weather = field(default_factory=Weather)
     api_weather: Weather = field(default_factory=Weather)  # between clients and the API
+    overlay: bool = False  # hosts reach each other, and share VPCs
 
 
 class SimServer:
@@ -98,6 +99,7 @@ class SimCloud:
                 server=self._listening,
                 sessions=self._sessions,
                 answers=self._answers,
+                underlay=f"192.0.2.{number}:4789" if knobs.overlay else "",
             )
             for number in range(1, knobs.hosts + 1)
         ]

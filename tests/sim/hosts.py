@@ -16,8 +16,10 @@ from alto.drivers.image.fake import FakeImages
 from alto.drivers.network.fake import FakeNetwork, FakeNetworks
 from alto.drivers.volume.fake import FakeStorage, FakeVolumes
 from alto.model.instances import Power, Seen
+from alto.model.network_plans import NetworkChange, NetworkPlan
 from alto.model.pressure import Gauges
 from alto.model.sessions import ServerLink
+from alto.plan.network_changes import changed
 from tests.sim.links import AgentLink, Link, Weather
 from tests.sim.loop import Process, SimLoop
 from tests.sim.world import SimDisk, sim_world
@@ -48,6 +50,15 @@ class Noticing(dict[str, Any]):
         super().clear()
 
 
+class HeedfulNetwork(FakeNetwork):
+    """A change says exactly what leads from what the host has to what it is to have."""
+
+    async def change_network(self, plan: NetworkPlan, change: NetworkChange) -> None:
+        if changed(self._vpc(plan.vpc_id).plan, change) != plan:
+            raise AssertionError(f"{change} does not lead to {plan}")
+        await super().change_network(plan, change)
+
+
 class SimHost:
     """One machine with an agent. `vcpus` and `memory_mib` are what it offers."""
 
@@ -64,11 +75,13 @@ class SimHost:
         server: Callable[[], Process | None],
         sessions: Callable[[], ServerLink],
         answers: Callable[[str], bool],
+        underlay: str = "",
     ) -> None:
         self.id = f"h-{number}"
         self._loop = loop
         self._seed = f"{seed} {self.id}"
         self._cloud_id = cloud_id
+        self._underlay = underlay
         self._size = (vcpus, memory_mib)
         self._sessions = sessions
         self._answers = answers
@@ -114,7 +127,7 @@ class SimHost:
             ),
             volumes=FakeVolumes(world, self.storage, knobs=self.volume_knobs),
             images=FakeImages(world, knobs=self.image_knobs, missing=frozenset((MISSING_IMAGE,))),
-            network=FakeNetwork(world, networks=self.networks, knobs=self.network_knobs),
+            network=HeedfulNetwork(world, networks=self.networks, knobs=self.network_knobs),
             balancer=FakeBalancer(
                 world,
                 answers=self._answers,
@@ -130,6 +143,7 @@ class SimHost:
             cloud_id=self._cloud_id,
             host_id=self.id,
             name=f"host{self.id[2:]}",
+            underlay=self._underlay,
             gauges=lambda: self.gauges,
         )
         self.process = process

@@ -5,6 +5,7 @@ giving everything back, and an empty cloud in which nothing is left anywhere.
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from tests.sim.hosts import MANIFESTS
 from tests.sim.links import DEADLINE_S
 from tests.sim.loop import SimLoop, SimulationStuck
 from tests.sim.networks import hosts_differ
+from tests.sim.spread import RuleClient, changes_arrive, has_spread, plans_differ
 from tests.sim.workload import Client
 
 STEPS_MAX = 400_000
@@ -54,7 +56,10 @@ def play(seed: int | str, *, trace: Callable[[str], None] | None = None) -> Outc
     faults = Faults(seed)
     loop = SimLoop(seed, shuffle=faults.shuffle, steps_max=STEPS_MAX, time_max_s=TIME_MAX_S)
     loop.trace = trace
-    cloud = SimCloud(loop, seed, faults.knobs())
+    knobs = faults.knobs()
+    if has_spread(seed):
+        knobs = dataclasses.replace(knobs, overlay=True, hosts=max(2, knobs.hosts))
+    cloud = SimCloud(loop, seed, knobs)
     failure: str | None = None
     try:
         loop.run(_story(cloud, faults))
@@ -72,6 +77,9 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
     if has_disks(cloud.seed):
         make_faults(cloud)
         clients.append(DiskClient(cloud, len(clients) + 1, actions=30, pace_s=2.0))
+    rules = RuleClient(cloud, len(clients) + 1, actions=30, pace_s=2.0) if has_spread(cloud.seed) else None
+    if rules is not None:
+        clients.append(rules)
     health = Health(cloud) if has_health(cloud.seed) else None
     storms = [asyncio.get_running_loop().create_task(faults.storm(), name="storm")]
     if health is not None:
@@ -93,6 +101,8 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
     await settle(cloud, "after the last fault")
     if health is not None:
         await _measured(cloud, health)
+    if rules is not None:
+        await changes_arrive(cloud, rules)
     await _stay_quiet(cloud)
     for client in clients:
         cloud.store.read(client.check_promises)
@@ -199,7 +209,8 @@ def _differences(before: State, after: State) -> list[str]:
 
 
 def _astray(cloud: SimCloud) -> list[str]:
-    return hosts_differ({one.id: one for one in cloud.checker.state().instances}, cloud.hosts)
+    astray = hosts_differ({one.id: one for one in cloud.checker.state().instances}, cloud.hosts)
+    return astray + cloud.store.read(lambda reader: plans_differ(reader, cloud.hosts))
 
 
 def _unheard(cloud: SimCloud, *, balancers: bool = True) -> list[str]:

@@ -21,7 +21,7 @@ from alto.model.instances import Machine
 from alto.model.network_plans import NetworkChange, NetworkPlan
 from alto.model.networks import SecurityGroup
 from alto.model.records import Record
-from alto.plan.network_changes import changed, group_in
+from alto.plan.network_changes import changed
 from alto.plan.networks import routers_of
 from alto.store.store import Reader
 
@@ -85,7 +85,7 @@ class NetworkNews:
             self._rules.add((kind, id))
             return True
         own = self._plans.get(row.vpc_id)
-        if own is None or group_in(own, id) is not None:
+        if own is None or own.find_group(id) is not None:
             self._owed.add(id)
         else:
             self._rules.add((kind, id))  # rules of other groups may name it
@@ -171,9 +171,12 @@ class NetworkNews:
                 news.append(plan)
         for vpc_id in sorted(self._plans if only is None else self._plans.keys() & only):
             plan = self._plans[vpc_id]
-            if plan.standing and vpc_id not in self._vpcs and vpc_id not in passing:
-                for index in (self._plans, self._routers, self._peers, self._guests):
-                    del index[vpc_id]
+            if vpc_id in self._vpcs or vpc_id in passing:
+                continue
+            # Nothing more is told of it: when it comes again, all is.
+            for index in (self._plans, self._routers, self._peers, self._guests):
+                del index[vpc_id]
+            if plan.standing:
                 news.append(replace(plan, standing=False, hosts=(), neighbours=(), members={}, vni=0, underlay=""))
         return tuple(news)
 
