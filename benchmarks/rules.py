@@ -3,34 +3,48 @@ groups and 5,000 rules on 8 hosts that a VXLAN joins, and in smaller ones.
 
     python -m benchmarks.rules [--hosts 8]
 
-Counted, not timed: rows that the server reads, bytes that it says to all hosts together, statements that nftables of the hosts
-and lines that `ip` and `bridge` then take. Server, store, hosts' firewalls and routes are the product's own, in this process;
-no packet and no machine is there. CPU is of all of that together, per change.
+Counted: rows that the server reads, bytes that it says to all hosts together, statements that nftables of the hosts and lines
+that `ip` and `bridge` then take; these are the same at each size. And CPU of all of that together, per change: the three sizes
+take turns, so that they meet the same machine. Server, store, the agents' networks, their firewalls and routes are the
+product's own, in this process; no packet and no machine is there. Last, what is not O(affected) and need not be: that a host
+hears everything, as it does when it joins and once a minute.
 """
 
 import argparse
 import asyncio
+import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from alto.agent.networks import Networks
 from alto.api.hosts.session import HostSessions
-from alto.kit.world import real_world
+from alto.drivers.compute.driver import Tap
+from alto.drivers.compute.fake import FakeCompute
+from alto.drivers.network.fake import FakeNetwork
+from alto.kit.world import World, real_world
 from alto.model.acls import AclAssociation, AclEntry, NetworkAcl, PrefixList, PrefixListEntry
 from alto.model.hosts import Capabilities
-from alto.model.instances import Instance, Phase
-from alto.model.network_plans import VNI_FROM, Firewall, NetworkPlan, Port
+from alto.model.instances import Instance, Machine, Phase
+from alto.model.network_plans import (
+    VNI_FROM,
+    Firewall,
+    FirewallPatch,
+    NetworkChange,
+    NetworkPlan,
+    Port,
+    Routing,
+    RoutingPatch,
+)
 from alto.model.networks import Permission, SecurityGroup, Subnet, Vpc
 from alto.model.records import Record
 from alto.model.sessions import Assignments, Hello
-from alto.plan import routes
-from alto.plan.firewall import amended, compiled, plugged, statements, take
-from alto.plan.network_changes import changed
+from alto.plan import firewall, routes
 from alto.store.sqlite import MemoryDisk, SqliteStore
 from alto.store.store import Reader, Tx
 from benchmarks.store import ACCOUNT, REGION, instance
@@ -40,11 +54,15 @@ T = TypeVar("T")
 
 SIZES = ((250, 50), (500, 100), (1000, 200))  # instances and groups
 RULES_EACH = 25
-SAMPLES = 5
+SAMPLES = 9
+GROWTH_MAX = 1.5  # CPU of a change in a VPC four times as large
 CHANGING = 25  # groups below this number are changed
-HEARD_S = 0.3  # hosts that a change does not concern hear nothing for so long
+HEARD_S = 0.15  # hosts that a change does not concern hear nothing for so long
 VPC, SUBNET, ACL, LIST = "vpc-0123456789abcdef0", "subnet-0123456789abcdef0", "acl-0123456789abcdef0", "pl-0123456789abcdef0"
 OWN: Mapping[str, Any] = {"account": ACCOUNT, "region": REGION}
+
+
+EVERYBODY = "sg-ffffffffffffffff0"  # as a VPC's default group
 
 
 def group_id(number: int) -> str:
@@ -97,37 +115,112 @@ class Counting:
         return rows
 
 
+class Paper(FakeNetwork):
+    """A host's network without a kernel: what would be said to that is made, and counted."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._firewalls: dict[str, Firewall] = {}
+        self._routings: dict[str, Routing] = {}
+        self._plans: dict[str, NetworkPlan] = {}
+        self.statements = self.commands = 0
+
+    async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
+        await super().ensure_network(plan, ports)
+        self._plans[plan.vpc_id] = plan
+        self._firewalls[plan.vpc_id] = firewall.compiled(plan, ports)
+        self._routings[plan.vpc_id] = routes.compiled(plan, ports, way_out=True)
+
+    async def change_network(self, plan: NetworkPlan, change: NetworkChange) -> None:
+        await super().change_network(plan, change)
+        before, self._plans[plan.vpc_id] = self._plans[plan.vpc_id], plan
+        self._take(plan.vpc_id, firewall.amended(self._firewalls[plan.vpc_id], change))
+        if change.neighbours or change.gone_neighbours:
+            patch = routes.resettled(self._routings[plan.vpc_id], before, plan, change)
+            assert patch is not None, "routes are made anew"
+            self._go(plan.vpc_id, patch)
+
+    async def plug(self, port: Port, machine: Machine) -> Tap:
+        tap = await super().plug(port, machine)
+        self._put(port)
+        return tap
+
+    async def describe(self, port: Port, machine: Machine) -> None:
+        await super().describe(port, machine)
+        self._put(port)
+
+    async def unplug(self, port_id: str, vpc_id: str) -> None:
+        await super().unplug(port_id, vpc_id)
+        self._take(vpc_id, firewall.unplugged(self._firewalls[vpc_id], port_id))
+        self._go(vpc_id, routes.without_port(self._routings[vpc_id], self._plans[vpc_id], f"tap{port_id[-12:]}"))
+
+    def _put(self, port: Port) -> None:
+        self._take(port.vpc_id, firewall.plugged(self._firewalls[port.vpc_id], port))
+        self._go(port.vpc_id, routes.with_port(self._routings[port.vpc_id], self._plans[port.vpc_id], port))
+
+    def _take(self, vpc_id: str, patch: FirewallPatch) -> None:
+        self.statements += firewall.statements(self._firewalls[vpc_id], patch).count("\n")
+        firewall.take(self._firewalls[vpc_id], patch)
+
+    def _go(self, vpc_id: str, patch: RoutingPatch) -> None:
+        self.statements += routes.change(patch).count("\n")
+        for made in (routes.puts(patch), routes.drops(patch)):
+            self.commands += len(made.ip) + len(made.ip_v6) + len(made.bridge)
+        self._routings[vpc_id] = routes.take(self._routings[vpc_id], patch)
+
+
+class Hand:
+    """An agent's part of it: its networks, and the machines that it was told of, all of which run."""
+
+    def __init__(self, world: World) -> None:
+        self.driver = Paper(world)
+        self.machines: dict[str, Machine] = {}
+        self._networks = Networks(world, self.driver, FakeCompute(world), machine_of=self.machines.get)
+
+    async def take(self, news: Assignments) -> None:
+        self._networks.take(news.networks, full=news.full)
+        self._networks.take_changes(news.network_changes)
+        await self._networks.refresh()
+        for machine in news.machines:
+            known = self.machines.get(machine.id)
+            self.machines[machine.id] = machine
+            if known is None:
+                await self._networks.plug(machine)
+            else:
+                await self._networks.follow(machine)
+
+    async def end(self, instance_id: str) -> None:
+        machine = self.machines.pop(instance_id, None)
+        if machine is not None:
+            await self._networks.unplug(machine)
+
+
 class Fleet:
-    """A server with its hosts, each with the firewall of its part of the VPC."""
+    """A server with its hosts, and what they hold of the VPC."""
 
     def __init__(self, instances: int, groups: int, hosts: int) -> None:
         self._world = real_world()
         self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
         self.sessions = HostSessions(self._world, self.store, "cloud-bench")
-        self._names = [f"h-{number}" for number in range(hosts)]
         self._links: dict[str, str] = {}
-        self._firewalls: dict[str, Firewall] = {}
-        self._plans: dict[str, NetworkPlan] = {}
-        self._ports: dict[str, list[Port]] = {name: [] for name in self._names}
+        self._hands = {f"h-{number}": Hand(self._world) for number in range(hosts)}
+        names = list(self._hands)
         self._records: list[Record] = [group(number, groups) for number in range(groups)]
-        self._groups = groups
+        everybody = rule(1, group_id=EVERYBODY)
+        self._records.append(
+            SecurityGroup(id=EVERYBODY, vpc_id=VPC, name="default", description="", permissions=(everybody,), **OWN)
+        )
         for number in range(instances):
-            made = instance(number)
             first, round = number % groups, number // groups
-            own = (group_id(first), group_id((first + 1) % groups))
             # Groups that will change are on the same five hosts at each size, and on no others.
-            name = self._names[round if first < CHANGING else (round + 5) % hosts]
-            nic = replace(made.nic, group_ids=own, private_ip=f"10.200.{number // 200}.{number % 200 + 10}")
-            self._records.append(replace(made, host_id=name, nics=(nic,)))
-            self._ports[name].append(_port(made, nic.private_ip, own))
+            name = names[round if first < CHANGING else (round + 5) % hosts]
+            own = (group_id(first), group_id((first + 1) % groups))
+            self._records.append(resident(number, name, f"10.200.{number // 200}.{number % 200 + 10}", own))
         self._rows = 0
 
     async def begin(self) -> None:
-        capabilities = Capabilities(kind="fake", accelerator="none", vcpus=4000, memory_mib=4_000_000)
-        for name in self._names:
-            underlay = f"192.0.2.{10 + len(self._links)}:4789"
-            hello = Hello(cloud_id="cloud-bench", host_id=name, name=name, capabilities=capabilities, underlay=underlay)
-            self._links[name] = await self.sessions.hello(hello)
+        for name in self._hands:
+            await self._join(name)
         self._records += [
             Vpc(id=VPC, cidr="10.200.0.0/16", vni=VNI_FROM, **OWN),
             Subnet(id=SUBNET, vpc_id=VPC, cidr="10.200.0.0/16", zone=f"{REGION}a", **OWN),
@@ -140,39 +233,44 @@ class Fleet:
         # The rows of the beginning are looked at once more, as changes.
         while any(told := await self._news()):
             for name, said in zip(self._links, told, strict=True):
-                for plan in said.networks if said is not None else ():
-                    self._plans[name] = plan
-        for name in self._names:
-            self._firewalls[name] = compiled(self._plans[name], self._ports[name])
+                if said is not None:
+                    await self._hands[name].take(said)
         self._count_rows()
+
+    async def _join(self, name: str) -> None:
+        capabilities = Capabilities(kind="fake", accelerator="none", vcpus=4000, memory_mib=4_000_000)
+        underlay = f"192.0.2.{10 + list(self._hands).index(name)}:4789"
+        hello = Hello(cloud_id="cloud-bench", host_id=name, name=name, capabilities=capabilities, underlay=underlay)
+        self._links[name] = await self.sessions.hello(hello)
+
+    async def hear_everything(self) -> float:
+        """One host, in seconds of CPU: the server reads and says it, the agent compares."""
+        name = next(iter(self._links))
+        await self._join(name)
+        began = time.process_time()
+        said = await self.sessions.assignments(self._links[name], timeout_s=HEARD_S)
+        assert said is not None
+        assert said.full
+        await self._hands[name].take(msgspec.json.decode(msgspec.json.encode(said), type=Assignments))
+        return time.process_time() - began
 
     async def change(self, make: Callable[[Reader], Record]) -> Cost:
         """Until each host that was told anything has it in its firewall."""
         record = self.store.read(make)
         self._rows = 0
+        before = [(hand.driver.statements, hand.driver.commands) for hand in self._hands.values()]
+        if isinstance(record, Instance) and record.phase is Phase.TERMINATED:
+            await self._hands[record.host_id or ""].end(record.id)
         await self._write(record)
         told = await self._news()
         said = [(name, news) for name, news in zip(self._links, told, strict=True) if news is not None]
-        lines = commands = 0
         for name, news in said:
-            assert not news.networks, "a whole plan was said"
-            old = self._plans[name]
-            for change in news.network_changes:
-                patch = amended(self._firewalls[name], change)
-                lines += statements(self._firewalls[name], patch).count("\n")
-                take(self._firewalls[name], patch)
-                self._plans[name] = changed(self._plans[name], change)
-            if old is not self._plans[name]:
-                before, after = (routes.compiled(one, self._ports[name], way_out=True) for one in (old, self._plans[name]))
-                for made in (routes.puts(before, after), routes.drops(before, after)):
-                    commands += len(made.ip) + len(made.ip_v6) + len(made.bridge)
-                lines += routes.change(before, after).count("\n")
-            for machine in news.machines:
-                patch = plugged(self._firewalls[name], _port(machine, machine.nic.private_ip, machine.nic.group_ids))
-                lines += statements(self._firewalls[name], patch).count("\n")
-                take(self._firewalls[name], patch)
+            assert news.full or not news.networks, "a whole plan was said"
+            await self._hands[name].take(news)
+        after = [(hand.driver.statements, hand.driver.commands) for hand in self._hands.values()]
         # What a row's version and a host's name are long is not the change's.
         bare = [_without_versions(news) for _, news in said]
+        lines, commands = (sum(now[each] - old[each] for old, now in zip(before, after, strict=True)) for each in (0, 1))
         return Cost(self._rows, sum(len(msgspec.json.encode(one)) for one in bare), lines, commands)
 
     async def _news(self) -> list[Assignments | None]:
@@ -201,19 +299,11 @@ class Fleet:
         self.store.read = counted  # type: ignore[method-assign]
 
 
-def _port(made: Any, address: str, groups: tuple[str, ...]) -> Port:
-    return Port(
-        id=made.nic.interface_id,
-        instance_id=made.id,
-        vpc_id=VPC,
-        subnet_id=SUBNET,
-        subnet_cidr="10.200.0.0/16",
-        mac=made.nic.mac,
-        private_ip=address,
-        public_ip=None,
-        hostname="host",
-        group_ids=groups,
-    )
+def resident(number: int, host_id: str, address: str, groups: tuple[str, ...]) -> Instance:
+    made = instance(number)
+    mac = "02:" + number.to_bytes(5).hex(":")
+    nic = replace(made.nic, group_ids=(*groups, EVERYBODY), private_ip=address, mac=mac)
+    return replace(made, host_id=host_id, nics=(nic,))
 
 
 def _without_versions(news: Assignments) -> Assignments:
@@ -242,13 +332,11 @@ def changes() -> dict[str, Callable[[Reader, int], Record]]:
 
     def one_member(reader: Reader, sample: int) -> Record:
         old = reader.get(Instance, instance(5).id)
-        nic = replace(old.nic, group_ids=(group_id(5), group_id(10 + sample)))
+        nic = replace(old.nic, group_ids=(group_id(5), group_id(10 + sample), EVERYBODY))
         return replace(old, nics=(nic,))
 
     def one_more(reader: Reader, sample: int) -> Record:
-        made = instance(900_000 + sample)
-        nic = replace(made.nic, group_ids=(group_id(5), group_id(6)), private_ip=f"10.200.250.{10 + sample}")
-        return replace(made, host_id="h-0", nics=(nic,))
+        return resident(900_000 + sample, "h-0", f"10.200.250.{10 + sample}", (group_id(5), group_id(6)))
 
     def one_less(reader: Reader, sample: int) -> Record:
         return replace(reader.get(Instance, instance(900_000 + sample).id), phase=Phase.TERMINATED)
@@ -264,29 +352,40 @@ def changes() -> dict[str, Callable[[Reader, int], Record]]:
     }
 
 
-async def measured(instances: int, groups: int, hosts: int) -> dict[str, tuple[Cost, float]]:
-    """What each change costs mostly (now and then the server looks at all its hosts, whatever changed), and CPU milliseconds of
-    the median one."""
-    fleet = Fleet(instances, groups, hosts)
-    running = asyncio.create_task(fleet.sessions.run())
-    await fleet.begin()
-    found = {}
+Found = dict[tuple[int, int], dict[str, tuple[Cost, float]]]
+
+
+async def measured(hosts: int) -> tuple[Found, dict[tuple[int, int], float]]:
+    """By size: what each change costs mostly (now and then the server looks at all its hosts, whatever changed), and CPU
+    milliseconds of the median one; and those of a host that hears everything."""
+    fleets = {size: Fleet(*size, hosts) for size in SIZES}
+    running = [asyncio.create_task(fleet.sessions.run()) for fleet in fleets.values()]
+    for fleet in fleets.values():
+        await fleet.begin()
+    gc.collect()
+    gc.freeze()  # else each change would pay for looking at all that is there in this process
+    found: Found = {size: {} for size in SIZES}
     for name, change in changes().items():
-        costs, cpu = [], []
+        costs: dict[tuple[int, int], list[Cost]] = {size: [] for size in SIZES}
+        cpu: dict[tuple[int, int], list[float]] = {size: [] for size in SIZES}
         for sample in range(SAMPLES):
-            began = time.process_time()
-            costs.append(await fleet.change(lambda reader, sample=sample, change=change: change(reader, sample)))  # type: ignore[misc]
-            cpu.append((time.process_time() - began) * 1000)
-        found[name] = statistics.mode(costs), statistics.median(cpu)
-    running.cancel()
-    return found
+            for size, fleet in fleets.items():
+                began = time.process_time()
+                costs[size].append(await fleet.change(lambda reader, sample=sample, change=change: change(reader, sample)))  # type: ignore[misc]
+                cpu[size].append((time.process_time() - began) * 1000)
+        for size in SIZES:
+            found[size][name] = statistics.mode(costs[size]), statistics.median(cpu[size])
+    whole = {size: min([await fleet.hear_everything() for _ in range(3)]) * 1000 for size, fleet in fleets.items()}
+    for each in running:
+        each.cancel()
+    return found, whole
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=int, default=8)
     hosts = parser.parse_args().hosts
-    found = {size: asyncio.run(measured(*size, hosts)) for size in SIZES}
+    found, whole = asyncio.run(measured(hosts))
     rows = [
         (
             name,
@@ -300,11 +399,25 @@ def main() -> int:
     ]
     head = ("change", "instances / groups / rules", "rows read", "bytes said", "nft statements", "ip commands", "CPU")
     print_table(f"One change, to {hosts} hosts", head, rows)
+    print_table(
+        "One host hears everything",
+        ("instances / groups / rules", "CPU"),
+        [(f"{size[0]:,} / {size[1]} / {size[1] * RULES_EACH:,}", f"{spent:.1f} ms") for size, spent in whole.items()],
+    )
     verdicts = []
     for name in changes():
         seen = [found[size][name][0] for size in SIZES]
         verdicts.append(
             Verdict(f"{name}: the same at each size", " ".join(str(tuple(one)) for one in seen), len(set(seen)) == 1)
+        )
+        cpu = [found[size][name][1] for size in SIZES]
+        growth = max(cpu) / cpu[0]
+        verdicts.append(
+            Verdict(
+                f"{name}: at most {GROWTH_MAX} x the CPU at 4 x the size",
+                f"{growth:.2f} x {cpu[0]:.1f} ms",
+                growth <= GROWTH_MAX,
+            )
         )
     return 0 if print_verdicts(verdicts) else 1
 
