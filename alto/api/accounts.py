@@ -16,12 +16,12 @@ from alto.api.call import Call
 from alto.kit.world import Chance
 from alto.model.accounts import AccessKey, Account, AccountRegion
 from alto.model.networks import AddressPool, Vpc
+from alto.model.records import ID_DIGITS, ID_GAP
 from alto.model.routing import InternetGateway
 from alto.plan.addresses import assignable
 from alto.plan.vpcs import (
     DEFAULT_RANGE,
     DEFAULT_VPC_IDS,
-    ID_DIGITS,
     SUBNET_IDS,
     Ids,
     amazon_dhcp,
@@ -46,12 +46,12 @@ class AccountIds(msgspec.Struct, frozen=True, kw_only=True):
 
 def draw_id(chance: Chance, prefix: str) -> str:
     """ "vpc" -> "vpc-0123456789abcdef0" """
-    return f"{prefix}-{chance.hex(ID_DIGITS)}"
+    return f"{prefix}-{draw_ids(chance, 1)}"
 
 
 def draw_ids(chance: Chance, count: int) -> str:
     """Digits for `count` ids (`plan/vpcs.py`, Ids)."""
-    return chance.hex(ID_DIGITS * count)
+    return chance.serials(count, ID_DIGITS, ID_GAP)
 
 
 def draw_region(chance: Chance, zones: Sequence[str]) -> str:

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from alto.kit.serial import Serial
+
 if TYPE_CHECKING:
     # For its types only: processes that speak no TLS spare its memory.
     import ssl
@@ -46,6 +48,9 @@ class Clock(Protocol):
 class Chance(Protocol):
     def hex(self, digits: int) -> str:
         """`digits` lower-case hexadecimal digits, unpredictable in production."""
+
+    def serials(self, count: int, digits: int, gap: int) -> str:
+        """`count` times `digits` hexadecimal digits that sort in the order in which they were drawn (`serial.py`)."""
 
     def bytes(self, count: int) -> bytes: ...
 
@@ -207,8 +212,9 @@ _DRAWN_DIGITS = 32
 
 
 class RealChance:
-    def __init__(self) -> None:
-        self._drawn: deque[str] = deque()  # asked of the kernel in numbers: most ids are short, and a launch draws ten
+    def __init__(self, clock: Clock) -> None:
+        self._drawn: deque[str] = deque()  # asked of the kernel in numbers: most are short, and a launch draws ten
+        self._serial = Serial(clock.now, lambda bits: int(self.hex((bits + 3) // 4), 16) >> -bits % 4)
 
     def hex(self, digits: int) -> str:
         if digits > _DRAWN_DIGITS:
@@ -219,6 +225,9 @@ class RealChance:
             except IndexError:
                 fresh = os.urandom(64 * _DRAWN_DIGITS // 2).hex()
                 self._drawn.extend(fresh[at : at + _DRAWN_DIGITS] for at in range(0, len(fresh), _DRAWN_DIGITS))
+
+    def serials(self, count: int, digits: int, gap: int) -> str:
+        return self._serial.draw(count, digits, gap)
 
     def bytes(self, count: int) -> bytes:
         return os.urandom(count)
@@ -510,4 +519,5 @@ def inside_netns(name: str) -> Iterator[None]:
 
 
 def real_world() -> World:
-    return World(RealClock(), RealChance(), RealFiles(), RealProcesses(), RealNet())
+    clock = RealClock()
+    return World(clock, RealChance(clock), RealFiles(), RealProcesses(), RealNet())

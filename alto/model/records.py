@@ -24,3 +24,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Tags = dict[str, str]
+
+# Of Amazon's ids: "vpc-0123456789abcdef0".
+ID_DIGITS = 17
+# No id is drawn among these numbers behind one that was: what comes with a record may count on from the record's own.
+ID_GAP = 64

@@ -62,6 +62,9 @@ def hostname(private_ip: str, region: str) -> str:
     return f"ip-{private_ip.replace('.', '-')}.{internal_domain(region)}"
 
 
+MAC_DIGITS = 10
+
+
 def mac(salt_hex: str) -> str:
-    """A locally administered unicast address; `salt_hex` has 10 hex digits and come from chance; the store keeps it unique."""
-    return "02:" + ":".join(salt_hex[i : i + 2] for i in range(0, 10, 2))
+    """A locally administered unicast address; `salt_hex` has MAC_DIGITS digits by chance; the store keeps it unique."""
+    return "02:" + ":".join(salt_hex[i : i + 2] for i in range(0, MAC_DIGITS, 2))

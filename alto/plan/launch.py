@@ -4,7 +4,6 @@ Pure: ids come in as hexadecimal digits from chance, whether an address is taken
 all records in one transaction; the store's unique keys and guards are the last word.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Network
@@ -14,12 +13,13 @@ import msgspec
 from alto.model.images import ImageDevice
 from alto.model.instances import Instance, MetadataOptions, Nic, PlacementWish, RootVolume
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet
-from alto.model.records import Tags
+from alto.model.records import ID_DIGITS, ID_GAP, Tags
 from alto.model.volumes import Attachment, Volume
-from alto.plan.addresses import address_at, hostname, mac, next_offset
+from alto.plan.addresses import MAC_DIGITS, address_at, hostname, mac, next_offset
 
-# One instance's ids: instance 17, interface 17, volume 17, attachment 17, MAC 10.
-HEX_PER_INSTANCE = 17 * 4 + 10
+# One instance's: its own, its interface's, its root volume's, its attachment's.
+IDS_PER_INSTANCE = 4
+_DIGITS = IDS_PER_INSTANCE * ID_DIGITS
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +76,14 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 def plan_launch(
     order: Order,
     ids: str,
+    macs: str,
     private_pool: AddressPool,
     public_pool: AddressPool,
     private_taken: Callable[[str], bool],
     public_taken: Callable[[str], bool],
 ) -> Launch:
-    """Records for `order.count` instances; `ids` has HEX_PER_INSTANCE digits for each. The interfaces are without those claims
-    that `order.interface` has already.
+    """Records for `order.count` instances; `ids` has IDS_PER_INSTANCE ids for each, which sort as they were drawn, and `macs`
+    MAC_DIGITS digits of chance. The interfaces are without those claims that `order.interface` has already.
 
     Raises: NoCapacity: the subnet or the public pool has too few addresses left; nothing is planned then.
     """
@@ -91,12 +92,11 @@ def plan_launch(
     public = _addresses(public_pool, public_taken, None)
     private_cursor, public_cursor = private_pool.cursor, public_pool.cursor
     instances, interfaces, volumes, addresses = [], [], [], []
-    # In the order of their ids, which is the order of every listing: so members of a launch are listed by launch index.
-    drawn = sorted([ids[at : at + HEX_PER_INSTANCE] for at in range(0, order.count * HEX_PER_INSTANCE, HEX_PER_INSTANCE)])
-    for index, digits in enumerate(drawn):
+    for index in range(order.count):
+        digits = ids[index * _DIGITS : (index + 1) * _DIGITS]
         instance_id, interface_id = "i-" + digits[0:17], "eni-" + digits[17:34]
         volume_id, attachment_id = "vol-" + digits[34:51], "eni-attach-" + digits[51:68]
-        hardware = mac(digits[68:78])
+        hardware = mac(macs[index * MAC_DIGITS : (index + 1) * MAC_DIGITS])
         own = order.interface
         if own is None:
             private_cursor, private_ip = next(private)
@@ -154,7 +154,9 @@ def plan_launch(
                     snapshot_id=order.root.snapshot_id,
                     sealed_key=order.root.encryption.sealed_key if order.root.encryption is not None else None,
                 ),
-                volumes=tuple([_attachment(order, instance_id, one) for one in order.volumes]) if order.volumes else (),
+                volumes=tuple([_attachment(order, data_volume_id(volume_id, at), one) for at, one in enumerate(order.volumes)])
+                if order.volumes
+                else (),
                 storage=order.storage,
                 hostname=hostname(private_ip, order.region),
                 monitoring=order.monitoring,
@@ -192,7 +194,7 @@ def plan_launch(
         )
         volumes.append(_volume(order, instance_id, order.root, volume_id))
         if order.volumes:
-            volumes += [_volume(order, instance_id, one, data_volume_id(instance_id, one.device)) for one in order.volumes]
+            volumes += [_volume(order, instance_id, one, data_volume_id(volume_id, at)) for at, one in enumerate(order.volumes)]
     pools = [_given(private_pool, private_cursor, order.count)] if order.interface is None else []
     if order.public and order.interface is None:
         pools.append(_given(public_pool, public_cursor, order.count))
@@ -227,9 +229,9 @@ def _volume(order: Order, instance_id: str, device: ImageDevice, volume_id: str)
     )
 
 
-def _attachment(order: Order, instance_id: str, device: ImageDevice) -> Attachment:
+def _attachment(order: Order, volume_id: str, device: ImageDevice) -> Attachment:
     return Attachment(
-        volume_id=data_volume_id(instance_id, device.device),
+        volume_id=volume_id,
         device=device.device,
         size_gib=device.size_gib,
         delete_on_termination=device.delete_on_termination,
@@ -240,9 +242,10 @@ def _attachment(order: Order, instance_id: str, device: ImageDevice) -> Attachme
     )
 
 
-def data_volume_id(instance_id: str, device: str) -> str:
-    """As much by chance as the instance's own id: how many are needed is known only within the transaction."""
-    return "vol-" + hashlib.sha256(f"{instance_id} {device}".encode()).hexdigest()[:17]
+def data_volume_id(root_volume_id: str, at: int) -> str:
+    """Behind the root's: how many are needed is known only within the transaction, so none was drawn. `at` begins with 0."""
+    assert at + 1 < ID_GAP
+    return f"vol-{int(root_volume_id.removeprefix('vol-'), 16) + at + 1:0{ID_DIGITS}x}"
 
 
 def nic_of(interface: NetworkInterface, attachment_id: str) -> Nic:

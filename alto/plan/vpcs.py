@@ -13,10 +13,9 @@ from msgspec.structs import replace
 from alto.model.acls import AclAssociation, AclEntry, NetworkAcl
 from alto.model.network_plans import VNI_FROM, VNI_TO
 from alto.model.networks import AddressPool, Permission, SecurityGroup, Subnet, Vpc, internal_domain
+from alto.model.records import ID_DIGITS
 from alto.model.routing import DhcpOptions, InternetGateway, Route, RouteTable, RouteTableAssociation, Target
 from alto.plan.addresses import assignable
-
-ID_DIGITS = 17
 
 DEFAULT_RANGE = IPv4Network("172.31.0.0/16")
 DEFAULT_SUBNET_PREFIX = 20

@@ -93,7 +93,7 @@ class Cloud:
     def __init__(self, models: Models, seed: str = "tests", *, patience_s: float = 0.0, any_image: bool = False) -> None:
         self.runner = asyncio.Runner()
         self.clock = StandingClock()
-        self.world: World = replace(real_world(), clock=self.clock, chance=SimChance(seed))
+        self.world: World = replace(real_world(), clock=self.clock, chance=SimChance(seed, self.clock.now))
         self.settings = Settings(
             cloud_id="cloud-test",
             regions=REGIONS,

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from alto.kit.serial import Serial
 from alto.kit.world import Finished, Pid, World
 from tests.sim.loop import SimLoop
 
@@ -36,11 +37,15 @@ class SimClock:
 
 
 class SimChance:
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, now: Callable[[], float] = lambda: EPOCH) -> None:
         self._random = random.Random(seed)
+        self._serial = Serial(now, self._random.getrandbits)
 
     def hex(self, digits: int) -> str:
         return f"{self._random.getrandbits(4 * digits):0{digits}x}" if digits else ""
+
+    def serials(self, count: int, digits: int, gap: int) -> str:
+        return self._serial.draw(count, digits, gap)
 
     def bytes(self, count: int) -> bytes:
         return self._random.randbytes(count)
@@ -213,9 +218,10 @@ class NoNet:
 
 
 def sim_world(loop: SimLoop, seed: str, disk: SimDisk, *, skew_s: float = 0.0, booted_at: float = 0.0) -> World:
+    clock = SimClock(loop, skew_s=skew_s, booted_at=booted_at)
     return World(
-        clock=SimClock(loop, skew_s=skew_s, booted_at=booted_at),
-        chance=SimChance(seed),
+        clock=clock,
+        chance=SimChance(seed, clock.now),
         files=SimFiles(disk),
         processes=NoProcesses(),
         net=NoNet(),

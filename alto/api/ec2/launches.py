@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from alto.api.accounts import default_vpc, draw_id
+from alto.api.accounts import default_vpc, draw_id, draw_ids
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, is_private_taken, refuse_taken
 from alto.api.ec2.block_devices import Ciphers, Devices, LaunchMapping, launch_devices
@@ -42,7 +42,8 @@ from alto.model.networks import (
     Vpc,
 )
 from alto.model.records import Tags
-from alto.plan.launch import HEX_PER_INSTANCE, Order, plan_launch
+from alto.plan.addresses import MAC_DIGITS
+from alto.plan.launch import IDS_PER_INSTANCE, Order, plan_launch
 from alto.plan.placement import Demand, fits_at_least, room_of, why_nowhere
 from alto.store.claims import PUBLIC_POOL, lead_elastic
 from alto.store.store import Reader, Tx
@@ -126,10 +127,11 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     if credits not in ("standard", "unlimited"):
         raise Refused("InvalidParameterValue", f"Invalid value '{credits}' for CpuCredits. Valid values: standard, unlimited")
     arn = find_arn(call, request.iam_instance_profile) if request.iam_instance_profile is not None else None
-    now, encrypting = call.world.clock.now(), Encrypting(call)
-    reservation_id = "r-" + call.world.chance.hex(17)
-    ids, drawn = call.world.chance.hex(HEX_PER_INSTANCE * most), draw_others(call, listed, most)
-    association_ids = [draw_id(call.world.chance, "iip-assoc") for _ in range(most)] if arn is not None else []
+    now, chance, encrypting = call.world.clock.now(), call.world.chance, Encrypting(call)
+    reservation_id = draw_id(chance, "r")
+    ids, macs = draw_ids(chance, IDS_PER_INSTANCE * most), chance.hex(MAC_DIGITS * most)
+    drawn = draw_others(call, listed, most)
+    association_ids = [draw_id(chance, "iip-assoc") for _ in range(most)] if arn is not None else []
 
     def body(tx: Tx) -> dict[str, Any]:
         known = _by_token(tx, call, request.client_token)
@@ -199,6 +201,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         planned = plan_launch(
             order,
             ids,
+            macs,
             *pools,
             lambda address: is_private_taken(tx, pools[0], subnet.vpc_id, address),
             lambda address: tx.find(PublicAddress, address) is not None,

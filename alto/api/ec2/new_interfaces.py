@@ -16,7 +16,7 @@ from alto.kit.world import Chance
 from alto.model.errors import Refused
 from alto.model.networks import NetworkInterface, PortAddress, SecurityGroup, Subnet
 from alto.model.records import Tags
-from alto.plan.addresses import mac
+from alto.plan.addresses import MAC_DIGITS, mac
 from alto.store.store import Reader, Tx
 
 GROUPS_MAX = 16  # of one interface
@@ -115,7 +115,7 @@ class Drawn(msgspec.Struct, frozen=True):
 
 
 def draw_interface(chance: Chance) -> Drawn:
-    return Drawn(draw_id(chance, "eni"), draw_id(chance, "eni-attach"), mac(chance.hex(10)))
+    return Drawn(draw_id(chance, "eni"), draw_id(chance, "eni-attach"), mac(chance.hex(MAC_DIGITS)))
 
 
 def make_interface(

@@ -28,6 +28,9 @@ class SeededChance:
     def hex(self, digits: int) -> str:
         return "".join(self._random.choice("0123456789abcdef") for _ in range(digits))
 
+    def serials(self, count: int, digits: int, gap: int) -> str:
+        return self.hex(digits * count)
+
     def bytes(self, count: int) -> bytes:
         return self._random.randbytes(count)
 
