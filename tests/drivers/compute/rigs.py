@@ -100,6 +100,21 @@ class Rig(Protocol):
         """Hardware addresses of what the guest sees."""
 
 
+def files_with(folder: Path, word: bytes) -> list[str]:
+    """Files below `folder` in which it is to be found."""
+    return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file() and _has(path, word)]
+
+
+def _has(path: Path, word: bytes) -> bool:
+    with path.open("rb") as file:
+        rest = b""
+        while part := file.read(1 << 22):
+            if word in rest + part:
+                return True
+            rest = part[-len(word) :]
+    return False
+
+
 class Keys:
     """A Keyring that knows every key, and who may be away."""
 

@@ -12,29 +12,14 @@ from alto.drivers.volume.driver import Base, Disk
 from alto.model.errors import DriverFault, Impossible
 from alto.model.volumes import GIB
 from tests.drivers.compute.machines import machine
-from tests.drivers.compute.rigs import NO_TAP, QemuRig
+from tests.drivers.compute.rigs import NO_TAP, QemuRig, files_with
 from tests.drivers.compute.test_disks import read, until_seen, write
 
 pytestmark = pytest.mark.vm
 
 ID = machine(1).id
-WORD = "Halimasch"
+WORD = "Hallimasch"
 KEY, OTHER_KEY = "sealed-one", "sealed-two"
-
-
-def found(folder: Path, word: str) -> list[str]:
-    """Files below `folder` that hold it, in this order of its letters."""
-    return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file() and _holds(path, word)]
-
-
-def _holds(path: Path, word: str) -> bool:
-    with path.open("rb") as file:
-        rest = b""
-        while part := file.read(1 << 22):
-            if word.encode() in rest + part:
-                return True
-            rest = part[-len(word) :]
-    return False
 
 
 async def root(rig: QemuRig, sealed_key: str | None) -> Disk:
@@ -58,12 +43,12 @@ def test_what_a_guest_writes_cannot_be_read_on_the_host(qemu: QemuRig, tmp_path:
         await write(qemu, ID, names[plain.volume_id], "visible")
         # The one volume that is not encrypted shows that the search finds what is there.
         storage = tmp_path / "storage"
-        assert found(storage, "visible") == [f"volumes/{plain.volume_id}/disk.qcow2"]
-        assert found(storage, WORD) == []
+        assert files_with(storage, b"visible") == [f"volumes/{plain.volume_id}/disk.qcow2"]
+        assert files_with(storage, WORD.encode()) == []
         keys = [await qemu.keys.open(one) for one in (KEY, OTHER_KEY)]
         (pid,) = qemu.processes(ID)
         for key in keys:
-            assert found(tmp_path, key) == []
+            assert files_with(tmp_path, key.encode()) == []
             for name in ("cmdline", "environ"):
                 assert key.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
 
@@ -141,7 +126,7 @@ def test_snapshots_and_what_is_made_of_them_are_encrypted(qemu: QemuRig, tmp_pat
         base = await qemu.volumes.base("snap-again")
         with pytest.raises(Impossible):
             await qemu.volumes.create("vol-30", GIB, account="1", base=base)
-        assert found(storage, WORD) == []
+        assert files_with(storage, WORD.encode()) == []
 
         # What was not encrypted, is when a volume is made of it that should be.
         plain = await qemu.volume(8)
@@ -154,7 +139,7 @@ def test_snapshots_and_what_is_made_of_them_are_encrypted(qemu: QemuRig, tmp_pat
         await qemu.volumes.copy_snapshot("snap-plain", "snap-hidden", sealed_key=KEY)
         await qemu.volumes.delete(plain.volume_id)
         await qemu.volumes.delete_snapshot("snap-plain")
-        assert found(storage, WORD) == []
+        assert files_with(storage, WORD.encode()) == []
         await driver.wire(ID, [boot_disk, made])
         assert await read(qemu, ID, await until_seen(qemu, ID, made)) == WORD
         await driver.destroy(ID)
