@@ -5,9 +5,15 @@ What a disk is made from counts too: where it is encrypted with another key, the
 
 from collections.abc import Iterator
 
-from alto.model.instances import Instance, Phase
+from alto.model.instances import Instance, Machine, Phase
 from alto.model.volumes import Snapshot, StorageJob, Volume
 from alto.store.store import Reader
+
+
+def keys_of(machine: Machine | Instance) -> tuple[str | None, ...]:
+    """Of its own disks."""
+    own = machine.root.sealed_key
+    return (own, *[one.sealed_key for one in machine.volumes]) if machine.volumes else (own,)
 
 
 def needs_key(reader: Reader, host_id: str, sealed: str) -> bool:
@@ -17,10 +23,9 @@ def needs_key(reader: Reader, host_id: str, sealed: str) -> bool:
 def _keys(reader: Reader, host_id: str) -> Iterator[str | None]:
     for instance in reader.where(Instance, host_id=host_id):
         if instance.phase is not Phase.TERMINATED:
-            yield instance.root.sealed_key
+            yield from keys_of(instance)
             yield _of_snapshot(reader, instance.root.snapshot_id)
             for one in instance.volumes:
-                yield one.sealed_key
                 yield _of_snapshot(reader, one.snapshot_id)
     for job in reader.where(StorageJob, host_id=host_id):
         yield job.sealed_key

@@ -14,7 +14,7 @@ import structlog
 from msgspec.structs import replace
 
 from alto.api.hosts.admission import welcome
-from alto.api.hosts.keys import needs_key
+from alto.api.hosts.keys import keys_of, needs_key
 from alto.api.hosts.network_news import NetworkNews
 from alto.api.hosts.networks import KINDS as NETWORKS
 from alto.api.hosts.rules import KINDS as RULES
@@ -401,7 +401,9 @@ class HostSessions:
 
     async def open_key(self, session: str, sealed: str) -> str:
         mine = self._session(session)
-        if self._vault is None or not self._store.read(lambda reader: needs_key(reader, mine.host_id, sealed)):
+        # Mostly of a machine that it was told of: then nothing is read.
+        told = any(sealed in keys_of(machine) for machine in mine.networks.machines.values())
+        if self._vault is None or not (told or self._store.read(lambda reader: needs_key(reader, mine.host_id, sealed))):
             log.warning("a host asked for a key that it does not need", host=mine.host_id)
             raise Refused("UnauthorizedKey", "This host was given nothing that the key opens", status=403)
         return self._vault.open(sealed)
