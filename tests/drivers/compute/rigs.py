@@ -16,6 +16,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -345,12 +346,17 @@ def _children(pid: int) -> list[int]:
 
 
 def _holds(pid: int, folder: Path) -> bool:
-    """Whether a process has a file open in there, or is as good as gone."""
+    """Whether a process has a file open in there."""
     try:
-        links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        names = os.listdir(f"/proc/{pid}/fd")
     except OSError:
         return False
-    return any(link.startswith(f"{folder}/") for link in links)
+    for name in names:
+        # What it closes meanwhile says nothing of the rest.
+        with suppress(OSError):
+            if os.readlink(f"/proc/{pid}/fd/{name}").startswith(f"{folder}/"):
+                return True
+    return False
 
 
 def all_processes() -> list[tuple[int, list[str]]]:

@@ -28,6 +28,7 @@ class Trials(RealProcesses):
     """A QEMU that prints `says` on its console, and counts."""
 
     def __init__(self, files: MemoryFiles, says: bytes) -> None:
+        super().__init__()
         self.count = 0
         self._files = files
         self._says = says

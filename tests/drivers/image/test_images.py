@@ -21,6 +21,7 @@ class Counting(RealProcesses):
     """The real processes, by name; `broken` ones fail."""
 
     def __init__(self, broken: str = "") -> None:
+        super().__init__()
         self.ran: list[str] = []
         self.broken = broken
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.net
 
 class OneDeleteFails(RealProcesses):
     def __init__(self, *, after_all: bool) -> None:
+        super().__init__()
         self.after_all = after_all  # the tap is gone when the command comes
         self.armed = False
 
