@@ -5,11 +5,10 @@
 By hand is a copy of the same root file system, mounted in a namespace of its own, and `lxc-start` with the same configuration:
 no record, no sync, no limits, no wait for a process to be known again. All sides end when the guest's first process runs. LXD,
 where it is installed, launches the same root file system out of an image of its own.
-Not here: virtual machines, whose start by hand is in docs/adr/0006-qemu-owns-nothing.md.
+Not here: virtual machines (machines.py).
 """
 
 import argparse
-import asyncio
 import contextlib
 import os
 import statistics
@@ -20,6 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+import uvloop
 
 from alto.daemons.process import default_cache
 from alto.drivers.compute.container.compute import ContainerCompute
@@ -158,7 +159,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="alto-benchmark-") as folder:
         # LXD's guests have users of their own, who must pass through.
         Path(folder).chmod(0o711)
-        found = asyncio.run(measure(Path(folder), given.cache, given.containers))
+        found = uvloop.run(measure(Path(folder), given.cache, given.containers))
     ratios = [our / hand for our, hand in found.by_hand]
     beside_lxd = [our / theirs for our, theirs in found.lxd]
     third = max(1, len(ratios) // 3)
