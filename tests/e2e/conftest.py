@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cloud import PROGRAM, Cloud, leftovers
+from tests.e2e.cloud import PROGRAM, Cloud, standing
 
 CLONE_NEWNET = 0x40000000
 
@@ -33,25 +33,12 @@ def real_machine(own_network: None, missing_tools: list[str]) -> None:
 def cloud(
     request: pytest.FixtureRequest, real_machine: None, image_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cloud]:
-    """A real cloud on this machine, taken down and looked for leftovers afterwards. A module may name another PROGRAM."""
-    # QEMU and HAProxy drop root and must still reach their files.
-    base = tmp_path_factory.mktemp("cloud")
-    for folder in (base, *base.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    cloud = Cloud(
-        base / "state", port=8773, pool="127.64.0.0/16", cache=image_cache, program=getattr(request.module, "PROGRAM", PROGRAM)
-    )
-    try:
-        cloud.up()
-        cloud_id = cloud.facts["cloud_id"]
+    """A module may name another PROGRAM."""
+    program = getattr(request.module, "PROGRAM", PROGRAM)
+    with standing(
+        tmp_path_factory.mktemp("cloud"), port=8773, pool="127.64.0.0/16", cache=image_cache, program=program
+    ) as cloud:
         yield cloud
-    except BaseException:
-        print(cloud.log())
-        raise
-    finally:
-        cloud.down()
-    assert leftovers(base / "state", cloud_id) == []
 
 
 @pytest.fixture(scope="module")

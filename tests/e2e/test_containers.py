@@ -2,7 +2,6 @@
 side by side, and nothing of them stays. Method: boto3, ssh and `alto` against a cloud with a host of each kind
 on this machine."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.cloud import Cloud, leftovers, ssh, until
+from tests.e2e.cloud import Cloud, ssh, standing, until
 from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
@@ -29,20 +28,9 @@ def both(real_machine: None, image_cache: Path, tmp_path_factory: pytest.TempPat
     if shutil.which("lxc-start") is None:
         pytest.skip("containers need the package lxc: ./alto-test installs it")
     base = tmp_path_factory.mktemp("both")
-    for folder in (base, *base.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    cloud = Cloud(base / "state", port=8775, pool="127.66.0.0/16", hosts="qemu,container", cache=image_cache)
-    try:
-        cloud.up()
+    with standing(base, port=8775, pool="127.66.0.0/16", hosts="qemu,container", cache=image_cache) as cloud:
         cloud_id = cloud.facts["cloud_id"]
         yield cloud
-    except BaseException:
-        print(cloud.log())
-        raise
-    finally:
-        cloud.down()
-    assert leftovers(base / "state", cloud_id) == []
     groups = [path for path in Path("/sys/fs/cgroup").glob("**/alto-c-*") if cloud_id in path.name]
     assert groups == []
 

@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import ConnectionError as NotConnected
 from botocore.exceptions import HTTPClientError
 
-from tests.e2e.cloud import ROOT, leftovers, machines_of, until
+from tests.e2e.cloud import ROOT, leftovers, machines_of, open_the_way, until
 from tests.e2e.dying import Order
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(3600)]
@@ -104,9 +104,7 @@ class Clouds:
 @pytest.fixture
 def clouds(real_machine: None, image_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clouds]:
     base = tmp_path_factory.mktemp("steps")
-    for folder in (base, *base.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
+    open_the_way(base)
     clouds = Clouds(base, image_cache)
     cloud_id = ""
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cloud import ROOT, machines_of, until
+from tests.e2e.cloud import ROOT, machines_of, open_the_way, until
 from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
@@ -89,9 +89,7 @@ UP = ("up", "--no-host", "--no-nat", "--listen-hosts", f"{ADDRESS}:8774")
 @pytest.fixture
 def sides(real_machine: None, image_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side]]:
     base = tmp_path_factory.mktemp("hosts")
-    for folder in (base, *base.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
+    open_the_way(base)
 
     def ip(*arguments: str) -> None:
         subprocess.run(["ip", *arguments], check=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.e2e.cloud import PROGRAM, ROOT, Cloud, leftovers, until
+from tests.e2e.cloud import PROGRAM, ROOT, Cloud, standing, until
 from tests.e2e.test_instances import BOOT_S, IMAGE
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
@@ -53,22 +53,9 @@ def lan(real_machine: None) -> Iterator[Lan]:
 
 @pytest.fixture(scope="module")
 def cloud(lan: Lan, image_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    base = tmp_path_factory.mktemp("lan")
-    for folder in (base, *base.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    cloud = Cloud(base / "state", port=8776, pool=POOL, cache=image_cache)
     before = machine()
-    try:
-        cloud.up()
-        cloud_id = cloud.facts["cloud_id"]
+    with standing(tmp_path_factory.mktemp("lan"), beside=("link lan0@",), port=8776, pool=POOL, cache=image_cache) as cloud:
         yield cloud
-    except BaseException:
-        print(cloud.log())
-        raise
-    finally:
-        cloud.down()
-    assert [one for one in leftovers(base / "state", cloud_id) if not one.startswith("link lan0@")] == []
     assert machine() == before
 
 
