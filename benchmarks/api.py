@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.client import Ec2, values
 from benchmarks.clouds import Cloud, start_alto, start_moto
 from benchmarks.paired import Comparison, Cost, Side, compare, cost, median_cpu, median_wall
-from benchmarks.processes import pss_mib
+from benchmarks.processes import cpu_s, pss_mib
 from benchmarks.tables import Verdict, ms, print_table, print_verdicts, spread
 
 INSTANCE_TYPE = "t2.nano"
@@ -31,7 +31,8 @@ RUNNING_TIMEOUT_S = 120.0
 PER_LAUNCH = 50
 # Of each kind in a block: processor time is counted in steps of 10 ms, and a block must cost many of them.
 CALLS = {"page": 600, "next": 600, "by id": 400, "run": 40}
-TURNS = 5
+TURNS = 9
+ALONE_S = 15.0  # three looks of each host at itself
 
 
 def launch(client: Ec2, cloud: Cloud, count: int = 1, zone: str | None = None) -> list[str]:
@@ -187,6 +188,10 @@ def growth(report: Report, clouds: Mapping[int, Cloud], turns: int) -> None:
             "by id": describes(cloud, client, {"InstanceId.1": one}),
             "run": runs(cloud, client, wait=True),
         }
+    # What hosts do by themselves grows with what is on them, and is nothing that a call costs.
+    before = {size: cpu_s(cloud.process.pid) for size, cloud in clouds.items()}
+    time.sleep(ALONE_S)
+    alone = {size: (cpu_s(cloud.process.pid) - before[size]) / ALONE_S for size, cloud in clouds.items()}
     costs: dict[int, dict[str, list[Cost]]] = {size: {name: [] for name in CALLS} for size in clouds}
     for name, calls in CALLS.items():
         for each in sides.values():
@@ -194,7 +199,8 @@ def growth(report: Report, clouds: Mapping[int, Cloud], turns: int) -> None:
         for turn in range(turns):
             # Who begins changes: a drift then falls on all.
             for size in list(clouds)[:: -1 if turn % 2 else 1]:
-                costs[size][name].append(cost(sides[size][name], calls))
+                found = cost(sides[size][name], calls)
+                costs[size][name].append(Cost(found.cpu_s - alone[size] * found.wall_s, found.wall_s))
     rows: list[tuple[str, ...]] = []
     for size, cloud in clouds.items():
         total = states(clients[size], "running")
@@ -203,12 +209,13 @@ def growth(report: Report, clouds: Mapping[int, Cloud], turns: int) -> None:
             (
                 f"{total:,}",
                 *(ms(median_cpu(costs[size][name])) for name in CALLS),
+                f"{alone[size] * 100:.1f} %",
                 ms(whole.cpu_s),
                 f"{whole.cpu_s / total * 1e6:.0f} us",
                 f"{pss_mib(cloud.process.pid):.0f} MiB",
             )
         )
-    head = ("instances", "page of 50", "next page", "by id", "RunInstances -> running", "all", "all, each", "PSS")
+    head = ("instances", "page of 50", "next page", "by id", "RunInstances -> running", "alone", "all", "all, each", "PSS")
     print_table("Growth (CPU per call)", head, rows)
     smallest, *others = clouds
     ratios = [
