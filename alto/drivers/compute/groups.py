@@ -58,8 +58,9 @@ class ControlGroups:
             if files.exists(root / "cgroup.controllers"):
                 for above in (root, group.parent):
                     files.put_setting(above / "cgroup.subtree_control", " ".join(f"+{one}" for one in wanted))
+            there = set(files.names(group))
             for name, value in _settings(limits).items():
-                if files.exists(group / name):
+                if name in there:
                     files.put_setting(group / name, value)
             entries.append(group / "cgroup.procs")
         return entries
