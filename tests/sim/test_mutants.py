@@ -21,15 +21,15 @@ FOUND: dict[str, tuple[int, ...]] = {
     "check_then_act": (70, 203, 205),
     "dead_target_kept": (43, 5, 19),
     "destroy_on_absence": (66, 67, 82),
-    "failure_believed": (632, 218, 240),
+    "failure_believed": (165, 168, 356),
     "launch_intent_lost": (74, 52, 36),
     "leaving_forgotten": (431, 509, 757),
     "networks_forgotten": (37, 5, 61),
     "old_holder_not_told": (9,),
-    "old_incarnation_believed": (17, 192, 212),
-    "phase_may_shrink": (120, 39, 156),
+    "old_incarnation_believed": (17,),
+    "phase_may_shrink": (120, 64, 159),
     "start_takes_no_room": (17,),
-    "watch_after_reading": (22, 57, 102),
+    "watch_after_reading": (118, 154, 208),
 }
 
 
