@@ -142,11 +142,14 @@ def until(
 
 
 def ssh(key: Path, address: str, command: str, *, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
+    """A conversation that falls silent half-way, as when its route goes, fails as one that never began."""
     options = ["-F", "/dev/null", "-i", str(key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     options += ["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
-    return subprocess.run(
-        ["ssh", *options, f"root@{address}", command], capture_output=True, text=True, timeout=timeout_s, check=False
-    )
+    words = ["ssh", *options, f"root@{address}", command]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(words, 255, "", f"silent for {timeout_s:g} s")
 
 
 def machines_of(state: Path) -> dict[str, int]:
