@@ -16,7 +16,7 @@ from alto.daemons.server import TINY_IMAGE_ID
 from alto.model.images import Image
 from tests.api import isolation_addresses, isolation_instances, isolation_networks, isolation_volumes
 from tests.api.cloud import NEEDED, NOW, Answered, Cloud, Tenant
-from tests.api.living import LivingCloud
+from tests.api.living.cloud import LivingCloud
 from tests.api.rows import host
 
 Parameters = dict[str, Any]

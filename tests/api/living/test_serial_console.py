@@ -4,18 +4,12 @@ simulated hosts, whose lines give back what is typed."""
 
 import asyncio
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from alto.api.accounts import create_account, draw_account
-from alto.api.wire.models import Models
-from alto.daemons.server import TINY_IMAGE_ID
-from tests.api.cloud import REGIONS, Tenant
-from tests.api.living import LivingCloud
-
-WAIT_S = 30.0
+from tests.api.cloud import Tenant
+from tests.api.living.things import instance_of, launched, until
 
 
 class Guest:
@@ -28,32 +22,10 @@ class Guest:
         status, answer = self.tenant.local(method, f"instances/{self.id}/console{path}", body if body is not None else b"")
         return status, answer["error"]["code"] if status >= 400 else answer
 
-    def wait_until(self, state: str) -> None:
-        async def turn() -> None:
-            await asyncio.sleep(0.01)
-
-        for _ in range(int(WAIT_S / 0.01)):
-            (found,) = self.tenant("DescribeInstances", InstanceIds=[self.id])["Reservations"]
-            if found["Instances"][0]["State"]["Name"] == state:
-                return
-            self.tenant.cloud.runner.run(turn())
-        raise AssertionError(f"{self.id} is not {state}")
-
 
 @pytest.fixture
-def living(models: Models) -> Iterator[LivingCloud]:
-    cloud = LivingCloud(models)
-    yield cloud
-    cloud.close()
-
-
-@pytest.fixture
-def guest(living: LivingCloud) -> Guest:
-    tenant = living.operator
-    (made,) = tenant("RunInstances", ImageId=TINY_IMAGE_ID, InstanceType="m1.tiny", MinCount=1, MaxCount=1)["Instances"]
-    guest = Guest(tenant, made["InstanceId"])
-    guest.wait_until("running")
-    return guest
+def guest(tenant: Tenant) -> Guest:
+    return Guest(tenant, launched(tenant))
 
 
 def text(data: str) -> dict[str, str]:
@@ -100,8 +72,7 @@ def test_the_switch_ends_what_is_open(guest: Guest) -> None:
     assert guest(mine + "/type", text("x")) == (403, "SerialConsoleAccessDisabledException")
 
 
-def test_it_is_the_owners_and_of_a_running_machine(guest: Guest, living: LivingCloud) -> None:
-    stranger = another(living)
+def test_it_is_the_owners_and_of_a_running_machine(guest: Guest, stranger: Tenant) -> None:
     for tenant in (stranger, guest.tenant):
         tenant("EnableSerialConsoleAccess")
     mine = "/" + guest()[1]["console_id"]
@@ -109,7 +80,7 @@ def test_it_is_the_owners_and_of_a_running_machine(guest: Guest, living: LivingC
     for answer in (theirs(), theirs("", {"take": True}), theirs(mine + "/hear", {}), theirs(mine, method="DELETE")):
         assert answer == (404, "not-found")
     guest.tenant("StopInstances", InstanceIds=[guest.id])
-    guest.wait_until("stopped")
+    until(guest.tenant, lambda: instance_of(guest.tenant, guest.id)["State"]["Name"] == "stopped")
     assert guest() == (409, "EC2InstanceStateInvalidException")
     assert guest(mine + "/hear", {})[1]["ended"] is True
 
@@ -126,12 +97,6 @@ def test_nonsense_is_refused(guest: Guest, path: str, body: dict[str, Any]) -> N
 def test_there_are_no_other_ways(guest: Guest) -> None:
     assert guest("/c/listen", {}) == (404, "InvalidAction")
     assert guest("", method="GET") == (404, "InvalidAction")
-
-
-def another(living: LivingCloud) -> Tenant:
-    ids = draw_account(living.world.chance)
-    account, key = living.runner.run(living.store.write(lambda tx: create_account(tx, ids, "mallory", 0.0)))
-    return Tenant(living, account, key, REGIONS[0])
 
 
 def test_the_switch_is_off_at_first_and_of_one_region(tenant: Tenant, stranger: Tenant) -> None:

@@ -1,82 +1,18 @@
 """Goal: volumes and snapshots are made, attached, grown, copied and deleted as the API reference says, with its codes. Method:
 whole calls against a cloud with simulated hosts."""
 
-import asyncio
-import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
 from msgspec.structs import replace
 
-from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
 from alto.model.hosts import Host
 from alto.model.instances import Instance
 from alto.model.volumes import Volume
 from alto.store.store import Tx
 from tests.api.cloud import Tenant
-from tests.api.living import LivingCloud
-
-WAIT_S = 30.0
-ZONE = "us-east-1a"
-
-
-@pytest.fixture(scope="module")
-def cloud(models: Models) -> Iterator[LivingCloud]:
-    cloud = LivingCloud(models)
-    yield cloud
-    cloud.close()
-
-
-@pytest.fixture
-def tenant(cloud: LivingCloud, request: pytest.FixtureRequest) -> Tenant:
-    return cloud.account(request.node.name[:40])
-
-
-@pytest.fixture
-def stranger(cloud: LivingCloud, request: pytest.FixtureRequest) -> Tenant:
-    return cloud.account("other " + request.node.name[:40])
-
-
-def until(tenant: Tenant, true: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < give_up_at
-        tenant.cloud.runner.run(asyncio.sleep(0.02))
-
-
-def state(tenant: Tenant, id: str) -> str:
-    return str(volume(tenant, id)["State"])
-
-
-def volume(tenant: Tenant, id: str) -> dict[str, Any]:
-    (found,) = tenant("DescribeVolumes", VolumeIds=[id])["Volumes"]
-    return dict(found)
-
-
-def made(tenant: Tenant, **parameters: Any) -> str:
-    id: str = tenant("CreateVolume", AvailabilityZone=ZONE, **({"Size": 8} | parameters))["VolumeId"]
-    until(tenant, lambda: state(tenant, id) == "available")
-    return id
-
-
-def launched(tenant: Tenant, zone: str = ZONE, **parameters: Any) -> str:
-    wish = {"ImageId": TINY_IMAGE_ID, "MinCount": 1, "MaxCount": 1, "InstanceType": "t2.nano"} | parameters
-    (instance,) = tenant("RunInstances", Placement={"AvailabilityZone": zone}, **wish)["Instances"]
-    until(tenant, lambda: instance_of(tenant, instance["InstanceId"])["State"]["Name"] == "running")
-    return str(instance["InstanceId"])
-
-
-def instance_of(tenant: Tenant, id: str) -> dict[str, Any]:
-    (reservation,) = tenant("DescribeInstances", InstanceIds=[id])["Reservations"]
-    return dict(reservation["Instances"][0])
-
-
-def copied(tenant: Tenant, volume_id: str, **parameters: Any) -> str:
-    id: str = tenant("CreateSnapshot", VolumeId=volume_id, **parameters)["SnapshotId"]
-    until(tenant, lambda: tenant("DescribeSnapshots", SnapshotIds=[id])["Snapshots"][0]["State"] == "completed")
-    return id
+from tests.api.living.cloud import LivingCloud
+from tests.api.living.things import ZONE, copied, instance_of, launched, made, state, until, volume
 
 
 def test_the_life_of_a_volume(tenant: Tenant) -> None:

@@ -2,7 +2,6 @@
 under the key that was named; and nothing encrypted is made unencrypted or shared by its default key. A host has the keys
 opened of what it was given, and no others. Method: whole calls against a cloud with simulated hosts."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -10,7 +9,6 @@ import pytest
 
 from alto.api.hosts.session import HostSessions
 from alto.api.vault import Vault
-from alto.api.wire.models import Models
 from alto.daemons.server import CONTAINER_IMAGE_ID, TINY_IMAGE_ID
 from alto.model.errors import Refused
 from alto.model.hosts import Capabilities, Host
@@ -19,29 +17,10 @@ from alto.model.instances import Instance
 from alto.model.sessions import Hello
 from alto.model.volumes import Snapshot, Volume
 from tests.api.cloud import REGIONS, Tenant
-from tests.api.living import LivingCloud
-from tests.api.test_image_creation import disks, image, imaged
-from tests.api.test_volumes import ZONE, copied, instance_of, launched, made, until, volume
+from tests.api.living.things import ZONE, copied, disks, image, imaged, instance_of, launched, made, until, volume
 
 REGION = REGIONS[0]
 KEY = f"arn:aws:kms:{REGION}:012345678910:key/abcd1234-a123-456a-a12b-a123b4cd56ef"
-
-
-@pytest.fixture(scope="module")
-def cloud(models: Models) -> Iterator[LivingCloud]:
-    cloud = LivingCloud(models)
-    yield cloud
-    cloud.close()
-
-
-@pytest.fixture
-def tenant(cloud: LivingCloud, request: pytest.FixtureRequest) -> Tenant:
-    return cloud.account(request.node.name[:40])
-
-
-@pytest.fixture
-def stranger(cloud: LivingCloud, request: pytest.FixtureRequest) -> Tenant:
-    return cloud.account("other " + request.node.name[:40])
 
 
 def key_of(tenant: Tenant, volume_id: str) -> str | None:

@@ -2,31 +2,14 @@
 stopped one can be given others. Method: whole calls against a cloud with simulated hosts; what the host was told is read from
 the row that it is told by."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
 from alto.model.hosts import Host
 from alto.model.instances import Instance
 from alto.plan.instances import machine_of
 from tests.api.cloud import Tenant
-from tests.api.living import LivingCloud
-from tests.api.test_volumes import instance_of, launched, until
-
-
-@pytest.fixture(scope="module")
-def cloud(models: Models) -> Iterator[LivingCloud]:
-    cloud = LivingCloud(models)
-    yield cloud
-    cloud.close()
-
-
-@pytest.fixture
-def tenant(cloud: LivingCloud, request: pytest.FixtureRequest) -> Tenant:
-    return cloud.account(request.node.name[:40])
+from tests.api.living.things import instance_of, launched, until
 
 
 def options(cores: int, threads: int) -> dict[str, int]:

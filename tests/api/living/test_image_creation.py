@@ -1,45 +1,11 @@
 """Goal: images are made of instances and of snapshots, are copied, and what is launched from them has their disks. Method:
 whole calls against a cloud with simulated hosts."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
 from tests.api.cloud import Tenant
-from tests.api.living import LivingCloud
-from tests.api.test_volumes import copied, instance_of, launched, made, state, until, volume
-
-
-@pytest.fixture(scope="module")
-def cloud(models: Models) -> Iterator[LivingCloud]:
-    cloud = LivingCloud(models)
-    yield cloud
-    cloud.close()
-
-
-@pytest.fixture
-def tenant(cloud: LivingCloud, request: pytest.FixtureRequest) -> Tenant:
-    return cloud.account(request.node.name[:40])
-
-
-def image(tenant: Tenant, id: str) -> dict[str, Any]:
-    (found,) = tenant("DescribeImages", ImageIds=[id])["Images"]
-    return dict(found)
-
-
-def imaged(tenant: Tenant, instance: str, **parameters: Any) -> str:
-    id: str = tenant("CreateImage", InstanceId=instance, **({"Name": "mine"} | parameters))["ImageId"]
-    until(tenant, lambda: image(tenant, id)["State"] == "available")
-    return id
-
-
-def disks(tenant: Tenant, instance: str) -> dict[str, dict[str, Any]]:
-    """By device: the volume."""
-    mappings = instance_of(tenant, instance)["BlockDeviceMappings"]
-    return {each["DeviceName"]: volume(tenant, each["Ebs"]["VolumeId"]) for each in mappings}
+from tests.api.living.things import copied, disks, image, imaged, instance_of, launched, made, state, until, volume
 
 
 def test_an_image_of_an_instance_and_its_volumes(tenant: Tenant) -> None:

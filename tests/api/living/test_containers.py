@@ -1,23 +1,17 @@
 """Goal: what a container's host cannot keep is refused, not promised: volumes beside the root, a root that stays or grows.
 Method: whole calls, for an instance of the container image, against simulated hosts, which take every kind."""
 
-import asyncio
-from collections.abc import Iterator
-
 import pytest
 
-from alto.api.wire.models import Models
 from alto.daemons.server import CONTAINER_IMAGE_ID, first_start
 from tests.api.cloud import Tenant
-from tests.api.living import LivingCloud
+from tests.api.living.cloud import LivingCloud
+from tests.api.living.things import instance_of, until
 
 
-@pytest.fixture
-def tenant(models: Models) -> Iterator[Tenant]:
-    cloud = LivingCloud(models)
+@pytest.fixture(autouse=True)
+def container_image(cloud: LivingCloud) -> None:
     cloud.runner.run(first_start(cloud.world, cloud.store, cloud.settings, containers=True))
-    yield cloud.account("containers")
-    cloud.close()
 
 
 def test_root_goes_with_its_container(tenant: Tenant) -> None:
@@ -41,7 +35,7 @@ def test_root_of_a_container_is_not_copied(tenant: Tenant) -> None:
     launch = {"ImageId": CONTAINER_IMAGE_ID, "MinCount": 1, "MaxCount": 1, "InstanceType": "m1.tiny"}
     (instance,) = tenant("RunInstances", **launch)["Instances"]
     id = instance["InstanceId"]
-    wait_until_running(tenant, id)
+    until(tenant, lambda: instance_of(tenant, id)["State"]["Name"] == "running")
     (root,) = tenant("DescribeVolumes", Filters=[{"Name": "attachment.instance-id", "Values": [id]}])["Volumes"]
     said = tenant.refusal("CreateSnapshot", VolumeId=root["VolumeId"])
     assert said.startswith("UnsupportedOperation: ")
@@ -50,15 +44,3 @@ def test_root_of_a_container_is_not_copied(tenant: Tenant) -> None:
     assert tenant.refused("CreateImage", InstanceId=id, Name="copy") == "UnsupportedOperation"
     assert tenant("DescribeSnapshots", OwnerIds=["self"])["Snapshots"] == []
     assert tenant("DescribeImages", Owners=["self"])["Images"] == []
-
-
-def wait_until_running(tenant: Tenant, id: str) -> None:
-    async def turn() -> None:
-        await asyncio.sleep(0.01)
-
-    for _ in range(3000):
-        (found,) = tenant("DescribeInstances", InstanceIds=[id])["Reservations"]
-        if found["Instances"][0]["State"]["Name"] == "running":
-            return
-        tenant.cloud.runner.run(turn())
-    raise AssertionError(f"{id} does not run")

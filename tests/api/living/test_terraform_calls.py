@@ -6,61 +6,44 @@ control plane with simulated hosts; after each read the fields that the provider
 import asyncio
 import base64
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
 from tests.api.cloud import Tenant
-from tests.api.living import LivingCloud
+from tests.api.living.things import WAIT_S, instance_of
 
-WAIT_S = 30.0
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBW4VDZ0bXv0Q4uyDJ5cX9SrsXHo5z9Hj9Jq0m1Hn3kL me"
 USER_DATA = base64.b64encode(b"#!/bin/sh\necho hello\n").decode()
 
 
-@pytest.fixture
-def terraform(models: Models) -> Iterator[Tenant]:
-    cloud = LivingCloud(models)
-    yield cloud.operator
-    cloud.close()
-
-
-def instance_of(terraform: Tenant, id: str) -> dict[str, Any]:
-    (reservation,) = terraform("DescribeInstances", InstanceIds=[id])["Reservations"]
-    return dict(reservation["Instances"][0])
-
-
-def wait_for(terraform: Tenant, id: str, state: str) -> dict[str, Any]:
+def wait_for(tenant: Tenant, id: str, state: str) -> dict[str, Any]:
     """As the provider's waiters: only the states on the way are taken for progress."""
     deadline = time.monotonic() + WAIT_S
     while True:
-        instance = instance_of(terraform, id)
+        instance = instance_of(tenant, id)
         name = instance["State"]["Name"]
         if name == state:
             return instance
         assert name in {"running": ("pending", "stopped"), "terminated": ("shutting-down", "running", "stopping")}[state]
         assert time.monotonic() < deadline, name
-        terraform.cloud.runner.run(asyncio.sleep(0.02))
+        tenant.cloud.runner.run(asyncio.sleep(0.02))
 
 
-def read_instance(terraform: Tenant, id: str) -> dict[str, Any]:
+def read_instance(tenant: Tenant, id: str) -> dict[str, Any]:
     """resourceInstanceRead: everything that a refresh asks. The answer is what the state would hold."""
-    instance = instance_of(terraform, id)
-    (kind,) = terraform("DescribeInstanceTypes", InstanceTypes=[instance["InstanceType"]])["InstanceTypes"]
+    instance = instance_of(tenant, id)
+    (kind,) = tenant("DescribeInstanceTypes", InstanceTypes=[instance["InstanceType"]])["InstanceTypes"]
     of_template = [
         {"Name": "resource-id", "Values": [id]},
         {"Name": "key", "Values": ["aws:ec2launchtemplate:id"]},
     ]
-    assert terraform("DescribeTags", Filters=of_template)["Tags"] == []
-    (vpc,) = terraform("DescribeVpcs", VpcIds=[instance["VpcId"]])["Vpcs"]
-    volumes = terraform("DescribeVolumes", VolumeIds=[m["Ebs"]["VolumeId"] for m in instance["BlockDeviceMappings"]])
+    assert tenant("DescribeTags", Filters=of_template)["Tags"] == []
+    (vpc,) = tenant("DescribeVpcs", VpcIds=[instance["VpcId"]])["Vpcs"]
+    volumes = tenant("DescribeVolumes", VolumeIds=[m["Ebs"]["VolumeId"] for m in instance["BlockDeviceMappings"]])
     (root,) = volumes["Volumes"]
 
     def attribute(name: str, member: str) -> Any:
-        return terraform("DescribeInstanceAttribute", InstanceId=id, Attribute=name)[member].get("Value")
+        return tenant("DescribeInstanceAttribute", InstanceId=id, Attribute=name)[member].get("Value")
 
     state = {
         "instance_state": instance["State"]["Name"],
@@ -105,14 +88,14 @@ def read_instance(terraform: Tenant, id: str) -> dict[str, Any]:
     state["secondary_private_ips"] = [each for each in primary[0]["PrivateIpAddresses"] if not each["Primary"]]
     state["ipv6_addresses"] = primary[0]["Ipv6Addresses"]
     if kind["BurstablePerformanceSupported"]:
-        (credits,) = terraform("DescribeInstanceCreditSpecifications", InstanceIds=[id])["InstanceCreditSpecifications"]
+        (credits,) = tenant("DescribeInstanceCreditSpecifications", InstanceIds=[id])["InstanceCreditSpecifications"]
         assert credits["InstanceId"] == id
         state["credit_specification"] = credits["CpuCredits"]
     return state
 
 
-def create_instance(terraform: Tenant, **more: Any) -> str:
-    made = terraform(
+def create_instance(tenant: Tenant, **more: Any) -> str:
+    made = tenant(
         "RunInstances",
         ClientToken="terraform-20261121100000000000000001",
         ImageId=TINY_IMAGE_ID,
@@ -130,23 +113,23 @@ def create_instance(terraform: Tenant, **more: Any) -> str:
         **more,
     )
     (instance,) = made["Instances"]
-    wait_for(terraform, instance["InstanceId"], "running")
+    wait_for(tenant, instance["InstanceId"], "running")
     return str(instance["InstanceId"])
 
 
-def test_key_pair_and_instance(terraform: Tenant) -> None:
+def test_key_pair_and_instance(tenant: Tenant) -> None:
     # aws_key_pair: create, read.
-    terraform("ImportKeyPair", KeyName="terraform", PublicKeyMaterial=KEY.encode())
-    (pair,) = terraform("DescribeKeyPairs", KeyNames=["terraform"], IncludePublicKey=True)["KeyPairs"]
+    tenant("ImportKeyPair", KeyName="terraform", PublicKeyMaterial=KEY.encode())
+    (pair,) = tenant("DescribeKeyPairs", KeyNames=["terraform"], IncludePublicKey=True)["KeyPairs"]
     assert pair["KeyPairId"].startswith("key-")
     assert pair["KeyType"] == "ed25519"
     assert pair["PublicKey"] == KEY
     assert pair["KeyFingerprint"]
 
     # aws_instance: create, read, and read again as the second plan does: nothing may differ, least of all what was asked for.
-    id = create_instance(terraform)
-    state = read_instance(terraform, id)
-    assert read_instance(terraform, id) == state
+    id = create_instance(tenant)
+    state = read_instance(tenant, id)
+    assert read_instance(tenant, id) == state
     asked = {
         "instance_state": "running",
         "ami": TINY_IMAGE_ID,
@@ -172,69 +155,69 @@ def test_key_pair_and_instance(terraform: Tenant) -> None:
     assert {name: state[name] for name in asked} == asked
 
     # A changed and a removed tag.
-    terraform("CreateTags", Resources=[id], Tags=[{"Key": "Name", "Value": "app"}, {"Key": "colour", "Value": "blue"}])
-    terraform("DeleteTags", Resources=[id], Tags=[{"Key": "Name", "Value": "app"}])
-    assert read_instance(terraform, id) == {**state, "tags": {"colour": "blue"}}
+    tenant("CreateTags", Resources=[id], Tags=[{"Key": "Name", "Value": "app"}, {"Key": "colour", "Value": "blue"}])
+    tenant("DeleteTags", Resources=[id], Tags=[{"Key": "Name", "Value": "app"}])
+    assert read_instance(tenant, id) == {**state, "tags": {"colour": "blue"}}
 
     # destroy: the protections are taken away first, whatever they were.
     for protection in ("DisableApiTermination", "DisableApiStop"):
-        terraform("ModifyInstanceAttribute", InstanceId=id, **{protection: {"Value": False}})
-    terraform("TerminateInstances", InstanceIds=[id])
-    wait_for(terraform, id, "terminated")
-    terraform("DeleteKeyPair", KeyName="terraform")
-    assert terraform.refused("DescribeKeyPairs", KeyNames=["terraform"]) == "InvalidKeyPair.NotFound"
+        tenant("ModifyInstanceAttribute", InstanceId=id, **{protection: {"Value": False}})
+    tenant("TerminateInstances", InstanceIds=[id])
+    wait_for(tenant, id, "terminated")
+    tenant("DeleteKeyPair", KeyName="terraform")
+    assert tenant.refused("DescribeKeyPairs", KeyNames=["terraform"]) == "InvalidKeyPair.NotFound"
 
 
-def test_a_change_of_type_stops_and_starts(terraform: Tenant) -> None:
-    terraform("ImportKeyPair", KeyName="terraform", PublicKeyMaterial=KEY.encode())
-    id = create_instance(terraform)
-    before = read_instance(terraform, id)
-    terraform("StopInstances", InstanceIds=[id])
+def test_a_change_of_type_stops_and_starts(tenant: Tenant) -> None:
+    tenant("ImportKeyPair", KeyName="terraform", PublicKeyMaterial=KEY.encode())
+    id = create_instance(tenant)
+    before = read_instance(tenant, id)
+    tenant("StopInstances", InstanceIds=[id])
     deadline = time.monotonic() + WAIT_S
-    while (name := instance_of(terraform, id)["State"]["Name"]) != "stopped":
+    while (name := instance_of(tenant, id)["State"]["Name"]) != "stopped":
         assert name in ("running", "stopping")
         assert time.monotonic() < deadline
-        terraform.cloud.runner.run(asyncio.sleep(0.02))
-    terraform("ModifyInstanceAttribute", InstanceId=id, InstanceType={"Value": "t3.micro"})
-    terraform("StartInstances", InstanceIds=[id])
-    wait_for(terraform, id, "running")
-    after = read_instance(terraform, id)
+        tenant.cloud.runner.run(asyncio.sleep(0.02))
+    tenant("ModifyInstanceAttribute", InstanceId=id, InstanceType={"Value": "t3.micro"})
+    tenant("StartInstances", InstanceIds=[id])
+    wait_for(tenant, id, "running")
+    after = read_instance(tenant, id)
     assert after["instance_type"] == "t3.micro"
     assert after["private_ip"] == before["private_ip"]
     assert after["root_block_device"] == before["root_block_device"]
 
 
-def test_security_group_and_rules(terraform: Tenant) -> None:
+def test_security_group_and_rules(tenant: Tenant) -> None:
     # aws_security_group: the rule that lets everything out is taken away, for IPv6 too, which was never there.
-    vpc = terraform("DescribeVpcs", Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
-    id = terraform("CreateSecurityGroup", GroupName="web", Description="Managed by Terraform", VpcId=vpc)["GroupId"]
-    (found,) = terraform("DescribeSecurityGroups", GroupIds=[id])["SecurityGroups"]
+    vpc = tenant("DescribeVpcs", Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    id = tenant("CreateSecurityGroup", GroupName="web", Description="Managed by Terraform", VpcId=vpc)["GroupId"]
+    (found,) = tenant("DescribeSecurityGroups", GroupIds=[id])["SecurityGroups"]
     assert found["OwnerId"]
     everything = {"IpProtocol": "-1", "FromPort": 0, "ToPort": 0}
-    terraform("RevokeSecurityGroupEgress", GroupId=id, IpPermissions=[{**everything, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
+    tenant("RevokeSecurityGroupEgress", GroupId=id, IpPermissions=[{**everything, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
     version_6 = {**everything, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
-    terraform("RevokeSecurityGroupEgress", GroupId=id, IpPermissions=[version_6])
-    (found,) = terraform("DescribeSecurityGroups", GroupIds=[id])["SecurityGroups"]
+    tenant("RevokeSecurityGroupEgress", GroupId=id, IpPermissions=[version_6])
+    (found,) = tenant("DescribeSecurityGroups", GroupIds=[id])["SecurityGroups"]
     assert found["IpPermissionsEgress"] == []
     web = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
-    terraform("AuthorizeSecurityGroupIngress", GroupId=id, IpPermissions=[web])
-    terraform("AuthorizeSecurityGroupEgress", GroupId=id, IpPermissions=[version_6])
-    (found,) = terraform("DescribeSecurityGroups", GroupIds=[id])["SecurityGroups"]
+    tenant("AuthorizeSecurityGroupIngress", GroupId=id, IpPermissions=[web])
+    tenant("AuthorizeSecurityGroupEgress", GroupId=id, IpPermissions=[version_6])
+    (found,) = tenant("DescribeSecurityGroups", GroupIds=[id])["SecurityGroups"]
     assert found["IpPermissions"][0]["FromPort"] == 80
     assert found["IpPermissionsEgress"][0]["Ipv6Ranges"] == [{"CidrIpv6": "::/0"}]
 
     # aws_vpc_security_group_ingress_rule: read by id right after, changed in place, deleted by id.
-    (rule,) = terraform(
+    (rule,) = tenant(
         "AuthorizeSecurityGroupIngress",
         GroupId=id,
         IpPermissions=[{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}],
         TagSpecifications=[{"ResourceType": "security-group-rule", "Tags": [{"Key": "Name", "Value": "ssh"}]}],
     )["SecurityGroupRules"]
     rule_id = rule["SecurityGroupRuleId"]
-    (read,) = terraform("DescribeSecurityGroupRules", SecurityGroupRuleIds=[rule_id])["SecurityGroupRules"]
+    (read,) = tenant("DescribeSecurityGroupRules", SecurityGroupRuleIds=[rule_id])["SecurityGroupRules"]
     assert read["GroupId"] == id
     assert read["IsEgress"] is False
-    terraform(
+    tenant(
         "ModifySecurityGroupRules",
         GroupId=id,
         SecurityGroupRules=[
@@ -244,15 +227,15 @@ def test_security_group_and_rules(terraform: Tenant) -> None:
             }
         ],
     )
-    (read,) = terraform("DescribeSecurityGroupRules", SecurityGroupRuleIds=[rule_id])["SecurityGroupRules"]
+    (read,) = tenant("DescribeSecurityGroupRules", SecurityGroupRuleIds=[rule_id])["SecurityGroupRules"]
     assert (read["CidrIpv4"], read["Tags"]) == ("10.1.0.0/16", [{"Key": "Name", "Value": "ssh"}])
-    terraform("RevokeSecurityGroupIngress", GroupId=id, SecurityGroupRuleIds=[rule_id])
-    terraform("DeleteSecurityGroup", GroupId=id)
-    assert terraform.refused("DescribeSecurityGroups", GroupIds=[id]) == "InvalidGroup.NotFound"
+    tenant("RevokeSecurityGroupIngress", GroupId=id, SecurityGroupRuleIds=[rule_id])
+    tenant("DeleteSecurityGroup", GroupId=id)
+    assert tenant.refused("DescribeSecurityGroups", GroupIds=[id]) == "InvalidGroup.NotFound"
 
 
-def test_data_sources(terraform: Tenant) -> None:
-    images = terraform(
+def test_data_sources(tenant: Tenant) -> None:
+    images = tenant(
         "DescribeImages",
         Owners=["amazon"],
         IncludeDeprecated=False,
@@ -260,14 +243,14 @@ def test_data_sources(terraform: Tenant) -> None:
     )["Images"]
     assert [image["ImageId"] for image in images] == [TINY_IMAGE_ID]
     assert images[0]["CreationDate"]  # most_recent sorts by it
-    zones = terraform("DescribeAvailabilityZones", Filters=[{"Name": "state", "Values": ["available"]}])
+    zones = tenant("DescribeAvailabilityZones", Filters=[{"Name": "state", "Values": ["available"]}])
     assert [zone["ZoneName"] for zone in zones["AvailabilityZones"]] == [f"us-east-1{letter}" for letter in "abcdef"]
     assert all(zone["OptInStatus"] == "opt-in-not-required" for zone in zones["AvailabilityZones"])
-    vpc = terraform("DescribeVpcs", Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"][0]
+    vpc = tenant("DescribeVpcs", Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"][0]
     for attribute in ("enableDnsSupport", "enableDnsHostnames", "enableNetworkAddressUsageMetrics"):
-        terraform("DescribeVpcAttribute", VpcId=vpc["VpcId"], Attribute=attribute)
+        tenant("DescribeVpcAttribute", VpcId=vpc["VpcId"], Attribute=attribute)
     by_vpc = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
-    assert len(terraform("DescribeSubnets", Filters=by_vpc)["Subnets"]) == 6
+    assert len(tenant("DescribeSubnets", Filters=by_vpc)["Subnets"]) == 6
     default = [*by_vpc, {"Name": "group-name", "Values": ["default"]}]
-    assert len(terraform("DescribeSecurityGroups", Filters=default)["SecurityGroups"]) == 1
-    assert terraform("DescribeRegions", AllRegions=True)["Regions"]
+    assert len(tenant("DescribeSecurityGroups", Filters=default)["SecurityGroups"]) == 1
+    assert tenant("DescribeRegions", AllRegions=True)["Regions"]

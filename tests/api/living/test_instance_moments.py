@@ -9,7 +9,7 @@ import pytest
 from alto.api.wire.models import Models
 from alto.daemons.server import TINY_IMAGE_ID
 from tests.api.cloud import Cloud, Tenant
-from tests.api.living import LivingCloud
+from tests.api.living.cloud import LivingCloud
 from tests.api.rows import IMAGE, host, tiny
 
 PATIENCE_S = 20.0  # far more than any step takes, however loaded the machine: what is awaited comes by itself
