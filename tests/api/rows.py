@@ -4,7 +4,7 @@ from alto.api.alto.routes import read_state
 from alto.model.hosts import Capabilities, Host
 from alto.model.images import Image
 from alto.plan.audit import audit
-from tests.api.cloud import NOW, Cloud
+from tests.api.cloud import NOW, Cloud, Tenant
 
 IMAGE = "ami-0a170000000000001"
 
@@ -23,6 +23,14 @@ def host(number: int, *, vcpus: int = 8, memory_mib: int = 8192, kind: str = "fa
 def tiny(*, size_gib: int = 1) -> Image:
     """Everybody may launch it; it needs that much disk."""
     return Image(id=IMAGE, account="0", region=None, name="tiny", public=True, source="tiny", size_gib=size_gib, created_at=NOW)
+
+
+def way_in(tenant: Tenant, subnet: str) -> str:
+    """An internet gateway for the VPC of this subnet."""
+    (found,) = tenant("DescribeSubnets", SubnetIds=[subnet])["Subnets"]
+    id: str = tenant("CreateInternetGateway")["InternetGateway"]["InternetGatewayId"]
+    tenant("AttachInternetGateway", InternetGatewayId=id, VpcId=found["VpcId"])
+    return id
 
 
 def sound(cloud: Cloud) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from alto.model.addresses import ADDRESSES_MAX
 from tests.api.cloud import Answered, Cloud, Tenant
-from tests.api.rows import IMAGE, host, sound, tiny
+from tests.api.rows import IMAGE, host, sound, tiny, way_in
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +130,7 @@ def test_its_release_takes_it_from_an_instance_in_the_default_vpc_alone(tenant: 
     vpc = tenant("CreateVpc", CidrBlock="10.5.0.0/16")["Vpc"]["VpcId"]
     subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.5.0.0/24")["Subnet"]["SubnetId"]
     interface = tenant("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    way_in(tenant, subnet)
     other = tenant("AllocateAddress")
     association = tenant("AssociateAddress", AllocationId=other["AllocationId"], NetworkInterfaceId=interface)["AssociationId"]
     assert tenant.refused("ReleaseAddress", AllocationId=other["AllocationId"]) == "InvalidIPAddress.InUse"
@@ -137,6 +138,21 @@ def test_its_release_takes_it_from_an_instance_in_the_default_vpc_alone(tenant: 
     shown = address_of(tenant, other["AllocationId"])
     assert [shown["InstanceId"], shown["NetworkInterfaceId"]] == ["", ""]
     tenant("ReleaseAddress", AllocationId=other["AllocationId"])
+
+
+def test_it_leads_into_no_vpc_without_an_internet_gateway(tenant: Tenant) -> None:
+    vpc = tenant("CreateVpc", CidrBlock="10.5.0.0/16")["Vpc"]["VpcId"]
+    subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.5.0.0/24")["Subnet"]["SubnetId"]
+    interface = tenant("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    instance = tenant("RunInstances", ImageId=IMAGE, MinCount=1, MaxCount=1, SubnetId=subnet)["Instances"][0]["InstanceId"]
+    to = {"AllocationId": tenant("AllocateAddress")["AllocationId"]}
+    refused = f"Gateway.NotAttached: Network {vpc} is not attached to any internet gateway"
+    assert tenant.refusal("AssociateAddress", **to, NetworkInterfaceId=interface) == refused
+    assert tenant.refusal("AssociateAddress", **to, InstanceId=instance) == refused
+    assert "AssociationId" not in address_of(tenant, to["AllocationId"])
+    gateway = way_in(tenant, subnet)
+    tenant("AssociateAddress", **to, InstanceId=instance)
+    assert tenant.refused("DetachInternetGateway", InternetGatewayId=gateway, VpcId=vpc) == "DependencyViolation"
 
 
 def test_a_secondary_private_address_has_its_own(tenant: Tenant) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.api.cloud import Cloud, Tenant
-from tests.api.rows import IMAGE, host, sound, tiny
+from tests.api.rows import IMAGE, host, sound, tiny, way_in
 from tests.api.test_addresses import address_of, instance_of, launched
 
 
@@ -93,6 +93,7 @@ def test_each_of_many_has_its_own(tenant: Tenant, subnet: str) -> None:
 
 
 def test_an_existing_one_is_the_primary_and_outlives_the_instance(tenant: Tenant, subnet: str) -> None:
+    way_in(tenant, subnet)
     one = made(tenant, subnet, PrivateIpAddress="10.5.0.50", Description="mine")
     id = one["NetworkInterfaceId"]
     elastic = tenant("AllocateAddress")

@@ -47,6 +47,14 @@ def test_one_vpc_one_gateway(tenant: Tenant, vpc: str, gateway: str) -> None:
         tenant("AttachInternetGateway", InternetGatewayId=second, VpcId=vpc)
 
 
+def test_what_is_no_vpcs_id_is_malformed(tenant: Tenant, gateway: str) -> None:
+    assert tenant.refusal("AttachInternetGateway", InternetGatewayId=gateway, VpcId="junk") == (
+        'InvalidVpcId.Malformed: Invalid id: "junk" (expecting "vpc-...")'
+    )
+    absent = {"InternetGatewayId": gateway, "VpcId": "vpc-0123456789abcdef0"}
+    assert tenant.refused("AttachInternetGateway", **absent) == "InvalidVpcID.NotFound"
+
+
 def test_public_addresses_hold_it(cloud: Cloud, tenant: Tenant, vpc: str, gateway: str) -> None:
     tenant("AttachInternetGateway", InternetGatewayId=gateway, VpcId=vpc)
     subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]

@@ -159,6 +159,7 @@ def test_options_as_they_are_by_default_are_taken_and_shown(tenant: Tenant) -> N
     [
         ({"SubnetId": "subnet-00000000"}, "subnet ID"),
         ({"SecurityGroupIds": ["sg-00000000"]}, "security groups"),
+        ({"SecurityGroups": ["default"]}, "security groups"),
         ({"PrivateIpAddress": "172.31.0.9"}, "private address"),
     ],
 )
@@ -166,6 +167,15 @@ def test_an_interface_and_what_it_has_itself_are_not_both_given(tenant: Tenant, 
     assert tenant.refusal("RunInstances", **ONE, **beside, NetworkInterfaces=[{"DeviceIndex": 0}]) == (
         f"InvalidParameterCombination: Network interfaces and an instance-level {what} may not be specified on the same request"
     )
+
+
+def test_groups_are_named_in_the_default_vpc_only(tenant: Tenant) -> None:
+    """A name says which group only where there is no subnet to say which VPC."""
+    subnet = tenant("DescribeSubnets")["Subnets"][0]["SubnetId"]
+    assert tenant.refusal("RunInstances", **ONE, SubnetId=subnet, SecurityGroups=["default"]) == (
+        "InvalidParameterCombination: The parameter groupName cannot be used with the parameter subnet"
+    )
+    assert [one["GroupName"] for one in launch(tenant, SecurityGroups=["default"])[0]["SecurityGroups"]] == ["default"]
 
 
 @pytest.mark.parametrize("name", ["/dev/sda1", "/dev/xvda"])

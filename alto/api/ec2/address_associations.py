@@ -17,6 +17,7 @@ from alto.model.addresses import Address
 from alto.model.errors import Refused
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.networks import NetworkInterface
+from alto.model.routing import InternetGateway
 from alto.plan.instances import state_name
 from alto.store.store import Reader, Tx
 
@@ -47,6 +48,7 @@ async def associate_address(call: Call, request: AssociateAddressRequest) -> dic
         address = find_address(tx, call, request.allocation_id, request.public_ip)
         _refuse_managed(tx, address)
         interface = _target(tx, call, request)
+        _check_way_in(tx, interface)
         private_ip = request.private_ip_address or interface.private_ip
         had = public_of(interface, private_ip)
         if address.association_id is not None and (address.interface_id, address.private_ip) == (interface.id, private_ip):
@@ -63,6 +65,12 @@ async def associate_address(call: Call, request: AssociateAddressRequest) -> dic
         return lead_to(tx, call, address, interface.id, private_ip, association_id)
 
     return {"AssociationId": await call.store.write(body)}
+
+
+def _check_way_in(reader: Reader, interface: NetworkInterface) -> None:
+    """Raises: Refused: nobody outside the VPC could reach the address."""
+    if not reader.where(InternetGateway, vpc_id=interface.vpc_id, limit=1):
+        raise Refused("Gateway.NotAttached", f"Network {interface.vpc_id} is not attached to any internet gateway")
 
 
 def _refuse_managed(reader: Reader, address: Address) -> None:

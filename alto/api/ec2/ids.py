@@ -77,6 +77,18 @@ def check_id(kind: str, id: str) -> str:
     raise Refused(spelling.malformed, f'Invalid id: "{id}"{expecting}')
 
 
+def check_vpc_id(id: str) -> str:
+    """For the operations that look at a VPC's id before they look for the VPC.
+
+    CreateSecurityGroup and AttachInternetGateway do. `InvalidVpcId.Malformed`, 'Invalid id: "..." (expecting "vpc-...")' is
+    what others recorded of AWS's own answers, though "Error codes for the Amazon EC2 API" lists `InvalidVpcID.Malformed`.
+    Raises: Refused.
+    """
+    if not is_id_of("vpc", id):
+        raise Refused("InvalidVpcId.Malformed", f'Invalid id: "{id[:80]}" (expecting "vpc-...")')
+    return id
+
+
 def is_id_of(kind: str, id: str) -> bool:
     """Whether it can be the id of a record of `kind`: for operations that EC2 gives an error of their own when it cannot."""
     spelling = _SPELLINGS.get(kind)

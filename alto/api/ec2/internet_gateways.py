@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import owned, page_of_own
+from alto.api.ec2.ids import check_vpc_id, owned, page_of_own
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
@@ -73,6 +73,8 @@ class AttachmentRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def attach_internet_gateway(call: Call, request: AttachmentRequest) -> dict[str, object]:
+    check_vpc_id(request.vpc_id)
+
     def body(tx: Tx) -> None:
         gateway = owned(tx, call, InternetGateway, request.internet_gateway_id)
         vpc = owned(tx, call, Vpc, request.vpc_id)

@@ -264,6 +264,8 @@ def _counts(request: RunInstancesRequest) -> tuple[int, int]:
 def _interfaces(request: RunInstancesRequest, most: int) -> tuple[InterfaceSpecification, ...]:
     """The primary one first, however it was asked for: by NetworkInterfaces or by the request's own parameters."""
     if not request.network_interfaces:
+        if request.security_groups and request.subnet_id is not None:
+            raise Refused("InvalidParameterCombination", "The parameter groupName cannot be used with the parameter subnet")
         v6 = wanted_v6(request.ipv6_addresses, request.ipv6_address_count)
         if (request.private_ip_address is not None or v6.chosen) and most > 1:
             raise Refused(

@@ -12,7 +12,7 @@ import msgspec
 from alto.api.accounts import default_vpc, draw_id, draw_ids
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, Values, matcher
-from alto.api.ec2.ids import is_id_of, owned, page_of_own
+from alto.api.ec2.ids import check_vpc_id, owned, page_of_own
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.permissions import shown_permissions
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
@@ -147,8 +147,8 @@ async def create_security_group(call: Call, request: CreateSecurityGroupRequest)
         raise Refused("InvalidParameterValue", f"Value ({name}) for parameter groupName is invalid. It may not begin with sg-.")
     if name == DEFAULT_NAME:
         raise Refused("InvalidGroup.Reserved", "The security group 'default' is reserved")
-    if request.vpc_id and not is_id_of(Vpc.KIND, request.vpc_id):
-        raise Refused("InvalidVpcId.Malformed", f"The vpc ID '{request.vpc_id[:80]}' is malformed")
+    if request.vpc_id:
+        check_vpc_id(request.vpc_id)
     tags = tags_for(request.tag_specifications, "security-group")["security-group"]
     id, rule_digits = draw_id(call.world.chance, "sg"), draw_ids(call.world.chance, OUTWARD_IDS)
 
