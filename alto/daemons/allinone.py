@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from msgspec.structs import replace
 
 from alto.agent.agent import Agent, Drivers
 from alto.agent.link import VXLAN_PORT
@@ -25,7 +24,7 @@ from alto.api.call import Settings
 from alto.api.ec2.moments import MOMENT_S
 from alto.api.hosts.authority import Authority
 from alto.api.hosts.door import HostsDoor
-from alto.api.vault import ensure_vault
+from alto.api.master_key import MasterKey
 from alto.api.wire.models import Models
 from alto.daemons.hosts import (
     KINDS,
@@ -46,6 +45,7 @@ from alto.daemons.server import TINY_SOURCE, Operator, Server, first_start, serv
 from alto.drivers.image.images import LocalImages
 from alto.drivers.image.shipping import Shipping
 from alto.kit.world import World, real_world
+from alto.model.encryption import KEY_RING
 from alto.model.errors import AltoError
 from alto.model.images import CONTAINER, CONTAINER_SOURCE, QEMU
 from alto.plan.pools import DEFAULT_POOL, pool_range
@@ -89,7 +89,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     cloud_id: str
     host_id: str
     pool: str = DEFAULT_POOL
-    vault: str = ""  # fingerprint of its master key, so that another one is noticed; "": it has none yet
 
     def host(self, kind: str) -> str:
         """A host has one kind for ever, also where a cloud comes up with another one than before."""
@@ -203,7 +202,8 @@ def _is_loopback(host: str) -> bool:
 async def up(world: World, options: Options) -> int:
     """Until SIGTERM or SIGINT; machines run on. Returns the exit code."""
     identity = _identity(world, options.state, options.pool)
-    check_master_key(world, options.master_key, identity)
+    master_key = MasterKey(world, options.master_key, options.state / KEY_RING)
+    master_key.check()
     if not options.simulate and not options.no_host:
         await check_pool(world, identity.pool)
     # HAProxy and QEMU drop root and must still pass; what is secret is 0600 itself.
@@ -212,9 +212,7 @@ async def up(world: World, options: Options) -> int:
     if not world.files.exists(database):
         # SQLite would make it readable for everybody; it holds secrets.
         world.files.write(database, b"", mode=0o600)
-    vault = ensure_vault(world, options.master_key)
-    if not identity.vault:
-        identity = replace(identity, vault=vault.fingerprint)
+    if not world.files.exists(options.state / IDENTITY):
         world.files.write(options.state / IDENTITY, msgspec.json.encode(identity))
     stop = told_to_stop()
     failed: list[BaseException] = []
@@ -228,6 +226,7 @@ async def up(world: World, options: Options) -> int:
     try:
         # Only now: who opened the store is the one server of this state, whatever else was started on it.
         write_process(world, options.state)
+        vault = master_key.open()
         settings = Settings(
             cloud_id=identity.cloud_id,
             regions=(options.region, *(one for one in REGIONS if one != options.region)),
@@ -244,7 +243,8 @@ async def up(world: World, options: Options) -> int:
         operator = await first_start(world, store, settings, containers=containers)
         door = _door(world, options, identity) if options.listen_hosts else None
         models = Models(world.files, options.state / "wire")
-        server = Server(world, store, settings, models, Way(door.url, door.authority.fingerprint) if door else None)
+        way = Way(door.url, door.authority.fingerprint) if door else None
+        server = Server(world, store, settings, models, way, master_key)
         sock = _listen(options.listen, options.port, "The API", "--listen")
         agents: list[Agent] = []
         local: list[Drivers] = []
@@ -346,19 +346,6 @@ def _identity(world: World, state: Path, pool: str | None) -> Identity:
     return identity
 
 
-def check_master_key(world: World, path: Path, identity: Identity) -> None:
-    """Raises: AltoError: it is another one than what this cloud's encrypted volumes need."""
-    if not identity.vault:
-        return
-    if not world.files.exists(path):
-        raise AltoError(
-            f"This cloud's master key is not in {path}, and no encrypted volume opens without it. Put it back, or say where it "
-            "is with --master-key FILE"
-        )
-    if ensure_vault(world, path).fingerprint != identity.vault:
-        raise AltoError(f"{path} is another cloud's master key. Say where this one's is with --master-key FILE")
-
-
 async def _open_door(world: World, store: Store, server: Server, settings: Settings, door: "_Door", cache: Path) -> None:
     app = HostsDoor(
         world,
@@ -452,6 +439,7 @@ def _write_cloud(world: World, options: Options, identity: Identity, operator: O
         "pid": os.getpid(),
         "simulated": options.simulate > 0,
         "hosts_door": door,
+        "master_key": str(options.master_key),
     }
     world.files.write(options.state / "cloud.json", msgspec.json.encode(body))
 

@@ -21,6 +21,7 @@ from alto.api.ec2.operations import OPERATIONS as EC2
 from alto.api.ec2.service_calls import GroupCalls
 from alto.api.hosts.door import App, CertifiedHttp
 from alto.api.hosts.session import HostSessions
+from alto.api.master_key import MasterKey
 from alto.api.sts.operations import OPERATIONS as STS
 from alto.api.wire.edge import BoundedHttp
 from alto.api.wire.gateway import Gateway
@@ -72,8 +73,16 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 class Server:
     """Everything of the control plane but the process. `sessions` is what agents talk to."""
 
-    def __init__(self, world: World, store: Store, settings: Settings, models: Models, way: Way | None = None) -> None:
-        """`way`: how other machines come in as hosts; None when they cannot."""
+    def __init__(
+        self,
+        world: World,
+        store: Store,
+        settings: Settings,
+        models: Models,
+        way: Way | None = None,
+        master_key: MasterKey | None = None,
+    ) -> None:
+        """`way`: how other machines come in as hosts; None when they cannot. `master_key`: of the settings' vault."""
         self._world = world
         self._store = store
         self.sessions = HostSessions(world, store, settings.cloud_id, settings.vault)
@@ -90,6 +99,7 @@ class Server:
             self._invoke,
             lambda: [msgspec.to_builtins(one) for one in self._statuses],
             HostOperations(self.sessions, way),
+            master_key,
         )
         self.gateway = Gateway(
             world,

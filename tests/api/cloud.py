@@ -99,7 +99,7 @@ class Cloud:
             regions=REGIONS,
             patience_s=patience_s,
             any_image=any_image,
-            vault=Vault(b"the master key of tests' clouds "),
+            vault=Vault(b"the only key of clouds in tests "),
         )
         self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
         services = {"ec2": OPERATIONS, "sts": STS}

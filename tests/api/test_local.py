@@ -83,3 +83,9 @@ def test_text_that_no_answer_could_show_is_refused_here_as_on_the_query_wire(ten
     status, answer = tenant.local("POST", "ec2/CreateTags", {"Resources": [vpc], "Tags": [{"Key": "k", "Value": "\x00"}]})
     assert (status, answer["error"]["code"]) == (400, "InvalidParameterValue")
     assert tenant("DescribeVpcs")["Vpcs"][0]["Tags"] == []
+
+
+def test_the_master_key_is_changed_by_operators_where_it_is_in_a_file(tenant: Tenant, operator: Tenant) -> None:
+    assert tenant.local("POST", "master-key/rotate")[0] == 403
+    status, answer = operator.local("POST", "master-key/rotate")
+    assert (status, answer["error"]["code"]) == (400, "UnsupportedOperation")

@@ -1,43 +1,166 @@
-"""Goal: a cloud's master key is made once, opens what it sealed, and is never exchanged in silence. Method: files."""
+"""Goal: what a cloud sealed, it opens, whatever master keys it has had; and none of those is exchanged in silence. Method: real
+files, and a change of the master key that dies before each of its steps."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import pytest
 
-from alto.api.vault import CHANCE_BYTES, ensure_vault
-from alto.daemons.allinone import Identity, check_master_key
-from alto.kit.world import real_world
-from alto.model.errors import AltoError, Refused
+from alto.api.master_key import MasterKey
+from alto.api.vault import CHANCE_BYTES, Vault
+from alto.kit.world import RealFiles, World, real_world
+from alto.model.errors import AltoError, Refused, Unavailable
+from alto.ui.cli.context import Cloud
+from alto.ui.cli.doctor import Verdict, examine_master_key
+
+CHANCE = bytes(range(CHANCE_BYTES))
+KEY = CHANCE[:32].hex()
 
 
-def test_the_same_master_key_ever_after(tmp_path: Path) -> None:
-    world, path = real_world(), tmp_path / "master.key"
-    vault = ensure_vault(world, path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    chance = world.chance.bytes(CHANCE_BYTES)
-    sealed = vault.seal(chance)
+def master_key(folder: Path, world: World | None = None) -> MasterKey:
+    return MasterKey(world or real_world(), folder / "master.key", folder / "vault.json")
+
+
+def test_what_was_sealed_is_opened_and_nothing_else() -> None:
+    vault = Vault(bytes(32))
+    sealed = vault.seal(CHANCE)
     # The key is the first 32 bytes of chance; nothing of it is to be seen.
-    assert ensure_vault(world, path).open(sealed) == chance[:32].hex()
-    assert chance[:32].hex() not in sealed
-    other = ensure_vault(world, tmp_path / "other.key")
-    for wrong in (sealed[:-6] + "AAAA==", "2" + sealed[1:], "no key", ""):
+    assert vault.open(sealed) == KEY
+    assert KEY not in sealed
+    for wrong in (sealed[:-6] + "AAAA==", "2" + sealed[1:], "0" + sealed[1:], "-1" + sealed[1:], "no key", "", "1.", "1.%"):
         with pytest.raises(Refused):
             vault.open(wrong)
     with pytest.raises(Refused):
-        other.open(sealed)
+        Vault(b"x" * 32).open(sealed)
+    vault.add(b"y" * 32)
+    later = vault.seal(CHANCE)
+    assert vault.open(sealed) == vault.open(later) == KEY
+    with pytest.raises(Refused):
+        Vault(bytes(32)).open(later)
+
+
+def test_the_same_keys_ever_after(tmp_path: Path) -> None:
+    sealed = master_key(tmp_path).open().seal(CHANCE)
+    assert master_key(tmp_path).open().open(sealed) == KEY
+    for name in ("master.key", "vault.json"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_cloud_does_not_start_with_another_master_key(tmp_path: Path) -> None:
-    world, path = real_world(), tmp_path / "master.key"
-    fresh = Identity(cloud_id="c-1", host_id="h-1")
-    check_master_key(world, path, fresh)  # there is none yet
-    own = msgspec.structs.replace(fresh, vault=ensure_vault(world, path).fingerprint)
-    check_master_key(world, path, own)
+    mine, other, path = tmp_path / "mine", tmp_path / "other", tmp_path / "mine" / "master.key"
+    for folder in (mine, other):
+        folder.mkdir()
+        master_key(folder).check()  # there is none yet
+        master_key(folder).open()
+        master_key(folder).check()
+    own = path.read_bytes()
     path.unlink()
-    with pytest.raises(AltoError, match="Put it back"):
-        check_master_key(world, path, own)
+    for attempt in (master_key(mine).check, master_key(mine).open):
+        with pytest.raises(AltoError, match="is not in"):
+            attempt()
     assert not path.exists()
-    ensure_vault(world, path)
-    with pytest.raises(AltoError, match="another cloud's"):
-        check_master_key(world, path, own)
+    path.write_bytes((other / "master.key").read_bytes())
+    for attempt in (master_key(mine).check, master_key(mine).open):
+        with pytest.raises(AltoError, match="another cloud"):
+            attempt()
+    path.write_bytes(own)
+    (mine / "vault.json").write_bytes((mine / "vault.json").read_bytes().replace(b'"keys":["', b'"keys":["AAAA'))
+    with pytest.raises(AltoError, match="damaged"):
+        master_key(mine).open()
+
+
+def test_a_changed_master_key_is_the_only_one(tmp_path: Path) -> None:
+    key = master_key(tmp_path)
+    vault = key.open()
+    first, sealed, ring = key.path.read_bytes(), vault.seal(CHANCE), (tmp_path / "vault.json").read_bytes()
+    key.rotate(vault)
+    later = vault.seal(CHANCE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["master.key", "vault.json"]
+    again = master_key(tmp_path).open()
+    assert again.open(sealed) == again.open(later) == vault.open(sealed) == KEY
+    second = key.path.read_bytes()
+    key.path.write_bytes(first)
+    with pytest.raises(AltoError, match="an old one"):
+        master_key(tmp_path).open()
+    # Who has all of before opens what is of before.
+    (tmp_path / "vault.json").write_bytes(ring)
+    old = master_key(tmp_path).open()
+    assert old.open(sealed) == KEY
+    with pytest.raises(Refused):
+        old.open(later)
+    assert second != first
+
+
+class Died(BaseException):
+    pass
+
+
+class MortalFiles(RealFiles):
+    """Dies before the step that it is told."""
+
+    def __init__(self, lives: int) -> None:
+        self._lives = lives
+
+    def _step(self) -> None:
+        self._lives -= 1
+        if self._lives < 0:
+            raise Died
+
+    def write(self, *arguments: Any, **more: Any) -> None:
+        self._step()
+        super().write(*arguments, **more)
+
+    def remove(self, path: Path) -> None:
+        self._step()
+        super().remove(path)
+
+
+@pytest.mark.parametrize("lives", range(5))
+def test_who_dies_while_it_changes_is_opened_by_one_of_both(tmp_path: Path, lives: int) -> None:
+    vault = master_key(tmp_path).open()
+    sealed, first = vault.seal(CHANCE), (tmp_path / "master.key").read_bytes()
+    with pytest.raises(Died):
+        master_key(tmp_path, replace(real_world(), files=MortalFiles(lives))).rotate(vault)
+    # One of its steps clears away what an earlier change left.
+    done = lives >= 3
+    finding = examine_master_key(tmp_path, None)
+    assert (finding.verdict, "master.key.next opens" in finding.what) == ((Verdict.HINT if done else Verdict.OK), done)
+    again = master_key(tmp_path)
+    assert again.open().open(sealed) == KEY
+    assert ((tmp_path / "master.key").read_bytes() != first) is done
+    again.rotate(again.open())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["master.key", "vault.json"]
+    assert master_key(tmp_path).open().open(sealed) == KEY
+
+
+class ReadOnlyFiles(RealFiles):
+    def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+        raise OSError(30, "Read-only file system")
+
+
+def test_a_master_key_that_cannot_be_changed_stays(tmp_path: Path) -> None:
+    vault = master_key(tmp_path).open()
+    sealed, was = vault.seal(CHANCE), (tmp_path / "master.key").read_bytes()
+    with pytest.raises(Unavailable, match="Read-only"):
+        master_key(tmp_path, replace(real_world(), files=ReadOnlyFiles())).rotate(vault)
+    (tmp_path / "master.key").rename(tmp_path / "away")
+    with pytest.raises(Unavailable, match="is not in"):
+        master_key(tmp_path).rotate(vault)
+    (tmp_path / "away").rename(tmp_path / "master.key")
+    assert (tmp_path / "master.key").read_bytes() == was
+    assert master_key(tmp_path).open().open(sealed) == KEY
+
+
+def test_doctor_says_what_opens_nothing(tmp_path: Path) -> None:
+    state, elsewhere = tmp_path / "state", tmp_path / "stick"
+    state.mkdir()
+    assert examine_master_key(state, None).verdict is Verdict.OK
+    MasterKey(real_world(), elsewhere, state / "vault.json").open()
+    cloud = Cloud("http://127.0.0.1:1", "us-east-1", "", "", master_key=str(elsewhere))
+    assert examine_master_key(state, cloud).verdict is Verdict.OK
+    assert "there is no" in examine_master_key(state, None).what
+    elsewhere.write_text("00" * 32)
+    assert "another's" in examine_master_key(state, cloud).what
+    (state / "vault.json").write_text("{}")
+    assert "damaged" in examine_master_key(state, cloud).what

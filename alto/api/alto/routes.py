@@ -1,8 +1,8 @@
 """`/alto/v1`: what AWS has no word for, as JSON, signed like every other call (service name "alto").
 
 GET status, hosts (more of them: hosts.py), accounts, audit, services, services/NAME, instances/ID; POST accounts, services,
-services/NAME/scale, net/trace (net.py), ec2/ACTION (EC2's own operations with boto3's parameter names, for the `alto`
-command); DELETE services/NAME; and instances/ID/console (consoles.py).
+services/NAME/scale, master-key/rotate, net/trace (net.py), ec2/ACTION (EC2's own operations with boto3's parameter names, for
+the `alto` command); DELETE services/NAME; and instances/ID/console (consoles.py).
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from alto.api.alto.net import TraceRequest, trace_flow
 from alto.api.call import Call
 from alto.api.ec2.ids import owned
 from alto.api.ec2.instance_status import checks_of
+from alto.api.master_key import MasterKey
 from alto.api.wire.gateway import LocalRequest
 from alto.api.wire.query import STEPS_MAX, UNPRINTABLE
 from alto.model.accounts import Account
@@ -64,10 +65,16 @@ class AltoApi:
     """Answers (HTTP status, JSON-able value); errors come out as AltoError."""
 
     def __init__(
-        self, hosts: Hosts, invoke: Invoke, loops: Callable[[], list[dict[str, Any]]], host_operations: HostOperations
+        self,
+        hosts: Hosts,
+        invoke: Invoke,
+        loops: Callable[[], list[dict[str, Any]]],
+        host_operations: HostOperations,
+        master_key: MasterKey | None = None,
     ) -> None:
         self._hosts = hosts
         self._host_operations = host_operations
+        self._master_key = master_key
         self._consoles = consoles.ConsoleOperations(hosts)
         self._invoke = invoke
         self._loops = loops
@@ -92,6 +99,9 @@ class AltoApi:
             case ("GET", ["audit"]):
                 _operators_only(call)
                 return 200, await self._audit(call)
+            case ("POST", ["master-key", "rotate"]):
+                _operators_only(call)
+                return 200, self._rotate_master_key(call)
             case ("GET", ["services"]):
                 return 200, services.list_services(call)
             case ("POST", ["services"]):
@@ -220,6 +230,13 @@ class AltoApi:
             }
 
         return await call.store.write(body)
+
+    def _rotate_master_key(self, call: Call) -> dict[str, Any]:
+        vault = call.settings.vault
+        if self._master_key is None or vault is None:
+            raise Refused("UnsupportedOperation", "This cloud has no master key in a file")
+        self._master_key.rotate(vault)
+        return {"master_key": str(self._master_key.path)}
 
     async def _audit(self, call: Call) -> dict[str, Any]:
         """What is wrong now; what a working cloud may show for a moment counts only when it outlasts its grace."""

@@ -134,6 +134,10 @@ class NewAccount(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
 
 
+class Rotated(msgspec.Struct, frozen=True, kw_only=True):
+    master_key: str
+
+
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     name: str = ""

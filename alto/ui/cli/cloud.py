@@ -24,7 +24,10 @@ DEFAULT_LISTEN = "127.0.0.1:8773"
 @click.option("--listen-hosts", metavar="ADDRESS:PORT", help="Where other machines join as hosts, over TLS (see `alto host`).")
 @click.option("--no-host", is_flag=True, help="This machine runs no instances itself.")
 @click.option(
-    "--master-key", metavar="FILE", help="What opens encrypted volumes; best on another disk (default: in the state's folder)."
+    "--master-key",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, resolve_path=True),  # the daemon is in another folder
+    help="What opens encrypted volumes; best on another disk (default: in the state's folder).",
 )
 @click.option("--pool", metavar="CIDR", help="Public addresses: of this machine alone, or of its LAN (default: 127.64.0.0/16).")
 @click.option("--no-nat", is_flag=True, help="Instances reach nothing outside this machine.")

@@ -27,6 +27,7 @@ class Cloud(NamedTuple):
     cloud_id: str = ""
     pid: int = 0
     hosts_door: str | None = None
+    master_key: str | None = None
     state: Path | None = None
 
 

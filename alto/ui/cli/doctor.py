@@ -16,7 +16,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import click
+import msgspec
 
+from alto.model.encryption import KEY_RING, NEXT, KeyRing, fingerprint
 from alto.ui.cli import daemon, options
 from alto.ui.cli.cloud import DEFAULT_LISTEN
 from alto.ui.cli.context import Cloud, read_cloud
@@ -86,6 +88,7 @@ def examine(state: Path) -> list[Finding]:
         _disk(state),
         _port(cloud),
         _records(state),
+        examine_master_key(state, cloud),
         _control_plane(state, cloud),
     ]
 
@@ -253,6 +256,37 @@ def _records(state: Path) -> Finding:
                 f"keep a copy, then: alto down --keep-data; mv {path} {path}.broken; alto up",
             )
     return Finding("records", Verdict.OK, f"{', '.join(path.name for path in databases)} passed its integrity check")
+
+
+def examine_master_key(state: Path, cloud: Cloud | None) -> Finding:
+    """Which file opens the ring: a change of the master key may have been cut off between its two."""
+    if not (state / KEY_RING).exists():
+        return Finding("master key", Verdict.OK, f"none yet in {state}")
+    path = Path(cloud.master_key) if cloud is not None and cloud.master_key else state / "master.key"
+    try:
+        wanted = msgspec.json.decode((state / KEY_RING).read_bytes(), type=KeyRing).master
+        following = path.with_name(path.name + NEXT)
+        if _is_master_key(following, wanted):
+            what = f"{following} opens this cloud; a change was cut off before it took the place of {path.name}"
+            return Finding("master key", Verdict.HINT, what, "alto up ends the change; keep both until then")
+        if _is_master_key(path, wanted):
+            what = f"{path} opens this cloud"
+            if following.exists():
+                what += f"; a change was cut off before {following.name} did, and the next start takes that away"
+            return Finding("master key", Verdict.OK, what)
+    except PermissionError as error:
+        return Finding("master key", Verdict.NO, f"not tried: {error.filename} is not yours to read", "sudo alto doctor")
+    except msgspec.MsgspecError:
+        return Finding("master key", Verdict.NO, f"{state / KEY_RING} is damaged", "put back a copy of it")
+    what = f"{path} is another's" if path.exists() else f"there is no {path}"
+    return Finding("master key", Verdict.NO, f"{what}: no encrypted volume opens", "put it back, or alto up --master-key FILE")
+
+
+def _is_master_key(path: Path, wanted: str) -> bool:
+    try:
+        return fingerprint(bytes.fromhex(path.read_text())) == wanted
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def _control_plane(state: Path, cloud: Cloud | None) -> Finding:

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "host": ("hosts", "host", "Where instances run"),
     "image": ("images", "image", "What instances are launched from"),
     "instance": ("instances", "instance", "Virtual machines"),
+    "master-key": ("master_key", "master_key", "What opens encrypted volumes"),
     "net": ("net", "net", "What becomes of packets, and why"),
     "placement": ("placements", "placement", "Placement groups: who stands beside whom"),
     "service": ("services", "service", "Instances behind a load balancer"),

@@ -20,7 +20,7 @@ class LivingCloud(Cloud):
         self.runner = asyncio.Runner()
         self.world = real_world()
         self.store = SqliteStore.inline(MemoryDisk(), pause=lambda: asyncio.sleep(0))
-        vault = Vault(b"the master key of tests' clouds ")
+        vault = Vault(b"the only key of clouds in tests ")
         self.settings = Settings(cloud_id="c-terraform", regions=REGIONS, simulated=True, patience_s=patience_s, vault=vault)
         self.runner.run(self._begin(models))
 
