@@ -77,6 +77,7 @@ class Raw:
         self._answers = self._client.makefile("r")
         self._answers.readline()
         self._ask("qmp_capabilities")
+        self._ask("cont")
         assert self._ask("query-status")["return"]["status"] == "running"
         self.start_s = time.monotonic() - began
         for listening in (monitor, console):

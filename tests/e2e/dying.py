@@ -1,9 +1,9 @@
 """A daemon that dies at a step: `python -m tests.e2e.dying MODULE ARGUMENTS...`, as it is ordered by a file beside its state.
 
 A step is what the process does to the world beyond its own memory: a file written or removed, a command that changes something,
-a process started, rules given to the kernel, a tap opened, a transaction committed. While there is an order, steps are counted;
-before the one that it names, the process is gone as by `kill -9`, and in the order's place stands what it was about to do.
-Everything else is the product, unchanged, but for two waits that would be a test's whole time.
+a process started, an order to a hypervisor, rules given to the kernel, a tap opened, a transaction committed. While there is an
+order, steps are counted; before the one that it names, the process is gone as by `kill -9`, and in the order's place stands
+what it was about to do. Everything else is the product, unchanged, but for two waits that would be a test's whole time.
 """
 
 import importlib
@@ -17,6 +17,7 @@ from typing import Any
 
 import alto.agent.agent
 import alto.agent.networks
+from alto.drivers.compute.qemu.monitor import Monitor
 from alto.drivers.network.nft import Nft
 from alto.kit import world as kit
 from alto.store import sqlite
@@ -107,7 +108,7 @@ def main() -> None:
         processes=steps.counting(real.processes, PROCESSES),
         net=steps.counting(real.net, NET),
     )
-    write, apply = sqlite.SqliteStore.write, Nft.apply
+    write, apply, execute = sqlite.SqliteStore.write, Nft.apply, Monitor.execute
 
     async def commit(self: Any, body: Callable[[Any], Any]) -> Any:
         steps.step("before a transaction")
@@ -120,8 +121,14 @@ def main() -> None:
             steps.step(f"nft {text[:40]!r}")
         await apply(self, netns, text)
 
+    async def order(self: Monitor, command: str, *arguments: Any, **more: Any) -> Any:
+        if not command.startswith("query-"):
+            steps.step(f"qmp {command}")
+        return await execute(self, command, *arguments, **more)
+
     sqlite.SqliteStore.write = commit  # type: ignore[method-assign, assignment]
     Nft.apply = rule  # type: ignore[method-assign]
+    Monitor.execute = order  # type: ignore[method-assign]
     # So that a network without machines goes within the test's time, and its removal has steps too.
     alto.agent.networks.NETWORK_IDLE_S = 0.0
     alto.agent.agent.SWEEP_S = 0.5

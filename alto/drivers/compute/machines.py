@@ -115,6 +115,8 @@ class Machines(abc.ABC, Generic[H]):
                 await self._settle(here)
                 if here.record.stage is not Stage.OFF:
                     if here.record.incarnation >= machine.incarnation:
+                        if here.record.stage is Stage.READY:
+                            raise DriverFault("The machine's hypervisor does not say yet whether the guest has begun")
                         return
                     # Whoever begins an incarnation has seen the end of the one before.
                     await self._end(here, Ended.STOPPED)
@@ -262,10 +264,15 @@ class Machines(abc.ABC, Generic[H]):
         elif self._has_ended(here):
             await self._ended(here, self._why_off(here))
         else:
-            # This incarnation has not begun, and may.
-            await self._leave_group(here.record.id)
-            begun = here.record.incarnation - 1
-            self._save(here, replace(here.record, stage=Stage.OFF, ended=Ended.STOPPED, incarnation=begun))
+            await self._unbegin(here)
+
+    async def _unbegin(self, here: H) -> None:
+        """There is no process: this incarnation has not begun, and may."""
+        await self._leave_group(here.record.id)
+        begun = here.record.incarnation - 1
+        off = replace(here.record, stage=Stage.OFF, ended=Ended.STOPPED, incarnation=begun, pid=0, started=0)
+        self._save(here, off)
+        await self._let_go(here)
 
     def _alive(self, record: Record) -> bool:
         return bool(record.pid) and record.boot_id == self._boot_id and self._world.processes.alive(record.process)
@@ -275,6 +282,8 @@ class Machines(abc.ABC, Generic[H]):
 
     def _seen(self, here: H) -> Seen:
         record = here.record
+        if record.stage is Stage.READY:
+            return Seen(power=Power.OFF, incarnation=record.incarnation - 1)
         if record.stage is not Stage.OFF and (record.stage is Stage.STARTING or self._alive(record)):
             return Seen(power=Power.ON, incarnation=record.incarnation)
         # It may have died a moment ago, after the last look: then the record does not say so yet.
@@ -294,23 +303,22 @@ class Machines(abc.ABC, Generic[H]):
 
     def _starting(self, here: H, machine: Machine, origin: Origin, *, uid_first: int = 0) -> None:
         """The record of a machine whose process may exist from now on."""
-        self._save(
-            here,
-            replace(
-                here.record,
-                incarnation=machine.incarnation,
-                stage=Stage.STARTING,
-                ended=Ended.STOPPED,
-                boot_id=self._boot_id,
-                pid=0,
-                started=0,
-                origin=origin,
-                uid_first=uid_first,
-            ),
+        starting = replace(
+            here.record,
+            incarnation=machine.incarnation,
+            stage=Stage.STARTING,
+            ended=Ended.STOPPED,
+            boot_id=self._boot_id,
+            pid=0,
+            started=0,
+            origin=origin,
+            uid_first=uid_first,
         )
+        # A power cut ends the process as well. What it could take beside that is where an older machine's disk came from.
+        self._save(here, starting, durable=here.record.origin is not None)
 
-    def _started(self, here: H, process: Pid) -> None:
-        self._save(here, replace(here.record, stage=Stage.ON, pid=process.pid, started=process.started))
+    def _started(self, here: H, process: Pid, stage: Stage = Stage.ON) -> None:
+        self._save(here, replace(here.record, stage=stage, pid=process.pid, started=process.started))
 
     @abc.abstractmethod
     async def _kill(self, here: H) -> None:
@@ -336,7 +344,7 @@ class Machines(abc.ABC, Generic[H]):
             raise Impossible(f"'{id}' is no machine's id")
         return self._state / id
 
-    def _save(self, here: H, record: Record) -> None:
+    def _save(self, here: H, record: Record, *, durable: bool = True) -> None:
         if here.record != record:
-            save(self._world.files, here.home, record)
+            save(self._world.files, here.home, record, durable=durable)
         here.record = record

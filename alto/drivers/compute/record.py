@@ -1,7 +1,8 @@
 """What the driver writes beside a machine's disk, so that its successor knows the machine again.
 
-Written durably before the step that it speaks of: a process is never used before it can be found again. Not here: the wish
-(the agent's manifest has it).
+Written before the step that it speaks of: a process is never used before it can be found again. It outlives a power cut, too,
+but for one that says of a new machine that its process may exist: none does then. Not here: the wish (the agent's manifest has
+it).
 """
 
 import enum
@@ -15,6 +16,7 @@ from alto.kit.world import Files, Pid
 
 class Stage(enum.StrEnum):
     STARTING = "starting"  # a process may exist; `pid` is not known yet
+    READY = "ready"  # its process is there; its guest has not begun, as far as is known
     ON = "on"
     REBOOTING = "rebooting"  # the guest was asked to power off, and is to come back in the same process
     STOPPING = "stopping"  # the guest was asked to power off, for good
@@ -87,5 +89,5 @@ def load(files: Files, home: Path) -> Record | None:
         return Record(id=home.name, incarnation=0, stage=Stage.STARTING, boot_id="")
 
 
-def save(files: Files, home: Path, record: Record) -> None:
-    files.write(home / "record.json", msgspec.json.encode(record))
+def save(files: Files, home: Path, record: Record, *, durable: bool = True) -> None:
+    files.write(home / "record.json", msgspec.json.encode(record), durable=durable)

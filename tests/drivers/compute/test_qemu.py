@@ -50,11 +50,25 @@ async def main():
 
 asyncio.run(main())
 """
+# What comes before: as `kill -9` at the moment when all is ready and the guest is to begin.
+DIES_BEFORE_THE_GUEST_BEGINS = """
+import os, signal
+from alto.drivers.compute.qemu.monitor import Monitor
+
+execute = Monitor.execute
+
+async def dies(self, command, *arguments, **more):
+    if command == "cont":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return await execute(self, command, *arguments, **more)
+
+Monitor.execute = dies
+"""
 
 
-def owner(rig: QemuRig) -> subprocess.Popen[str]:
-    boot = rig.boot
-    words = [sys.executable, "-c", OWNER, str(rig.state), str(boot.disk), str(boot.kernel), str(boot.initrd), boot.cmdline]
+def owner(rig: QemuRig, before: str = "") -> subprocess.Popen[str]:
+    boot, script = rig.boot, before + OWNER
+    words = [sys.executable, "-c", script, str(rig.state), str(boot.disk), str(boot.kernel), str(boot.initrd), boot.cmdline]
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
 
 
@@ -137,6 +151,59 @@ def test_owner_killed_while_it_starts(qemu: QemuRig) -> None:
             await driver.destroy(ID)
             assert qemu.processes(ID) == []
             await driver.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("stage", [Stage.READY, Stage.STARTING])
+def test_owner_killed_before_the_guest_begins(qemu: QemuRig, stage: Stage) -> None:
+    """Goal: a guest never runs without its limits, and one whose owner died before it told them begins nevertheless. Method: an
+    owner that dies there; its record is as it left it, or as it was one write before."""
+
+    async def main() -> None:
+        child = owner(qemu, DIES_BEFORE_THE_GUEST_BEGINS)
+        assert child.wait(60) == -signal.SIGKILL
+        (waiting,) = qemu.processes(ID)
+        record = load(real_world().files, qemu.state / ID)
+        assert record is not None
+        assert (record.stage, record.pid) == (Stage.READY, waiting)
+        if stage is Stage.STARTING:
+            save(real_world().files, qemu.state / ID, replace(record, stage=stage, pid=0, started=0))
+        driver = qemu.driver()
+        assert await driver.observe() == {ID: Seen(power=Power.OFF, incarnation=0)}
+        assert qemu.processes(ID) == []
+        await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
+        assert await driver.observe() == {ID: Seen(power=Power.ON, incarnation=1)}
+        await qemu.settled(ID)
+        assert qemu.boots(ID) == 1
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(main())
+
+
+def test_guest_of_which_nobody_knows_whether_it_began(qemu: QemuRig) -> None:
+    """Goal: as long as that cannot be found out, nothing is said to run and nothing is started beside it. Method: an owner that
+    dies before the guest begins; the hypervisor stands still."""
+
+    async def main() -> None:
+        child = owner(qemu, DIES_BEFORE_THE_GUEST_BEGINS)
+        assert child.wait(60) == -signal.SIGKILL
+        (waiting,) = qemu.processes(ID)
+        os.kill(waiting, signal.SIGSTOP)
+        driver = qemu.driver()
+        for _ in range(2):
+            assert await driver.observe() == {ID: Seen(power=Power.OFF, incarnation=0)}
+            with pytest.raises(DriverFault):
+                await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
+            assert qemu.processes(ID) == [waiting]
+        os.kill(waiting, signal.SIGCONT)
+        await driver.start(machine(), qemu.boot, [NO_TAP], await qemu.disks())
+        assert await driver.measure(ID)
+        (pid,) = qemu.processes(ID)
+        assert pid != waiting
+        await driver.destroy(ID)
+        await driver.close()
 
     asyncio.run(main())
 

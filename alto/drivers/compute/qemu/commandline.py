@@ -101,6 +101,8 @@ def arguments(
     words += ["-add-fd", f"set=3,fd={fds.console_log},opaque=console"]
     log = "logfile=/dev/fdset/3,logappend=on"
     words += ["-chardev", f"socket,id=console,fd={fds.console},server=on,wait=off,{log}", "-serial", "chardev:console"]
+    # The guest begins when its driver says so: not a moment without what is told to QEMU by then.
+    words += ["-S"]
     # A guest that powers itself off leaves a paused process behind: so the driver learns of it even when it was dead itself.
     words += ["-action", "shutdown=pause"]
     if fds.kernel is not None:

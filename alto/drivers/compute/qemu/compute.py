@@ -39,6 +39,8 @@ QUIT_S = 5.0
 KILL_S = 10.0
 MEASURE_S = 5.0
 LINE_S, LINE_POLL_S = 2.0, 0.01
+# The status of a QEMU whose driver ended before the guest began. It is as none: what it was to be told is not known any more.
+UNBEGUN = "prelaunch"
 RECONNECT_S = 5.0  # how often `observe` tries a hypervisor that did not answer
 
 
@@ -182,19 +184,19 @@ class QemuCompute(Machines[_Here]):
         process = await self._spawn(here, machine, boot, taps, disks, await self._chosen())
         undo.push_async_callback(self._drop, here, process)
         # While QEMU gets ready: the greeting comes later than this is on the disk.
-        self._started(here, process)
+        self._started(here, process, Stage.READY)
         here.off.clear()
         try:
             qemu = await self._connected(here, GREETING_S)
             rate = limits_of(machine.instance_type, machine.vcpus, machine.memory_mib).disk
-            paced = [hotplug.keep_to(qemu, disk.volume_id, rate) for disk in disks] if rate is not None else []
             # In one breath: QEMU answers in order, and on a busy host each answer alone takes its time.
-            status, *_ = await asyncio.gather(qemu.status(), *paced)
+            await asyncio.gather(*(hotplug.keep_to(qemu, disk.volume_id, rate) for disk in disks if rate is not None))
+            await qemu.execute("cont")
+            # After a power cut it is all the same how far this one came.
+            self._save(here, replace(here.record, stage=Stage.ON), durable=False)
         except DriverFault as error:
             said = self._world.files.part(here.home / "qemu.log", -2000, 2000).decode(errors="replace")
             raise DriverFault("The machine did not start") from RuntimeError(f"{error}: {said}")
-        if status not in ("running", "shutdown"):
-            raise DriverFault("The machine did not start") from RuntimeError(f"QEMU's status is {status}")
 
     async def _spawn(
         self, here: _Here, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk], host: Host
@@ -250,9 +252,16 @@ class QemuCompute(Machines[_Here]):
     # Knowing again.
 
     async def _settle_living(self, here: _Here) -> None:
-        if (here.monitor is None or here.monitor.broken) and self._world.clock.monotonic() >= here.connect_at:
+        unknown = here.record.stage is Stage.READY
+        if unknown or ((here.monitor is None or here.monitor.broken) and self._world.clock.monotonic() >= here.connect_at):
             try:
-                if await (await self._connected(here)).status() == "shutdown":
+                status = await (await self._connected(here)).status()
+                if status == UNBEGUN:
+                    await self._kill(here)
+                    return await self._unbegin(here)
+                if unknown:
+                    self._save(here, replace(here.record, stage=Stage.ON), durable=False)
+                if status == "shutdown":
                     here.off.set()
             except DriverFault:
                 # It runs, and does not answer: `measure` says so. A later look tries again.
@@ -264,7 +273,7 @@ class QemuCompute(Machines[_Here]):
                 await self._end(here, self._why_off(here))
 
     async def _find_process(self, here: _Here) -> Pid | None:
-        """Whoever listens on its socket."""
+        """Whoever listens on its socket, and has let the guest begin."""
         try:
             # Who connects before QEMU listens itself has for a peer whoever made the socket: our predecessor. Its greeting
             # says that it does, and the second connection has the right one.
@@ -275,7 +284,11 @@ class QemuCompute(Machines[_Here]):
         process = self._world.processes.find(qemu.peer_pid)
         if process is None:
             raise DriverFault("The machine's hypervisor ended while it was looked at")
-        if await qemu.status() == "shutdown":
+        status = await qemu.status()
+        if status == UNBEGUN:
+            await self._drop(here, process)
+            return None
+        if status == "shutdown":
             here.off.set()
         return process
 
