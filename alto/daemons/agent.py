@@ -29,6 +29,7 @@ from alto.daemons.hosts import (
     local_drivers,
     machine_groups,
     name_of,
+    prepare_networks,
     take_away,
     this_machine,
 )
@@ -148,6 +149,7 @@ async def up(world: World, options: Options) -> int:
         {
             **{f"agent {identity.name}": agent.run() for identity, agent in zip(identities, agents, strict=True)},
             "announce": _announce(world, options, identities, agents),
+            "networks": prepare_networks(local),
         },
     )
     await let_go(local)

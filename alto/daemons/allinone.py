@@ -37,6 +37,7 @@ from alto.daemons.hosts import (
     local_drivers,
     machine_groups,
     name_of,
+    prepare_networks,
     simulated_agents,
     take_away,
 )
@@ -293,6 +294,7 @@ async def up(world: World, options: Options) -> int:
             "server": server.run(),
             "http": serve_http(world, server.gateway, sock, answering.set),
             "announce": announce(),
+            "networks": prepare_networks(local),
             **{f"agent {number}": agent.run() for number, agent in enumerate(agents, 1)},
         }
         if door:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from alto.agent.agent import Agent, Drivers
 from alto.agent.keys import HostKeys
@@ -37,6 +38,8 @@ from alto.model.images import CONTAINER, QEMU
 from alto.model.sessions import ServerLink
 from alto.plan import firewall, routes
 from alto.plan.pools import check_place
+
+log = structlog.get_logger()
 
 KINDS = (QEMU, CONTAINER)  # what one machine's hosts may run; each kind is a host of its own
 
@@ -162,6 +165,16 @@ def local_drivers(
 
 def machine_groups(world: World, *, cloud_id: str, host_id: str) -> ControlGroups:
     return ControlGroups(world, f"alto-{cloud_id}-{host_id[-6:]}")
+
+
+async def prepare_networks(local: Iterable[Drivers]) -> None:
+    """Beside the agents' start, ahead of the first instance."""
+    for drivers in local:
+        try:
+            await drivers.network.prepare()
+        except AltoError as error:
+            # The first VPC tries again, and its instances say why it fails.
+            log.warning("the network is not prepared", error=str(error), cause=str(error.__cause__ or ""))
 
 
 async def let_go(local: Iterable[Drivers]) -> None:

@@ -27,6 +27,9 @@ class NetworkDriver(Protocol):
     def has_ipv6(self) -> bool:
         """Else ports with an address of IPv6 are refused; a VPC may have a range of it, which does nothing then."""
 
+    async def prepare(self) -> None:
+        """What the host's first VPC would wait for, begun ahead of it."""
+
     async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
         """The VPC's namespace, DHCP, DNS, metadata and rules are there, for exactly `ports`; rules swapped at once."""
 

@@ -71,6 +71,8 @@ class FakeNetwork:
     def has_ipv6(self) -> bool:
         return True
 
+    async def prepare(self) -> None: ...
+
     async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
         def effect() -> None:
             old = self._networks.vpcs.get(plan.vpc_id)

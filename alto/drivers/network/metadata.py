@@ -1,4 +1,5 @@
-"""The edge (daemons/edge.py), as the network driver sees it: begun once per cloud and host, told when a VPC comes or goes."""
+"""The edge (daemons/edge.py), as the network driver sees it: one per cloud and host, begun ahead of the first VPC, told when
+one comes or goes."""
 
 import asyncio
 import sys
@@ -25,10 +26,17 @@ class Metadata:
             marker=str(state_dir),
             log=state_dir / "edge.log",
         )
+        self._starting = asyncio.Lock()  # a second one would step back, for as much work
+
+    async def prepare(self) -> None:
+        """The edge is there: to start Python takes a third of a second."""
+        self._world.files.make_dirs(self._state_dir, mode=0o755)  # dnsmasq passes through
+        async with self._starting:
+            await self._edge.ensure([sys.executable, "-m", "alto.daemons.edge", "--state", str(self._state_dir)])
 
     async def serve(self, netns: str) -> None:
         """Returns when the edge listens inside the namespace."""
-        await self._edge.ensure([sys.executable, "-m", "alto.daemons.edge", "--state", str(self._state_dir)])
+        await self.prepare()
         if await self._answers(netns):
             return
         self.look_again()

@@ -140,6 +140,10 @@ class VpcNetworks:
     def has_ipv6(self) -> bool:
         return families.is_supported(self._world.files)
 
+    async def prepare(self) -> None:
+        async with self._host_errors():
+            await self._metadata.prepare()
+
     async def ensure_network(self, plan: NetworkPlan, ports: Sequence[Port]) -> None:
         async with self._working_on(plan.vpc_id):
             plans.check(plan)

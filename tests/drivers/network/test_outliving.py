@@ -4,6 +4,7 @@ Method: a process of its own drives the network and is killed with SIGKILL, at r
 is seen from guests, what is taken over by process ids.
 """
 
+import asyncio
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import msgspec
 import pytest
 
 from alto.drivers.network.records import NetworkRecord
+from alto.drivers.network.vpc import VpcNetworks
 from tests.drivers.network.guests import SHUTTLE, hello, kill, open_socket, reaches, run, say, tcp_server, wait_for
 from tests.drivers.network.machinery import Cloud
 from tests.drivers.network.samples import DEFAULT, allow, group, plan, port
@@ -218,6 +220,32 @@ def test_a_folder_whose_removal_was_cut_off_is_not_kept_for_ever(cloud: Cloud) -
     cloud.new_driver()
     assert list(cloud.do(lambda driver: driver.observe())) == ["vpc-1"]
     assert sorted(path.name for path in (cloud.folder / "vpcs").iterdir()) == ["vpc-1", "vpc-ports"]
+
+
+def test_an_edge_that_was_begun_ahead_is_the_first_networks(cloud: Cloud) -> None:
+    """Goal: the first VPC does not wait for a Python to start, and there is one edge however it came. Method: an edge begun
+    ahead, and one that is being begun when the VPC comes; then all goes."""
+    before = cloud.traces()
+
+    def edges() -> list[str]:
+        return [line for line in cloud.processes() if "alto.daemons.edge" in line]
+
+    cloud.do(lambda driver: driver.prepare())
+    (ahead,) = edges()
+    cloud.ensure()
+    assert edges() == [ahead]
+    cloud.do(lambda driver: driver.remove_all())
+    assert cloud.traces() == before
+
+    async def both(driver: VpcNetworks) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(driver.prepare())
+            tasks.create_task(driver.ensure_network(plan(), []))
+
+    cloud.do(both)
+    assert len(edges()) == 1
+    cloud.do(lambda driver: driver.remove_all())
+    assert cloud.traces() == before
 
 
 def test_an_edge_whose_folder_is_gone_ends_by_itself(cloud: Cloud) -> None:
