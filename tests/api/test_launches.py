@@ -111,6 +111,7 @@ BIG = base64.b64encode(b"x" * (16 * 1024 + 1)).decode()
         ({"CpuOptions": {"CoreCount": 1, "ThreadsPerCore": 2}}, "InvalidParameterValue"),
         ({"CpuOptions": {"CoreCount": 1}}, "InvalidParameterCombination"),
         ({"MaintenanceOptions": {"AutoRecovery": "always"}}, "InvalidParameterValue"),
+        ({"CapacityReservationSpecification": {"CapacityReservationPreference": "zz"}}, "InvalidParameterValue"),
         (
             {"CapacityReservationSpecification": {"CapacityReservationPreference": "capacity-reservations-only"}},
             "UnsupportedOperation",
@@ -185,6 +186,15 @@ def test_the_root_is_mapped_by_the_names_that_people_know_it_by(tenant: Tenant, 
     assert [one["DeviceName"] for one in instance["BlockDeviceMappings"]] == [instance["RootDeviceName"]] == ["/dev/sda1"]
     (volume,) = tenant("DescribeVolumes", VolumeIds=[instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]])["Volumes"]
     assert volume["Size"] == 7
+
+
+def test_a_device_is_mapped_once(tenant: Tenant) -> None:
+    empty = {"VolumeSize": 1}
+    for first, second in (("/dev/sdf", "/dev/sdf"), ("/dev/sda1", "/dev/xvda")):
+        twice = [{"DeviceName": first, "Ebs": empty}, {"DeviceName": second, "Ebs": empty}]
+        assert tenant.refusal("RunInstances", **ONE, BlockDeviceMappings=twice) == (
+            f"InvalidBlockDeviceMapping: The device '{second}' is used in more than one block-device mapping"
+        )
 
 
 def test_a_device_that_is_left_out_is_said_by_an_empty_text(tenant: Tenant) -> None:

@@ -101,6 +101,7 @@ def launch_devices(
     said: dict[str, Ebs] = {}
     chosen = {one.device: one for one in further}
     storages = {image.storage} if image.storage is not None else set()
+    mapped: set[str] = set()
     for mapping in mappings:
         name, ebs = mapping.device_name, mapping.ebs or Ebs()
         if not name:
@@ -115,7 +116,12 @@ def launch_devices(
             raise Refused("InvalidRequest", "The request received was invalid")
         if mapping.ebs is None and mapping.no_device is None:
             raise Refused("MissingParameter", "The request must contain the parameter ebs")
-        if name == image.root_device or (name in ROOT_NAMES and not any_name):
+        is_root = name == image.root_device or (name in ROOT_NAMES and not any_name)
+        device = root.device if is_root else name
+        if device in mapped:
+            raise Refused("InvalidBlockDeviceMapping", f"The device '{name}' is used in more than one block-device mapping")
+        mapped.add(device)
+        if is_root:
             if mapping.no_device is not None:
                 raise Refused("InvalidBlockDeviceMapping", "The root device cannot be left out of a launch")
             if ebs.snapshot_id not in (None, root.snapshot_id):

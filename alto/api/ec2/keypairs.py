@@ -19,6 +19,7 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import is_own
+from alto.api.ec2.ppk import ppk
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.model.errors import NotFound, Refused
 from alto.model.images import KeyPair
@@ -49,9 +50,7 @@ async def create_key_pair(call: Call, request: CreateKeyPairRequest) -> dict[str
             "InvalidParameterValue",
             f"Value ({request.key_type}) for parameter KeyType is invalid. Valid values are rsa and ed25519.",
         )
-    if request.key_format == "ppk":
-        raise Refused("UnsupportedOperation", "Alto makes no PPK files; take pem and convert it with puttygen")
-    if request.key_format != "pem":
+    if request.key_format not in ("pem", "ppk"):
         raise Refused("InvalidParameterValue", f"Value ({request.key_format}) for parameter KeyFormat is invalid.")
     tags = tags_for(request.tag_specifications, "key-pair")["key-pair"]
     # Before the costly part; the unique key decides when two come at once.
@@ -70,7 +69,7 @@ async def create_key_pair(call: Call, request: CreateKeyPairRequest) -> dict[str
         tags=tags,
     )
     await call.store.write(lambda tx: _put_new(tx, call, pair))
-    return {**_made(pair), "KeyMaterial": _pem(private)}
+    return {**_made(pair), "KeyMaterial": ppk(private, name) if request.key_format == "ppk" else _pem(private)}
 
 
 async def _generate(call: Call, type: str) -> _PrivateKey:

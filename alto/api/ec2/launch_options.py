@@ -10,6 +10,8 @@ from alto.model.errors import Refused
 from alto.model.instance_types import InstanceType
 
 AUTO_RECOVERY = ("default", "disabled")
+RESERVED_ONLY = "capacity-reservations-only"
+PREFERENCES = ("open", "none", RESERVED_ONLY)
 NO_SPOT = "Max spot instance count exceeded"
 
 
@@ -152,5 +154,10 @@ def _check_reservation(wanted: CapacityReservationSpecification) -> None:
             f"The capacity reservation ID '{target.capacity_reservation_id[:80]}' does not exist",
         )
     preference = wanted.capacity_reservation_preference
-    if preference not in (None, "open", "none") or target is not None:
+    if preference is not None and preference not in PREFERENCES:
+        raise Refused(
+            "InvalidParameterValue",
+            f"Invalid value '{preference[:80]}' for CapacityReservationPreference. Valid values: {', '.join(PREFERENCES)}",
+        )
+    if preference == RESERVED_ONLY or target is not None:
         raise Refused("UnsupportedOperation", "There is no reserved capacity here: the preference is open or none.")
