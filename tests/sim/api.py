@@ -16,6 +16,7 @@ from alto.api.alto.services import CreateService, Scale, create_service, delete_
 from alto.api.call import Call, Operations, Settings
 from alto.api.ec2.address_associations import OPERATIONS as ASSOCIATIONS
 from alto.api.ec2.addresses import OPERATIONS as ADDRESSES
+from alto.api.ec2.encryption import OPERATIONS as ENCRYPTION
 from alto.api.ec2.instances import OPERATIONS as INSTANCES
 from alto.api.ec2.interface_attachments import OPERATIONS as ATTACHMENTS
 from alto.api.ec2.interface_attributes import OPERATIONS as INTERFACE_ATTRIBUTES
@@ -30,6 +31,7 @@ from alto.api.ec2.tags import OPERATIONS as TAGS
 from alto.api.ec2.volume_attachments import OPERATIONS as VOLUME_ATTACHMENTS
 from alto.api.ec2.volume_modifications import OPERATIONS as MODIFICATIONS
 from alto.api.ec2.volumes import OPERATIONS as VOLUMES
+from alto.api.vault import Vault
 from alto.api.wire.xml import plain
 from alto.kit.world import World
 from alto.model.images import Image
@@ -39,7 +41,8 @@ from alto.store.store import Store, Tx
 from tests.sim.hosts import MISSING_IMAGE
 
 REGION = "eu-west-1"
-SETTINGS = Settings(cloud_id="cloud-sim", regions=(REGION,), simulated=True)
+VAULT = Vault(b"the only key of simulated clouds")
+SETTINGS = Settings(cloud_id="cloud-sim", regions=(REGION,), simulated=True, vault=VAULT)
 IMAGE = "ami-00000000000000001"
 OTHER_GROUP = "sg-00000000000000002"  # beside the default one
 BROKEN_IMAGE = "ami-00000000000000002"
@@ -53,6 +56,7 @@ EC2: Operations = {
     **INTERFACES,
     **INTERFACE_ATTRIBUTES,
     **ATTACHMENTS,
+    **ENCRYPTION,
     **PRIVATE_ADDRESSES,
     **IPV6_ADDRESSES,
     **RULES,

@@ -23,8 +23,9 @@ from alto.control.scheduler import Scheduler
 from alto.kit.world import World
 from alto.model.instances import Power
 from alto.store.sqlite import MemoryDisk, SqliteStore
-from tests.sim.api import SETTINGS, SimApi, found
+from tests.sim.api import SETTINGS, VAULT, SimApi, found
 from tests.sim.check import Checker, Violated
+from tests.sim.encryption import homes
 from tests.sim.hosts import SimHost
 from tests.sim.links import Link, Weather
 from tests.sim.loop import Process, SimLoop
@@ -44,6 +45,19 @@ class Knobs:
     overlay: bool = False  # hosts reach each other, and share VPCs
 
 
+class HeedfulSessions(HostSessions):
+    """No host hears the key of a disk whose home is another."""
+
+    checker: Checker
+
+    async def open_key(self, session: str, sealed: str) -> str:
+        key = await super().open_key(session, sealed)
+        host_id = self._session(session).host_id
+        if host_id not in homes(self.checker.state(), sealed):
+            self.checker.fault = Violated(f"{host_id} was given a key of disks that are not its own")
+        return key
+
+
 class SimServer:
     """One run of the server process."""
 
@@ -58,7 +72,8 @@ class SimServer:
             booted_at=cloud.chance.uniform(0, 1e6),
         )
         self.store = SqliteStore.inline(cloud.database, pause=cloud.commit_pause)
-        self.sessions = HostSessions(self.world, self.store, SETTINGS.cloud_id)
+        self.sessions = HeedfulSessions(self.world, self.store, SETTINGS.cloud_id, VAULT)
+        self.sessions.checker = cloud.checker
         self.api = SimApi(self.world, self.store)
         self._reconcilers: tuple[Reconciler, ...] = (
             Scheduler(self.store),

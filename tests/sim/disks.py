@@ -2,19 +2,24 @@
 "disks", so that the histories of all others stay what they are.
 
 What is acknowledged is remembered: data that was written before a snapshot was asked for is in it, and in what is made from it;
-a volume that was acknowledged and not deleted is there at the end.
+a volume that was acknowledged and not deleted is there at the end; what was acknowledged as encrypted with a key is so, and in
+hosts' storages too, and what is made of it is encrypted.
 """
 
 import asyncio
 import random
+from contextlib import suppress
 from typing import Any
 
+from alto.model.errors import AltoError
 from alto.model.instances import Phase
 from alto.model.volumes import SnapshotPhase, Volume, VolumePhase
+from alto.plan.violations import State
 from alto.store.store import Reader
 from tests.sim.api import REGION
 from tests.sim.check import Violated
 from tests.sim.cloud import SimCloud
+from tests.sim.encryption import bytes_differ, in_the_clear, keys_of
 from tests.sim.workload import Client
 
 PREFIX = "disks"
@@ -44,6 +49,10 @@ class DiskClient(Client):
     def __init__(self, cloud: SimCloud, number: int, *, actions: int, pace_s: float) -> None:
         super().__init__(cloud, number, actions=actions, pace_s=pace_s)
         self._written = 0
+        self._locks = random.Random(f"{self._name} locks {cloud.seed}")
+        self.kms_keys: dict[str, str] = {}  # volume or snapshot -> as it was acknowledged; "": not encrypted
+        self._sealed: set[str] = set()  # every key of a disk that ever was seen
+        cloud.checker.more.append(lambda before, state: self._look(state))
         self.volumes: set[str] = set()  # acknowledged
         self.deleted: set[str] = set()  # asked for, whatever was answered
         self.words: dict[str, tuple[str, ...]] = {}  # snapshot -> what must be in it
@@ -62,6 +71,9 @@ class DiskClient(Client):
             (self.write, 4),
             (self.snapshot, 4),
             (self.restore, 3),
+            (self.copy, 4),
+            (self.change_default, 2),
+            (self.pry, 2),
             (self.grow, 2),
             (self.delete, 2),
             (self.delete_snapshot, 2),
@@ -74,9 +86,56 @@ class DiskClient(Client):
     async def create(self, **more: Any) -> None:
         self._tokens += 1
         wish = {"AvailabilityZone": ZONE, "ClientToken": f"{self._name}-{self._tokens}", **({"Size": 1} | more)}
-        answer = await self._ask("CreateVolume", wish)
+        answer = await self._ask("CreateVolume", wish | self._lock())
         if isinstance(answer, dict):
             self.volumes.add(answer["VolumeId"])
+            self.kms_keys[answer["VolumeId"]] = answer.get("KmsKeyId", "")
+            if self.kms_keys.get(more.get("SnapshotId", "")) and not answer["Encrypted"]:
+                raise Violated(f"{answer['VolumeId']} was made of an encrypted snapshot, and is not encrypted")
+
+    async def launch_one(self) -> None:
+        lock = self._lock()
+        await super().launch_one(**({"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": lock}]} if lock else {}))
+
+    def _lock(self) -> dict[str, Any]:
+        """How the next thing is to be encrypted."""
+        match self._locks.randrange(5):
+            case 0:
+                return {"Encrypted": True}
+            case 1:
+                return {"Encrypted": True, "KmsKeyId": f"alias/{self._locks.choice('ab')}"}
+        return {}
+
+    async def copy(self) -> None:
+        if source := self._whole():
+            words = self.words[source]
+            answer = await self._ask("CopySnapshot", {"SourceRegion": REGION, "SourceSnapshotId": source} | self._lock())
+            if isinstance(answer, dict):
+                self.words[answer["SnapshotId"]] = words
+
+    def _whole(self) -> str | None:
+        """A snapshot that is completed, if there is one."""
+        state = self._cloud.checker.state()
+        whole = [one.id for one in state.snapshots if one.id in self.words and one.phase is SnapshotPhase.COMPLETED]
+        return self._chance.choice(whole or [*sorted(self.words), None])
+
+    async def change_default(self) -> None:
+        actions = ("EnableEbsEncryptionByDefault", "DisableEbsEncryptionByDefault", "ResetEbsDefaultKmsKeyId")
+        await self._ask(self._chance.choice(actions), {})
+        if self._chance.random() < 0.5:
+            await self._ask("ModifyEbsDefaultKmsKeyId", {"KmsKeyId": f"alias/{self._chance.choice('ab')}"})
+
+    async def pry(self) -> None:
+        """A host asks for any key at all; whether it may have it, others look after (cloud.py)."""
+        host = self._chance.choice(self._cloud.hosts)
+        sealed = sorted(keys_of(self._cloud.checker.state()))
+        if sealed and host.agent is not None:
+            with suppress(AltoError, OSError, TimeoutError):
+                await host.agent._open_key(self._chance.choice(sealed))
+
+    def _look(self, state: State) -> list[str]:
+        self._sealed |= keys_of(state)
+        return bytes_differ(state, self._cloud.hosts)
 
     async def attach(self) -> None:
         """Mostly what can be: an instance that runs, on the host of a volume that is free."""
@@ -126,17 +185,20 @@ class DiskClient(Client):
                 host.storage.write(volume, f"word {self._written}")
 
     async def snapshot(self) -> None:
-        volume = self._volume()
+        stored = [id for host in self._cloud.hosts for id in sorted(host.storage.volumes) if id in self.volumes - self.deleted]
+        volume = self._chance.choice(stored) if stored else self._volume()
         if volume is None:
             return
         before = next((host.storage.volumes[volume].words for host in self._cloud.hosts if volume in host.storage.volumes), ())
         answer = await self._ask("CreateSnapshot", {"VolumeId": volume})
         if isinstance(answer, dict):
             self.words[answer["SnapshotId"]] = before
+            self.kms_keys[answer["SnapshotId"]] = answer.get("KmsKeyId", "")
+            if answer["Encrypted"] is not bool(self.kms_keys.get(volume, answer["Encrypted"])):
+                raise Violated(f"{answer['SnapshotId']} is encrypted: {answer['Encrypted']}; its volume {volume} is not so")
 
     async def restore(self) -> None:
-        if self.words:
-            snapshot = self._chance.choice(sorted(self.words))
+        if snapshot := self._whole():
             await self.create(SnapshotId=snapshot)
 
     async def grow(self) -> None:
@@ -165,6 +227,13 @@ class DiskClient(Client):
             if volume is None or volume.phase is not VolumePhase.MADE:
                 raise Violated(f"{id} was acknowledged, and is {volume.phase if volume else 'gone'}")
         self._check_words()
+        state = self._cloud.checker.state()
+        for one in (*state.volumes, *state.snapshots):
+            key = one.encryption.kms_key_id if one.encryption is not None else ""
+            if key != self.kms_keys.get(one.id, key):
+                raise Violated(f"{one.id} was acknowledged with the key {self.kms_keys[one.id]!r}, and has {key!r}")
+        if wrong := in_the_clear(self._sealed, self._cloud.database.image(), self._cloud.hosts):
+            raise Violated("; ".join(wrong))
 
     def _check_words(self) -> None:
         for snapshot in self._cloud.checker.state().snapshots:

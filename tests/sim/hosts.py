@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alto.agent.agent import Agent, Drivers
+from alto.agent.keys import HostKeys
 from alto.agent.manifests import Manifests
 from alto.drivers.balancer.fake import BalancerKnobs, FakeBalancer, FakeBalancers
 from alto.drivers.balancer.fake import Fault as BalancerFault
@@ -116,7 +117,9 @@ class SimHost:
             booted_at=self.chance.uniform(0, 1e6),
         )
         vcpus, memory_mib = self._size
+        keys = HostKeys()
         drivers = Drivers(
+            keys=keys,
             compute=FakeCompute(
                 world,
                 self.machines,
@@ -124,8 +127,9 @@ class SimHost:
                 memory_mib=memory_mib,
                 knobs=self.compute_knobs,
                 copy=self.storage.copy,
+                keys=keys,
             ),
-            volumes=FakeVolumes(world, self.storage, knobs=self.volume_knobs),
+            volumes=FakeVolumes(world, self.storage, knobs=self.volume_knobs, keys=keys),
             images=FakeImages(world, knobs=self.image_knobs, missing=frozenset((MISSING_IMAGE,))),
             network=HeedfulNetwork(world, networks=self.networks, knobs=self.network_knobs),
             balancer=FakeBalancer(

@@ -1,14 +1,16 @@
 """Goal: volumes and snapshots keep their invariants whatever fails, and the simulator would find bugs that storages have had.
-Method: seeds in which somebody uses disks (disks.py), and two bugs planted, as in test_mutants.py."""
+Method: seeds in which somebody uses disks, encrypted and not (disks.py), and bugs planted, as in test_mutants.py."""
 
 from contextlib import ExitStack
 
 import pytest
 
-from alto.api.hosts import storage
+from alto.api.ec2 import snapshots
+from alto.api.hosts import keys, session, storage
+from alto.model.instances import Instance
 from alto.model.volumes import StorageJob
 from alto.store import volumes
-from alto.store.store import Tx
+from alto.store.store import Reader, Tx
 from tests.sim.mutants import Plant, _put
 from tests.sim.scenario import play
 
@@ -39,11 +41,49 @@ def wish_lost(stack: ExitStack) -> None:
     _put(stack, volumes, "put_job", put_job)
 
 
-FOUND: dict[str, tuple[int, ...]] = {"wish_lost": (10,)}
+def key_for_any_host(stack: ExitStack) -> None:
+    """Whoever has a session has any key opened."""
+    _put(stack, session, "needs_key", lambda reader, host_id, sealed: True)
+
+
+def keys_of_jobs_refused(stack: ExitStack) -> None:
+    """A host has the keys opened of what it runs, and not of what it works on."""
+
+    def needs_key(reader: Reader, host_id: str, sealed: str) -> bool:
+        return any(sealed in keys.keys_of(one) for one in reader.where(Instance, host_id=host_id))
+
+    _put(stack, session, "needs_key", needs_key)
+
+
+def keys_of_sources_refused(stack: ExitStack) -> None:
+    """What a disk is made from is forgotten, which has another key when it is copied under a new one."""
+    _put(stack, keys, "_of_snapshot", lambda reader, id: None)
+
+
+def snapshot_not_told_its_key(stack: ExitStack) -> None:
+    """The row of a snapshot says that it is encrypted, and the host is not told with what."""
+    _put(stack, snapshots, "sealed_key_of", lambda encryption: None)
+
+
+MUTANTS: tuple[Plant, ...] = (
+    claim_forgotten,
+    wish_lost,
+    key_for_any_host,
+    keys_of_jobs_refused,
+    keys_of_sources_refused,
+    snapshot_not_told_its_key,
+)
+
+FOUND: dict[str, tuple[int, ...]] = {
+    "key_for_any_host": (16, 22, 25),
+    "keys_of_sources_refused": (103,),
+    "snapshot_not_told_its_key": (9, 15, 16),
+    "wish_lost": (51, 58, 75),
+}
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("mutant", [claim_forgotten, wish_lost], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
 def test_a_planted_bug_is_found(mutant: Plant) -> None:
     with ExitStack() as stack:
         mutant(stack)

@@ -168,7 +168,7 @@ class Client:
             if isinstance(answer, dict) and id in self.power:
                 self.power[id] = phase
 
-    async def launch_one(self) -> None:
+    async def launch_one(self, **more: Any) -> None:
         self._tokens += 1
         parameters = {
             "ImageId": IMAGE,
@@ -176,6 +176,7 @@ class Client:
             "MinCount": 1,
             "MaxCount": 1,
             "ClientToken": f"{self._name}-{self._tokens}",
+            **more,
         }
         self._remember(await self._ask("RunInstances", parameters), IMAGE)
 

@@ -232,6 +232,10 @@ class FakeCompute:
         fault = await self.knobs.before(self._world, "wire")
         found = self._running(id)
         if found is not None and found.disks != tuple(disks):
+            had = {disk.volume_id for disk in found.disks}
+            for disk in disks:
+                if disk.sealed_key is not None and disk.volume_id not in had:
+                    await self._keys.open(disk.sealed_key)
             self.machines.machines[id] = replace(found, disks=tuple(disks))
         await self.knobs.after(self._world, "wire", fault)
 

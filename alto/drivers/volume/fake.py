@@ -13,7 +13,7 @@ import msgspec
 from alto.drivers.compute.fake import Knobs
 from alto.drivers.volume.driver import Base, Capacity, Disk, Keyring, NoKeys, Stored
 from alto.kit.world import World
-from alto.model.errors import DriverFault
+from alto.model.errors import DriverFault, Impossible
 
 T = TypeVar("T")
 FOLDER = Path("/simulated/storage")
@@ -32,7 +32,7 @@ class FakeStorage:
         self.size_gib = size_gib
         self.volumes: dict[str, FakeVolume] = {}
         self.snapshots: dict[str, FakeVolume] = {}
-        self.half_made: dict[str, int] = {}  # snapshots begun: id -> size in bytes
+        self.half_made: dict[str, str | None] = {}  # snapshots begun: id -> sealed key
 
     def write(self, volume_id: str, word: str) -> None:
         """As a guest would."""
@@ -42,7 +42,8 @@ class FakeStorage:
     def copy(self, volume_id: str, target: Path) -> None:
         """As a running machine does it, into the file of a snapshot that was begun."""
         if target.name in self.half_made:
-            self.snapshots[target.name] = self.volumes[volume_id]
+            key = self.half_made[target.name]
+            self.snapshots[target.name] = msgspec.structs.replace(self.volumes[volume_id], base=None, sealed_key=key)
 
 
 class FakeVolumes:
@@ -67,17 +68,19 @@ class FakeVolumes:
     async def create(
         self, volume_id: str, size_bytes: int, *, account: str, base: Base | None = None, sealed_key: str | None = None
     ) -> Disk:
-        # Nothing is encrypted here, and yet a host that does not get the key makes no disk.
-        if sealed_key is not None:
-            await self._keys.open(sealed_key)
+        of_snapshot = base is not None and base.path.parent == FOLDER
+        copied = base is not None and of_snapshot and base.sealed_key != sealed_key
+        if volume_id not in self.storage.volumes:
+            if base is not None and base.sealed_key is not None and sealed_key is None:
+                raise Impossible("What is made of an encrypted snapshot is encrypted")
+            await self._open(sealed_key, base.sealed_key if base is not None and copied else None)
 
         def effect() -> Disk:
             old = self.storage.volumes.get(volume_id)
             if old is None:
-                words: tuple[str, ...] = ()
-                if base is not None and base.path.parent == FOLDER:
-                    words = self._snapshot(base.path.name).words
-                self.storage.volumes[volume_id] = FakeVolume(size_bytes, words, base, sealed_key)
+                words = self._snapshot(base.path.name).words if base is not None and of_snapshot else ()
+                under = base if not copied else None
+                self.storage.volumes[volume_id] = FakeVolume(size_bytes, words, under, sealed_key)
             elif old.size_bytes < size_bytes:
                 self.storage.volumes[volume_id] = msgspec.structs.replace(old, size_bytes=size_bytes)
             return self._disk(volume_id)
@@ -91,6 +94,10 @@ class FakeVolumes:
         return await self._call("disk", lambda: self._disk(volume_id))
 
     async def grow(self, volume_id: str, size_bytes: int) -> Disk:
+        known = self.storage.volumes.get(volume_id)
+        if known is not None and known.size_bytes < size_bytes:
+            await self._open(known.sealed_key)
+
         def effect() -> Disk:
             old = self._volume(volume_id)
             self.storage.volumes[volume_id] = msgspec.structs.replace(old, size_bytes=max(old.size_bytes, size_bytes))
@@ -102,14 +109,19 @@ class FakeVolumes:
         await self._call("delete_volume", lambda: self.storage.volumes.pop(volume_id, None))
 
     async def snapshot(self, volume_id: str, snapshot_id: str) -> None:
+        if snapshot_id not in self.storage.snapshots:
+            await self._open(self._volume(volume_id).sealed_key)
+
         def effect() -> None:
-            self.storage.snapshots.setdefault(snapshot_id, self._volume(volume_id))
+            self.storage.snapshots.setdefault(snapshot_id, msgspec.structs.replace(self._volume(volume_id), base=None))
 
         await self._call("snapshot", effect)
 
     async def begin_snapshot(self, snapshot_id: str, size_bytes: int, *, sealed_key: str | None = None) -> Path:
+        await self._open(sealed_key)
+
         def effect() -> Path:
-            self.storage.half_made[snapshot_id] = size_bytes
+            self.storage.half_made[snapshot_id] = sealed_key
             return FOLDER / snapshot_id
 
         return await self._call("begin_snapshot", effect)
@@ -122,6 +134,10 @@ class FakeVolumes:
         await self._call("finish_snapshot", effect)
 
     async def copy_snapshot(self, source_id: str, snapshot_id: str, *, sealed_key: str | None = None) -> None:
+        was = self._snapshot(source_id).sealed_key
+        if snapshot_id not in self.storage.snapshots and sealed_key not in (None, was):
+            await self._open(was, sealed_key)
+
         def effect() -> None:
             source = self._snapshot(source_id)
             key = sealed_key or source.sealed_key
@@ -147,6 +163,12 @@ class FakeVolumes:
             "observe_storage",
             lambda: Stored(volumes=tuple(sorted(self.storage.volumes)), snapshots=tuple(sorted(self.storage.snapshots))),
         )
+
+    async def _open(self, *sealed_keys: str | None) -> None:
+        """Nothing is encrypted here, and yet a host that does not get a key does nothing that takes it."""
+        for sealed in sealed_keys:
+            if sealed is not None:
+                await self._keys.open(sealed)
 
     def _disk(self, volume_id: str) -> Disk:
         found = self._volume(volume_id)
