@@ -68,11 +68,19 @@ def test_accelerators() -> None:
     emulated = arguments(machine(), TINY, [TAP], [ROOT], FDS, TCG)
     assert after(emulated, "-cpu") == ["qemu64"]
     assert "tb-size=64" in after(emulated, "-accel")[0]
+    assert "thread=multi" in after(emulated, "-accel")[0]
     assert "tsc_early_khz=2500000" in after(emulated, "-append")[0]
     unsure = arguments(machine(), TINY, [TAP], [ROOT], FDS, Host(accelerator="tcg"))
     assert after(unsure, "-append") == ["quiet"]
     fast = arguments(machine(), TINY, [TAP], [ROOT], FDS, KVM)
     assert (after(fast, "-accel"), after(fast, "-cpu"), after(fast, "-append")) == (["kvm"], ["host"], ["quiet"])
+
+
+def test_emulated_processors_share_a_thread() -> None:
+    """With one thread each, a guest that rewrites its own code ends up running what it has replaced: ADR 18."""
+    several = replace(machine(), vcpus=2)
+    assert "thread=single" in after(arguments(several, TINY, [TAP], [ROOT], FDS, TCG), "-accel")[0]
+    assert after(arguments(several, TINY, [TAP], [ROOT], FDS, KVM), "-accel") == ["kvm"]
 
 
 def test_registered_image_boots_by_itself() -> None:

@@ -148,8 +148,10 @@ def _processor(machine: Machine, boot: BootFiles, host: Host) -> list[str]:
     if host.accelerator == "kvm":
         return [*words, "-accel", "kvm", "-cpu", "host"]
     tiny = boot.kernel is not None
+    # One thread for all its processors: docs/adr/0018-emulated-processors-share-a-thread.md.
+    turns = "single" if count > 1 else "multi"
     # qemu64 is emulated the fastest; a registered image may have been compiled for more.
-    accel = f"tcg,thread=multi,tb-size={TB_MIB_TINY if tiny else TB_MIB}"
+    accel = f"tcg,thread={turns},tb-size={TB_MIB_TINY if tiny else TB_MIB}"
     # Emulated, these are AMD's, whose threads QEMU cannot tell a guest of.
     vendor = ",vendor=GenuineIntel" if threads is not None and threads > 1 else ""
     return [*words, "-accel", accel, "-cpu", ("qemu64" if tiny else "max") + vendor]
