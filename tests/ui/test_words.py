@@ -86,6 +86,12 @@ def test_env_speaks_the_shell_that_asks(tmp_path: Path) -> None:
     assert {name: values.get(name) for name in wanted} == wanted
     assert "AWS_PROFILE" not in values
 
+    # A shell that was set up for the cloud before this one, at the same place.
+    stale = {"ALTO_ENDPOINT": "http://127.0.0.1:8773", "AWS_ACCESS_KEY_ID": "AKIAOLD", "AWS_SECRET_ACCESS_KEY": "old"}
+    assert alto("env", state=tmp_path, **stale).stdout == script
+    elsewhere = stale | {"ALTO_ENDPOINT": "http://127.0.0.1:9"}
+    assert "AKIAOLD" in alto("env", state=tmp_path, **elsewhere).stdout
+
     undo = alto("env", "--unset", state=tmp_path).stdout
     seen = subprocess.run(["sh", "-c", script + "\n" + undo + "\nenv -0"], capture_output=True, text=True, env={})
     assert not [line for line in seen.stdout.split("\0") if line.startswith(("AWS_", "ALTO_"))]

@@ -21,13 +21,15 @@ T = TypeVar("T")
 
 ANSWER_S = 60.0
 SERVICE = "alto"
+# Keys in the environment outlive the cloud that they are of.
+HINTS = dict.fromkeys(("AuthFailure", "InvalidClientTokenId"), 'eval "$(alto env)"')
 
 
 class ApiFailure(Failure):
     """The API said no."""
 
     def __init__(self, code: str, message: str, request_id: str, status: int) -> None:
-        super().__init__(message, why=f"{code} (request {request_id})", exit=exit_for(code, status))
+        super().__init__(message, why=f"{code} (request {request_id})", hint=HINTS.get(code, ""), exit=exit_for(code, status))
         self.code = code
         self.status = status
 

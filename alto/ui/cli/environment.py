@@ -1,9 +1,12 @@
 """`alto env`: what aws, boto3, Terraform and this command itself need, in the words of the shell that asks."""
 
+from contextlib import suppress
+
 import click
 
 from alto.ui.cli import options
-from alto.ui.cli.context import Cloud
+from alto.ui.cli.context import Cloud, read_cloud
+from alto.ui.cli.failures import Failure
 
 # Terraform's provider asks these services by itself.
 TERRAFORM_SERVICES = ("ec2", "sts", "iam", "s3", "elbv2", "autoscaling", "cloudwatch")
@@ -37,7 +40,7 @@ def env(unset: bool, shell: str, dotenv: bool, terraform: bool) -> None:
         names = [*variables(Cloud("", "", "", "")), *CLEARED]
         print("\n".join(f"set -e {name};" if shell == "fish" else f"unset {name}" for name in names))
         return
-    cloud = options.cloud()
+    cloud = _current()
     if terraform:
         print(_provider(cloud))
     elif dotenv:
@@ -48,6 +51,16 @@ def env(unset: bool, shell: str, dotenv: bool, terraform: bool) -> None:
     else:
         lines = [f"unset {' '.join(CLEARED)}"]
         print("\n".join(lines + [f"export {name}={_quoted(value)}" for name, value in variables(cloud).items()]))
+
+
+def _current() -> Cloud:
+    """A shell that was set up once stays so when the cloud goes down and another comes up at the same endpoint."""
+    cloud = options.cloud()
+    with suppress(Failure):
+        own = read_cloud(options.state())
+        if own is not None and own.endpoint == cloud.endpoint:
+            return own
+    return cloud
 
 
 def _quoted(value: str) -> str:
