@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from alto.api.ec2.service_calls import GroupCalls
 from alto.api.wire.models import Models
+from alto.model.balancers import AutoScalingGroup, LaunchSpec
 from alto.model.images import Image
 from alto.model.instances import Instance, Phase, Report
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress
@@ -327,9 +329,33 @@ def test_protection_holds_until_it_is_taken_away(cloud: Cloud, tenant: Tenant) -
     assert tenant.refused("TerminateInstances", InstanceIds=[id]) == "OperationNotPermitted"
     assert tenant.refused("StopInstances", InstanceIds=[id]) == "OperationNotPermitted"
     tenant("ModifyInstanceAttribute", InstanceId=id, DisableApiTermination={"Value": False})
+    # "Stop protection also protects your instance from accidental termination" (user guide).
+    assert tenant.refusal("TerminateInstances", InstanceIds=[id]) == (
+        f"OperationNotPermitted: The instance '{id}' may not be terminated. Modify its 'disableApiStop' instance attribute "
+        "and try again."
+    )
+    attribute = tenant("DescribeInstanceAttribute", InstanceId=id, Attribute="disableApiTermination")
+    assert attribute["DisableApiTermination"]["Value"] is False
     tenant("ModifyInstanceAttribute", InstanceId=id, DisableApiStop={"Value": False})
     tenant("StopInstances", InstanceIds=[id])
     assert state(tenant, id) == "stopping"
+    tenant("TerminateInstances", InstanceIds=[id])
+
+
+def test_a_group_that_becomes_smaller_does_not_heed_protection(cloud: Cloud, tenant: Tenant) -> None:
+    id = launch(tenant, DisableApiTermination=True, DisableApiStop=True)[0]["InstanceId"]
+    group = AutoScalingGroup(
+        id="asg-1",
+        account=tenant.account.id,
+        region=tenant.region,
+        name="web",
+        desired=0,
+        launch=LaunchSpec(image_id=IMAGE, instance_type="m1.tiny"),
+        created_at=NOW,
+    )
+    calls = GroupCalls(cloud.world, cloud.store, cloud.settings)
+    cloud.runner.run(calls.terminate(group, [id]))
+    assert state(tenant, id) == "terminated"
 
 
 def test_user_data_comes_back_as_it_was_given_and_changes_only_while_stopped(cloud: Cloud, tenant: Tenant) -> None:

@@ -231,16 +231,17 @@ def _rebooted(tx: Tx, instance: Instance, now: float) -> Instance:
     return replace(instance, reboots=instance.reboots + 1)
 
 
-async def terminate_instances(call: Call, request: TerminateRequest) -> dict[str, Any]:
+async def terminate_instances(call: Call, request: TerminateRequest, *, protection_holds: bool = True) -> dict[str, Any]:
     """All or none within an availability zone: a protected instance keeps those of its zone, and the others go, although
-    the request is refused (API reference, TerminateInstances)."""
+    the request is refused (API reference, TerminateInstances). Protection is from people's accidents: a group that becomes
+    smaller does not heed it."""
     _check_some(request.instance_ids)
     await until_begun(call, request.instance_ids)
     now = call.world.clock.now()
 
     def body(tx: Tx) -> tuple[list[dict[str, Any]], list[Instance]]:
         named = _named(tx, call, request.instance_ids)
-        held = [one for one in named if one.termination_protected and one.wish is not Wish.TERMINATED]
+        held = [one for one in named if protection_holds and _protected_by(one) and one.wish is not Wish.TERMINATED]
         zones = {one.zone for one in held}
         return [_changed(tx, one, _terminated, now) for one in named if one.zone not in zones], held
 
@@ -248,11 +249,18 @@ async def terminate_instances(call: Call, request: TerminateRequest) -> dict[str
     if held:
         raise Refused(
             "OperationNotPermitted",
-            f"The instance '{held[0].id}' may not be terminated. Modify its 'disableApiTermination' instance attribute "
+            f"The instance '{held[0].id}' may not be terminated. Modify its '{_protected_by(held[0])}' instance attribute "
             "and try again.",
         )
     await until_settled(call, request.instance_ids)
     return {"TerminatingInstances": changes}
+
+
+def _protected_by(instance: Instance) -> str | None:
+    """The attribute that keeps it. Stop protection keeps it from termination too (user guide, "Enable stop protection")."""
+    if instance.termination_protected:
+        return "disableApiTermination"
+    return "disableApiStop" if instance.stop_protected else None
 
 
 def _terminated(tx: Tx, instance: Instance, now: float) -> Instance:

@@ -37,7 +37,7 @@ class GroupCalls:
 
     async def terminate(self, group: AutoScalingGroup, instance_ids: Sequence[str]) -> None:
         request = TerminateRequest(instance_ids=tuple(instance_ids))
-        await terminate_instances(self._call(group, "TerminateInstances", ""), request)
+        await terminate_instances(self._call(group, "TerminateInstances", ""), request, protection_holds=False)
 
     def _call(self, group: AutoScalingGroup, operation: str, digest: str) -> Call:
         return Call(
