@@ -172,6 +172,27 @@ def test_an_interface_and_what_it_has_itself_are_not_both_given(tenant: Tenant, 
     )
 
 
+def test_without_a_default_subnet_or_vpc_a_launch_must_say_where(tenant: Tenant) -> None:
+    """AWS's own words, as people report them."""
+    first, *others = tenant("DescribeSubnets")["Subnets"]
+    vpc, zone = first["VpcId"], first["AvailabilityZone"]
+    tenant("DeleteSubnet", SubnetId=first["SubnetId"])
+    assert tenant.refusal("RunInstances", **ONE, Placement={"AvailabilityZone": zone}) == (
+        f"InvalidInput: No default subnet for availability zone: '{zone}'."
+    )
+    for other in others:
+        tenant("DeleteSubnet", SubnetId=other["SubnetId"])
+    assert tenant.refusal("RunInstances", **ONE) == (
+        f"MissingInput: No subnets found for the default VPC '{vpc}'. Please specify a subnet."
+    )
+    (gateway,) = tenant("DescribeInternetGateways")["InternetGateways"]
+    tenant("DetachInternetGateway", InternetGatewayId=gateway["InternetGatewayId"], VpcId=vpc)
+    tenant("DeleteVpc", VpcId=vpc)
+    assert tenant.refusal("RunInstances", **ONE) == (
+        "VPCIdNotSpecified: No default VPC for this user. GroupName is only supported for EC2-Classic and default VPC."
+    )
+
+
 def test_groups_are_named_in_the_default_vpc_only(tenant: Tenant) -> None:
     """A name says which group only where there is no subnet to say which VPC."""
     subnet = tenant("DescribeSubnets")["Subnets"][0]["SubnetId"]

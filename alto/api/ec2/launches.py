@@ -359,17 +359,23 @@ def _find_subnet(
         return subnet
     vpc = default_vpc(reader, call.account, call.region)
     if vpc is None:
-        raise Refused("VPCIdNotSpecified", "No default VPC for this user. Give a SubnetId.")
+        raise Refused(
+            "VPCIdNotSpecified",
+            "No default VPC for this user. GroupName is only supported for EC2-Classic and default VPC.",
+        )
     subnets = sorted(reader.where(Subnet, vpc_id=vpc.id), key=lambda one: one.zone)
-    fitting = [one for one in subnets if one.default_for_zone and zone in (None, one.zone)]
+    defaults = [one for one in subnets if one.default_for_zone]
+    if not defaults:
+        raise Refused("MissingInput", f"No subnets found for the default VPC '{vpc.id}'. Please specify a subnet.")
+    fitting = [one for one in defaults if zone in (None, one.zone)]
+    if not fitting:
+        raise Refused("InvalidInput", f"No default subnet for availability zone: '{zone}'.")
     if len(fitting) == 1:
         return fitting[0]
     for subnet in fitting:
         pool = reader.get(AddressPool, subnet.id)
         if pool.size - pool.used >= least:
             return subnet
-    if not fitting:
-        raise Refused("MissingInput", "No default subnet in this zone. Give a SubnetId.")
     return fitting[0]
 
 
