@@ -2,9 +2,10 @@
 memory."""
 
 import pytest
+from msgspec.structs import replace
 
-from alto.model.networks import NetworkInterface
 from tests.api.cloud import Answered, Cloud, Tenant
+from tests.api.rows import interface_in
 
 
 @pytest.fixture
@@ -58,17 +59,7 @@ def test_what_is_no_vpcs_id_is_malformed(tenant: Tenant, gateway: str) -> None:
 def test_public_addresses_hold_it(cloud: Cloud, tenant: Tenant, vpc: str, gateway: str) -> None:
     tenant("AttachInternetGateway", InternetGatewayId=gateway, VpcId=vpc)
     subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]
-    interface = NetworkInterface(
-        id="eni-11111111111111111",
-        account=tenant.account.id,
-        region=tenant.region,
-        vpc_id=vpc,
-        subnet_id=subnet["SubnetId"],
-        zone=subnet["AvailabilityZone"],
-        mac="02:00:00:00:00:01",
-        private_ip="10.0.1.9",
-        public_ip="127.64.0.9",
-    )
+    interface = replace(interface_in(tenant, subnet), public_ip="127.64.0.9")
     cloud.put(interface)
     with pytest.raises(Answered, match=f"DependencyViolation: Network {vpc} has some mapped public address"):
         tenant("DetachInternetGateway", InternetGatewayId=gateway, VpcId=vpc)

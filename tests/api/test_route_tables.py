@@ -4,9 +4,10 @@ over a store in memory."""
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from alto.model.networks import NetworkInterface
 from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import interface_in
 
 
 @pytest.fixture
@@ -125,17 +126,7 @@ def test_a_gateway_takes_the_family_that_it_carries(tenant: Tenant, vpc: str) ->
 def test_a_route_is_replaced_and_goes_through_an_interface(cloud: Cloud, tenant: Tenant, vpc: str) -> None:
     table, gateway = table_of(tenant, vpc), gateway_of(tenant, vpc)
     subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]
-    interface = NetworkInterface(
-        id="eni-11111111111111111",
-        account=tenant.account.id,
-        region=tenant.region,
-        vpc_id=vpc,
-        subnet_id=subnet["SubnetId"],
-        zone=subnet["AvailabilityZone"],
-        mac="02:00:00:00:00:01",
-        private_ip="10.0.1.9",
-        instance_id="i-11111111111111111",
-    )
+    interface = replace(interface_in(tenant, subnet), instance_id="i-11111111111111111")
     cloud.put(interface)
     tenant("CreateRoute", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
     tenant("ReplaceRoute", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NetworkInterfaceId=interface.id)

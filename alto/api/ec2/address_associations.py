@@ -12,7 +12,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.address_targets import lead_to, leave, public_of
 from alto.api.ec2.addresses import find_address
 from alto.api.ec2.ids import is_own, owned
-from alto.api.ec2.interface_attachments import check_single
+from alto.api.ec2.interface_attachments import changeable, check_single
 from alto.model.addresses import Address
 from alto.model.errors import Refused
 from alto.model.instances import Instance, Phase, Wish
@@ -81,9 +81,7 @@ def _refuse_managed(reader: Reader, address: Address) -> None:
 
 def _target(reader: Reader, call: Call, request: AssociateAddressRequest) -> NetworkInterface:
     if request.network_interface_id is not None:
-        interface = owned(reader, call, NetworkInterface, request.network_interface_id)
-        if interface.requester is not None:
-            raise Refused("OperationNotPermitted", f"The network interface {interface.id} is managed by {interface.requester}.")
+        interface = changeable(reader, call, request.network_interface_id)
     else:
         instance = owned(reader, call, Instance, request.instance_id or "")
         if instance.wish is Wish.TERMINATED or instance.phase is Phase.TERMINATED:

@@ -64,9 +64,20 @@ async def attach_network_interface(call: Call, request: AttachNetworkInterfaceRe
     return {"AttachmentId": attachment_id, "NetworkCardIndex": 0}
 
 
-def check_free(interface: NetworkInterface) -> None:
+def changeable(reader: Reader, call: Call, id: str) -> NetworkInterface:
+    """The caller's own. Raises: NotFound; Refused, when a service of the cloud made it for itself."""
+    interface = owned(reader, call, NetworkInterface, id)
+    _check_unmanaged(interface)
+    return interface
+
+
+def _check_unmanaged(interface: NetworkInterface) -> None:
     if interface.requester is not None:
         raise Refused("OperationNotPermitted", f"The network interface {interface.id} is managed by {interface.requester}.")
+
+
+def check_free(interface: NetworkInterface) -> None:
+    _check_unmanaged(interface)
     if interface.instance_id is not None:
         raise Refused("InvalidNetworkInterface.InUse", f"Interface: [{interface.id}] in use.")
 

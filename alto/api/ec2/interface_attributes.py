@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import take_public
 from alto.api.ec2.ids import owned
+from alto.api.ec2.interface_attachments import changeable
 from alto.api.ec2.interfaces import check_description, show_attachment
 from alto.api.ec2.new_interfaces import find_groups
 from alto.api.ec2.shapes import group_names
@@ -86,9 +87,7 @@ async def _change(call: Call, id: str | None, edit: Edit) -> dict[str, object]:
         raise Refused("MissingParameter", "The request must contain the parameter networkInterfaceId")
 
     def body(tx: Tx) -> None:
-        interface = owned(tx, call, NetworkInterface, id)
-        if interface.requester is not None:
-            raise Refused("OperationNotPermitted", f"The network interface {id} is managed by {interface.requester}.")
+        interface = changeable(tx, call, id)
         changed = edit(tx, call, interface)
         if changed != interface:
             put_interface(tx, changed)

@@ -11,6 +11,7 @@ import msgspec
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.ids import owned, page_of_own
+from alto.api.ec2.interface_attachments import changeable
 from alto.api.ec2.new_interfaces import (
     SECONDARY_MAX,
     Ipv6Address,
@@ -100,9 +101,7 @@ async def delete_network_interface(call: Call, request: DeleteNetworkInterfaceRe
         raise Refused("MissingParameter", "The request must contain the parameter networkInterfaceId")
 
     def body(tx: Tx) -> None:
-        interface = owned(tx, call, NetworkInterface, id)
-        if interface.requester is not None:
-            raise Refused("OperationNotPermitted", f"The network interface {id} is managed by {interface.requester}.")
+        interface = changeable(tx, call, id)
         if interface.instance_id is not None:
             raise Refused("InvalidParameterValue", f"Network interface '{id}' is currently in use.")
         delete_interface(tx, interface)

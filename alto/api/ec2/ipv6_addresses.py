@@ -11,8 +11,7 @@ from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import read_v6, take_v6
-from alto.api.ec2.ids import owned
-from alto.api.ec2.interface_attachments import check_host_v6
+from alto.api.ec2.interface_attachments import changeable, check_host_v6
 from alto.api.ec2.new_interfaces import SECONDARY_MAX
 from alto.model.errors import Refused
 from alto.model.instance_types import CATALOGUE
@@ -41,7 +40,7 @@ async def assign_ipv6_addresses(call: Call, request: AssignIpv6AddressesRequest)
         raise Refused("InvalidParameterValue", f"Value ({count}) for ipv6AddressCount is invalid.")
 
     def body(tx: Tx) -> list[str]:
-        interface = _own_interface(tx, call, id)
+        interface = changeable(tx, call, id)
         asked = list(dict.fromkeys(read_v6(text) for text in listed))
         new = [address for address in asked if address not in interface.ipv6]
         _check_room(tx, interface, len(interface.ipv6) + len(new) + (count or 0))
@@ -52,13 +51,6 @@ async def assign_ipv6_addresses(call: Call, request: AssignIpv6AddressesRequest)
 
     assigned = await call.store.write(body)
     return {"NetworkInterfaceId": id, "AssignedIpv6Addresses": assigned}
-
-
-def _own_interface(reader: Reader, call: Call, id: str) -> NetworkInterface:
-    interface = owned(reader, call, NetworkInterface, id)
-    if interface.requester is not None:
-        raise Refused("OperationNotPermitted", f"The network interface {id} is managed by {interface.requester}.")
-    return interface
 
 
 def _check_room(reader: Reader, interface: NetworkInterface, wanted: int) -> None:
@@ -85,7 +77,7 @@ async def unassign_ipv6_addresses(call: Call, request: UnassignIpv6AddressesRequ
         raise Refused("MissingParameter", "The request must contain the parameters networkInterfaceId and ipv6Addresses")
 
     def body(tx: Tx) -> list[str]:
-        interface = _own_interface(tx, call, id)
+        interface = changeable(tx, call, id)
         listed = list(dict.fromkeys(read_v6(text) for text in request.ipv6_addresses))
         if not set(listed) <= set(interface.ipv6):
             raise Refused("InvalidParameterValue", f"Some of the specified addresses are not assigned to interface {id}")

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, claim_secondary, take_private
 from alto.api.ec2.ids import owned
+from alto.api.ec2.interface_attachments import changeable
 from alto.api.ec2.new_interfaces import SECONDARY_MAX
 from alto.model.addresses import Address
 from alto.model.errors import Refused
@@ -41,7 +42,7 @@ async def assign_private_ip_addresses(call: Call, request: AssignPrivateIpAddres
         raise Refused("InvalidParameterValue", f"Value ({count}) for secondaryPrivateIpAddressCount is invalid.")
 
     def body(tx: Tx) -> list[str]:
-        interface = _own_interface(tx, call, id)
+        interface = changeable(tx, call, id)
         subnet = tx.get(Subnet, interface.subnet_id)
         has = {interface.private_ip, *(one.private_ip for one in interface.secondary)}
         asked = list(dict.fromkeys(check_private(text, subnet) for text in listed))
@@ -60,13 +61,6 @@ async def assign_private_ip_addresses(call: Call, request: AssignPrivateIpAddres
         "NetworkInterfaceId": id,
         "AssignedPrivateIpAddresses": [{"PrivateIpAddress": address} for address in assigned],
     }
-
-
-def _own_interface(reader: Reader, call: Call, id: str) -> NetworkInterface:
-    interface = owned(reader, call, NetworkInterface, id)
-    if interface.requester is not None:
-        raise Refused("OperationNotPermitted", f"The network interface {id} is managed by {interface.requester}.")
-    return interface
 
 
 def _check_room(reader: Reader, interface: NetworkInterface, secondary: int) -> None:
@@ -100,7 +94,7 @@ async def unassign_private_ip_addresses(call: Call, request: UnassignPrivateIpAd
         raise Refused("MissingParameter", "The request must contain the parameters networkInterfaceId and privateIpAddresses")
 
     def body(tx: Tx) -> None:
-        interface = _own_interface(tx, call, id)
+        interface = changeable(tx, call, id)
         if interface.private_ip in listed:
             raise Refused("InvalidParameterValue", f"The primary private IP address of {id} cannot be unassigned.")
         absent = set(listed) - {one.private_ip for one in interface.secondary}
