@@ -122,7 +122,7 @@ def main() -> None:
         await apply(self, netns, text)
 
     async def order(self: Monitor, command: str, *arguments: Any, **more: Any) -> Any:
-        if not command.startswith("query-"):
+        if not command.startswith("query-") and command != "qom-list":
             steps.step(f"qmp {command}")
         return await execute(self, command, *arguments, **more)
 

@@ -67,8 +67,8 @@ def lab(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]
     sound(cloud)
 
 
-def said(address: str) -> str | None:
-    page = fetch(f"http://{address}/who.txt")
+def said(address: str, *, timeout_s: float = 2.0) -> str | None:
+    page = fetch(f"http://{address}/who.txt", timeout_s=timeout_s)
     return page.strip() if page is not None else None
 
 
@@ -109,7 +109,7 @@ def test_an_address_leads_to_one_guest_and_then_to_the_other(lab: Lab) -> None:
     leads_to(elastic, lab.two)
     assert ssh(lab.key, elastic, "hostname").stdout.strip() == lab.two.name
     # No packet goes to the old owner any more, and that has a way in of its own again.
-    assert {said(elastic) for _ in range(20)} == {lab.two.name}
+    assert {said(elastic, timeout_s=5) for _ in range(20)} == {lab.two.name}
     back = public_of(lab.cloud, lab.one)
     assert back is not None
     leads_to(back, lab.one)

@@ -64,9 +64,11 @@ def reachable(key: Path, address: str) -> None:
     until(lambda: ssh(key, address, "true").returncode == 0, f"ssh to {address}", timeout_s=BOOT_S, every_s=0.5)
 
 
-def fetch(url: str) -> str | None:
+def fetch(url: str, *, timeout_s: float = 2.0) -> str | None:
+    """None when nobody answers. Most ask again and again; what was dropped is sent anew after one second, then only after
+    three, and who waits for that waits for nothing."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
             body: str = answer.read().decode()
             return body
     except (OSError, urllib.error.URLError):
