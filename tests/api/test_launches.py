@@ -211,6 +211,20 @@ def test_the_root_is_mapped_by_the_names_that_people_know_it_by(tenant: Tenant, 
     assert volume["Size"] == 7
 
 
+def test_an_empty_id_is_nobodys_and_not_everybodys(tenant: Tenant) -> None:
+    """A script whose variable is empty must not hear of, nor end, all that there is."""
+    launch(tenant)
+    malformed = 'InvalidInstanceID.Malformed: Invalid id: "" (expecting "i-...")'
+    assert tenant.refusal("DescribeInstances", InstanceIds=[""]) == malformed
+    assert tenant.refusal("TerminateInstances", InstanceIds=[""]) == malformed
+    assert tenant.refused("DescribeImages", ImageIds=[""]) == "InvalidAMIID.Malformed"
+    assert tenant.refused("DescribeVpcs", VpcIds=[""]) == "InvalidVpcID.NotFound"
+    assert tenant.refused("DescribeSecurityGroups", GroupNames=[""]) == "InvalidGroup.NotFound"
+    assert tenant.refusal("RunInstances", **ONE, SecurityGroupIds=[""]) == (
+        "InvalidParameterValue: Value () for parameter groupId is invalid. The value cannot be empty"
+    )
+
+
 def test_a_device_is_mapped_once(tenant: Tenant) -> None:
     empty = {"VolumeSize": 1}
     for first, second in (("/dev/sdf", "/dev/sdf"), ("/dev/sda1", "/dev/xvda")):

@@ -160,6 +160,10 @@ def test_empty_values_are_absent_except_where_empty_says_something(models: Model
     assert got == {"MinCount": 1, "MaxCount": 1, "TagSpecifications": tags}
     filter = ("Filter.1.Name", "tag:k"), ("Filter.1.Value.1", "")
     assert parse(models, "DescribeInstances", *filter) == {"Filters": [{"Name": "tag:k", "Values": [""]}]}
+    # The list is absent; one element of it is not.
+    assert parse(models, "DescribeInstances", ("InstanceId", "")) == {}
+    assert parse(models, "DescribeInstances", ("InstanceId.1", "")) == {"InstanceIds": [""]}
+    assert parse(models, "DescribeInstances", ("InstanceId.1", "i-1"), ("InstanceId.2", "")) == {"InstanceIds": ["i-1", ""]}
 
 
 @pytest.mark.parametrize(

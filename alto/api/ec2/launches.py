@@ -382,6 +382,8 @@ def _find_subnet(
 def _find_groups(
     reader: Reader, call: Call, request: RunInstancesRequest, interface: InterfaceSpecification, vpc_id: str
 ) -> tuple[str, ...]:
+    if "" in interface.groups:
+        raise Refused("InvalidParameterValue", "Value () for parameter groupId is invalid. The value cannot be empty")
     ids = [owned(reader, call, SecurityGroup, id) for id in interface.groups]
     for group in ids:
         if not is_in_vpc(reader, group, vpc_id):

@@ -2,8 +2,9 @@
 
 `Filter.1.Value.2=x` becomes {"Filters": [{"Values": ["x"]}]}: member names as in the model, lists in the order of their
 indices, which may begin anywhere and have holes (libcloud counts from 0). Empty values count as absent, as Terraform's
-older SDK needs, except where empty says something (tag and filter values). Unknown parameters are refused, so that nobody
-believes that a flag took effect. Enumerations, lengths and ranges are not judged here: operations know better.
+older SDK needs, except where empty says something (a tag's value) and in lists: who asks for the instance "" must not be
+answered with all of them. Unknown parameters are refused, so that nobody believes that a flag took effect. Enumerations,
+lengths and ranges are not judged here: operations know better.
 """
 
 import base64
@@ -25,7 +26,6 @@ INDEX_DIGITS_MAX = 9
 # (structure, member): where an empty text is a value of its own.
 _EMPTY_COUNTS = {
     ("Tag", "Value"),
-    ("Filter", "Values"),
     ("BlobAttributeValue", "Value"),
     ("ModifyInstancePlacementRequest", "GroupName"),  # out of its group
     ("BlockDeviceMapping", "NoDevice"),  # the image's device is left out
@@ -184,7 +184,7 @@ class Parser:
                 outer = _List(shape.item_sent_as)
                 outer.item = elements
             self._nodes[number, keeps_empty] = outer
-            elements.item = self._node(shape.item, keeps_empty=keeps_empty)
+            elements.item = self._node(shape.item, keeps_empty=True)
             return outer
         if shape.type == "map":
             return _NOTHING  # no service here takes one
