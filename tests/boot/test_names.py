@@ -26,6 +26,7 @@ class Scene:
         self.listener = real_world().net.open_socket()
         self.listener.bind(("127.0.0.1", 0))
         self.listener.listen()
+        self.upstream = [self.first.getsockname(), self.second.getsockname()]
 
     async def ask(self, question: bytes = QUESTION) -> None:
         await asyncio.get_running_loop().sock_sendto(self.guest, question, self.relay.getsockname())
@@ -41,8 +42,8 @@ class Scene:
 def run(scenario: Callable[[Scene], Awaitable[None]], *, servers: int = 1) -> None:
     async def played() -> None:
         scene = Scene()
-        upstream = [scene.first.getsockname(), scene.second.getsockname()][:servers]
-        relay = asyncio.ensure_future(NameRelay(real_world(), scene.relay, scene.listener, lambda: upstream).run())
+        del scene.upstream[servers:]
+        relay = asyncio.ensure_future(NameRelay(real_world(), scene.relay, scene.listener, lambda: scene.upstream).run())
         await scenario(scene)
         relay.cancel()
         for sock in (scene.relay, scene.listener, scene.guest, scene.first, scene.second):
@@ -109,7 +110,11 @@ def test_questions_by_tcp_are_answered_by_the_server_that_is_there() -> None:
         writer.close()
 
     async def scenario(scene: Scene) -> None:
-        server = await asyncio.start_server(answer, *scene.second.getsockname())
+        # Ports of their own: that a datagram socket has a number says nothing of who has it by TCP.
+        silent = real_world().net.open_socket()
+        silent.bind(("127.0.0.1", 0))
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        scene.upstream[:] = [silent.getsockname(), server.sockets[0].getsockname()]
         reader, writer = await asyncio.open_connection(*scene.listener.getsockname())
         for number in (b"\x12\x34", b"\x56\x78"):
             writer.write((20).to_bytes(2) + number + QUESTION[2:])
@@ -121,6 +126,7 @@ def test_questions_by_tcp_are_answered_by_the_server_that_is_there() -> None:
         async with asyncio.timeout(5):
             assert await reader.read() == b""
         server.close()
+        silent.close()
 
     run(scenario, servers=2)
 
