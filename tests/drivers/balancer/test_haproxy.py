@@ -103,8 +103,10 @@ class Vpc:
 class Clients:
     """Four clients with keep-alive that ask all the time. `failures` has what a person would have seen go wrong."""
 
-    def __init__(self, address: str, port: int = 8080, path: str = "/") -> None:
+    def __init__(self, address: str, port: int = 8080, path: str = "/", *, each: int = 5, pause_s: float = 0.01) -> None:
+        """`each`: so many requests on one connection."""
         self.answers: Counter[str] = Counter()
+        self._each, self._pause_s = each, pause_s
         self.failures: list[str] = []
         self._stop = threading.Event()
         self._where = address, port, path
@@ -127,9 +129,9 @@ class Clients:
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(repr(error))
                 connection.close()
-            if turn % 5 == 4:
+            if turn % self._each == self._each - 1:
                 connection.close()
-            self._stop.wait(0.01)
+            self._stop.wait(self._pause_s)
 
     def __enter__(self) -> "Clients":
         for thread in self._threads:
@@ -339,6 +341,56 @@ def test_another_balancer_comes_and_goes_without_a_refused_request(vpc: Vpc, hos
     assert clients.failures == []
     with pytest.raises(OSError, match="refused"):
         ask(second.address)
+
+
+def test_who_comes_anew_with_each_request_loses_none_to_a_reload(vpc: Vpc, host: Host) -> None:
+    """What the old process has taken when it is told to stop needs a connection to the member yet."""
+    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
+    vpc.serve(a)
+    vpc.serve(b)
+    host.ensure(plan(a))
+    host.wait_for(a=TargetState.HEALTHY)
+    second = plan(b, id="lb-2", number=2)
+    with Clients(plan().address, each=1, pause_s=0.0) as clients:
+        for _ in range(10):
+            host.ensure(plan(a), second)
+            clients.wait_for(lambda answers: answers["a"] > 10)
+            host.ensure(plan(a))
+            clients.wait_for(lambda answers: answers["a"] > 10)
+    assert clients.failures == []
+
+
+def test_a_new_driver_ends_the_process_that_its_predecessor_was_replacing(vpc: Vpc, host: Host) -> None:
+    """Between two processes, both answer at the socket."""
+    a = vpc.plug("a", 11)
+    vpc.serve(a)
+    host.ensure(plan(a))
+    host.wait_for(a=TargetState.HEALTHY)
+    (first,) = pids(host.folder)
+    old = Path(f"/proc/{first}/cmdline").read_bytes().decode().split("\0")[:-1]
+    second = subprocess.Popen([*old, "-x", str(host.folder / "haproxy.sock")], stderr=subprocess.DEVNULL)
+    try:
+        wait(lambda: asks(host.folder / "haproxy.sock", 20) == {first, second.pid}, "both to answer")
+        host.die_and_come_back()
+        host.ensure(plan(a))
+        wait(lambda: pids(host.folder) == [second.pid], "the first to end")
+        assert host.states() == {"a": TargetState.HEALTHY}
+        assert ask(plan().address) == (200, b"a")
+    finally:
+        second.kill()
+        second.wait()
+
+
+def asks(path: Path, times: int) -> set[int]:
+    """Which processes answer at a stats socket."""
+    found = set()
+    for _ in range(times):
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.connect(str(path))
+            asked.sendall(b"show info\n")
+            answer = b"".join(iter(lambda: asked.recv(65536), b""))
+        found.add(int(answer.split(b"\nPid: ")[1].split()[0]))
+    return found
 
 
 def test_growth_beyond_the_first_slots(vpc: Vpc, host: Host) -> None:

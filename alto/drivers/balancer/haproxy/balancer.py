@@ -37,7 +37,7 @@ from alto.drivers.balancer.haproxy.layout import (
     needs_reload,
     released,
 )
-from alto.drivers.balancer.haproxy.runtime import Runtime, Server
+from alto.drivers.balancer.haproxy.runtime import Conversation, Runtime, Server
 from alto.kit.world import NETNS_DIR, Finished, Pid, World
 from alto.model.balancers import BalancerPlan, BalancerReport, TargetHealth, TargetState
 from alto.model.errors import DriverFault
@@ -46,6 +46,7 @@ START_S = 10.0
 STOP_S = 5.0
 RELEASE_S = 2.0
 POLL_S = 0.02
+EMPTY_S = 1.0  # who asks again and again has had an answer by then, and come back
 SILENT_MAX = 3
 LOG_CHECK_S = 60.0
 LOG_SIZE = "+32M"  # then one old log is kept beside the new one
@@ -73,6 +74,7 @@ class HaproxyBalancer:
         self._log = folder / "haproxy.log"
         self._lock = asyncio.Lock()
         self._layout: Layout | None = None
+        self._alone = False
         self._draining_since: dict[tuple[str, str], float] = {}
         self._log_checked_at = 0.0
         self._silent = 0
@@ -152,7 +154,7 @@ class HaproxyBalancer:
         if running is None or needs_reload(before, after):
             await self._make_folder()
             self._remember(after)
-            await self._start(after, running)
+            await self._start(before, after, running)
         elif after != before:
             self._remember(after)
             # Lazily, for whoever starts HAProxy after it died; the running one never reads it.
@@ -225,8 +227,9 @@ class HaproxyBalancer:
 
     # The process.
 
-    async def _start(self, layout: Layout, running: Pid | None) -> None:
-        """A HAProxy with the layout's configuration runs; `running` hands over its sockets and finishes what it has."""
+    async def _start(self, before: Layout, layout: Layout, running: Pid | None) -> None:
+        """A HAProxy with the layout's configuration runs; `running`, which has that of `before`, hands over its sockets and
+        finishes what it has."""
         if running is not None:
             state = await self._runtime.server_state()
             self._world.files.write(self._server_state, state.encode(), mode=0o644)
@@ -236,13 +239,39 @@ class HaproxyBalancer:
         argv = [*self._as_balancer_user(), self._binary, "-db", "-f", str(self._config)]
         if running is not None:
             argv += ["-x", str(self._runtime.socket)]
-        if others := self._found():
+        if others := [pid for pid in self._found() if pid != running]:
             # All of them: one that lost its socket would go on taking its share of the connections.
             argv += ["-sf", *(str(pid.pid) for pid in others)]
         checked = await self._run([*self._as_balancer_user(), self._binary, "-c", "-q", "-f", str(self._config)])
         if checked.returncode != 0:
             raise DriverFault("the balancer's configuration does not load") from RuntimeError(checked.complaint())
-        pid = await self._world.processes.spawn(argv, log=self._log)
+        if running is None:
+            await self._answers(await self._world.processes.spawn(argv, log=self._log))
+            return
+        async with self._runtime.conversation() as old:
+            if await old.info("Pid") != running.pid:
+                raise DriverFault("the balancer is being replaced already")
+            await self._answers(await self._world.processes.spawn(argv, log=self._log))
+            with suppress(DriverFault):  # whatever it says, it goes
+                await self._empty(old, before)
+            self._world.processes.signal(running, signal.SIGUSR1)
+            with suppress(DriverFault):  # until then, both answer at the socket
+                await self._until(old, "Stopping", lambda value: value > 0, START_S)
+
+    async def _empty(self, old: Conversation, layout: Layout) -> None:
+        """The old process takes no connections any more, and those that ask just now leave with their next answer. It must
+        not be told to stop before: HAProxy 2.6 forgets the namespaces of its servers then, and a request that it had taken
+        and that needs a new connection is answered by 503."""
+        for balancer in layout.balancers:
+            await old.ask(f"shutdown frontend {balancer.id}")
+        await self._until(old, "CurrConns", lambda value: value == 0, EMPTY_S)
+
+    async def _until(self, old: Conversation, key: str, fine: Callable[[int], bool], seconds: float) -> None:
+        deadline = self._world.clock.monotonic() + seconds
+        while not fine(await old.info(key)) and self._world.clock.monotonic() < deadline:
+            await self._world.clock.sleep(POLL_S)
+
+    async def _answers(self, pid: Pid) -> None:
         deadline = self._world.clock.monotonic() + START_S
         while self._world.clock.monotonic() < deadline:
             if not self._world.processes.alive(pid):
@@ -256,6 +285,11 @@ class HaproxyBalancer:
 
     async def _answering(self) -> Pid | None:
         """The HAProxy that owns our socket, or None when nobody does. Raises: DriverFault when it is there and is silent."""
+        if not self._alone:
+            # Who was here before us may have ended while one process took over from another: both answer until it is said.
+            for found in sorted(self._found(), key=lambda pid: pid.started)[:-1]:
+                self._world.processes.signal(found, signal.SIGUSR1)
+            self._alone = True
         try:
             pid = self._world.processes.find(await self._runtime.pid())
         except DriverFault as fault:

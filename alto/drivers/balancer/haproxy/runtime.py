@@ -1,11 +1,14 @@
 """Talk to a running HAProxy over its stats socket ("Runtime API" in HAProxy's management guide, chapter 9.3).
 
-Here: one command per connection, and what we need of its tables as small records. Not here: what to change and when.
+Here: one command per connection, a conversation with one that hands over, and what we need of its tables as small records.
+Not here: what to change and when.
 The invariant: every wait has an end, and whatever goes wrong comes out as DriverFault.
 """
 
 import asyncio
 import csv
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -34,6 +37,30 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     up: bool
     sessions: int = 0
     check: str = ""  # the last check's outcome in HAProxy's words, "Layer4 timeout" for one
+
+
+class Conversation:
+    """Several commands to the same HAProxy, whoever takes its socket over meanwhile."""
+
+    PROMPT = b"\n> "
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def ask(self, command: str) -> str:
+        """Raises: DriverFault."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                self._writer.write(command.encode() + b"\n")
+                await self._writer.drain()
+                answer = await self._reader.readuntil(self.PROMPT)
+        except (OSError, EOFError, asyncio.LimitOverrunError) as cause:  # a timeout is an OSError
+            raise DriverFault("the balancer does not answer") from cause
+        return answer.removesuffix(self.PROMPT).decode(errors="replace").strip("\n")
+
+    async def info(self, key: str) -> int:
+        return info_of(await self.ask("show info"), key)
 
 
 class Runtime:
@@ -70,12 +97,22 @@ class Runtime:
             if "changed from" not in line and "no need to change" not in line:
                 raise DriverFault("the balancer refused a change") from RuntimeError(f"{command}: {line}")
 
+    @asynccontextmanager
+    async def conversation(self) -> AsyncIterator[Conversation]:
+        """With the HAProxy that answers now. Raises: DriverFault."""
+        try:
+            reader, writer = await self._world.net.connect_unix(self.socket)
+        except OSError as cause:
+            raise DriverFault("the balancer does not answer") from cause
+        try:
+            made = Conversation(reader, writer)
+            await made.ask("prompt")
+            yield made
+        finally:
+            writer.close()
+
     async def pid(self) -> int:
-        for line in (await self.ask("show info")).splitlines():
-            key, _, value = line.partition(":")
-            if key == "Pid":
-                return int(value)
-        raise DriverFault("the balancer did not say who it is")
+        return info_of(await self.ask("show info"), "Pid")
 
     async def server_state(self) -> str:
         """As the server state file wants it."""
@@ -84,6 +121,15 @@ class Runtime:
     async def servers(self) -> dict[tuple[str, str], Server]:
         """(backend, server) to what is true of it now."""
         return parse_servers(await self.server_state(), await self.ask("show stat -1 4 -1"))
+
+
+def info_of(info: str, key: str) -> int:
+    """A number of `show info`."""
+    for line in info.splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return int(value)
+    raise DriverFault(f"the balancer did not say its {key}")
 
 
 def parse_servers(state: str, stat: str) -> dict[tuple[str, str], Server]:
