@@ -251,12 +251,14 @@ class HaproxyBalancer:
         async with self._runtime.conversation() as old:
             if await old.info("Pid") != running.pid:
                 raise DriverFault("the balancer is being replaced already")
+            self._alone = False  # also for us, if we are cut off on the way
             await self._answers(await self._world.processes.spawn(argv, log=self._log))
             with suppress(DriverFault):  # whatever it says, it goes
                 await self._empty(old, before)
             self._world.processes.signal(running, signal.SIGUSR1)
             with suppress(DriverFault):  # until then, both answer at the socket
                 await self._until(old, "Stopping", lambda value: value > 0, START_S)
+            self._alone = True
 
     async def _empty(self, old: Conversation, layout: Layout) -> None:
         """The old process takes no connections any more, and those that ask just now leave with their next answer. It must
