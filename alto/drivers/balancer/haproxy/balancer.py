@@ -19,8 +19,8 @@ import os
 import pwd
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -47,6 +47,7 @@ STOP_S = 5.0
 RELEASE_S = 2.0
 POLL_S = 0.02
 EMPTY_S = 1.0  # who asks again and again has had an answer by then, and come back
+TRIES_MAX = 100  # to reach one of two; of a dozen, five were enough
 SILENT_MAX = 3
 LOG_CHECK_S = 60.0
 LOG_SIZE = "+32M"  # then one old log is kept beside the new one
@@ -74,7 +75,8 @@ class HaproxyBalancer:
         self._log = folder / "haproxy.log"
         self._lock = asyncio.Lock()
         self._layout: Layout | None = None
-        self._alone = False
+        self._alone = False  # nobody but the youngest process answers, as far as we know
+        self._told: set[Pid] = set()  # to stop, and maybe not through yet
         self._draining_since: dict[tuple[str, str], float] = {}
         self._log_checked_at = 0.0
         self._silent = 0
@@ -100,6 +102,7 @@ class HaproxyBalancer:
             if not layout.balancers:
                 return []
             try:
+                await self._settle()
                 servers = await self._runtime.servers()
             except DriverFault:
                 return [_report(balancer, None) for balancer in layout.balancers]
@@ -153,8 +156,10 @@ class HaproxyBalancer:
         after = arrange(before, plans, netns_of=self._netns_of, netns_ids=netns_ids)
         if running is None or needs_reload(before, after):
             await self._make_folder()
+            # Who is cut off before it runs with that, does it again.
+            self._remember(msgspec.structs.replace(after, runs=False))
+            await self._start(after, running)
             self._remember(after)
-            await self._start(before, after, running)
         elif after != before:
             self._remember(after)
             # Lazily, for whoever starts HAProxy after it died; the running one never reads it.
@@ -227,9 +232,8 @@ class HaproxyBalancer:
 
     # The process.
 
-    async def _start(self, before: Layout, layout: Layout, running: Pid | None) -> None:
-        """A HAProxy with the layout's configuration runs; `running`, which has that of `before`, hands over its sockets and
-        finishes what it has."""
+    async def _start(self, layout: Layout, running: Pid | None) -> None:
+        """A HAProxy with the layout's configuration runs; `running` hands over its sockets and finishes what it has."""
         if running is not None:
             state = await self._runtime.server_state()
             self._world.files.write(self._server_state, state.encode(), mode=0o644)
@@ -245,28 +249,49 @@ class HaproxyBalancer:
         checked = await self._run([*self._as_balancer_user(), self._binary, "-c", "-q", "-f", str(self._config)])
         if checked.returncode != 0:
             raise DriverFault("the balancer's configuration does not load") from RuntimeError(checked.complaint())
-        if running is None:
-            await self._answers(await self._world.processes.spawn(argv, log=self._log))
-            return
-        async with self._runtime.conversation() as old:
-            if await old.info("Pid") != running.pid:
-                raise DriverFault("the balancer is being replaced already")
-            self._alone = False  # also for us, if we are cut off on the way
-            await self._answers(await self._world.processes.spawn(argv, log=self._log))
-            with suppress(DriverFault):  # whatever it says, it goes
-                await self._empty(old, before)
-            self._world.processes.signal(running, signal.SIGUSR1)
-            with suppress(DriverFault):  # until then, both answer at the socket
-                await self._until(old, "Stopping", lambda value: value > 0, START_S)
-            self._alone = True
+        self._alone = running is None  # two answer until `_settle` is through, by us or by who comes after us
+        started = await self._world.processes.spawn(argv, log=self._log)
+        await self._answers(started)
+        await self._settle()
 
-    async def _empty(self, old: Conversation, layout: Layout) -> None:
-        """The old process takes no connections any more, and those that ask just now leave with their next answer. It must
-        not be told to stop before: HAProxy 2.6 forgets the namespaces of its servers then, and a request that it had taken
-        and that needs a new connection is answered by 503."""
-        for balancer in layout.balancers:
-            await old.ask(f"shutdown frontend {balancer.id}")
-        await self._until(old, "CurrConns", lambda value: value == 0, EMPTY_S)
+    async def _settle(self) -> None:
+        """The youngest process answers alone. A replacement ends here, at whichever step its beginner was cut off."""
+        if self._alone:
+            return
+        found = sorted(self._found(), key=lambda pid: pid.started)
+        self._told &= set(found)
+        if older := [pid for pid in found[:-1] if pid not in self._told]:
+            # Only then: it takes over their listening sockets, and nobody is to be refused meanwhile.
+            await self._answers(found[-1])
+        for pid in older:
+            await self._retire(pid)
+        self._alone = True
+
+    async def _retire(self, pid: Pid) -> None:
+        """It takes no connections any more, those that ask just now leave with their next answer, and then it is told to
+        stop. Not before: HAProxy 2.6 forgets the namespaces of its servers then, and a request that it had taken and that
+        needs a new connection is answered by 503. Who idles is hung up on, and comes anew."""
+        async with self._conversation_with(pid) as old:
+            if old is not None:
+                with suppress(DriverFault):  # whatever it says, it goes
+                    for frontend in await old.frontends():
+                        await old.ask(f"shutdown frontend {frontend}")
+                    await self._until(old, "CurrConns", lambda value: value == 0, EMPTY_S)
+            self._world.processes.signal(pid, signal.SIGUSR1)
+            self._told.add(pid)
+            if old is not None:
+                with suppress(DriverFault):  # until then, both answer at the socket
+                    await self._until(old, "Stopping", lambda value: value > 0, START_S)
+
+    @asynccontextmanager
+    async def _conversation_with(self, pid: Pid) -> AsyncIterator[Conversation | None]:
+        """None for one that answers no more: it was told to stop. Who of two answers at their one socket is chance."""
+        for _ in range(TRIES_MAX):
+            async with self._runtime.conversation() as found:
+                if await found.info("Pid") == pid.pid:
+                    yield found
+                    return
+        yield None
 
     async def _until(self, old: Conversation, key: str, fine: Callable[[int], bool], seconds: float) -> None:
         deadline = self._world.clock.monotonic() + seconds
@@ -287,11 +312,7 @@ class HaproxyBalancer:
 
     async def _answering(self) -> Pid | None:
         """The HAProxy that owns our socket, or None when nobody does. Raises: DriverFault when it is there and is silent."""
-        if not self._alone:
-            # Who was here before us may have ended while one process took over from another: both answer until it is said.
-            for found in sorted(self._found(), key=lambda pid: pid.started)[:-1]:
-                self._world.processes.signal(found, signal.SIGUSR1)
-            self._alone = True
+        await self._settle()
         try:
             pid = self._world.processes.find(await self._runtime.pid())
         except DriverFault as fault:
@@ -318,7 +339,8 @@ class HaproxyBalancer:
                 argv = self._world.files.read(Path("/proc") / name / "cmdline").split(b"\0")
             except OSError:
                 continue
-            if self._binary.encode() in argv and marker in argv and (pid := self._world.processes.find(int(name))):
+            # Not those that only look whether a configuration loads.
+            if {self._binary.encode(), b"-db", marker} <= set(argv) and (pid := self._world.processes.find(int(name))):
                 found.append(pid)
         return found
 

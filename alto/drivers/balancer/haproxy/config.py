@@ -71,8 +71,7 @@ def render(layout: Layout, *, socket: Path, server_state: Path) -> str:
         "  srvtcpka-idle 2s",
         "  srvtcpka-intvl 1s",
         "  srvtcpka-cnt 2",
-        # In a reload, idle keep-alive connections are closed with their next response, not under the client's feet.
-        "  option idle-close-on-response",
+        # No idle-close-on-response: after a reload the old process reaches no member any more (ADR 0008).
         "  compression algo gzip",
         "  compression type text/html text/plain text/css text/xml application/javascript application/json image/svg+xml",
         "  timeout connect 1s",

@@ -44,11 +44,14 @@ class Balancer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """`netns_ids` are the inodes of the namespaces when HAProxy opened them: it never opens a name twice, so one that was
+    """`runs`: HAProxy was started with it, and not only meant to be.
+
+    `netns_ids` are the inodes of the namespaces when HAProxy opened them: it never opens a name twice, so one that was
     made anew under the same name is reached only after a reload."""
 
     balancers: tuple[Balancer, ...] = ()
     netns_ids: dict[str, int] = {}
+    runs: bool = True
 
 
 def arrange(
@@ -109,7 +112,7 @@ def needs_reload(before: Layout, after: Layout) -> bool:
             (b.id, b.address, b.port, b.check, [(slot.name, slot.netns) for slot in b.slots]) for b in layout.balancers
         ]
 
-    return shape(before) != shape(after)
+    return not before.runs or shape(before) != shape(after)
 
 
 def released(layout: Layout, slots: Collection[tuple[str, str]]) -> Layout:

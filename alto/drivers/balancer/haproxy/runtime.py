@@ -62,6 +62,11 @@ class Conversation:
     async def info(self, key: str) -> int:
         return info_of(await self.ask("show info"), key)
 
+    async def frontends(self) -> list[str]:
+        """The names of those that are not shut."""
+        stat = await self.ask("show stat -1 1 -1")
+        return [row["pxname"] for row in csv.DictReader(stat.removeprefix("# ").splitlines()) if row["status"] != "STOP"]
+
 
 class Runtime:
     def __init__(self, world: World, socket: Path) -> None:
