@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from alto.model.hosts import Host, HostState
+from alto.model.hosts import Host, HostState, dedication
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.placement_groups import PlacementGroup, PlacementMember
 from alto.model.records import Record
-from alto.plan.placement import Neighbours, Placed, Unplaced, demand_of, disk_of, place, room_of, take
+from alto.plan.placement import Neighbours, Placed, Unplaced, demand_of, disk_of, look_around, place, room_of, take
 from alto.store.store import Reader, Store, Tx
 
 # One transaction places so many, so that it stays short under a burst.
@@ -56,6 +56,8 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
         member: PlacementMember | None = None
         if instance.placement is not None:
             demand = replace(demand, host_id=instance.placement.host_id)
+            if demand.dedicated:
+                look_around(rooms.values(), lambda host_id: tx.where(Instance, host_id=host_id))
             member = tx.find(PlacementMember, instance.id)
             if member is not None:
                 group = neighbours.get(member.group_id) or _neighbours(tx, member.group_id)
@@ -84,6 +86,7 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
                     tx.put(replace(instance, waiting_because=why))
     for host_id, placed in touched.items():
         host = hosts[host_id]
+        alone = sum(one.is_dedicated for one in placed)
         tx.put(
             replace(
                 host,
@@ -91,6 +94,7 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
                 memory_mib_used=host.memory_mib_used + sum(one.memory_mib for one in placed),
                 disk_gib_used=host.disk_gib_used + sum(disk_of(one) for one in placed),
                 instances=host.instances + len(placed),
+                dedicated=dedication(host.dedicated, placed[0].account, alone) if alone else host.dedicated,
             )
         )
     return waiting[-1].id if len(waiting) == BATCH else None

@@ -30,6 +30,13 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         return self.kind == "fake"
 
 
+class Dedication(msgspec.Struct, frozen=True, kw_only=True):
+    """As long as instances of dedicated tenancy hold room on a host, no other account's instances do."""
+
+    account: str
+    instances: int  # those of dedicated tenancy; the account's others may stand beside them
+
+
 class Host(Record, frozen=True, kw_only=True):
     """`vcpus` and `memory_mib` are what may be given out, overcommitment included; `*_used` what is given out.
 
@@ -60,6 +67,7 @@ class Host(Record, frozen=True, kw_only=True):
     vcpus_used: int = 0
     memory_mib_used: int = 0
     instances: int = 0
+    dedicated: Dedication | None = None  # mostly: none of dedicated tenancy is here
     joined_at: float
     key: str | None = None  # SHA-256 of its agent's public key; None for the agent within the server's own process
     run: str = ""  # the agent's process that joined last, and which of its host's processes that was: see Origin
@@ -68,3 +76,9 @@ class Host(Record, frozen=True, kw_only=True):
     @property
     def takes_instances(self) -> bool:
         return self.state is HostState.READY and not self.draining and not self.pressure
+
+
+def dedication(now: Dedication | None, account: str, instances: int) -> Dedication | None:
+    """`now` with so many instances of dedicated tenancy more, or fewer."""
+    count = instances if now is None else now.instances + instances
+    return Dedication(account=account, instances=count) if count > 0 else None

@@ -106,6 +106,7 @@ class PlacementWish(msgspec.Struct, frozen=True, kw_only=True):
     group_name: str | None = None
     partition: int | None = None  # of the group; control.scheduler chooses when nobody asked
     host_id: str | None = None  # this host and no other
+    dedicated: bool = False  # no other account's instances on its host: EC2's dedicated tenancy
 
 
 class Checks(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +191,10 @@ class Instance(Record, frozen=True, kw_only=True):
     def volume_ids(self) -> tuple[str, ...]:
         """Of all that it has now, the root one first."""
         return volume_ids(self.root, self.volumes)
+
+    @property
+    def is_dedicated(self) -> bool:
+        return self.placement is not None and self.placement.dedicated
 
 
 def volume_ids(root: RootVolume, volumes: Sequence[Attachment]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ Deliberately not here: repair, reading the store, asking hosts. The expected num
 function that made them is called. The invariant: an idle cloud in good order gives an empty list.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from alto.model.hosts import Host, HostState
@@ -55,6 +55,7 @@ def _hosts(state: State, instances: Mapping[str, Instance]) -> Iterable[Violatio
     vcpus: Counter[str] = Counter()
     memory: Counter[str] = Counter()
     count: Counter[str] = Counter()
+    tenants = _tenants(state)
     for instance in instances.values():
         if _holds_room(instance):
             if instance.host_id is None:
@@ -83,6 +84,7 @@ def _hosts(state: State, instances: Mapping[str, Instance]) -> Iterable[Violatio
             )
         given = (vcpus[host.id], memory[host.id], count[host.id])
         written = (host.vcpus_used, host.memory_mib_used, host.instances)
+        yield from _tenancy(host, tenants[host.id])
         if given != written:
             yield Violation(
                 rule=Rule.HOST_COUNTERS,
@@ -90,6 +92,45 @@ def _hosts(state: State, instances: Mapping[str, Instance]) -> Iterable[Violatio
                 sentence=f"Host {host.name} counts {written[0]} vCPUs, {written[1]} MiB, {written[2]} instances as given; "
                 f"its instances hold {given[0]}, {given[1]}, {given[2]}",
             )
+
+
+class _Tenants:
+    """Whose instances hold room on one host: those of dedicated tenancy, and all."""
+
+    def __init__(self) -> None:
+        self.dedicated: Counter[str] = Counter()
+        self.all: Counter[str] = Counter()
+
+    def others_than(self, account: str) -> list[str]:
+        return sorted(self.all.keys() - {account})
+
+
+def _tenants(state: State) -> defaultdict[str, _Tenants]:
+    found: defaultdict[str, _Tenants] = defaultdict(_Tenants)
+    for instance in state.instances:
+        if _holds_room(instance) and instance.host_id is not None:
+            here = found[instance.host_id]
+            here.all[instance.account] += 1
+            if instance.placement is not None and instance.placement.dedicated:
+                here.dedicated[instance.account] += 1
+    return found
+
+
+def _tenancy(host: Host, tenants: _Tenants) -> Iterable[Violation]:
+    for account in sorted(tenants.dedicated):
+        if others := tenants.others_than(account):
+            yield Violation(
+                rule=Rule.TENANCY_BROKEN,
+                subject=host.id,
+                sentence=f"Host {host.name} has dedicated instances of {account}, and instances of {', '.join(others)}",
+            )
+    written = {host.dedicated.account: host.dedicated.instances} if host.dedicated is not None else {}
+    if written != dict(tenants.dedicated):
+        yield Violation(
+            rule=Rule.HOST_COUNTERS,
+            subject=host.id,
+            sentence=f"Host {host.name} counts {written} as dedicated; it has {dict(tenants.dedicated)}",
+        )
 
 
 def _places(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:
@@ -238,6 +279,7 @@ _ON_THE_WAY = {
 
 def _wishes(state: State) -> Iterable[Violation]:
     hosts = {host.id: host for host in state.hosts}
+    tenants = _tenants(state)
     for instance in state.instances:
         open_since = _open(instance)
         if open_since is None:
@@ -251,7 +293,7 @@ def _wishes(state: State) -> Iterable[Violation]:
                     sentence=f"Instance {instance.id} waits for a host and nothing says why",
                     grace_s=PLACING_S,
                 )
-            elif fits := [one.name for one in state.hosts if _would_fit(instance, one)]:
+            elif fits := [one.name for one in state.hosts if _would_fit(instance, one, tenants[one.id])]:
                 yield Violation(
                     rule=Rule.WISH_UNEXPLAINED,
                     subject=instance.id,
@@ -281,7 +323,10 @@ def _open(instance: Instance) -> str | None:
     return None if done else instance.phase.name.lower()
 
 
-def _would_fit(instance: Instance, host: Host) -> bool:
+def _would_fit(instance: Instance, host: Host, tenants: _Tenants) -> bool:
+    alone = instance.placement is not None and instance.placement.dedicated
+    if any(account != instance.account for account in (tenants.all if alone else tenants.dedicated)):
+        return False
     return (
         host.takes_instances
         and host.vcpus - host.vcpus_used >= instance.vcpus

@@ -1,11 +1,12 @@
 """Choose a host. Same input, same answer: no clock, no chance, no I/O, no store.
 
 The emptiest host first (by free share of memory, then of processors), so that load spreads; ties go to the lowest id. Of a
-partition group's partitions the one with the fewest members that a host can take.
+partition group's partitions the one with the fewest members that a host can take. An instance of dedicated tenancy goes to a
+host that has only its account's instances already, before it takes one that has none.
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -14,6 +15,7 @@ from alto.model.images import host_kind_of
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
+from alto.plan.instances import holds_capacity
 
 
 class Neighbours:
@@ -63,6 +65,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     storage: str | None = None  # where its volumes must be; "": in any storage; None: it has none but its root
     ipv6: bool = False
     needs: str | None = None  # what only a host has that simulates: see InstanceType.needs
+    account: str = ""
+    dedicated: bool = False  # with no other account's instances
 
 
 class Room(msgspec.Struct, kw_only=True):
@@ -78,6 +82,8 @@ class Room(msgspec.Struct, kw_only=True):
     storage: str = ""
     kind: str = "qemu"
     ipv6: bool = True
+    dedicated_to: str | None = None  # the account whose instances alone it takes
+    accounts: set[str] | None = None  # whose instances hold room there; None: not looked, see `look_around`
     refuses: str | None = None  # "draining": why it takes nothing, whatever it has left
 
     def lacks(self, demand: Demand) -> str | None:
@@ -90,6 +96,9 @@ class Room(msgspec.Struct, kw_only=True):
             return f"without {demand.needs}"
         if demand.host_id is not None and demand.host_id != self.host_id:
             return "other than the one asked for"
+        others = self.keeps_out(demand.account, dedicated=demand.dedicated)
+        if others is not None:
+            return others
         if demand.group is not None:
             apart = demand.group.refuses(self.host_id, demand.partition)
             if apart is not None:
@@ -106,6 +115,16 @@ class Room(msgspec.Struct, kw_only=True):
             return "short of disk"
         return None
 
+    def keeps_out(self, account: str, *, dedicated: bool) -> str | None:
+        """Why its instances and this account's do not stand beside each other."""
+        if self.dedicated_to is not None and self.dedicated_to != account:
+            return "kept for dedicated instances of another account"
+        if dedicated:
+            assert self.accounts is not None, "look_around comes first"
+            if not self.accounts <= {account}:
+                return "shared with other accounts, and a dedicated one is needed"
+        return None
+
 
 def demand_of(instance: Instance) -> Demand:
     """What an instance needs that has not been on a host yet."""
@@ -119,6 +138,8 @@ def demand_of(instance: Instance) -> Demand:
         storage=instance.storage,
         ipv6=any(nic.ipv6 for nic in instance.nics),
         needs=type.needs if type is not None else None,
+        account=instance.account,
+        dedicated=instance.is_dedicated,
     )
 
 
@@ -147,8 +168,16 @@ def room_of(host: Host) -> Room:
         disk_gib_free=host.disk_gib - host.disk_gib_used if host.disk_gib is not None else None,
         storage=host.capabilities.storage,
         ipv6=host.capabilities.ipv6,
+        dedicated_to=host.dedicated.account if host.dedicated is not None else None,
         refuses=refuses,
     )
+
+
+def look_around(rooms: Iterable[Room], instances_on: Callable[[str], Iterable[Instance]]) -> None:
+    """Find out whose instances are on each host, which only a dedicated demand asks: an ordinary one does not pay for it."""
+    for room in rooms:
+        if room.accounts is None:
+            room.accounts = {one.account for one in instances_on(room.host_id) if holds_capacity(one)}
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -174,11 +203,13 @@ def place(demand: Demand, rooms: Sequence[Room]) -> Placed | Unplaced:
 
 def _best(demand: Demand, rooms: Sequence[Room]) -> Placed | Unplaced:
     best: Room | None = None
-    best_score = (-1.0, -1.0)
+    best_score = (False, -1.0, -1.0)
     for room in rooms:
         if room.lacks(demand) is not None:
             continue
-        score = (room.memory_mib_free / room.memory_mib, room.vcpus_free / max(room.vcpus, 1))
+        # Dedicated instances keep whole hosts from others: as few hosts as can be.
+        shared = demand.dedicated and bool(room.accounts)
+        score = (shared, room.memory_mib_free / room.memory_mib, room.vcpus_free / max(room.vcpus, 1))
         if best is None or score > best_score or (score == best_score and room.host_id < best.host_id):
             best, best_score = room, score
     if best is None:
@@ -191,6 +222,10 @@ def take(demand: Demand, room: Room, partition: int | None = None) -> None:
     room.memory_mib_free -= demand.memory_mib
     if room.disk_gib_free is not None:
         room.disk_gib_free -= demand.disk_gib
+    if room.accounts is not None:
+        room.accounts = {*room.accounts, demand.account}
+    if demand.dedicated:
+        room.dedicated_to = demand.account
     if demand.group is not None:
         demand.group.join(room.host_id, partition)
 

@@ -49,6 +49,7 @@ class Rule(enum.StrEnum):
     PORT_MISSING = "port-missing"
     PLACE_LEAKED = "place-leaked"
     PLACE_BROKEN = "place-broken"
+    TENANCY_BROKEN = "tenancy-broken"
     PROFILE_LEAKED = "profile-leaked"
     WISH_OPEN = "wish-open"
     WISH_UNEXPLAINED = "wish-unexplained"

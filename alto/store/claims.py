@@ -7,7 +7,7 @@ keys of the records are the last line: a claim that would pass them fails the wh
 from msgspec.structs import replace
 
 from alto.model.addresses import Address
-from alto.model.hosts import Host
+from alto.model.hosts import Host, dedication
 from alto.model.instances import Attach, Instance, Nic
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, secondary_id
 from alto.model.placement_groups import PlacementMember
@@ -27,6 +27,7 @@ def give_room(tx: Tx, host_id: str, instance: Instance) -> None:
             vcpus_used=host.vcpus_used + instance.vcpus,
             memory_mib_used=host.memory_mib_used + instance.memory_mib,
             instances=host.instances + 1,
+            dedicated=dedication(host.dedicated, instance.account, 1) if instance.is_dedicated else host.dedicated,
         )
     )
 
@@ -42,6 +43,7 @@ def take_room_back(tx: Tx, instance: Instance) -> None:
                 vcpus_used=host.vcpus_used - instance.vcpus,
                 memory_mib_used=host.memory_mib_used - instance.memory_mib,
                 instances=host.instances - 1,
+                dedicated=dedication(host.dedicated, instance.account, -1) if instance.is_dedicated else host.dedicated,
             )
         )
 

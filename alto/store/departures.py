@@ -37,6 +37,7 @@ def vacate_host(tx: Tx, host: Host, *, now: float) -> list[str]:
         memory_mib_used=0,
         disk_gib_used=0,
         instances=0,
+        dedicated=None,
     )
     tx.put(vacant)
     return lost

@@ -95,7 +95,7 @@ BIG = base64.b64encode(b"x" * (16 * 1024 + 1)).decode()
         ({"SecurityGroups": ["nobody"]}, "InvalidGroup.NotFound"),
         ({"SubnetId": "subnet-0123456789abcdef0"}, "InvalidSubnetID.NotFound"),
         ({"Placement": {"AvailabilityZone": "us-east-1q"}}, "InvalidParameterValue"),
-        ({"Placement": {"Tenancy": "dedicated"}}, "UnsupportedOperation"),
+        ({"Placement": {"Tenancy": "host"}}, "InsufficientHostCapacity"),
         ({"UserData": "not base64!"}, "InvalidUserData.Malformed"),
         ({"UserData": BIG}, "InvalidParameterValue"),
         ({"MinCount": 2}, "InvalidParameterValue"),
@@ -411,15 +411,6 @@ def test_user_data_comes_back_as_it_was_given_and_changes_only_while_stopped(clo
     tenant("ModifyInstanceAttribute", InstanceId=id, InstanceType={"Value": "t3.nano"})
     shown = tenant("DescribeInstances", InstanceIds=[id])["Reservations"][0]["Instances"][0]
     assert shown["InstanceType"] == "t3.nano"
-
-
-def test_a_dedicated_vpc_takes_no_instances(tenant: Tenant) -> None:
-    vpc = tenant("CreateVpc", CidrBlock="10.0.0.0/16", InstanceTenancy="dedicated")["Vpc"]["VpcId"]
-    subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
-    refusal = tenant.refusal("RunInstances", **ONE, SubnetId=subnet)
-    assert refusal.startswith(f"UnsupportedOperation: The VPC '{vpc}' has the tenancy 'dedicated', which is not offered")
-    tenant("ModifyVpcTenancy", VpcId=vpc, InstanceTenancy="default")
-    launch(tenant, SubnetId=subnet)
 
 
 def test_a_system_and_its_type_have_the_same_processors(cloud: Cloud, tenant: Tenant) -> None:

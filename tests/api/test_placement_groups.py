@@ -167,8 +167,8 @@ def test_an_instance_may_ask_for_one_host(cloud: Cloud, tenant: Tenant) -> None:
     ("placement", "code"),
     [
         ({"GroupName": "nobody"}, "InvalidPlacementGroup.Unknown"),
-        ({"Tenancy": "dedicated"}, "UnsupportedOperation"),
-        ({"Tenancy": "host"}, "UnsupportedOperation"),
+        ({"Tenancy": "dedicated", "GroupName": "g"}, "InvalidParameterCombination"),
+        ({"Tenancy": "host"}, "InsufficientHostCapacity"),
         ({"Affinity": "host"}, "InvalidParameterCombination"),
         ({"Affinity": "yes"}, "InvalidParameterValue"),
         ({"PartitionNumber": 1}, "InvalidParameterCombination"),
@@ -222,5 +222,4 @@ def test_a_stopped_instance_changes_its_placement(cloud: Cloud, tenant: Tenant) 
     (member,) = cloud.store.read(lambda reader: reader.where(PlacementMember))
     assert (member.id, member.host_id) == (alone, host_id)
     assert tenant.refused("ModifyInstancePlacement", InstanceId=alone, GroupName="none") == "InvalidPlacementGroup.Unknown"
-    assert tenant.refused("ModifyInstancePlacement", InstanceId=alone, Tenancy="dedicated") == "UnsupportedOperation"
     assert tenant.refused("ModifyInstancePlacement", InstanceId=alone) == "MissingParameter"

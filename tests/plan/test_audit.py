@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from alto.model.addresses import Address
 from alto.model.balancers import AutoScalingGroup, LaunchSpec, LoadBalancer, Target
-from alto.model.hosts import Capabilities, Host, HostState
-from alto.model.instances import Instance, Nic, Phase, RootVolume, Wish
+from alto.model.hosts import Capabilities, Dedication, Host, HostState
+from alto.model.instances import Instance, Nic, Phase, PlacementWish, RootVolume, Wish
 from alto.model.networks import (
     AddressPool,
     NetworkInterface,
@@ -192,6 +192,30 @@ def instances(id: str, **values: object) -> State:
 
 def rules(state: State, seen: tuple[HostSeen, ...] = ()) -> set[Rule]:
     return {violation.rule for violation in audit(state, seen)}
+
+
+def test_dedicated_instances_have_no_other_account_beside_them() -> None:
+    def beside(account: str, phase: Phase = Phase.RUNNING) -> State:
+        kept = replace(host(1), dedicated=Dedication(account="123456789012", instances=1))
+        mine = replace(instance(1), account="123456789012", placement=PlacementWish(dedicated=True))
+        return State(hosts=(kept,), instances=(mine, replace(instance(2), host_id="h-1", account=account, phase=phase)))
+
+    assert Rule.TENANCY_BROKEN in rules(beside("999999999999"))
+    assert Rule.TENANCY_BROKEN not in rules(beside("999999999999", Phase.STOPPED))
+    assert Rule.TENANCY_BROKEN not in rules(beside("123456789012"))
+
+
+def test_who_waits_because_of_tenancy_waits_rightly() -> None:
+    kept = replace(host(1), dedicated=Dedication(account="123456789012", instances=1))
+    mine = replace(instance(1), account="123456789012", placement=PlacementWish(dedicated=True))
+    waits = {"host_id": None, "phase": Phase.PENDING, "waiting_because": "a host is kept"}
+    other = replace(instance(2), account="999999999999", **waits)
+    assert Rule.WISH_UNEXPLAINED not in rules(State(hosts=(kept,), instances=(mine, other)))
+    assert Rule.WISH_UNEXPLAINED in rules(State(hosts=(kept,), instances=(mine, replace(other, account="123456789012"))))
+    theirs = replace(instance(1), account="123456789012")
+    alone = replace(other, placement=PlacementWish(dedicated=True))
+    assert Rule.WISH_UNEXPLAINED not in rules(State(hosts=(host(1),), instances=(theirs, alone)))
+    assert Rule.WISH_UNEXPLAINED in rules(State(hosts=(host(1),), instances=(theirs, other)))
 
 
 def test_a_cloud_in_good_order_and_an_empty_one_are_silent() -> None:
@@ -456,6 +480,11 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
         "a cluster on two hosts",
         replace(HEALTHY, placement_groups=(replace(SPREAD, strategy=Strategy.CLUSTER),), places=(place(1), place(2))),
         {Rule.PLACE_BROKEN},
+    ),
+    (
+        "dedicated and not counted",
+        instances("i-1", placement=PlacementWish(dedicated=True)),
+        {Rule.HOST_COUNTERS},
     ),
     ("places of a group that is gone", replace(HEALTHY, places=(place(1),)), {Rule.PLACE_BROKEN}),
     ("a member too few", replace(HEALTHY, groups=(replace(GROUP, desired=3),)), {Rule.GROUP_SIZE}),

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from alto.model.instances import Phase
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
-from alto.plan.placement import Demand, Neighbours, Placed, Room, Unplaced, fits_at_least, fitting, place, take
+from alto.plan.placement import Demand, Neighbours, Placed, Room, Unplaced, fits_at_least, fitting, look_around, place, take
+from tests.plan.test_instances import instance
 
 demands = st.builds(
     Demand,
@@ -151,3 +153,39 @@ def test_members_that_wait_stand_nowhere_yet() -> None:
     assert place(demand, [room(2, 4, 3000)]) == Unplaced(
         "no host fits t (1 vCPUs, 64 MiB): 1 host with another member of the spread placement group g"
     )
+
+
+accounts = st.sampled_from(["alice", "bob", "carol"])
+
+
+@given(pools, st.lists(st.tuples(demands, accounts, st.booleans()), max_size=30))
+def test_nobody_stands_beside_another_accounts_dedicated_one(rooms: list[Room], wanted: list[tuple[Demand, str, bool]]) -> None:
+    by_id = {one.host_id: one for one in rooms}
+    there: dict[str, list[tuple[str, bool]]] = {one.host_id: [] for one in rooms}
+    for bare, account, dedicated in wanted:
+        demand = replace(bare, account=account, dedicated=dedicated)
+        if dedicated:
+            look_around(rooms, lambda host_id: [instance(account=whose, host_id=host_id) for whose, _ in there[host_id]])
+        match place(demand, rooms):
+            case Placed(host_id):
+                there[host_id].append((account, dedicated))
+                take(demand, by_id[host_id])
+    for found in there.values():
+        kept = {account for account, dedicated in found if dedicated}
+        assert not kept or {account for account, _ in found} == kept
+
+
+def test_only_those_that_hold_room_keep_a_dedicated_one_away() -> None:
+    demand = Demand(instance_type="t", vcpus=1, memory_mib=64, account="alice", dedicated=True)
+    for phase, fits in ((Phase.PLACED, False), (Phase.RUNNING, False), (Phase.STOPPED, True), (Phase.TERMINATED, True)):
+        one = room(1, 16, 8192)
+        look_around([one], lambda host_id, phase=phase: [instance(account="bob", host_id=host_id, phase=phase)])  # type: ignore[misc]
+        assert fits_at_least(demand, 1, [one]) is fits
+
+
+def test_dedicated_ones_take_few_hosts() -> None:
+    demand = Demand(instance_type="t", vcpus=1, memory_mib=64, account="alice", dedicated=True)
+    rooms = [room(1, 16, 8192), room(2, 4, 1024)]
+    rooms[1].accounts = {"alice"}
+    look_around(rooms, lambda host_id: [])
+    assert place(demand, rooms) == Placed("h-2")

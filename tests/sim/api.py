@@ -17,6 +17,7 @@ from alto.api.call import Call, Operations, Settings
 from alto.api.ec2.address_associations import OPERATIONS as ASSOCIATIONS
 from alto.api.ec2.addresses import OPERATIONS as ADDRESSES
 from alto.api.ec2.encryption import OPERATIONS as ENCRYPTION
+from alto.api.ec2.instance_placement import OPERATIONS as PLACEMENT
 from alto.api.ec2.instances import OPERATIONS as INSTANCES
 from alto.api.ec2.interface_attachments import OPERATIONS as ATTACHMENTS
 from alto.api.ec2.interface_attributes import OPERATIONS as INTERFACE_ATTRIBUTES
@@ -50,6 +51,7 @@ BROKEN_IMAGE = "ami-00000000000000002"
 EC2: Operations = {
     **INSTANCES,
     **LAUNCHES,
+    **PLACEMENT,
     **TAGS,
     **ADDRESSES,
     **ASSOCIATIONS,

@@ -150,12 +150,14 @@ class SimCloud:
     def link(self, name: str) -> Link:
         return Link(self.loop, random.Random(f"{name} {self.seed}"), self.knobs.api_weather, self._listening)
 
-    async def call(self, link: Link, action: str, parameters: Mapping[str, object]) -> dict[str, Any]:
-        """One API call, over `link`, for the test's account."""
+    async def call(
+        self, link: Link, action: str, parameters: Mapping[str, object], account: str | None = None
+    ) -> dict[str, Any]:
+        """One API call, over `link`, for an account, or the first one."""
 
         async def body() -> dict[str, Any]:
             assert self.server is not None
-            return await self.server.api.answer(self.account, action, parameters)
+            return await self.server.api.answer(account or self.account, action, parameters)
 
         return await link.call(f"api {action}", body)
 

@@ -26,6 +26,7 @@ from tests.sim.links import DEADLINE_S
 from tests.sim.loop import SimLoop, SimulationStuck
 from tests.sim.networks import hosts_differ
 from tests.sim.spread import RuleClient, changes_arrive, has_spread, plans_differ
+from tests.sim.tenancy import has_tenancy, make_tenants
 from tests.sim.workload import Client
 
 STEPS_MAX = 400_000
@@ -59,6 +60,8 @@ def play(seed: int | str, *, trace: Callable[[str], None] | None = None) -> Outc
     knobs = faults.knobs()
     if has_spread(seed):
         knobs = dataclasses.replace(knobs, overlay=True, hosts=max(2, knobs.hosts))
+    if has_tenancy(seed):
+        knobs = dataclasses.replace(knobs, hosts=max(3, knobs.hosts))
     cloud = SimCloud(loop, seed, knobs)
     failure: str | None = None
     try:
@@ -74,6 +77,8 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
     await cloud.start()
     faults.attach(cloud)
     clients = [Client(cloud, number, actions=faults.actions, pace_s=faults.pace_s) for number in range(1, faults.clients + 1)]
+    if has_tenancy(cloud.seed):
+        clients = await make_tenants(cloud, faults.pace_s)
     if has_disks(cloud.seed):
         make_faults(cloud)
         clients.append(DiskClient(cloud, len(clients) + 1, actions=30, pace_s=2.0))

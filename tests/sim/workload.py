@@ -26,7 +26,7 @@ GROUP_TAG = "aws:autoscaling:groupName"
 class Client:
     """One user with some instances and perhaps a service."""
 
-    def __init__(self, cloud: SimCloud, number: int, *, actions: int, pace_s: float) -> None:
+    def __init__(self, cloud: SimCloud, number: int, *, actions: int, pace_s: float, account: str | None = None) -> None:
         self._cloud = cloud
         self._name = f"client{number}"
         self._chance = random.Random(f"{self._name} {cloud.seed}")
@@ -36,6 +36,7 @@ class Client:
         self._uses_networks = networks.random() < 0.4
         self.networks = NetworkUser(self._name, networks, self._ask, self._living)
         self._link = cloud.link(self._name)
+        self._account = account  # None: the cloud's first
         self._actions = actions
         self._pace_s = pace_s
         self._tokens = 0
@@ -90,7 +91,7 @@ class Client:
         """Asked until there is an answer, as an SDK does. A refusal is an answer; anything else is a fault of the server."""
         for attempt in range(TRIES_MAX):
             try:
-                answer = await self._cloud.call(self._link, action, parameters)
+                answer = await self._cloud.call(self._link, action, parameters, self._account)
                 self._cloud.loop.note(f"{self._name} {action} done")
                 return answer
             except (OSError, TimeoutError):

@@ -275,6 +275,7 @@ def show_host(host: Host, call: Call) -> dict[str, Any]:
         **shown,
         "name": host.name,
         "instances": host.instances,
+        "dedicated": msgspec.to_builtins(host.dedicated),
         "vcpus": host.vcpus,
         "vcpus_used": host.vcpus_used,
         "memory_mib": host.memory_mib,

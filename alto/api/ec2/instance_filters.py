@@ -144,7 +144,7 @@ _OWN: Filters[Instance] = {
     "state-reason-code": lambda i: i.reason.code if i.reason else "",
     "state-reason-message": lambda i: i.reason.message if i.reason else "",
     "subnet-id": lambda i: i.nic.subnet_id,
-    "tenancy": lambda i: "default",
+    "tenancy": lambda i: "dedicated" if i.is_dedicated else "default",
     "usage-operation": lambda i: "RunInstances",
     "usage-operation-update-time": lambda i: timestamp(i.created_at),
     "virtualization-type": lambda i: "hvm",

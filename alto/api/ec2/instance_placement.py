@@ -70,6 +70,8 @@ def _kept(instance: Instance, given: Placement) -> Placement:
         given = replace(given, group_id=now.group_id, partition_number=given.partition_number or now.partition)
     if given.host_id is None and given.affinity != "default":
         given = replace(given, host_id=now.host_id)
+    if given.tenancy is None and now.dedicated:
+        given = replace(given, tenancy="dedicated")
     return given
 
 

@@ -21,8 +21,10 @@ from alto.api.ec2.instance_moments import until_begun, until_settled
 from alto.api.ec2.paging import check_page, listing, page_of_records
 from alto.api.ec2.shapes import cached_instance, has_hostnames, state
 from alto.model.errors import CapacityExceeded, DriverFault, NoCapacity, Refused
+from alto.model.hosts import Host
 from alto.model.instances import Instance, Phase, StateReason, Wish
 from alto.plan.instances import USER_STOPPED, state_name
+from alto.plan.placement import look_around, room_of
 from alto.store.claims import give_room, release_all
 from alto.store.store import Reader, Tx
 
@@ -171,6 +173,8 @@ def _started(tx: Tx, instance: Instance, now: float) -> Instance:
             f"({instance.root.device})",
         )
     if instance.host_id is not None:
+        if others := _kept_out_by(tx, instance, instance.host_id):
+            raise NoCapacity(f"The host that keeps the disk of {instance.id} is {others}. Try again later.")
         try:
             give_room(tx, instance.host_id, instance)
         except CapacityExceeded as error:
@@ -189,6 +193,14 @@ def _started(tx: Tx, instance: Instance, now: float) -> Instance:
         checks=None,
         skip_os_shutdown=False,
     )
+
+
+def _kept_out_by(tx: Tx, instance: Instance, host_id: str) -> str | None:
+    """Why tenancy keeps it from this host now."""
+    room = room_of(tx.get(Host, host_id))
+    if instance.is_dedicated:
+        look_around([room], lambda id: tx.where(Instance, host_id=id))
+    return room.keeps_out(instance.account, dedicated=instance.is_dedicated)
 
 
 async def stop_instances(call: Call, request: StopRequest) -> dict[str, Any]:

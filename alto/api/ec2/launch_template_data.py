@@ -159,7 +159,7 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
         "KeyName": instance.key_name,
         "EbsOptimized": instance.ebs_optimized,
         "Monitoring": {"Enabled": instance.monitoring},
-        "Placement": {"AvailabilityZone": instance.zone, "Tenancy": "default"},
+        "Placement": {"AvailabilityZone": instance.zone, "Tenancy": "dedicated" if instance.is_dedicated else "default"},
         "DisableApiTermination": instance.termination_protected,
         "DisableApiStop": instance.stop_protected,
         "InstanceInitiatedShutdownBehavior": instance.shutdown_behaviour,

@@ -23,7 +23,7 @@ from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfa
 from alto.api.ec2.launch_options import Cpus, LaunchOptions, check_options, chosen_cpus
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
 from alto.api.ec2.new_interfaces import AddressesV6, Ipv6Address, wanted_v6
-from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, check_vpc_tenancy, find_wanted
+from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, find_wanted
 from alto.api.ec2.shapes import show_reservation
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
@@ -44,7 +44,7 @@ from alto.model.networks import (
 from alto.model.records import Tags
 from alto.plan.addresses import MAC_DIGITS
 from alto.plan.launch import IDS_PER_INSTANCE, Order, plan_launch
-from alto.plan.placement import Demand, fits_at_least, room_of, why_nowhere
+from alto.plan.placement import Demand, fits_at_least, look_around, room_of, why_nowhere
 from alto.store.claims import PUBLIC_POOL, lead_elastic
 from alto.store.store import Reader, Tx
 
@@ -147,12 +147,12 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         subnet = _find_subnet(tx, call, request, primary, least)
         group_ids = _find_groups(tx, call, request, primary, subnet.vpc_id)
         pools = tx.get(AddressPool, subnet.id), tx.get(AddressPool, PUBLIC_POOL)
-        wanted = find_wanted(tx, call, request.placement)
+        wanted = find_wanted(tx, call, _tenant_of(tx, request.placement, subnet))
         region = own_region(tx, call)
         disks = launch_devices(tx, call, request.block_device_mappings, image, Ciphers(encrypting, region))
         host_kind = host_kind_of(image.source)
         ipv6 = any(one.v6.count(subnet) or one.v6.chosen for one in listed) if more or subnet.ipv6_on_creation else False
-        count = _count_that_fits(tx, type, cpus, host_kind, subnet, pools, wanted, disks, ipv6, least, most)
+        count = _count_that_fits(tx, call, type, cpus, host_kind, subnet, pools, wanted, disks, ipv6, least, most)
         public, chosen = interface.associate_public_ip_address, interface.addresses.primary
         private_ip = check_private(chosen, subnet) if chosen else None
         if private_ip is not None:
@@ -353,9 +353,6 @@ def _find_subnet(
         subnet = owned(reader, call, Subnet, interface.subnet_id)
         if zone is not None and zone != subnet.zone:
             raise Refused("InvalidParameterCombination", f"Subnet {subnet.id} is in {subnet.zone}, not in {zone}")
-        # A default VPC is never dedicated: the commonest launches need not read it.
-        if not subnet.default_for_zone:
-            check_vpc_tenancy(reader.get(Vpc, subnet.vpc_id))
         return subnet
     vpc = default_vpc(reader, call.account, call.region)
     if vpc is None:
@@ -377,6 +374,14 @@ def _find_subnet(
         if pool.size - pool.used >= least:
             return subnet
     return fitting[0]
+
+
+def _tenant_of(reader: Reader, placement: Placement, subnet: Subnet) -> Placement:
+    """In a VPC of dedicated tenancy every instance is dedicated, whatever was asked for."""
+    # A default VPC never is one: the commonest launches need not read it.
+    if subnet.default_for_zone or reader.get(Vpc, subnet.vpc_id).tenancy != "dedicated":
+        return placement
+    return replace(placement, tenancy="dedicated")
 
 
 def _find_groups(
@@ -402,6 +407,7 @@ def _find_groups(
 
 def _count_that_fits(
     reader: Reader,
+    call: Call,
     type: InstanceType,
     cpus: Cpus,
     host_kind: str,
@@ -429,14 +435,17 @@ def _count_that_fits(
         storage=disks.storage,
         ipv6=ipv6,
         needs=type.needs,
+        account=call.account,
     )
     if wanted is not None:
         demand = wanted.demand(reader, demand)
     hosts = reader.where(Host)
     # Mostly the first host will do, so the others are not looked at.
-    if fits_at_least(demand, count, map(room_of, hosts)):
+    if not demand.dedicated and fits_at_least(demand, count, map(room_of, hosts)):
         return count
     rooms = [room_of(host) for host in hosts]
+    if demand.dedicated:
+        look_around(rooms, lambda host_id: reader.where(Instance, host_id=host_id))
     if not fits_at_least(demand, least, rooms):
         raise NoCapacity(f"{why_nowhere(demand, rooms)}. Try fewer or smaller instances, or add a host.")
     while not fits_at_least(demand, count, rooms):

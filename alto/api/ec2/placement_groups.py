@@ -15,13 +15,13 @@ from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.model.errors import Refused
 from alto.model.hosts import Host
 from alto.model.instances import Instance, PlacementWish
-from alto.model.networks import Vpc
 from alto.model.placement_groups import DEFAULT_PARTITIONS, PARTITIONS_MAX, PlacementGroup, PlacementMember, Strategy
 from alto.plan.placement import Demand, Neighbours
 from alto.store.store import Reader, Tx
 
 NAME_MAX = 255
 SPREAD_LEVELS = ("host", "rack")
+TENANCIES = ("default", "dedicated")  # of an instance
 
 
 class Placement(msgspec.Struct, frozen=True, rename="pascal"):
@@ -170,11 +170,16 @@ async def delete_placement_group(call: Call, request: DeletePlacementGroupReques
 
 def check_placement(placement: Placement) -> None:
     """What can be said without looking. Raises: Refused."""
-    if placement.tenancy not in (None, "default"):
+    if placement.tenancy == "host":
         raise Refused(
-            "UnsupportedOperation",
-            f"The tenancy '{placement.tenancy[:40]}' is not offered: hosts here are shared by all accounts. "
-            "Placement.HostId alone keeps an instance on one host.",
+            "InsufficientHostCapacity",
+            "There is not enough capacity to fulfill your Dedicated Host request: no Dedicated Hosts are allocated here. The "
+            "tenancy 'dedicated' keeps other accounts' instances away, and Placement.HostId alone an instance on one host.",
+        )
+    if placement.tenancy not in (None, "", *TENANCIES):
+        raise Refused(
+            "InvalidParameterValue",
+            f"Value ({placement.tenancy[:40]}) for parameter tenancy is invalid. Valid values: {', '.join(TENANCIES)}, host",
         )
     if placement.affinity not in (None, "default", "host"):
         raise Refused("InvalidParameterValue", f"Value ({placement.affinity[:40]}) for affinity is invalid: default or host")
@@ -184,16 +189,6 @@ def check_placement(placement: Placement) -> None:
         raise Refused("InvalidParameterCombination", "Either GroupName or GroupId may name a placement group, not both.")
     if placement.partition_number is not None and not (placement.group_name or placement.group_id):
         raise Refused("InvalidParameterCombination", "A PartitionNumber needs a placement group.")
-
-
-def check_vpc_tenancy(vpc: Vpc) -> None:
-    """Raises: Refused: its instances would have to be alone on their hosts."""
-    if vpc.tenancy != "default":
-        raise Refused(
-            "UnsupportedOperation",
-            f"The VPC '{vpc.id}' has the tenancy '{vpc.tenancy}', which is not offered: hosts here are shared by all accounts. "
-            "ModifyVpcTenancy can make it 'default'.",
-        )
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,7 +203,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         group = None
         if self.group is not None:
             group = Neighbours(self.group, reader.where(PlacementMember, group_id=self.group.id))
-        return msgspec.structs.replace(bare, host_id=self.wish.host_id, group=group, partition=self.partition)
+        return msgspec.structs.replace(
+            bare, host_id=self.wish.host_id, group=group, partition=self.partition, dedicated=self.wish.dedicated
+        )
 
     def member(self, instance: Instance) -> PlacementMember | None:
         """The place in the group of a new instance."""
@@ -229,13 +226,17 @@ def find_wanted(reader: Reader, call: Call, placement: Placement) -> Wanted | No
         check_partition(group, placement.partition_number)
     if placement.host_id is not None and reader.find(Host, placement.host_id) is None:
         raise Refused("InvalidHostID.NotFound", f"The host '{placement.host_id[:80]}' does not exist. See `alto host list`.")
-    if group is None and placement.host_id is None:
+    dedicated = placement.tenancy == "dedicated"
+    if group is None and placement.host_id is None and not dedicated:
         return None
+    if dedicated and group is not None and group.strategy is Strategy.SPREAD:
+        raise Refused("InvalidParameterCombination", "Spread placement groups do not support Dedicated Instances.")
     wish = PlacementWish(
         group_id=group.id if group else None,
         group_name=group.name if group else None,
         partition=placement.partition_number,
         host_id=placement.host_id,
+        dedicated=dedicated,
     )
     return Wanted(wish=wish, group=group, partition=placement.partition_number)
 

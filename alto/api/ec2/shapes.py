@@ -221,6 +221,7 @@ def _placement(instance: Instance) -> dict[str, Any]:
         return shape
     return {
         **shape,
+        "Tenancy": "dedicated" if wish.dedicated else "default",
         "GroupName": wish.group_name or "",
         "GroupId": wish.group_id,
         "PartitionNumber": wish.partition,

@@ -9,6 +9,11 @@ from typing import Any
 import msgspec
 
 
+class Dedicated(msgspec.Struct, frozen=True):
+    account: str
+    instances: int
+
+
 class HostView(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
@@ -16,6 +21,7 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     accelerator: str = ""
     state: str = ""
     instances: int = 0
+    dedicated: Dedicated | None = None
     vcpus: int = 0
     vcpus_used: int = 0
     memory_mib: int = 0

@@ -72,6 +72,8 @@ def show_(which: str) -> None:
         ["underlay", one.underlay or "none"],
         ["key", one.key or "none: it is the cloud's own process"],
     ]
+    if one.dedicated is not None:
+        rows.append(["dedicated", f"to account {one.dedicated.account}, by {one.dedicated.instances} dedicated instances"])
     if one.gauges is not None:
         rows += _gauges(one.gauges)
     if one.pressure:
