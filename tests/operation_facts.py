@@ -117,7 +117,7 @@ def _codes(call: ast.Call, module: str) -> Iterator[str]:
         yield to_wire(NoCapacity("")).code
     elif name == "CapacityExceeded":
         yield to_wire(CapacityExceeded("")).code
-    elif name in ("NotFound", "owned", "get", "page_of_own"):
+    elif name in ("NotFound", "owned", "all_owned", "get", "page_of_own"):
         for argument in call.args:
             kind = _kind(argument, module)
             if kind is not None:

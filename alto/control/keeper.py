@@ -1,5 +1,5 @@
-"""Forgets what has had its time: terminated instances and deleted NAT gateways after an hour (as EC2 lists them), client
-tokens when they say so."""
+"""Forgets what has had its time: terminated instances, and NAT gateways that failed or are deleted, after an hour (as EC2
+lists them), client tokens when they say so."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ class Keeper:
             lambda reader: [
                 one.id
                 for one in reader.where(NatGateway)
-                if one.deleted_at is not None and now - one.deleted_at > TERMINATED_SHOWN_S
+                if not one.holds and now - (one.deleted_at or one.created_at) > TERMINATED_SHOWN_S
             ]
         )
         await self._forget(Instance, instances)

@@ -13,14 +13,15 @@ class AltoError(Exception):
 
 
 class NotFound(AltoError):
-    """No such record for this account."""
+    """No such record for this account; `more` are others of the same request."""
 
     code = "not-found"
 
-    def __init__(self, kind: str, id: str) -> None:
+    def __init__(self, kind: str, id: str, *more: str) -> None:
         super().__init__(f"The {kind} '{id}' does not exist")
         self.kind = kind
         self.id = id
+        self.ids = (id, *more)
 
 
 class AlreadyExists(AltoError):

@@ -138,8 +138,8 @@ class NatGateway(Record, frozen=True, kw_only=True):
     vpc_id: str
     subnet_id: str
     public: bool = True  # else it translates to its private address only
-    interface_id: str  # its own NetworkInterface: requester-managed, in `subnet_id`
-    private_ip: str
+    interface_id: str  # its own NetworkInterface: requester-managed, in `subnet_id`; "" when it failed
+    private_ip: str  # "" when it failed
     allocation_id: str | None = None
     association_id: str | None = None
     public_ip: str | None = None
@@ -149,6 +149,11 @@ class NatGateway(Record, frozen=True, kw_only=True):
     created_at: float
     deleted_at: float | None = None
     tags: Tags = {}
+
+    @property
+    def holds(self) -> bool:
+        """Whether it has an interface and addresses. Of one that failed or is deleted only the record is left."""
+        return self.state not in (NatState.FAILED, NatState.DELETED)
 
 
 class PeeringState(enum.StrEnum):

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from alto.model.instances import Attach, Instance, Nic, Phase
 from alto.model.networks import NetworkInterface, PortAddress, secondary_id
-from alto.model.routing import NatState
 from alto.plan.violations import HOST_CLEANING_S, HostSeen, Rule, State, Violation
 
 PUBLIC_POOL_ID = "public"
@@ -149,7 +148,7 @@ def interfaces(state: State, instances: Mapping[str, Instance]) -> Iterable[Viol
                     sentence=f"Instance {instance.id} says it has interface {nic.interface_id} with {nic.private_ip}; "
                     f"{'there is no such interface' if own is None else 'that interface says otherwise'}",
                 )
-    owners = {one.interface_id: one.id for one in state.nat_gateways if one.state is not NatState.DELETED}
+    owners = {one.interface_id: one.id for one in state.nat_gateways if one.holds}
     owners |= {each.interface_id: one.id for one in state.vpc_endpoints for each in one.interfaces}
     made = {one.id: one.requester for one in state.interfaces if one.requester is not None}
     for id in sorted(owners.keys() ^ made.keys()):

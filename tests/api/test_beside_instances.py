@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from alto.model.instances import Phase
-from tests.api.cloud import Cloud, Tenant
+from tests.api.cloud import Answered, Cloud, Tenant
 from tests.api.rows import IMAGE, host, tiny
 from tests.api.test_launches import says
 
@@ -131,6 +131,38 @@ def test_a_reported_status_is_checked(cloud: Cloud, tenant: Tenant, instance: di
     tenant("ReportInstanceStatus", **report)
     for wrong in ({"Status": "sad"}, {"ReasonCodes": ["weather"]}):
         assert tenant.refused("ReportInstanceStatus", **{**report, **wrong}) == "InvalidParameterValue"
+
+
+def test_credits_are_for_burstable_types(tenant: Tenant, instance: dict[str, Any]) -> None:
+    launch = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1}
+    for type, credits, code in (
+        ("m5.large", "unlimited", "InstanceCreditSpecification.NotSupported"),
+        ("m5.large", "standard", "InstanceCreditSpecification.NotSupported"),
+        ("t3.micro", "endless", "InvalidParameterValue"),
+    ):
+        wish = {"InstanceType": type, "CreditSpecification": {"CpuCredits": credits}}
+        assert tenant.refused("RunInstances", **launch, **wish) == code, wish
+    made = tenant("RunInstances", **launch, InstanceType="t3.micro", CreditSpecification={"CpuCredits": "standard"})
+    id = made["Instances"][0]["InstanceId"]
+    (shown,) = tenant("DescribeInstanceCreditSpecifications", InstanceIds=[id])["InstanceCreditSpecifications"]
+    assert shown["CpuCredits"] == "standard"
+
+
+def test_all_ids_that_nobody_has_are_named(tenant: Tenant, instance: dict[str, Any]) -> None:
+    absent = ["i-00000000000000002", "i-00000000000000001"]
+    ids = [absent[0], instance["InstanceId"], absent[1]]
+    for operation in ("DescribeInstances", "MonitorInstances", "UnmonitorInstances", "StopInstances", "TerminateInstances"):
+        with pytest.raises(Answered) as told:
+            tenant(operation, InstanceIds=ids)
+        assert told.value.code == "InvalidInstanceID.NotFound"
+        assert told.value.message == f"The instance IDs '{absent[0]}, {absent[1]}' do not exist", operation
+    with pytest.raises(Answered) as one:
+        tenant("MonitorInstances", InstanceIds=ids[:2])
+    assert one.value.message == f"The instance ID '{absent[0]}' does not exist"
+    with pytest.raises(Answered) as images:
+        tenant("DescribeImages", ImageIds=["ami-00000000000000002", IMAGE, "ami-00000000000000001"])
+    assert images.value.code == "InvalidAMIID.NotFound"
+    assert images.value.message == "The image ids '[ami-00000000000000002, ami-00000000000000001]' do not exist"
 
 
 def test_changing_credits_says_of_each_instance_how_it_went(tenant: Tenant, instance: dict[str, Any]) -> None:

@@ -21,6 +21,19 @@ def rows(cloud: Cloud) -> Iterator[None]:
 
 @pytest.fixture
 def subnet(tenant: Tenant) -> str:
+    """Of a VPC with a way out."""
+    id = without_way_out(tenant)
+    (found,) = tenant("DescribeSubnets", SubnetIds=[id])["Subnets"]
+    way_out(tenant, found["VpcId"])
+    return id
+
+
+def way_out(tenant: Tenant, vpc: str) -> None:
+    gateway = tenant("CreateInternetGateway")["InternetGateway"]["InternetGatewayId"]
+    tenant("AttachInternetGateway", InternetGatewayId=gateway, VpcId=vpc)
+
+
+def without_way_out(tenant: Tenant) -> str:
     vpc = tenant("CreateVpc", CidrBlock="10.6.0.0/16")["Vpc"]["VpcId"]
     id: str = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.6.0.0/24")["Subnet"]["SubnetId"]
     return id
@@ -133,6 +146,48 @@ def test_a_deleted_one_gives_all_back_and_is_shown_for_an_hour(cloud: Cloud, ten
     cloud.runner.run(keeper.reconcile())
     cloud.clock.seconds -= TERMINATED_SHOWN_S + 1
     assert listed(tenant) == []
+
+
+def test_a_public_one_without_a_way_out_fails_and_takes_nothing(cloud: Cloud, tenant: Tenant) -> None:
+    """The troubleshooting page of the VPC user guide has the message, and that such a gateway goes by itself after an hour;
+    its address is free all the while. A private one needs no way out."""
+    subnet, elastic = without_way_out(tenant), tenant("AllocateAddress")["AllocationId"]
+    gateway = made(tenant, subnet, AllocationId=elastic, ClientToken="t")
+    id, vpc = gateway["NatGatewayId"], gateway["VpcId"]
+    assert (gateway["State"], gateway["FailureCode"]) == ("failed", "Gateway.NotAttached")
+    assert gateway["FailureMessage"] == f"Network {vpc} has no Internet gateway attached"
+    assert gateway["NatGatewayAddresses"] == [{"AllocationId": elastic, "IsPrimary": True, "Status": "failed"}]
+    assert made(tenant, subnet, AllocationId=elastic, ClientToken="t")["NatGatewayId"] == id
+    assert [one["NatGatewayId"] for one in listed(tenant, Filter=[{"Name": "state", "Values": ["failed"]}])] == [id]
+    assert tenant("DescribeNetworkInterfaces")["NetworkInterfaces"] == []
+    table = tenant("CreateRouteTable", VpcId=vpc)["RouteTable"]["RouteTableId"]
+    to = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": id}
+    assert tenant.refused("CreateRoute", **to) == "InvalidNatGatewayID.NotFound"
+    way_out(tenant, vpc)
+    assert listed(tenant)[0]["State"] == "failed"
+    working = made(tenant, subnet, AllocationId=elastic)
+    assert working["State"] == "available"
+    (address,) = working["NatGatewayAddresses"]
+    assert told(tenant, id) == {address["PrivateIp"]: address["PublicIp"]}
+    private = made(tenant, without_way_out(tenant), ConnectivityType="private")
+    assert private["State"] == "available"
+    assert isinstance(cloud.clock, StandingClock)
+    cloud.clock.seconds += TERMINATED_SHOWN_S + 1
+    cloud.runner.run(Keeper(cloud.store, cloud.clock).reconcile())
+    cloud.clock.seconds -= TERMINATED_SHOWN_S + 1
+    assert [one["State"] for one in listed(tenant)] == ["available", "available"]
+
+
+def test_one_that_failed_may_be_deleted_and_keeps_nothing_from_going(tenant: Tenant) -> None:
+    subnet, elastic = without_way_out(tenant), tenant("AllocateAddress")["AllocationId"]
+    gateway = made(tenant, subnet, AllocationId=elastic)
+    tenant("ReleaseAddress", AllocationId=elastic)
+    tenant("DeleteNatGateway", NatGatewayId=gateway["NatGatewayId"])
+    assert listed(tenant)[0]["State"] == "deleted"
+    other = made(tenant, subnet, AllocationId=tenant("AllocateAddress")["AllocationId"])
+    tenant("DeleteSubnet", SubnetId=subnet)
+    tenant("DeleteVpc", VpcId=gateway["VpcId"])
+    assert listed(tenant, NatGatewayIds=[other["NatGatewayId"]])[0]["State"] == "failed"
 
 
 def told(tenant: Tenant, id: str) -> dict[str, str | None]:

@@ -205,6 +205,12 @@ def test_the_services(tenant: Tenant) -> None:
     assert "NextToken" not in rest
 
 
+def test_a_page_of_more_than_a_thousand_is_a_page_of_a_thousand(tenant: Tenant) -> None:
+    for operation in ("DescribeVpcEndpoints", "DescribeVpcEndpointServices"):
+        assert tenant(operation, MaxResults=5000) == tenant(operation)
+        assert tenant.refused(operation, MaxResults=0) == "InvalidParameterValue"
+
+
 def test_a_rule_may_name_a_services_list(tenant: Tenant) -> None:
     group = tenant("DescribeSecurityGroups")["SecurityGroups"][0]["GroupId"]
     id = list_of(tenant, S3)

@@ -31,12 +31,15 @@ class WireError(NamedTuple):
 class _Missing(NamedTuple):
     code: str
     message: str  # with {id}
+    several: str | None = None  # with {ids}, for those kinds of which EC2 names all; else the first is named
 
 
 # By KIND of the record.
 _NOT_FOUND: dict[str, _Missing] = {
-    "instance": _Missing("InvalidInstanceID.NotFound", "The instance ID '{id}' does not exist"),
-    "image": _Missing("InvalidAMIID.NotFound", "The image id '[{id}]' does not exist"),
+    "instance": _Missing(
+        "InvalidInstanceID.NotFound", "The instance ID '{id}' does not exist", "The instance IDs '{ids}' do not exist"
+    ),
+    "image": _Missing("InvalidAMIID.NotFound", "The image id '[{id}]' does not exist", "The image ids '[{ids}]' do not exist"),
     "key_pair": _Missing("InvalidKeyPair.NotFound", "The key pair '{id}' does not exist"),
     "security_group": _Missing("InvalidGroup.NotFound", "The security group '{id}' does not exist"),
     "security_group_rule": _Missing("InvalidSecurityGroupRuleId.NotFound", "The security group rule ID '{id}' does not exist"),
@@ -101,6 +104,8 @@ def to_wire(error: AltoError) -> WireError:
             missing = _NOT_FOUND.get(error.kind)
             if missing is None:
                 return WireError("InvalidParameterValue", str(error), 400)
+            if missing.several is not None and len(error.ids) > 1:
+                return WireError(missing.code, missing.several.format(ids=", ".join(error.ids)), 400)
             return WireError(missing.code, missing.message.format(id=error.id), 400)
         case AlreadyExists():
             return WireError(_DUPLICATE.get(error.kind, "InvalidParameterValue"), str(error), 400)

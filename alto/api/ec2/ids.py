@@ -5,6 +5,7 @@ Invariant: an id of another account or another region is answered exactly like o
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from alto.api.call import Call
@@ -111,19 +112,34 @@ def owned(reader: Reader, call: Call, kind: type[R], id: str) -> R:
 
 
 def all_owned(reader: Reader, call: Call, kind: type[R], ids: Sequence[str]) -> list[R]:
-    """The caller's records with these ids, each once, in id order. Raises: Refused (Malformed), NotFound."""
+    """The caller's records with these ids, each once, as they are given. Raises: Refused (Malformed), NotFound."""
+    found = _found(kind, ids, lambda id: reader.find(kind, id), partial(is_own, call))
+    if absent := [id for id, record in found.items() if record is None]:
+        raise NotFound(kind.KIND, *absent)
+    return [record for record in found.values() if record is not None]
+
+
+def _found(
+    kind: type[R], ids: Sequence[str], find: Callable[[str], R | None], sees: Callable[[R], bool]
+) -> dict[str, R | None]:
+    """None for what the caller does not see. All ids are looked at before any row. Raises: Refused (Malformed)."""
     for id in ids:
         check_id(kind.KIND, id)
-    return [owned(reader, call, kind, id) for id in sorted(set(ids))]
+    rows = {id: find(id) for id in dict.fromkeys(ids)}
+    return {id: record if record is not None and sees(record) else None for id, record in rows.items()}
 
 
 def find_image(reader: Reader, call: Call, id: str) -> Image:
     """An image that the caller sees, and so may launch. Raises: Refused (Malformed), NotFound."""
-    check_id(Image.KIND, id)
-    image = reader.find(Image, id)
-    if image is None or not sees_image(call, image):
-        raise NotFound(Image.KIND, id)
-    return image
+    return find_images(reader, call, (id,))[0]
+
+
+def find_images(reader: Reader, call: Call, ids: Sequence[str]) -> list[Image]:
+    """The same for several, each once, as they are given."""
+    found = _found(Image, ids, lambda id: reader.find(Image, id), partial(sees_image, call))
+    if absent := [id for id, image in found.items() if image is None]:
+        raise NotFound(Image.KIND, *absent)
+    return [image for image in found.values() if image is not None]
 
 
 def find_launchable(reader: Reader, call: Call, id: str) -> Image:

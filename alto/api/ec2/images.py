@@ -12,7 +12,7 @@ import msgspec
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import find_image, sees_image
+from alto.api.ec2.ids import find_image, find_images, sees_image
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import timestamp
@@ -131,7 +131,7 @@ async def describe_images(call: Call, request: DescribeImagesRequest) -> dict[st
 
 
 def _asked(reader: Reader, call: Call, ids: Sequence[str]) -> list[Image]:
-    return [find_image(reader, call, id) for id in dict.fromkeys(ids)] if ids else list(visible(reader, call))
+    return find_images(reader, call, ids) if ids else list(visible(reader, call))
 
 
 def visible(reader: Reader, call: Call) -> Iterator[Image]:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import check_id, is_own, owned
+from alto.api.ec2.ids import all_owned, owned
 from alto.api.ec2.instance_filters import instance_filters
 from alto.api.ec2.instance_moments import until_begun, until_settled
 from alto.api.ec2.paging import check_page, listing, page_of_records
@@ -86,7 +86,7 @@ def select(
 ) -> tuple[list[Instance], str | None]:
     matches = matcher(request.filters, table)
     if request.instance_ids:
-        found = [one for one in _named(reader, call, request.instance_ids) if matches(one) and also(one)]
+        found = [one for one in all_owned(reader, call, Instance, request.instance_ids) if matches(one) and also(one)]
         return found, None
     page = page_of_records(
         reader,
@@ -100,20 +100,6 @@ def select(
     return page.items, page.next_token
 
 
-def _named(reader: Reader, call: Call, ids: Sequence[str]) -> list[Instance]:
-    """The caller's instances with these ids, in the order given, each once. Raises: Refused, naming all that are absent."""
-    wanted = list(dict.fromkeys(ids))
-    for id in wanted:
-        check_id(Instance.KIND, id)
-    found = [reader.find(Instance, id) for id in wanted]
-    absent = [id for id, one in zip(wanted, found, strict=True) if one is None or not is_own(call, one)]
-    if absent:
-        plural = "IDs" if len(absent) > 1 else "ID"
-        verb = "do" if len(absent) > 1 else "does"
-        raise Refused("InvalidInstanceID.NotFound", f"The instance {plural} '{', '.join(absent)}' {verb} not exist")
-    return [one for one in found if one is not None]
-
-
 # Wishes.
 
 Change = Callable[[Tx, Instance, float], Instance]
@@ -124,7 +110,7 @@ async def _change_all(call: Call, ids: Sequence[str], change: Change, answer: st
     now = call.world.clock.now()
 
     def body(tx: Tx) -> list[dict[str, Any]]:
-        return [_changed(tx, before, change, now) for before in _named(tx, call, ids)]
+        return [_changed(tx, before, change, now) for before in all_owned(tx, call, Instance, ids)]
 
     return {answer: await call.store.write(body)}
 
@@ -252,7 +238,7 @@ async def terminate_instances(call: Call, request: TerminateRequest, *, protecti
     now = call.world.clock.now()
 
     def body(tx: Tx) -> tuple[list[dict[str, Any]], list[Instance]]:
-        named = _named(tx, call, request.instance_ids)
+        named = all_owned(tx, call, Instance, request.instance_ids)
         held = [one for one in named if protection_holds and _protected_by(one) and one.wish is not Wish.TERMINATED]
         zones = {one.zone for one in held}
         return [_changed(tx, one, _terminated, now) for one in named if one.zone not in zones], held

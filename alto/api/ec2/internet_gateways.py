@@ -18,7 +18,7 @@ from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.model.errors import Refused
 from alto.model.networks import NetworkInterface, Vpc
-from alto.model.routing import EgressOnlyInternetGateway, InternetGateway, NatGateway, NatState
+from alto.model.routing import EgressOnlyInternetGateway, InternetGateway, NatGateway
 from alto.store.store import Reader, Tx
 
 ATTACHED = "available"  # sic: "attached" is the word of the egress-only ones
@@ -109,7 +109,7 @@ async def detach_internet_gateway(call: Call, request: AttachmentRequest) -> dic
 
 
 def _has_public_addresses(reader: Reader, vpc: Vpc) -> bool:
-    if any(one.public and one.state is not NatState.DELETED for one in reader.where(NatGateway, vpc_id=vpc.id)):
+    if any(one.public and one.holds for one in reader.where(NatGateway, vpc_id=vpc.id)):
         return True
     return any(one.public_ip is not None for one in reader.where(NetworkInterface, vpc_id=vpc.id))
 

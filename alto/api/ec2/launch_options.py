@@ -40,6 +40,10 @@ class CpuOptions(msgspec.Struct, frozen=True, rename="pascal"):
     nested_virtualization: str | None = None
 
 
+class CreditSpecification(msgspec.Struct, frozen=True, rename="pascal"):
+    cpu_credits: str | None = None
+
+
 class SpotOptions(msgspec.Struct, frozen=True, rename="pascal"):
     """Known, so that the refusal is about the market and not about a parameter."""
 
@@ -75,6 +79,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, rename="pascal"):
     maintenance_options: MaintenanceOptions = MaintenanceOptions()
     private_dns_name_options: PrivateDnsNameOptions = PrivateDnsNameOptions()
     cpu_options: CpuOptions | None = None
+    credit_specification: CreditSpecification = CreditSpecification()
     instance_market_options: InstanceMarketOptions | None = None
     capacity_reservation_specification: CapacityReservationSpecification | None = None
     network_performance_options: NetworkPerformanceOptions | None = None
@@ -135,6 +140,23 @@ def chosen_cpus(wanted: CpuOptions | None, type: InstanceType) -> Cpus:
             numbers = ", ".join(str(one) for one in valid)
             raise Refused("InvalidParameterValue", f"The {name} {value} is not valid for {type.name}. Valid values: {numbers}")
     return Cpus(cores * threads, threads)
+
+
+def chosen_credits(wanted: CreditSpecification, type: InstanceType) -> str:
+    """Raises: Refused."""
+    credits = wanted.cpu_credits
+    if credits is None:
+        return type.credits or "standard"
+    if credits not in ("standard", "unlimited"):
+        raise Refused(
+            "InvalidParameterValue", f"Invalid value '{credits[:80]}' for CpuCredits. Valid values: standard, unlimited"
+        )
+    if not type.burstable:
+        raise Refused(
+            "InstanceCreditSpecification.NotSupported",
+            f"The {type.name} instance type does not support CPU credits: it is not a burstable one.",
+        )
+    return credits
 
 
 def _check_market(wanted: InstanceMarketOptions) -> None:

@@ -20,7 +20,7 @@ from alto.api.ec2.instance_metadata_defaults import default_metadata
 from alto.api.ec2.instance_profiles import ProfileSpecification, associate, find_arn
 from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfaces, draw_others, existing, with_interfaces
-from alto.api.ec2.launch_options import Cpus, LaunchOptions, check_options, chosen_cpus
+from alto.api.ec2.launch_options import Cpus, LaunchOptions, check_options, chosen_cpus, chosen_credits
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
 from alto.api.ec2.new_interfaces import AddressesV6, Ipv6Address, wanted_v6
 from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, find_wanted
@@ -63,10 +63,6 @@ class MetadataOptionsRequest(msgspec.Struct, frozen=True, rename="pascal"):
     http_protocol_ipv6: str | None = None
 
 
-class CreditSpecification(msgspec.Struct, frozen=True, rename="pascal"):
-    cpu_credits: str | None = None
-
-
 class RunInstancesRequest(LaunchOptions, frozen=True, rename="pascal"):
     """None and empty: not given, so that a launch template may say it."""
 
@@ -94,7 +90,6 @@ class RunInstancesRequest(LaunchOptions, frozen=True, rename="pascal"):
     block_device_mappings: tuple[LaunchMapping, ...] = ()
     network_interfaces: tuple[InterfaceSpecification, ...] = ()
     metadata_options: MetadataOptionsRequest = MetadataOptionsRequest()
-    credit_specification: CreditSpecification = CreditSpecification()
     tag_specifications: tuple[TagSpecification, ...] = ()
 
 
@@ -123,9 +118,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     check_token(request.client_token)
     if request.image_id is None:
         raise Refused("MissingParameter", "The request must contain the parameter ImageId")
-    credits = request.credit_specification.cpu_credits or type.credits or "standard"
-    if credits not in ("standard", "unlimited"):
-        raise Refused("InvalidParameterValue", f"Invalid value '{credits}' for CpuCredits. Valid values: standard, unlimited")
+    credits = chosen_credits(request.credit_specification, type)
     arn = find_arn(call, request.iam_instance_profile) if request.iam_instance_profile is not None else None
     now, chance, encrypting = call.world.clock.now(), call.world.chance, Encrypting(call)
     reservation_id = draw_id(chance, "r")

@@ -96,6 +96,8 @@ def free_address(reader: Reader, call: Call, id: str) -> Address:
 
 
 def shown_address(gateway: NatGateway, one: NatAddress, status: str = "succeeded") -> dict[str, object]:
+    if not gateway.interface_id:
+        return {"AllocationId": one.allocation_id, "IsPrimary": True, "Status": "failed"}
     shape: dict[str, object] = {
         "NetworkInterfaceId": gateway.interface_id,
         "PrivateIp": one.private_ip,

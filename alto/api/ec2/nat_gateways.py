@@ -3,7 +3,9 @@
 
 A gateway has an interface of its own, which nobody else attaches, changes or removes; a public one has an elastic address,
 which leads to that interface. Both take effect with the transaction, so that no gateway is ever seen pending or deleting; its
-packets are the hosts' work (`plan/routes.py`). A deleted one is listed for an hour (`control/keeper.py`), as at EC2.
+packets are the hosts' work (`plan/routes.py`). A public one in a VPC without internet gateway has failed from the start, as at
+EC2: it takes nothing, and an internet gateway that comes later does not mend it. What failed or was deleted is listed for an
+hour (`control/keeper.py`).
 """
 
 from collections.abc import Mapping
@@ -24,7 +26,8 @@ from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.model.addresses import Address
 from alto.model.errors import Refused
 from alto.model.networks import NAT_GATEWAY, NetworkInterface, Subnet
-from alto.model.routing import NatGateway, NatState
+from alto.model.records import Tags
+from alto.model.routing import InternetGateway, NatGateway, NatState
 from alto.store.claims import delete_interface
 from alto.store.store import Reader, Tx
 
@@ -62,6 +65,9 @@ async def create_nat_gateway(call: Call, request: CreateNatGatewayRequest) -> di
             return owned(tx, call, NatGateway, known)
         subnet = owned(tx, call, Subnet, request.subnet_id or "")
         address = free_address(tx, call, request.allocation_id or "") if public else None
+        if public and not tx.where(InternetGateway, vpc_id=subnet.vpc_id, limit=1):
+            remember_result(tx, call, request.client_token, id, now)
+            return tx.put(_failed(call, id, subnet, request.allocation_id, now, tags))
         interface = make_interface(
             tx,
             drawn,
@@ -100,6 +106,23 @@ async def create_nat_gateway(call: Call, request: CreateNatGatewayRequest) -> di
 
     gateway = await call.store.write(body)
     return {"NatGateway": _shown(gateway), "ClientToken": request.client_token}
+
+
+def _failed(call: Call, id: str, subnet: Subnet, allocation_id: str | None, now: float, tags: Tags) -> NatGateway:
+    return NatGateway(
+        id=id,
+        account=call.account,
+        region=call.region,
+        vpc_id=subnet.vpc_id,
+        subnet_id=subnet.id,
+        interface_id="",
+        private_ip="",
+        allocation_id=allocation_id,
+        state=NatState.FAILED,
+        failure=("Gateway.NotAttached", f"Network {subnet.vpc_id} has no Internet gateway attached"),
+        created_at=now,
+        tags=tags,
+    )
 
 
 def _is_public(request: CreateNatGatewayRequest) -> bool:
@@ -174,11 +197,12 @@ async def delete_nat_gateway(call: Call, request: DeleteNatGatewayRequest) -> di
         gateway = owned(tx, call, NatGateway, id)
         if gateway.state is NatState.DELETED:
             return
-        for address in tx.where(Address, interface_id=gateway.interface_id):
-            leave(tx, call, address)
-        interface = tx.find(NetworkInterface, gateway.interface_id)
-        if interface is not None:
-            delete_interface(tx, interface)
+        if gateway.holds:
+            for address in tx.where(Address, interface_id=gateway.interface_id):
+                leave(tx, call, address)
+            interface = tx.find(NetworkInterface, gateway.interface_id)
+            if interface is not None:
+                delete_interface(tx, interface)
         tx.put(replace(gateway, state=NatState.DELETED, deleted_at=now))
 
     await call.store.write(body)

@@ -50,6 +50,11 @@ def check_page(
         )
 
 
+def capped(max_results: int | None) -> int | None:
+    """For the operations whose reference says that more than 1,000 means 1,000."""
+    return max_results if max_results is None else min(max_results, BATCH_MAX)
+
+
 def listing(name: str, items: Sequence[Any], next_token: str | None) -> dict[str, Any]:
     """A Describe operation's answer: no NextToken on the last page."""
     return {name: items} if next_token is None else {name: items, "NextToken": next_token}

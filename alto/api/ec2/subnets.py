@@ -20,7 +20,7 @@ from alto.api.ec2.vpcs import ASSOCIATED, AVAILABLE, BooleanValue
 from alto.model.acls import NetworkAcl
 from alto.model.errors import Refused
 from alto.model.networks import AddressPool, CidrAssociation, Subnet, Vpc
-from alto.model.routing import NatGateway, NatState, RouteTable
+from alto.model.routing import NatGateway, RouteTable
 from alto.plan.ranges import free_range, subnet_range, subnet_range_v6
 from alto.plan.vpcs import DEFAULT_SUBNET_PREFIX, SUBNET_IDS, Ids, ranges, ranges_v6, subnet_parts
 from alto.store.store import Reader, Tx
@@ -230,9 +230,7 @@ class SubnetIdRequest(msgspec.Struct, frozen=True, rename="pascal"):
 async def delete_subnet(call: Call, request: SubnetIdRequest) -> dict[str, object]:
     def body(tx: Tx) -> None:
         subnet = owned(tx, call, Subnet, request.subnet_id)
-        if tx.get(AddressPool, subnet.id).used or any(
-            one.state is not NatState.DELETED for one in tx.where(NatGateway, subnet_id=subnet.id)
-        ):
+        if tx.get(AddressPool, subnet.id).used or any(one.holds for one in tx.where(NatGateway, subnet_id=subnet.id)):
             raise Refused("DependencyViolation", f"The subnet '{subnet.id}' has dependencies and cannot be deleted.")
         for table in tx.where(RouteTable, vpc_id=subnet.vpc_id):
             kept = tuple(each for each in table.associations if each.subnet_id != subnet.id)

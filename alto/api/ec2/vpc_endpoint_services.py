@@ -11,7 +11,7 @@ import msgspec
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.paging import check_page, listing, page_of_list
+from alto.api.ec2.paging import capped, check_page, listing, page_of_list
 from alto.model.errors import Refused
 from alto.model.routing import EndpointType
 from alto.plan.endpoints import INTERFACE_SERVICES, SERVICES, amazons_lists, private_name, service_name
@@ -58,14 +58,15 @@ class DescribeServicesRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def describe_vpc_endpoint_services(call: Call, request: DescribeServicesRequest) -> dict[str, object]:
-    check_page(request.max_results, low=1)
+    most = capped(request.max_results)
+    check_page(most, low=1)
     matches = matcher(request.filters, _FILTERS)
     wanted = [find_service(call, name) for name in request.service_names] or services(call.region)
     page = page_of_list(
         [one for one in wanted if matches(one)],
         lambda one: one.name,
         scope="vpc_endpoint_service",
-        max_results=request.max_results,
+        max_results=most,
         next_token=request.next_token,
     )
     details = [_shown(call, one) for one in page.items]

@@ -27,7 +27,7 @@ from alto.api.ec2.interface_endpoints import (
     regroup,
 )
 from alto.api.ec2.new_interfaces import find_groups
-from alto.api.ec2.paging import check_page, listing
+from alto.api.ec2.paging import capped, check_page, listing
 from alto.api.ec2.routes import check_route_number
 from alto.api.ec2.shapes import group_names
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
@@ -64,11 +64,12 @@ class DescribeEndpointsRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def describe_vpc_endpoints(call: Call, request: DescribeEndpointsRequest) -> dict[str, object]:
     ids = request.vpc_endpoint_ids
-    check_page(request.max_results, ids, low=1, ids_parameter="vpcEndpointIdSet")
+    most = capped(request.max_results)
+    check_page(most, ids, low=1, ids_parameter="vpcEndpointIdSet")
     matches = matcher(request.filters, _FILTERS)
 
     def read(reader: Reader) -> dict[str, object]:
-        page = page_of_own(reader, call, VpcEndpoint, ids, matches, request.max_results, request.next_token)
+        page = page_of_own(reader, call, VpcEndpoint, ids, matches, most, request.next_token)
         return listing("VpcEndpoints", [_shown(reader, one) for one in page.items], page.next_token)
 
     return call.store.read(read)

@@ -24,7 +24,6 @@ from alto.model.routing import (
     EgressOnlyInternetGateway,
     InternetGateway,
     NatGateway,
-    NatState,
     PeeringState,
     RouteTable,
     VpcEndpoint,
@@ -206,7 +205,7 @@ async def delete_vpc(call: Call, request: VpcIdRequest) -> dict[str, object]:
             # One of each is its own and goes with it.
             max(len(tables), len(acls), len(groups)) > 1
             or any(tx.where(kind, vpc_id=vpc.id, limit=1) for kind in _INSIDE)
-            or any(one.state is not NatState.DELETED for one in tx.where(NatGateway, vpc_id=vpc.id))
+            or any(one.holds for one in tx.where(NatGateway, vpc_id=vpc.id))
             or any(one.state is PeeringState.ACTIVE for one in peerings)
         ):
             raise Refused("DependencyViolation", f"The vpc '{vpc.id}' has dependencies and cannot be deleted.")
