@@ -20,13 +20,14 @@ route names is unreachable at once; so is a route whose target is gone (a black 
 other hosts, make different, at the cost of these: a RoutingPatch. To bring one to the kernel: `puts` (commands), then `change`
 (nft), then `drops` (commands, some of whose objects the kernel may have taken away already); then `take` remembers it.
 All of it is so in both families, where the VPC has a range of IPv6; else nothing of that one is made (docs/adr/0014).
-Deliberately not here: who may speak with whom (firewall.py), and the devices (drivers/network).
+Deliberately not here: where one route leads (route_tables.py), who may speak with whom (firewall.py), the devices
+(drivers/network).
 """
 
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address
 from typing import TypeVar
 
 from alto.model.network_plans import (
@@ -38,7 +39,6 @@ from alto.model.network_plans import (
     NetworkPlan,
     Port,
     RouteCommands,
-    RoutePlan,
     Routing,
     RoutingPatch,
     SubnetPlan,
@@ -46,19 +46,28 @@ from alto.model.network_plans import (
 )
 from alto.model.networks import MACHINE_ADDRESS, MACHINE_ADDRESS_V6, UPLINK_DEVICE
 from alto.model.routing import Target
+from alto.plan.route_tables import (
+    BY_UPLINK,
+    DEFAULT,
+    DEFAULT_V6,
+    THROW,
+    UNREACHABLE,
+    V4,
+    V6,
+    alone,
+    defaults_of,
+    is_spoken,
+    leaves_v6,
+    prefix,
+    ranges_of,
+    reached_v6,
+    subnet_table,
+    where_to,
+)
 
 MAIN = 254
 TABLES, HOST_TABLES = 0x10000000, 0x20000000  # where the numbers of route tables, and of ways back to hosts, begin
 SPREAD = 0x10000000
-FALLBACK = 4096  # metric of the black hole behind a route whose device goes with its machine
-PEER_HOP, PEER_HOP_V6 = "169.254.169.251", "fe80::fb"  # whoever is at the other end of a peering's device
-UNREACHABLE, THROW = "unreachable", "throw"
-DEFAULT, DEFAULT_V6 = "default", "::/0"
-V4, V6 = 4, 6
-_BY_UPLINK = {
-    V4: f"via {MACHINE_ADDRESS} dev {UPLINK_DEVICE} onlink",
-    V6: f"via {MACHINE_ADDRESS_V6} dev {UPLINK_DEVICE} onlink",
-}
 RETURN_PREFERENCE, LOCAL_PREFERENCE, TABLE_PREFERENCE = 10, 20, 100
 
 T = TypeVar("T")
@@ -146,11 +155,11 @@ def compiled(
     macs = {underlay: tunnel_mac(underlay) for underlay in underlays if underlay != plan.underlay}
     numbers = _numbers({_table_name(subnet) for subnet in plan.subnets}, TABLES)
     backs = _numbers(macs, HOST_TABLES)
-    ranges = frozenset(_prefix(cidr) for cidr in (*plan.ranges, *plan.ranges_v6))
+    ranges = frozenset(prefix(cidr) for cidr in (*plan.ranges, *plan.ranges_v6))
     routes = {(MAIN, cidr, 0): UNREACHABLE for cidr in ranges}
-    routes.update({(MAIN, everything, 0): UNREACHABLE for everything in _everything(plan)})
+    routes.update({(MAIN, everything, 0): UNREACHABLE for everything in defaults_of(plan)})
     if direct and plan.internet:
-        routes[MAIN, DEFAULT, 0] = _BY_UPLINK[V4]
+        routes[MAIN, DEFAULT, 0] = BY_UPLINK[V4]
     marks: dict[str, int] = {}
     claims: dict[str, list[tuple[str, str]]] = {}
     strangers: dict[str, set[str]] = {}
@@ -174,9 +183,9 @@ def compiled(
     out = {V4: way_out, V6: way_out_v6}
     for subnet in {_table_name(one): one for one in plan.subnets}.values():
         number = numbers[_table_name(subnet)]
-        routes.update({(number, *key): where for key, where in _table(plan, subnet, macs, out)})
+        routes.update({(number, *key): where for key, where in subnet_table(plan, subnet, macs, out)})
     for number in backs.values():
-        for everything in _everything(plan):
+        for everything in defaults_of(plan):
             routes[number, everything, 0] = f"via {_hop(number, v6=everything == DEFAULT_V6)} dev {TUNNEL_DEVICE} onlink"
     both = frozenset((*numbers.values(), *backs.values()))
     routing = Routing(
@@ -184,16 +193,16 @@ def compiled(
         tables=both,
         tables_v6=both if plan.ranges_v6 else frozenset(),
         marks=marks,
-        subnets={_prefix(cidr): numbers[_table_name(one)] for one in plan.subnets for cidr in _ranges_of(plan, one)},
+        subnets={prefix(cidr): numbers[_table_name(one)] for one in plan.subnets for cidr in ranges_of(plan, one)},
         ranges=ranges,
-        peers=frozenset((peer.device, _prefix(cidr)) for peer in plan.peers for cidr in peer.cidrs if _is_spoken(plan, cidr)),
+        peers=frozenset((peer.device, prefix(cidr)) for peer in plan.peers for cidr in peer.cidrs if is_spoken(plan, cidr)),
         claims={address: tuple(sorted(claimed)) for address, claimed in claims.items()},
         far=_believed(claims),
         strangers={mac: frozenset(whose) for mac, whose in strangers.items()},
         hosts={mac: underlay for underlay, mac in macs.items()},
         returns={macs[underlay]: number for underlay, number in backs.items()},
         machine=frozenset((MACHINE_ADDRESS, plan.host_address, *([MACHINE_ADDRESS_V6] if plan.ranges_v6 else []))),
-        reached=_reached(plan, (address for one in plan.neighbours if one.entered_here for address in one.addresses), ""),
+        reached=reached_v6(plan, (address for one in plan.neighbours if one.entered_here for address in one.addresses), ""),
         source=plan.host_address,
     )
     routing.led.update(routing.reached)
@@ -229,8 +238,8 @@ def without_port(routing: Routing, plan: NetworkPlan, device: str) -> RoutingPat
     routes = {}
     for subnet in plan.subnets if was.routes else ():
         for route in subnet.routes:
-            key = (routing.subnets[_prefix(subnet.cidr)], _prefix(route.destination), 0)
-            where = _where(plan, route, plan.hosts, {}) if key in was.routes and route.target is Target.INTERFACE else None
+            key = (routing.subnets[prefix(subnet.cidr)], prefix(route.destination), 0)
+            where = where_to(plan, route, plan.hosts, {}) if key in was.routes and route.target is Target.INTERFACE else None
             if where is not None:
                 routes[key] = where
     return RoutingPatch(was=was, will_be=Routing(routes=routes, reached=entered, led=dict(entered), source=routing.source))
@@ -302,19 +311,19 @@ def _parts(routing: Routing, plan: NetworkPlan) -> Callable[[Port], Routing]:
     """What a port has of it."""
     by_id = {subnet.id: subnet for subnet in plan.subnets}
     by_cidr = {subnet.cidr: subnet for subnet in plan.subnets}
-    leaves = _leaves_v6(plan)
+    leaves = leaves_v6(plan)
 
     def of(port: Port) -> Routing:
-        reached = _reached(plan, port.ipv6, port.device)
+        reached = reached_v6(plan, port.ipv6, port.device)
         part = Routing(reached=reached, led=dict.fromkeys(port.ipv6, port.device) if leaves else dict(reached))
         subnet = by_id.get(port.subnet_id) or by_cidr.get(port.subnet_cidr)
         if subnet is not None:
-            part.marks[port.device] = routing.subnets[_prefix(subnet.cidr)]
+            part.marks[port.device] = routing.subnets[prefix(subnet.cidr)]
         for other in plan.subnets if not port.source_dest_check else ():
             for route in other.routes:
-                if route.target is Target.INTERFACE and route.target_id == port.id and _is_spoken(plan, route.destination):
+                if route.target is Target.INTERFACE and route.target_id == port.id and is_spoken(plan, route.destination):
                     hop = route.address or (port.private_ip if ":" not in route.destination else None)
-                    key = (routing.subnets[_prefix(other.cidr)], _prefix(route.destination), 0)
+                    key = (routing.subnets[prefix(other.cidr)], prefix(route.destination), 0)
                     if hop is not None:
                         part.routes[key] = f"via {hop} dev {port.device} onlink"
         return part
@@ -323,7 +332,7 @@ def _parts(routing: Routing, plan: NetworkPlan) -> Callable[[Port], Routing]:
 
 
 def _claimed(plan: NetworkPlan, neighbour: Neighbour) -> list[str]:
-    return [address for address in neighbour.addresses if _is_spoken(plan, address)]
+    return [address for address in neighbour.addresses if is_spoken(plan, address)]
 
 
 def _believed(claims: Mapping[str, Iterable[tuple[str, str]]]) -> dict[str, str]:
@@ -339,7 +348,7 @@ def _entered(plan: NetworkPlan, addresses: Iterable[str], claims: Mapping[str, I
         owners = plan.find_neighbours(id for id, _ in claims.get(address, ()))
         if any(one.entered_here for one in owners):
             entered.append(address)
-    return _reached(plan, entered, "")
+    return reached_v6(plan, entered, "")
 
 
 def _lead_through(plan: NetworkPlan, interface_ids: Collection[str], neighbours: Iterable[Neighbour]) -> bool:
@@ -373,7 +382,7 @@ def puts(patch: RoutingPatch) -> RouteCommands:
         if old.far.get(address) != mac:
             lines.append(f"neigh replace {address} lladdr {mac} dev {TUNNEL_DEVICE} nud permanent")
             source = "" if ":" in address else f" src {new.source}"
-            lines.append(f"route replace {_alone(address)} dev {TUNNEL_DEVICE}{source}")
+            lines.append(f"route replace {alone(address)} dev {TUNNEL_DEVICE}{source}")
     lines += [_put(key, where) for key, where in new.routes.items() if old.routes.get(key) != where]
     lines += [f"rule add {_rule(number)}" for number in sorted(new.tables - old.tables)]
     v6 = [f"rule add {_rule(number)}" for number in sorted(new.tables_v6 - old.tables_v6)]
@@ -394,7 +403,7 @@ def drops(patch: RoutingPatch) -> RouteCommands:
     for address in old.far:
         if address not in new.far:
             # By its device: the address may be a tap's by now.
-            lines.append(f"route del {_alone(address)} dev {TUNNEL_DEVICE}")
+            lines.append(f"route del {alone(address)} dev {TUNNEL_DEVICE}")
             lines.append(f"neigh del {address} dev {TUNNEL_DEVICE}")
     lines += [
         f"neigh del {_hop(number, v6=of_v6)} dev {TUNNEL_DEVICE}"
@@ -466,91 +475,6 @@ def _elements(routing: Routing) -> dict[str, dict[str, str]]:
     return found
 
 
-def _table(
-    plan: NetworkPlan, subnet: SubnetPlan, macs: Collection[str], out: Mapping[int, bool]
-) -> Iterator[tuple[tuple[str, int], str]]:
-    """(destination, metric) -> where, of the subnet's table."""
-    for everything in _everything(plan):
-        yield (everything, FALLBACK), UNREACHABLE
-    for cidr in (*plan.ranges, *plan.ranges_v6):
-        yield (_prefix(cidr), 0), THROW
-    for route in subnet.routes:
-        if not _is_spoken(plan, route.destination):
-            continue
-        where = _where(plan, route, macs, out)
-        if where is not None:
-            yield (_prefix(route.destination), 0), where
-        # Behind what goes with a machine, and alone for what is not there.
-        yield (_prefix(route.destination), FALLBACK), UNREACHABLE
-    for machine in (MACHINE_ADDRESS, MACHINE_ADDRESS_V6):
-        if _is_spoken(plan, machine) and _leads_to_machine(subnet, machine):
-            yield (_alone(machine), 0), f"dev {UPLINK_DEVICE}"
-
-
-def _leads_to_machine(subnet: SubnetPlan, machine: str) -> bool:
-    """Whether it goes where the internet goes."""
-    address = ip_address(machine)
-    ways = [one for one in subnet.routes if address in ip_network(one.destination, strict=False)]
-    best = max(ways, key=lambda one: ip_network(one.destination, strict=False).prefixlen, default=None)
-    return best is not None and best.target is Target.INTERNET
-
-
-def _reached(plan: NetworkPlan, addresses: Iterable[str], device: str) -> dict[str, str]:
-    """Those of IPv6 among `addresses` that this machine reaches: the route table of their subnet leads to it."""
-    found = {}
-    for address in addresses:
-        if ":" in address and plan.ranges_v6 and plan.internet:
-            subnet = next((one for one in plan.subnets if one.cidr_v6 and ip_address(address) in ip_network(one.cidr_v6)), None)
-            if subnet is not None and _leads_to_machine(subnet, MACHINE_ADDRESS_V6):
-                found[address] = device
-    return found
-
-
-def _leaves_v6(plan: NetworkPlan) -> bool:
-    """Whether a route of IPv6 leads into the world, of any subnet: a router in one may carry for others."""
-    out = (Target.INTERNET, Target.EGRESS_ONLY)
-    routes = (route for subnet in plan.subnets for route in subnet.routes)
-    return bool(plan.ranges_v6) and any(route.target in out and ":" in route.destination for route in routes)
-
-
-def _where(plan: NetworkPlan, route: RoutePlan, macs: Collection[str], out: Mapping[int, bool]) -> str | None:
-    """None: nowhere, or through a port of this host, which `with_port` adds."""
-    v6 = ":" in route.destination
-    match route.target:
-        case Target.INTERNET | Target.EGRESS_ONLY:
-            family = V6 if v6 else V4
-            return _BY_UPLINK[family] if out[family] else None
-        case Target.NAT:
-            nat = next((one for one in plan.nats if one.id == route.target_id), None)
-            if nat is None or v6:
-                return None
-            device = TUNNEL_DEVICE if nat.underlay in macs else nat.device
-            return f"via {nat.private_ip} dev {device} onlink"
-        case Target.PEERING:
-            peer = next((one for one in plan.peers if one.id == route.target_id), None)
-            return f"via {PEER_HOP_V6 if v6 else PEER_HOP} dev {peer.device} onlink" if peer is not None else None
-        case Target.INTERFACE:
-            far = next((one for one in plan.neighbours if one.interface_id == route.target_id), None)
-            if far is None or far.source_dest_check or far.underlay not in macs:
-                return None
-            hop = route.address if v6 else far.addresses[0]
-            return f"via {hop} dev {TUNNEL_DEVICE} onlink" if hop in far.addresses else None
-    return None
-
-
-def _everything(plan: NetworkPlan) -> tuple[str, ...]:
-    return (DEFAULT, DEFAULT_V6) if plan.ranges_v6 else (DEFAULT,)
-
-
-def _is_spoken(plan: NetworkPlan, cidr: str) -> bool:
-    """Whether the VPC has the family of this address or range."""
-    return ":" not in cidr or bool(plan.ranges_v6)
-
-
-def _ranges_of(plan: NetworkPlan, subnet: SubnetPlan) -> list[str]:
-    return [cidr for cidr in (subnet.cidr, subnet.cidr_v6) if cidr is not None and _is_spoken(plan, cidr)]
-
-
 def _put(key: tuple[int, str, int], where: str) -> str:
     return "route replace " + _route(key, where)
 
@@ -596,13 +520,3 @@ def _numbers(names: Iterable[str], base: int) -> dict[str, int]:
         used.add(base + number)
         taken[name] = base + number
     return taken
-
-
-def _alone(address: str) -> str:
-    return f"{address}/{128 if ':' in address else 32}"
-
-
-def _prefix(cidr: str) -> str:
-    """As the kernel's tools write it; but everything of IPv6 by its number, from which they know the family."""
-    network = ip_network(cidr, strict=False)
-    return DEFAULT if str(network) == "0.0.0.0/0" else str(network)

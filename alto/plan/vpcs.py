@@ -166,16 +166,20 @@ def subnet_parts(subnet: Subnet, association_id: str) -> SubnetParts:
 
 
 def default_subnets(vpc: Vpc, zones: Sequence[str], ids: Ids) -> Iterator[SubnetParts]:
-    """One of /20 in each zone, where everything gets a public address."""
+    """One of /20 in each zone."""
     for zone, network in zip(zones, IPv4Network(vpc.cidr).subnets(new_prefix=DEFAULT_SUBNET_PREFIX), strict=False):
-        subnet = Subnet(
-            id=ids("subnet"),
-            account=vpc.account,
-            region=vpc.region,
-            vpc_id=vpc.id,
-            cidr=str(network),
-            zone=zone,
-            default_for_zone=True,
-            map_public_ip=True,
-        )
-        yield subnet_parts(subnet, ids("aclassoc"))
+        yield subnet_parts(default_subnet(vpc, zone, network, ids("subnet")), ids("aclassoc"))
+
+
+def default_subnet(vpc: Vpc, zone: str, network: IPv4Network, id: str) -> Subnet:
+    """Where everything gets a public address."""
+    return Subnet(
+        id=id,
+        account=vpc.account,
+        region=vpc.region,
+        vpc_id=vpc.id,
+        cidr=str(network),
+        zone=zone,
+        default_for_zone=True,
+        map_public_ip=True,
+    )

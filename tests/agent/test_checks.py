@@ -16,7 +16,8 @@ from alto.drivers.compute.fake import FakeCompute, Fault
 from alto.drivers.network.fake import FakeNetwork, FakeNetworks
 from alto.kit.world import World, real_world
 from alto.model.instances import Checks
-from tests.api.cloud import NOW, StandingClock
+from tests.api.cloud import NOW
+from tests.clocks import CountedClock
 from tests.drivers.network.samples import machine, plan, port
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ class Rig:
     """One machine on a host, and the agent's checks of it."""
 
     def __init__(self) -> None:
-        self.clock = StandingClock()
+        self.clock = CountedClock(NOW)
         self.world: World = replace(real_world(), clock=self.clock)
         self.compute = FakeCompute(self.world)
         self.networks = FakeNetworks()

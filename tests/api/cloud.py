@@ -39,6 +39,7 @@ from alto.model.records import Record
 from alto.model.sessions import Inventory, LineCall, LineSaid, Measured
 from alto.store.sqlite import MemoryDisk, SqliteStore
 from alto.store.store import Tx
+from tests.clocks import CountedClock
 from tests.sim.world import SimChance
 
 NOW = float(int(time.time()))  # botocore signs with the true time, and what is older than minutes is refused
@@ -51,21 +52,6 @@ NEEDED: Mapping[str, dict[str, Any]] = {"DescribeLaunchTemplateVersions": {"Vers
 
 _SERIALIZER = create_serializer("ec2", include_validation=False)
 _PARSER = create_parser("ec2")
-
-
-class StandingClock:
-    def __init__(self) -> None:
-        self.seconds = NOW
-
-    def now(self) -> float:
-        return self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-        await asyncio.sleep(0)
 
 
 class NoHosts:
@@ -92,7 +78,7 @@ class Answered(Exception):
 class Cloud:
     def __init__(self, models: Models, seed: str = "tests", *, patience_s: float = 0.0, any_image: bool = False) -> None:
         self.runner = asyncio.Runner()
-        self.clock = StandingClock()
+        self.clock = CountedClock(NOW)
         self.world: World = replace(real_world(), clock=self.clock, chance=SimChance(seed, self.clock.now))
         self.settings = Settings(
             cloud_id="cloud-test",

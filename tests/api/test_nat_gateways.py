@@ -9,8 +9,9 @@ import pytest
 from alto.api.hosts.networks import read_plan
 from alto.control.keeper import TERMINATED_SHOWN_S, Keeper
 from alto.model.routing import NatGateway
-from tests.api.cloud import Cloud, StandingClock, Tenant
+from tests.api.cloud import Cloud, Tenant
 from tests.api.rows import sound
+from tests.clocks import CountedClock
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +139,7 @@ def test_a_deleted_one_gives_all_back_and_is_shown_for_an_hour(cloud: Cloud, ten
     tenant("ReleaseAddress", AllocationId=elastic)
     tenant("DeleteSubnet", SubnetId=subnet)
     assert tenant.refused("DeleteNatGateway", NatGatewayId="nat-00000000") == "NatGatewayNotFound"
-    assert isinstance(cloud.clock, StandingClock)
+    assert isinstance(cloud.clock, CountedClock)
     keeper = Keeper(cloud.store, cloud.clock)
     cloud.runner.run(keeper.reconcile())
     assert len(listed(tenant)) == 1
@@ -171,7 +172,7 @@ def test_a_public_one_without_a_way_out_fails_and_takes_nothing(cloud: Cloud, te
     assert told(tenant, id) == {address["PrivateIp"]: address["PublicIp"]}
     private = made(tenant, without_way_out(tenant), ConnectivityType="private")
     assert private["State"] == "available"
-    assert isinstance(cloud.clock, StandingClock)
+    assert isinstance(cloud.clock, CountedClock)
     cloud.clock.seconds += TERMINATED_SHOWN_S + 1
     cloud.runner.run(Keeper(cloud.store, cloud.clock).reconcile())
     cloud.clock.seconds -= TERMINATED_SHOWN_S + 1

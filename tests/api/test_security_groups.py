@@ -4,9 +4,10 @@ values are from the reference (canonical CIDRs, codes of refusals) and from what
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from alto.model.networks import NetworkInterface
 from tests.api.cloud import Cloud, Tenant
+from tests.api.rows import interface_in
 
 WEB = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0", "Description": "web"}]}
 
@@ -254,19 +255,7 @@ def test_deleting(cloud: Cloud, tenant: Tenant, group: str) -> None:
     assert tenant.refused("DeleteSecurityGroup", GroupId=group) == "DependencyViolation"
     tenant("RevokeSecurityGroupIngress", GroupId=default["GroupId"], IpPermissions=pairs)
     subnet = tenant("DescribeSubnets")["Subnets"][0]
-    cloud.put(
-        NetworkInterface(
-            id="eni-11111111111111111",
-            account=tenant.account.id,
-            region=tenant.region,
-            vpc_id=subnet["VpcId"],
-            subnet_id=subnet["SubnetId"],
-            zone=subnet["AvailabilityZone"],
-            mac="02:00:00:00:00:01",
-            private_ip="172.31.0.9",
-            group_ids=(group,),
-        )
-    )
+    cloud.put(replace(interface_in(tenant, subnet), group_ids=(group,)))
     assert tenant.refused("DeleteSecurityGroup", GroupName="web") == "DependencyViolation"
     free = tenant("CreateSecurityGroup", GroupName="free", Description="d")["GroupId"]
     assert tenant("DeleteSecurityGroup", GroupName="free") == {"Return": True, "GroupId": free}

@@ -11,7 +11,7 @@ from alto.model.balancers import AutoScalingGroup, Launching, LaunchSpec
 from alto.model.networks import NetworkInterface, Permission, SecurityGroup
 from alto.model.records import Record
 from alto.store.sqlite import MemoryDisk, SqliteStore
-from tests.control.test_loop import CountedClock
+from tests.clocks import CountedClock
 
 PLACE = {"account": "1", "region": "r"}
 OVER = AutoScalingGroup(

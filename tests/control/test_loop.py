@@ -8,21 +8,7 @@ from alto.control.loop import CONFLICTS_MAX, LoopStatus, keep_reconciling
 from alto.model.errors import Conflict
 from alto.model.records import Record
 from alto.store.sqlite import MemoryDisk, SqliteStore
-
-
-class CountedClock:
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self) -> float:
-        return self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-        await asyncio.sleep(0)
+from tests.clocks import CountedClock
 
 
 class Losing:

@@ -13,6 +13,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import read_v6, take_v6
 from alto.api.ec2.interface_attachments import changeable, check_host_v6
 from alto.api.ec2.new_interfaces import SECONDARY_MAX
+from alto.api.ec2.private_addresses import asked_for
 from alto.model.errors import Refused
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance
@@ -28,16 +29,8 @@ class AssignIpv6AddressesRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def assign_ipv6_addresses(call: Call, request: AssignIpv6AddressesRequest) -> dict[str, object]:
-    id, listed, count = request.network_interface_id, request.ipv6_addresses, request.ipv6_address_count
-    if id is None:
-        raise Refused("MissingParameter", "The request must contain the parameter networkInterfaceId")
-    if bool(listed) == (count is not None):
-        raise Refused(
-            "InvalidParameterCombination" if listed else "MissingParameter",
-            "Exactly one of ipv6Addresses and ipv6AddressCount must be specified",
-        )
-    if count is not None and count < 1:
-        raise Refused("InvalidParameterValue", f"Value ({count}) for ipv6AddressCount is invalid.")
+    listed, count = request.ipv6_addresses, request.ipv6_address_count
+    id = asked_for(request.network_interface_id, ipv6Addresses=listed, ipv6AddressCount=count)
 
     def body(tx: Tx) -> list[str]:
         interface = changeable(tx, call, id)

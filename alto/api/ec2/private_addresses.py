@@ -29,17 +29,24 @@ class AssignPrivateIpAddressesRequest(msgspec.Struct, frozen=True, rename="pasca
     allow_reassignment: bool | None = None
 
 
-async def assign_private_ip_addresses(call: Call, request: AssignPrivateIpAddressesRequest) -> dict[str, object]:
-    id, listed, count = request.network_interface_id, request.private_ip_addresses, request.secondary_private_ip_address_count
-    if id is None:
+def asked_for(interface_id: str | None, **either: Sequence[str] | int | None) -> str:
+    """The interface that is to have those addresses, or that many; `either` has both by their parameters' names."""
+    (first, listed), (second, count) = either.items()
+    if interface_id is None:
         raise Refused("MissingParameter", "The request must contain the parameter networkInterfaceId")
     if bool(listed) == (count is not None):
         raise Refused(
             "InvalidParameterCombination" if listed else "MissingParameter",
-            "Exactly one of privateIpAddresses and secondaryPrivateIpAddressCount must be specified",
+            f"Exactly one of {first} and {second} must be specified",
         )
-    if count is not None and count < 1:
-        raise Refused("InvalidParameterValue", f"Value ({count}) for secondaryPrivateIpAddressCount is invalid.")
+    if isinstance(count, int) and count < 1:
+        raise Refused("InvalidParameterValue", f"Value ({count}) for {second} is invalid.")
+    return interface_id
+
+
+async def assign_private_ip_addresses(call: Call, request: AssignPrivateIpAddressesRequest) -> dict[str, object]:
+    listed, count = request.private_ip_addresses, request.secondary_private_ip_address_count
+    id = asked_for(request.network_interface_id, privateIpAddresses=listed, secondaryPrivateIpAddressCount=count)
 
     def body(tx: Tx) -> list[str]:
         interface = changeable(tx, call, id)

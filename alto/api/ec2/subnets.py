@@ -22,7 +22,7 @@ from alto.model.errors import Refused
 from alto.model.networks import AddressPool, CidrAssociation, Subnet, Vpc
 from alto.model.routing import NatGateway, RouteTable
 from alto.plan.ranges import free_range, subnet_range, subnet_range_v6
-from alto.plan.vpcs import DEFAULT_SUBNET_PREFIX, SUBNET_IDS, Ids, ranges, ranges_v6, subnet_parts
+from alto.plan.vpcs import DEFAULT_SUBNET_PREFIX, SUBNET_IDS, Ids, default_subnet, ranges, ranges_v6, subnet_parts
 from alto.store.store import Reader, Tx
 
 SUBNETS_MAX = 200  # "Amazon VPC quotas": in a VPC
@@ -336,17 +336,7 @@ async def create_default_subnet(call: Call, request: CreateDefaultSubnetRequest)
         if network is None:
             raise Refused("InvalidSubnet.Conflict", f"No range of /{DEFAULT_SUBNET_PREFIX} is free in {vpc.cidr}")
         ids = Ids(digits)
-        subnet = Subnet(
-            id=ids("subnet"),
-            account=call.account,
-            region=call.region,
-            vpc_id=vpc.id,
-            cidr=str(network),
-            zone=zone,
-            default_for_zone=True,
-            map_public_ip=True,
-        )
-        return _put(tx, subnet, ids("aclassoc"), others)
+        return _put(tx, default_subnet(vpc, zone, network, ids("subnet")), ids("aclassoc"), others)
 
     return {"Subnet": _shown(await call.store.write(body))}
 

@@ -84,6 +84,12 @@ class Vpc:
             ["ip", "netns", "exec", member, sys.executable, "-c", MEMBER, target.instance_id], stderr=subprocess.DEVNULL
         )
 
+    def member(self, name: str, number: int) -> Target:
+        """One that answers."""
+        target = self.plug(name, number)
+        self.serve(target)
+        return target
+
     def stop(self, target: Target) -> None:
         server = self.servers.pop(target.instance_id)
         server.kill()
@@ -207,6 +213,11 @@ class Host:
 
     def wait_for(self, **wanted: TargetState) -> None:
         wait(lambda: self.states() == wanted, f"{wanted}")
+
+    def serves(self, plan: BalancerPlan) -> None:
+        """Alone, and all its targets are healthy."""
+        self.ensure(plan)
+        self.wait_for(**{target.instance_id: TargetState.HEALTHY for target in plan.targets})
 
     def die_and_come_back(self) -> None:
         self.driver = new_driver(self.folder)

@@ -25,8 +25,7 @@ pytestmark = REAL
 def test_a_member_takes_traffic_only_after_it_answered(vpc: Vpc, host: Host) -> None:
     a, b = vpc.plug("a", 11), vpc.plug("b", 12)
     vpc.serve(a)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    host.serves(plan(a))
     with Clients(plan().address) as clients:
         clients.wait_for(lambda answers: answers["a"] > 20)
         first = pids(host.folder)
@@ -41,11 +40,8 @@ def test_a_member_takes_traffic_only_after_it_answered(vpc: Vpc, host: Host) -> 
 
 
 def test_drain_under_load_loses_nothing(vpc: Vpc, host: Host) -> None:
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    host.ensure(plan(a, b))
-    host.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    host.serves(plan(a, b))
     with Clients(plan().address) as clients, Clients(plan().address, path="/slow") as slow:
         clients.wait_for(lambda answers: answers["b"] > 20)
         time.sleep(0.5)  # so that slow requests are under way at b
@@ -63,8 +59,7 @@ def test_drain_under_load_loses_nothing(vpc: Vpc, host: Host) -> None:
 
 
 def test_a_member_that_stays_busy_is_cut_off_when_its_time_is_over(vpc: Vpc, host: Host) -> None:
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
+    a = vpc.member("a", 11)
     host.ensure(plan(a, drain_s=0.5))
     host.wait_for(a=TargetState.HEALTHY)
     with Clients(plan().address, path="/slower"):
@@ -77,11 +72,8 @@ def test_a_member_that_stays_busy_is_cut_off_when_its_time_is_over(vpc: Vpc, hos
 
 @pytest.mark.parametrize("silently", [False, True], ids=["its tap vanishes", "it falls silent"])
 def test_a_killed_member_costs_no_request(vpc: Vpc, host: Host, silently: bool) -> None:
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    host.ensure(plan(a, b))
-    host.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    host.serves(plan(a, b))
     with Clients(plan().address) as clients, Clients(plan().address, path="/slow") as slow:
         clients.wait_for(lambda answers: answers["b"] > 20)
         time.sleep(0.5)
@@ -97,11 +89,8 @@ def test_a_killed_member_costs_no_request(vpc: Vpc, host: Host, silently: bool) 
 
 
 def test_the_balancer_outlives_its_driver(vpc: Vpc, host: Host) -> None:
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    host.serves(plan(a))
     before = pids(host.folder)
     with Clients(plan().address) as clients:
         clients.wait_for(lambda answers: answers["a"] > 20)
@@ -118,11 +107,8 @@ def test_the_balancer_outlives_its_driver(vpc: Vpc, host: Host) -> None:
 
 
 def test_a_slot_given_to_another_member_never_reaches_the_old_one(vpc: Vpc, host: Host) -> None:
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    host.serves(plan(a))
     with Clients(plan().address) as clients:
         clients.wait_for(lambda answers: answers["a"] > 20)
         host.ensure(plan())
@@ -137,10 +123,8 @@ def test_a_slot_given_to_another_member_never_reaches_the_old_one(vpc: Vpc, host
 
 
 def test_haproxy_killed_comes_back_with_its_members(vpc: Vpc, host: Host) -> None:
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a = vpc.member("a", 11)
+    host.serves(plan(a))
     (pid,) = pids(host.folder)
     os.kill(pid, signal.SIGKILL)
     wait(lambda: not host.observe()[0].ready, "its death to be noticed")
@@ -150,10 +134,8 @@ def test_haproxy_killed_comes_back_with_its_members(vpc: Vpc, host: Host) -> Non
 
 
 def test_an_address_that_the_dead_haproxy_still_holds_for_a_moment_is_waited_for(vpc: Vpc, host: Host) -> None:
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a = vpc.member("a", 11)
+    host.serves(plan(a))
     (pid,) = pids(host.folder)
     os.kill(pid, signal.SIGKILL)
     wait(lambda: not host.observe()[0].ready and pids(host.folder) == [], "its death")
@@ -168,8 +150,7 @@ def test_an_address_that_the_dead_haproxy_still_holds_for_a_moment_is_waited_for
 
 
 def test_one_bad_balancer_leaves_the_others_alone(vpc: Vpc, host: Host) -> None:
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
+    a = vpc.member("a", 11)
     bad = plan(a, id="lb-bad", number=3, port=8080)
     with socket.create_server((bad.address, bad.port)):
         with pytest.raises(DriverFault, match="something else listens there"):
@@ -191,10 +172,8 @@ def test_one_bad_balancer_leaves_the_others_alone(vpc: Vpc, host: Host) -> None:
 
 
 def test_what_a_client_and_a_member_see(vpc: Vpc, host: Host) -> None:
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a = vpc.member("a", 11)
+    host.serves(plan(a))
     connection = http.client.HTTPConnection(plan().address, 8080, timeout=5)
     connection.request("GET", "/long", headers={"Accept-Encoding": "gzip"})
     response = connection.getresponse()
@@ -211,10 +190,8 @@ def test_what_a_client_and_a_member_see(vpc: Vpc, host: Host) -> None:
 
 
 def test_nothing_is_left(vpc: Vpc, host: Host) -> None:
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a = vpc.member("a", 11)
+    host.serves(plan(a))
     host.loop.run_until_complete(host.driver.remove_all())
     assert pids(host.folder) == []
     assert not host.folder.exists()

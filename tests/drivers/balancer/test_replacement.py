@@ -37,11 +37,8 @@ pytestmark = REAL
 
 
 def test_another_balancer_comes_and_goes_without_a_refused_request(vpc: Vpc, host: Host) -> None:
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    host.serves(plan(a))
     second = plan(b, id="lb-2", number=2)
     with Clients(plan().address) as clients:
         clients.wait_for(lambda answers: answers["a"] > 20)
@@ -60,11 +57,8 @@ def test_another_balancer_comes_and_goes_without_a_refused_request(vpc: Vpc, hos
 
 def test_who_comes_anew_with_each_request_loses_none_to_a_reload(vpc: Vpc, host: Host) -> None:
     """What the old process has taken when it is told to stop needs a connection to the member yet."""
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    host.serves(plan(a))
     second = plan(b, id="lb-2", number=2)
     with Clients(plan().address, each=1, pause_s=0.0) as clients:
         for _ in range(10):
@@ -77,10 +71,8 @@ def test_who_comes_anew_with_each_request_loses_none_to_a_reload(vpc: Vpc, host:
 
 def test_a_new_driver_ends_the_process_that_its_predecessor_was_replacing(vpc: Vpc, host: Host) -> None:
     """Between two processes, both answer at the socket."""
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a = vpc.member("a", 11)
+    host.serves(plan(a))
     (first,) = pids(host.folder)
     old = Path(f"/proc/{first}/cmdline").read_bytes().decode().split("\0")[:-1]
     second = subprocess.Popen([*old, "-x", str(host.folder / "haproxy.sock")], stderr=subprocess.DEVNULL)
@@ -98,9 +90,7 @@ def test_a_new_driver_ends_the_process_that_its_predecessor_was_replacing(vpc: V
 
 def test_growth_beyond_the_first_slots(vpc: Vpc, host: Host) -> None:
     """More members than slots: one reload, and everyone serves. Members share one server under 12 addresses."""
-    members = [vpc.plug(f"m{number}", number) for number in range(20, 32)]
-    for member in members:
-        vpc.serve(member)
+    members = [vpc.member(f"m{number}", number) for number in range(20, 32)]
     host.ensure(plan(*members[:2]))
     host.wait_for(m20=TargetState.HEALTHY, m21=TargetState.HEALTHY)
     with Clients(plan().address) as clients:
@@ -111,15 +101,12 @@ def test_growth_beyond_the_first_slots(vpc: Vpc, host: Host) -> None:
 
 
 def test_a_namespace_made_anew_is_reached(vpc: Vpc, host: Host) -> None:
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a = vpc.member("a", 11)
+    host.serves(plan(a))
     vpc.close()
     fresh = Vpc()
     try:
-        again = fresh.plug("a", 11)
-        fresh.serve(again)
+        again = fresh.member("a", 11)
         host.ensure(plan(again))
         host.wait_for(a=TargetState.HEALTHY)
         wait(lambda: ask(plan().address)[1] == b"a", "the member in the new namespace")
@@ -130,11 +117,8 @@ def test_a_namespace_made_anew_is_reached(vpc: Vpc, host: Host) -> None:
 
 def test_who_idles_meanwhile_has_an_answer_afterwards(vpc: Vpc, host: Host) -> None:
     """The member closed its own side since, so that the answer needs a new connection to it."""
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    host.serves(plan(a))
     second = plan(b, id="lb-2", number=2)
     for plans in ([plan(a), second], [plan(a)]):
         idle = [IdleClient(plan().address) for _ in range(3)]
@@ -206,11 +190,8 @@ class Mortal(RealProcesses):
 @pytest.mark.parametrize(("step", "next_one"), [*((step, True) for step in Step), (Step.ANSWERING, False), (Step.SHUT, False)])
 def test_a_driver_that_ends_in_the_midst_costs_no_request(vpc: Vpc, host: Host, step: Step, next_one: bool) -> None:
     """Its successor sees to it, or it itself at its next sweep."""
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    host.ensure(plan(a))
-    host.wait_for(a=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    host.serves(plan(a))
     second = plan(b, id="lb-2", number=2)
     socket = host.folder / "haproxy.sock"
     real = real_world()

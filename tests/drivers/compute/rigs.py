@@ -15,6 +15,7 @@ import struct
 import subprocess
 import termios
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,7 @@ from alto.model.volumes import GIB
 
 NO_TAP = Tap(interface_id="eni-00000000000000001", name="", mac="02:00:00:00:00:01")
 TYPED_S = 60.0
+READY = "guest ready"  # both guests below say so on their consoles
 CACHE = Path(os.environ.get("ALTO_TEST_CACHE", "/var/tmp/alto-test-images"))
 INIT = b"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -174,13 +176,42 @@ class FakeRig:
         return sorted(f"02:00:00:00:00:{int(one[4:], 16):02x}" for one in self.machines.machines[id].interfaces)
 
 
-class QemuRig:
-    prompt, doubled = "guest ready", "42"
+class ConsoleRig(ABC):
+    """Of machines with a real guest, which says on its console that it is up and obeys commands."""
 
-    def __init__(self, state: Path, boot: BootFiles, world: World | None = None) -> None:
-        self.world = world or real_world()
+    def __init__(self, state: Path, boot: BootFiles, world: World) -> None:
+        self.world = world
         self.state = state
         self.boot = boot
+
+    @abstractmethod
+    async def ask(self, id: str, command: str) -> list[str]:
+        """What `command` prints in the guest, by line."""
+
+    async def settled(self, id: str) -> None:
+        await self.said(id, READY)
+
+    async def said(self, id: str, text: str, *, times: int = 1) -> None:
+        await until(lambda: self.log(id).count(text) >= times, f"console of {id} says '{text}'")
+
+    def boots(self, id: str) -> int:
+        return self.log(id).count(READY)
+
+    def log(self, id: str) -> str:
+        try:
+            return (self.state / id / "console.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    async def interfaces(self, id: str) -> list[str]:
+        return sorted(await self.ask(id, "cat /sys/class/net/e*/address"))
+
+
+class QemuRig(ConsoleRig):
+    prompt, doubled = READY, "42"
+
+    def __init__(self, state: Path, boot: BootFiles, world: World | None = None) -> None:
+        super().__init__(state, boot, world or real_world())
         storage = state.parent / "storage"
         self.keys = Keys()
         self.volumes = FileVolumes(self.world, storage, DiskTool(self.world, storage / "work", self.keys), self.keys)
@@ -210,21 +241,6 @@ class QemuRig:
         named = [pid for pid, words in all_processes() if f"guest={id}" in words]
         return sorted(pid for pid in named if _holds(pid, self.state / id))
 
-    async def settled(self, id: str) -> None:
-        await self.said(id, "guest ready")
-
-    async def said(self, id: str, text: str, *, times: int = 1) -> None:
-        await until(lambda: self.log(id).count(text) >= times, f"console of {id} says '{text}'")
-
-    def boots(self, id: str) -> int:
-        return self.log(id).count("guest ready")
-
-    def log(self, id: str) -> str:
-        try:
-            return (self.state / id / "console.log").read_text(errors="replace")
-        except FileNotFoundError:
-            return ""
-
     def tap(self, number: int) -> Tap:
         """Of this process's own network, where nobody looks at it; it goes with its last descriptor."""
         name = f"ast{os.getpid() % 100000}.{number}"
@@ -236,11 +252,7 @@ class QemuRig:
     def drop(self, tap: Tap) -> None:
         os.close(tap.fd)
 
-    async def interfaces(self, id: str) -> list[str]:
-        return sorted(await self.ask(id, "cat /sys/class/net/e*/address"))
-
     async def ask(self, id: str, command: str) -> list[str]:
-        """What `command` prints in the guest, by line."""
         self._asked += 1
         begin, end = f"<<{self._asked}", f"{self._asked}>>"
         self.type(id, f"echo '<''<{self._asked}'; {command} 2>/dev/null; echo '{self._asked}''>>'")
@@ -262,15 +274,13 @@ class QemuRig:
                 time.sleep(0.005)
 
 
-class ContainerRig:
+class ContainerRig(ConsoleRig):
     """Its guest obeys what is typed at a shell of its own, as `lxc-attach` gives one."""
 
     prompt, doubled = "built-in shell", "42"
 
     def __init__(self, state: Path, boot: BootFiles) -> None:
-        self.world = real_world()
-        self.state = state
-        self.boot = boot
+        super().__init__(state, boot, real_world())
         self.groups = f"alto-test-{os.getpid()}"
 
     def driver(self) -> ContainerCompute:
@@ -304,18 +314,6 @@ class ContainerRig:
         home = str(self.state / id)
         return sorted(pid for pid, words in all_processes() if "alto-keeper" in words and home in words)
 
-    async def settled(self, id: str) -> None:
-        await until(lambda: self.boots(id) > 0, f"console of {id} says 'guest ready'")
-
-    def boots(self, id: str) -> int:
-        return self.log(id).count("guest ready")
-
-    def log(self, id: str) -> str:
-        try:
-            return (self.state / id / "console.log").read_text(errors="replace")
-        except FileNotFoundError:
-            return ""
-
     def tap(self, number: int) -> Tap:
         """One end in this process's namespace waits for the guest; the other stays, where nobody looks at it."""
         name, peer, mac = (
@@ -332,13 +330,10 @@ class ContainerRig:
     def drop(self, tap: Tap) -> None:
         subprocess.run(["ip", "link", "delete", tap.name], check=False, capture_output=True, timeout=10)
 
-    async def interfaces(self, id: str) -> list[str]:
-        return sorted(await self.ask(id, "cat /sys/class/net/e*/address"))
-
     async def ask(self, id: str, command: str) -> list[str]:
         argv = ["lxc-attach", "-P", "/run", "-n", self.lxc_name(id), "--", "/bin/busybox", "sh", "-c", command]
         done = await self.world.processes.run(argv)
-        return done.stdout.decode().split()
+        return done.stdout.decode().splitlines()
 
 
 def _children(pid: int) -> list[int]:
