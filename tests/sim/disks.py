@@ -86,7 +86,7 @@ class DiskClient(Client):
     async def create(self, **more: Any) -> None:
         self._tokens += 1
         wish = {"AvailabilityZone": ZONE, "ClientToken": f"{self._name}-{self._tokens}", **({"Size": 1} | more)}
-        answer = await self._ask("CreateVolume", wish | self._lock())
+        answer = await self._ask("CreateVolume", wish | self._lock(more.get("SnapshotId")))
         if isinstance(answer, dict):
             self.volumes.add(answer["VolumeId"])
             self.kms_keys[answer["VolumeId"]] = answer.get("KmsKeyId", "")
@@ -97,9 +97,9 @@ class DiskClient(Client):
         lock = self._lock()
         await super().launch_one(**({"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": lock}]} if lock else {}))
 
-    def _lock(self) -> dict[str, Any]:
-        """How the next thing is to be encrypted."""
-        match self._locks.randrange(5):
+    def _lock(self, source: str | None = None) -> dict[str, Any]:
+        """How the next thing is to be encrypted. What is made of an encrypted snapshot often gets a key of its own."""
+        match self._locks.randrange(2 if self.kms_keys.get(source or "") else 5):
             case 0:
                 return {"Encrypted": True}
             case 1:
@@ -109,7 +109,7 @@ class DiskClient(Client):
     async def copy(self) -> None:
         if source := self._whole():
             words = self.words[source]
-            answer = await self._ask("CopySnapshot", {"SourceRegion": REGION, "SourceSnapshotId": source} | self._lock())
+            answer = await self._ask("CopySnapshot", {"SourceRegion": REGION, "SourceSnapshotId": source} | self._lock(source))
             if isinstance(answer, dict):
                 self.words[answer["SnapshotId"]] = words
 
@@ -238,8 +238,10 @@ class DiskClient(Client):
     def _check_words(self) -> None:
         for snapshot in self._cloud.checker.state().snapshots:
             wanted = self.words.get(snapshot.id)
-            if wanted is None or snapshot.phase is not SnapshotPhase.COMPLETED:
+            if wanted is None:
                 continue
+            if snapshot.phase is not SnapshotPhase.COMPLETED:
+                raise Violated(f"{snapshot.id} was acknowledged, and is {snapshot.phase}: {snapshot.fault}")
             kept = next(host.storage.snapshots[snapshot.id] for host in self._cloud.hosts if host.id == snapshot.host_id)
             if kept.words[: len(wanted)] != wanted:
                 raise Violated(f"{snapshot.id} lacks what was written before: {wanted}, and has {kept.words}")
