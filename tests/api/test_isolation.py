@@ -277,6 +277,7 @@ NOT_OWNED = {
     "SpotInstanceRequestIds",
     "CapacityReservationSpecification.CapacityReservationTarget.CapacityReservationId",
     "AvailabilityZoneId",
+    "Placement.AvailabilityZoneId",
     "ZoneIds",
     "SourceSecurityGroupOwnerId",
     "UserIds",
@@ -290,6 +291,8 @@ NOT_OWNED = {
     "LaunchPermission.Remove.UserId",
     "IpPermissions.UserIdGroupPairs.UserId",
     "IpPermissions.UserIdGroupPairs.VpcId",
+    # Beside a group, which is not found when this is not the connection that leads to it.
+    "IpPermissions.UserIdGroupPairs.VpcPeeringConnectionId",
     # One of those in SubnetIds, said again.
     "SubnetConfigurations.SubnetId",
 }

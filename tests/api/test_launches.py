@@ -95,6 +95,8 @@ BIG = base64.b64encode(b"x" * (16 * 1024 + 1)).decode()
         ({"SecurityGroups": ["nobody"]}, "InvalidGroup.NotFound"),
         ({"SubnetId": "subnet-0123456789abcdef0"}, "InvalidSubnetID.NotFound"),
         ({"Placement": {"AvailabilityZone": "us-east-1q"}}, "InvalidParameterValue"),
+        ({"Placement": {"AvailabilityZoneId": "use1-az9"}}, "InvalidParameterValue"),
+        ({"Placement": {"AvailabilityZone": "us-east-1a", "AvailabilityZoneId": "use1-az1"}}, "InvalidParameterCombination"),
         ({"Placement": {"Tenancy": "host"}}, "InsufficientHostCapacity"),
         ({"UserData": "not base64!"}, "InvalidUserData.Malformed"),
         ({"UserData": BIG}, "InvalidParameterValue"),
@@ -139,6 +141,17 @@ def test_what_ec2_refuses_is_refused_with_its_code_and_leaves_nothing(
     before = rows(cloud)
     assert tenant.refused("RunInstances", **{**ONE, **more}) == code
     assert rows(cloud) == before
+
+
+def test_a_zone_is_named_or_given_by_its_id(tenant: Tenant) -> None:
+    """Both are shown; the ids are those that DescribeAvailabilityZones lists."""
+    ids = {one["ZoneName"]: one["ZoneId"] for one in tenant("DescribeAvailabilityZones")["AvailabilityZones"]}
+    for where in ({"AvailabilityZone": "us-east-1b"}, {"AvailabilityZoneId": ids["us-east-1b"]}):
+        (one,) = launch(tenant, Placement=where)
+        placement = one["Placement"]
+        assert (placement["AvailabilityZone"], placement["AvailabilityZoneId"]) == ("us-east-1b", ids["us-east-1b"]), where
+        (subnet,) = tenant("DescribeSubnets", SubnetIds=[one["SubnetId"]])["Subnets"]
+        assert subnet["AvailabilityZoneId"] == ids["us-east-1b"]
 
 
 def test_options_as_they_are_by_default_are_taken_and_shown(tenant: Tenant) -> None:

@@ -53,7 +53,12 @@ def pairs(tenant: Tenant, group: str) -> list[dict[str, Any]]:
 def test_a_group_of_a_peer_is_named_once_the_connection_is_active(tenant: Tenant, stranger: Tenant, peered: Peered) -> None:
     assert tenant.refused("AuthorizeSecurityGroupIngress", **peered.rule()) == "InvalidGroup.NotFound"
     stranger("AcceptVpcPeeringConnection", VpcPeeringConnectionId=peered.pcx)
-    for wrong in ({"UserId": tenant.account.id}, {"VpcId": peered.vpc}, {"GroupId": "sg-00000000000000000"}):
+    for wrong in (
+        {"UserId": tenant.account.id},
+        {"VpcId": peered.vpc},
+        {"GroupId": "sg-00000000000000000"},
+        {"VpcPeeringConnectionId": "pcx-00000000000000000"},
+    ):
         assert tenant.refused("AuthorizeSecurityGroupIngress", **peered.rule(**wrong)) == "InvalidGroup.NotFound"
     (rule,) = tenant("AuthorizeSecurityGroupIngress", **peered.rule())["SecurityGroupRules"]
     where = {"UserId": stranger.account.id, "VpcId": peered.other, "VpcPeeringConnectionId": peered.pcx}
@@ -68,6 +73,25 @@ def test_a_group_of_a_peer_is_named_once_the_connection_is_active(tenant: Tenant
     by_owner = [{"Name": "ip-permission.user-id", "Values": [stranger.account.id]}]
     (found,) = tenant("DescribeSecurityGroups", Filters=by_owner)["SecurityGroups"]
     assert found["GroupId"] == peered.mine
+
+
+def test_rules_that_name_a_peer_can_be_sent_back_as_they_are_shown(tenant: Tenant, stranger: Tenant, peered: Peered) -> None:
+    """Tools read a group's rules, take them away and make them again."""
+    stranger("AcceptVpcPeeringConnection", VpcPeeringConnectionId=peered.pcx)
+    tenant("AuthorizeSecurityGroupIngress", **peered.rule())
+    (before,) = tenant("DescribeSecurityGroups", GroupIds=[peered.mine])["SecurityGroups"]
+    shown = {"GroupId": peered.mine, "IpPermissions": before["IpPermissions"]}
+    assert shown["IpPermissions"][0]["UserIdGroupPairs"][0]["VpcPeeringConnectionId"] == peered.pcx
+    tenant("UpdateSecurityGroupRuleDescriptionsIngress", **shown)
+    tenant("RevokeSecurityGroupIngress", **shown)
+    assert pairs(tenant, peered.mine) == []
+    tenant("AuthorizeSecurityGroupIngress", **shown)
+    (after,) = tenant("DescribeSecurityGroups", GroupIds=[peered.mine])["SecurityGroups"]
+    assert after["IpPermissions"] == before["IpPermissions"]
+    stranger("DeleteVpcPeeringConnection", VpcPeeringConnectionId=peered.pcx)
+    (gone,) = tenant("DescribeSecurityGroups", GroupIds=[peered.mine])["SecurityGroups"]
+    tenant("RevokeSecurityGroupIngress", GroupId=peered.mine, IpPermissions=gone["IpPermissions"])
+    assert pairs(tenant, peered.mine) == []
 
 
 @pytest.mark.parametrize("what_goes", ["connection", "group"])

@@ -24,6 +24,7 @@ from alto.api.ec2.launch_options import Cpus, LaunchOptions, check_options, chos
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
 from alto.api.ec2.new_interfaces import AddressesV6, Ipv6Address, wanted_v6
 from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, find_wanted
+from alto.api.ec2.regions import zone_by_id, zone_id
 from alto.api.ec2.shapes import show_reservation
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
@@ -335,13 +336,29 @@ def _find_key(reader: Reader, call: Call, name: str | None) -> KeyPair | None:
     return found
 
 
+def _zone(call: Call, placement: Placement) -> str | None:
+    """By its name or by its id."""
+    name, id = placement.availability_zone, placement.availability_zone_id
+    zones = call.settings.zones(call.region)
+    if name is not None and name not in zones:
+        raise Refused("InvalidParameterValue", f"Invalid availability zone: [{name}]. It must be one of {', '.join(zones)}")
+    if id is None:
+        return name
+    by_id = zone_by_id(call, id)
+    if by_id is None:
+        ids = ", ".join(map(zone_id, zones))
+        raise Refused("InvalidParameterValue", f"Invalid availability zone-id: [{id[:80]}]. It must be one of {ids}")
+    if name is not None:
+        raise Refused(
+            "InvalidParameterCombination", "The parameters availabilityZone and availabilityZoneId exclude each other"
+        )
+    return by_id
+
+
 def _find_subnet(
     reader: Reader, call: Call, request: RunInstancesRequest, interface: InterfaceSpecification, least: int
 ) -> Subnet:
-    zone = request.placement.availability_zone
-    zones = call.settings.zones(call.region)
-    if zone is not None and zone not in zones:
-        raise Refused("InvalidParameterValue", f"Invalid availability zone: [{zone}]. It must be one of {', '.join(zones)}")
+    zone = _zone(call, request.placement)
     if interface.subnet_id is not None:
         subnet = owned(reader, call, Subnet, interface.subnet_id)
         if zone is not None and zone != subnet.zone:

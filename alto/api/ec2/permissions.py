@@ -47,6 +47,9 @@ class UserIdGroupPair(msgspec.Struct, frozen=True, rename="pascal"):
     group_name: str | None = None
     user_id: str | None = None
     vpc_id: str | None = None
+    vpc_peering_connection_id: str | None = None
+    # What answers say of it. A client sends a rule back as it was shown, to take it away or to make it again.
+    peering_status: str | None = None
     description: str | None = None
 
 

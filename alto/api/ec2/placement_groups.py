@@ -28,6 +28,7 @@ class Placement(msgspec.Struct, frozen=True, rename="pascal"):
     """RunInstances' Placement."""
 
     availability_zone: str | None = None
+    availability_zone_id: str | None = None
     group_name: str | None = None
     group_id: str | None = None
     partition_number: int | None = None

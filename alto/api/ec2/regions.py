@@ -6,6 +6,7 @@ All regions of a cloud answer on one endpoint and share its hosts. Not here: whi
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import msgspec
 
@@ -31,12 +32,17 @@ WAITING_MAX = 1000
 _DIRECTIONS = re.compile(r"north|south|east|west|central|gov")
 
 
+@cache  # of this cloud's zones only
 def zone_id(zone: str) -> str:
     """ "us-east-1a" -> "use1-az1", "ap-southeast-2b" -> "apse2-az2": as Amazon abbreviates its own."""
     region, letter = zone[:-1], zone[-1]
     parts = region.split("-")
     short = parts[0] + "".join(_abbreviated(part) for part in parts[1:])
     return f"{short}-az{ord(letter) - ord('a') + 1}"
+
+
+def zone_by_id(call: Call, id: str) -> str | None:
+    return next((zone for zone in call.settings.zones(call.region) if zone_id(zone) == id), None)
 
 
 def _abbreviated(part: str) -> str:

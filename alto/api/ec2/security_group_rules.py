@@ -242,7 +242,7 @@ def _source(reader: Reader, call: Call, group: SecurityGroup, pair: UserIdGroupP
         if source.vpc_id == group.vpc_id:
             return source, None
         peering = active_peering(reader, group.vpc_id, source.vpc_id)
-        if peering is not None:
+        if peering is not None and pair.vpc_peering_connection_id in (None, peering.id):
             return source, PeerGroup(account=source.account, vpc_id=source.vpc_id, peering_id=peering.id)
         if not vpcs_of(reader, group).isdisjoint(vpcs_of(reader, source)):
             return source, None

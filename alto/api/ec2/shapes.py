@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from alto.api.ec2.regions import zone_id
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import Cached
 from alto.model.images import Image
@@ -215,7 +216,12 @@ def _address(instance: Instance, one: PortAddress, primary: bool, named: bool) -
 
 
 def _placement(instance: Instance) -> dict[str, Any]:
-    shape = {"AvailabilityZone": instance.zone, "GroupName": "", "Tenancy": "default"}
+    shape = {
+        "AvailabilityZone": instance.zone,
+        "AvailabilityZoneId": zone_id(instance.zone),
+        "GroupName": "",
+        "Tenancy": "default",
+    }
     wish = instance.placement
     if wish is None:
         return shape

@@ -16,7 +16,7 @@ from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.ids import find_snapshot, owned, page_of_own
 from alto.api.ec2.moments import moment_until
 from alto.api.ec2.paging import check_page, listing
-from alto.api.ec2.regions import zone_id
+from alto.api.ec2.regions import zone_by_id, zone_id
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.wire.xml import Cached, timestamp
@@ -199,10 +199,10 @@ def _zone(call: Call, request: CreateVolumeRequest) -> str:
             raise Refused("InvalidZone.NotFound", f"The zone '{request.availability_zone[:80]}' does not exist.")
         return request.availability_zone
     if request.availability_zone_id is not None:
-        for zone in zones:
-            if zone_id(zone) == request.availability_zone_id:
-                return zone
-        raise Refused("InvalidZone.NotFound", f"The zone '{request.availability_zone_id[:80]}' does not exist.")
+        zone = zone_by_id(call, request.availability_zone_id)
+        if zone is None:
+            raise Refused("InvalidZone.NotFound", f"The zone '{request.availability_zone_id[:80]}' does not exist.")
+        return zone
     raise Refused("MissingParameter", "The request must contain the parameter availabilityZone")
 
 
