@@ -19,7 +19,7 @@ from alto.model.errors import DriverFault
 from alto.model.instances import Attach, Machine, Nic, Wish
 from alto.model.limits import limits_of
 from alto.model.network_plans import NetworkChange, NetworkPlan, Port
-from alto.plan.addresses import hostname
+from alto.plan.addresses import hostname, names_of
 from alto.plan.network_changes import changed, difference
 
 NETWORK_CHECK_S = 30.0  # how often a VPC is ensured without any change; the real driver takes 12 ms when all is well
@@ -233,6 +233,7 @@ class Networks:
             ipv6=nic.ipv6,
             subnet_cidr_v6=subnet.cidr_v6,
             hostname=machine.hostname if nic.device_index == 0 else hostname(nic.private_ip, machine.region),
+            names=names_of(machine.id, nic.private_ip, machine.region, machine.naming) if nic.device_index == 0 else None,
             group_ids=nic.group_ids,
             source_dest_check=nic.source_dest_check,
             device_index=nic.device_index,

@@ -12,7 +12,7 @@ from typing import ClassVar
 import msgspec
 
 from alto.model.images import ROOT_DEVICE
-from alto.model.networks import PortAddress
+from alto.model.networks import Naming, PortAddress
 from alto.model.profiles import InstanceProfile
 from alto.model.records import Record, Tags
 from alto.model.volumes import Attachment
@@ -157,7 +157,8 @@ class Instance(Record, frozen=True, kw_only=True):
     volumes: tuple[Attachment, ...] = ()  # beside the root one
     wiring: int = 0  # grows with each change to the volumes
     storage: str | None = None  # what its volumes need; None: any
-    hostname: str  # "ip-172-31-0-5.ec2.internal"
+    hostname: str  # "ip-172-31-0-5.ec2.internal", or as `naming` says
+    naming: Naming | None = None
     monitoring: bool = False
     ebs_optimized: bool = False
     credit_specification: str = "standard"
@@ -226,6 +227,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     wiring: int = 0
     nics: tuple[Nic, ...]
     hostname: str
+    naming: Naming | None = None
     public_key: str | None
     key_name: str | None
     user_data: str | None

@@ -97,6 +97,14 @@ class PeerPlan(msgspec.Struct, frozen=True, kw_only=True):
         return f"{PEER_DEVICE}{self.id[-12:]}"
 
 
+class Names(msgspec.Struct, frozen=True, kw_only=True):
+    """What DNS knows of one interface: whole names that lead to its first address of either family, of which the first is what
+    the address leads back to."""
+
+    v4: tuple[str, ...]
+    v6: tuple[str, ...] = ()
+
+
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """An interface of the VPC on another host, behind that host's underlay endpoint ("IP:PORT")."""
 
@@ -104,6 +112,7 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     vpc_id: str
     addresses: tuple[str, ...]  # the primary one first, those of IPv6 last
     hostname: str
+    names: Names | None = None  # None: its host name alone
     group_ids: tuple[str, ...]
     underlay: str
     source_dest_check: bool = True
@@ -206,6 +215,7 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     ipv6: tuple[str, ...] = ()
     subnet_cidr_v6: str | None = None
     hostname: str
+    names: Names | None = None  # None: its host name alone
     group_ids: tuple[str, ...]
     source_dest_check: bool = True
     device_index: int = 0

@@ -41,6 +41,15 @@ class Vpc(Record, frozen=True, kw_only=True):
     tags: Tags = {}
 
 
+class Naming(msgspec.Struct, frozen=True, kw_only=True):
+    """How an instance is called in its VPC ("Hostname types", EC2 user guide). Most have none of these, and are called after
+    their address."""
+
+    by_resource: bool = False  # its host name is of its id, and not of its address
+    a_record: bool = False  # DNS knows the name of its id, and answers with its address
+    aaaa_record: bool = False  # the same with its address of IPv6
+
+
 class Subnet(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "subnet"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("vpc_id",))
@@ -54,6 +63,7 @@ class Subnet(Record, frozen=True, kw_only=True):
     map_public_ip: bool = True  # the default VPC's; others begin without
     ipv6: tuple[CidrAssociation, ...] = ()
     ipv6_on_creation: bool = False
+    naming: Naming | None = None  # of instances launched here that say nothing else
     tags: Tags = {}
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from alto.model.errors import NoCapacity
-from alto.model.networks import internal_domain
+from alto.model.network_plans import Names
+from alto.model.networks import Naming, internal_domain
 
 # EC2 keeps back the first four addresses of a subnet and the last (VPC user guide, "Subnet CIDR blocks"): network,
 # router, DNS, future use, broadcast. Tenants' tools count on it.
@@ -60,6 +61,27 @@ def address_v6(network: IPv6Network, salt: str) -> str:
 def hostname(private_ip: str, region: str) -> str:
     """As EC2's ip-name."""
     return f"ip-{private_ip.replace('.', '-')}.{internal_domain(region)}"
+
+
+def resource_name(instance_id: str, region: str) -> str:
+    """As EC2's resource-name."""
+    return f"{instance_id}.{internal_domain(region)}"
+
+
+def own_hostname(instance_id: str, private_ip: str, region: str, naming: Naming | None) -> str:
+    if naming is not None and naming.by_resource:
+        return resource_name(instance_id, region)
+    return hostname(private_ip, region)
+
+
+def names_of(instance_id: str, private_ip: str, region: str, naming: Naming | None) -> Names | None:
+    """What DNS says of an instance's first interface; None: its host name alone. The name of its address is always there, and
+    that of its id where somebody wanted it: so an address never leads back to a name that DNS denies."""
+    if naming is None:
+        return None
+    of_id, of_address = resource_name(instance_id, region), hostname(private_ip, region)
+    known = (of_id, of_address) if naming.by_resource else (of_address, of_id)
+    return Names(v4=known if naming.a_record else (of_address,), v6=(of_id,) if naming.aaaa_record else ())
 
 
 MAC_DIGITS = 10

@@ -185,6 +185,7 @@ def machine_of(instance: Instance) -> Machine:
         wiring=instance.wiring,
         nics=instance.nics,
         hostname=instance.hostname,
+        naming=instance.naming,
         public_key=instance.public_key,
         key_name=instance.key_name,
         user_data=instance.user_data,

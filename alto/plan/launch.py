@@ -12,10 +12,10 @@ import msgspec
 
 from alto.model.images import ImageDevice
 from alto.model.instances import Instance, MetadataOptions, Nic, PlacementWish, RootVolume
-from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, Subnet
+from alto.model.networks import AddressPool, Naming, NetworkInterface, PublicAddress, Subnet
 from alto.model.records import ID_DIGITS, ID_GAP, Tags
 from alto.model.volumes import Attachment, Volume
-from alto.plan.addresses import MAC_DIGITS, address_at, hostname, mac, next_offset
+from alto.plan.addresses import MAC_DIGITS, address_at, mac, next_offset, own_hostname
 
 # One instance's: its own, its interface's, its root volume's, its attachment's.
 IDS_PER_INSTANCE = 4
@@ -57,6 +57,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     auto_recovery: str = "default"
     group_name: str | None = None
     placement: PlacementWish | None = None
+    naming: Naming | None = None
     instance_tags: Tags = {}
     volume_tags: Tags = {}
     interface_tags: Tags = {}
@@ -158,7 +159,8 @@ def plan_launch(
                 if order.volumes
                 else (),
                 storage=order.storage,
-                hostname=hostname(private_ip, order.region),
+                hostname=own_hostname(instance_id, private_ip, order.region, order.naming),
+                naming=order.naming,
                 monitoring=order.monitoring,
                 ebs_optimized=order.ebs_optimized,
                 credit_specification=order.credit_specification,

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 import msgspec
 
 from alto.model.instances import Nic
-from alto.model.network_plans import Neighbour, NetworkChange, NetworkPlan, PortAddress
+from alto.model.network_plans import Names, Neighbour, NetworkChange, NetworkPlan, PortAddress
 from alto.plan.addresses import hostname
 
 
@@ -44,6 +44,7 @@ class Resident(msgspec.Struct, frozen=True, kw_only=True):
     host_id: str
     region: str
     hostname: str
+    names: Names | None = None  # of its first interface
     nics: tuple[Nic, ...]
 
 
@@ -200,6 +201,7 @@ def _interfaces(vpc_id: str, resident: Resident, underlay: str, *, shown: bool) 
                 vpc_id=vpc_id,
                 addresses=(*(one.private_ip for one in addresses), *nic.ipv6),
                 hostname=resident.hostname if nic.device_index == 0 else hostname(nic.private_ip, resident.region),
+                names=resident.names if nic.device_index == 0 else None,
                 group_ids=nic.group_ids,
                 underlay=underlay,
                 source_dest_check=nic.source_dest_check,

@@ -16,6 +16,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("ModifyInstanceMaintenanceOptions", "InstanceId"): row("instance", InstanceId=ID, AutoRecovery="disabled"),
     ("ModifyInstancePlacement", "GroupId"): row("placement group", InstanceId=OWN + "instance", GroupId=ID),
     ("ModifyInstancePlacement", "InstanceId"): row("instance", InstanceId=ID, GroupName=""),
+    ("ModifyPrivateDnsNameOptions", "InstanceId"): row("instance", InstanceId=ID, EnableResourceNameDnsARecord=True),
     ("ReplaceIamInstanceProfileAssociation", "AssociationId"): row(
         "profile association", AssociationId=ID, IamInstanceProfile=_PROFILE
     ),

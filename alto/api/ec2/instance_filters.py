@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from alto.api.ec2.filters import Filter, Filters, Value, Values
 from alto.api.ec2.regions import zone_id
-from alto.api.ec2.shapes import group_names, has_hostnames, public_dns, transition_reason
+from alto.api.ec2.shapes import group_names, has_hostnames, hostname_type, public_dns, transition_reason
 from alto.api.wire.xml import timestamp
 from alto.model.addresses import Address
 from alto.model.instance_types import CATALOGUE
@@ -132,9 +132,9 @@ _OWN: Filters[Instance] = {
     "placement-partition-number": lambda i: i.placement.partition if i.placement else None,
     "platform-details": lambda i: "Linux/UNIX",
     "private-dns-name": lambda i: i.hostname,
-    "private-dns-name-options.enable-resource-name-dns-a-record": lambda i: False,
-    "private-dns-name-options.enable-resource-name-dns-aaaa-record": lambda i: False,
-    "private-dns-name-options.hostname-type": lambda i: "ip-name",
+    "private-dns-name-options.enable-resource-name-dns-a-record": lambda i: i.naming is not None and i.naming.a_record,
+    "private-dns-name-options.enable-resource-name-dns-aaaa-record": lambda i: i.naming is not None and i.naming.aaaa_record,
+    "private-dns-name-options.hostname-type": lambda i: hostname_type(i.naming),
     "private-ip-address": lambda i: i.nic.private_ip,
     "reason": transition_reason,
     "reservation-id": lambda i: i.reservation_id,

@@ -8,6 +8,7 @@ import msgspec
 
 from alto.model.errors import Refused
 from alto.model.instance_types import InstanceType
+from alto.model.networks import Naming
 
 AUTO_RECOVERY = ("default", "disabled")
 RESERVED_ONLY = "capacity-reservations-only"
@@ -94,11 +95,10 @@ def check_options(options: LaunchOptions, type: InstanceType) -> None:
         _check_market(options.instance_market_options)
     if options.capacity_reservation_specification is not None:
         _check_reservation(options.capacity_reservation_specification)
-    dns, network = options.private_dns_name_options, options.network_performance_options
+    _check_naming(options.private_dns_name_options)
+    network = options.network_performance_options
     wishes = (
         (options.enclave_options.enabled, "enclaves"),
-        (dns.hostname_type not in (None, "ip-name"), "host names other than ip-name"),
-        (dns.enable_resource_name_dns_a_record or dns.enable_resource_name_dns_aaaa_record, "DNS records of resource names"),
         (network is not None and network.bandwidth_weighting not in (None, "default"), "this BandwidthWeighting"),
     )
     for wished, what in wishes:
@@ -111,6 +111,32 @@ def check_auto_recovery(value: str | None) -> None:
         raise Refused(
             "InvalidParameterValue", f"Invalid value '{value[:80]}' for AutoRecovery. Valid values: default, disabled"
         )
+
+
+HOSTNAME_TYPES = ("ip-name", "resource-name")
+
+
+def _check_naming(wanted: PrivateDnsNameOptions) -> None:
+    if wanted.hostname_type is not None and wanted.hostname_type not in HOSTNAME_TYPES:
+        raise Refused(
+            "InvalidParameterValue",
+            f"Invalid value '{wanted.hostname_type[:80]}' for HostnameType. Valid values: {', '.join(HOSTNAME_TYPES)}",
+        )
+
+
+def chosen_naming(wanted: PrivateDnsNameOptions, now: Naming | None) -> Naming | None:
+    """`now` with what is wanted otherwise; None is how most are named. Raises: Refused."""
+    _check_naming(wanted)
+    type, a, aaaa = wanted.hostname_type, wanted.enable_resource_name_dns_a_record, wanted.enable_resource_name_dns_aaaa_record
+    if type is None and a is None and aaaa is None:
+        return now
+    old = now or Naming()
+    naming = Naming(
+        by_resource=old.by_resource if type is None else type == "resource-name",
+        a_record=old.a_record if a is None else a,
+        aaaa_record=old.aaaa_record if aaaa is None else aaaa,
+    )
+    return naming if naming != Naming() else None
 
 
 class Cpus(msgspec.Struct, frozen=True):

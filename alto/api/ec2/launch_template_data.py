@@ -16,7 +16,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.ids import owned
 from alto.api.ec2.launch_template_versions import DEFAULT, the_version
 from alto.api.ec2.launch_templates import check_named, the_template
-from alto.api.ec2.shapes import cpu_shape
+from alto.api.ec2.shapes import cpu_shape, naming_shape
 from alto.api.ec2.tags import RESERVED, shown
 from alto.api.wire.requests import Honoured, honoured, unhonoured
 from alto.model.errors import Refused
@@ -201,6 +201,8 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
     }
     if instance.profile is not None:
         found["IamInstanceProfile"] = {"Arn": instance.profile.arn}
+    if instance.naming is not None:
+        found["PrivateDnsNameOptions"] = naming_shape(instance.naming)
     if instance.threads_per_core is not None:
         found["CpuOptions"] = cpu_shape(instance, type)
     if type.burstable:

@@ -15,7 +15,7 @@ from alto.api.wire.xml import Cached
 from alto.model.images import Image
 from alto.model.instance_types import CATALOGUE, InstanceType
 from alto.model.instances import Instance, MetadataOptions, Nic, Phase
-from alto.model.networks import PortAddress, SecurityGroup, Vpc
+from alto.model.networks import Naming, PortAddress, SecurityGroup, Vpc
 from alto.model.volumes import Attachment
 from alto.plan.addresses import hostname
 from alto.plan.instances import STATE_CODES, state_name
@@ -49,6 +49,19 @@ def metadata_shape(options: MetadataOptions) -> dict[str, Any]:
         "HttpProtocolIpv6": "enabled" if options.ipv6_enabled else "disabled",
         "InstanceMetadataTags": "enabled" if options.tags_enabled else "disabled",
     }
+
+
+def naming_shape(naming: Naming | None) -> dict[str, Any]:
+    chosen = naming or Naming()
+    return {
+        "HostnameType": hostname_type(naming),
+        "EnableResourceNameDnsARecord": chosen.a_record,
+        "EnableResourceNameDnsAAAARecord": chosen.aaaa_record,
+    }
+
+
+def hostname_type(naming: Naming | None) -> str:
+    return "resource-name" if naming is not None and naming.by_resource else "ip-name"
 
 
 def cached_instance(store: Store, instance: Instance, named: AbstractSet[str]) -> Cached:
@@ -123,11 +136,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         SubnetId=nic.subnet_id,
         VpcId=nic.vpc_id,
         PrivateIpAddress=nic.private_ip,
-        PrivateDnsNameOptions={
-            "HostnameType": "ip-name",
-            "EnableResourceNameDnsARecord": False,
-            "EnableResourceNameDnsAAAARecord": False,
-        },
+        PrivateDnsNameOptions=naming_shape(instance.naming),
     )
     if nic.public_ip is not None:
         shape["PublicIpAddress"] = nic.public_ip

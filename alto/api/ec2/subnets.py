@@ -13,13 +13,15 @@ from alto.api.accounts import default_vpc, draw_id, draw_ids
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned, page_of_own
+from alto.api.ec2.launch_options import PrivateDnsNameOptions, chosen_naming
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
+from alto.api.ec2.shapes import hostname_type, naming_shape
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.vpcs import ASSOCIATED, AVAILABLE, BooleanValue
 from alto.model.acls import NetworkAcl
 from alto.model.errors import Refused
-from alto.model.networks import AddressPool, CidrAssociation, Subnet, Vpc
+from alto.model.networks import AddressPool, CidrAssociation, Naming, Subnet, Vpc
 from alto.model.routing import NatGateway, RouteTable
 from alto.plan.ranges import free_range, subnet_range, subnet_range_v6
 from alto.plan.vpcs import DEFAULT_SUBNET_PREFIX, SUBNET_IDS, Ids, default_subnet, ranges, ranges_v6, subnet_parts
@@ -62,9 +64,9 @@ _SUBNET_FILTERS: Filters[_Seen] = {
     "mapPublicIpOnLaunch": lambda seen: seen.subnet.map_public_ip,
     "outpost-arn": lambda seen: None,
     "owner-id": lambda seen: seen.subnet.account,
-    "private-dns-name-options-on-launch.enable-resource-name-dns-a-record": lambda seen: False,
-    "private-dns-name-options-on-launch.enable-resource-name-dns-aaaa-record": lambda seen: False,
-    "private-dns-name-options-on-launch.hostname-type": lambda seen: "ip-name",
+    "private-dns-name-options-on-launch.enable-resource-name-dns-a-record": lambda seen: _naming(seen).a_record,
+    "private-dns-name-options-on-launch.enable-resource-name-dns-aaaa-record": lambda seen: _naming(seen).aaaa_record,
+    "private-dns-name-options-on-launch.hostname-type": lambda seen: hostname_type(seen.subnet.naming),
     "state": lambda seen: AVAILABLE,
     "subnet-arn": lambda seen: _arn(seen.subnet),
     "subnet-id": lambda seen: seen.subnet.id,
@@ -104,6 +106,10 @@ def _seen(reader: Reader, subnet: Subnet) -> _Seen:
     return _Seen(subnet, pool.size - pool.used if pool is not None else 0)
 
 
+def _naming(seen: _Seen) -> Naming:
+    return seen.subnet.naming or Naming()
+
+
 def _arn(subnet: Subnet) -> str:
     return f"arn:aws:ec2:{subnet.region}:{subnet.account}:subnet/{subnet.id}"
 
@@ -127,11 +133,7 @@ def _shown(seen: _Seen) -> dict[str, object]:
         "AssignIpv6AddressOnCreation": subnet.ipv6_on_creation,
         "EnableDns64": False,
         "Ipv6Native": False,
-        "PrivateDnsNameOptionsOnLaunch": {
-            "HostnameType": "ip-name",
-            "EnableResourceNameDnsARecord": False,
-            "EnableResourceNameDnsAAAARecord": False,
-        },
+        "PrivateDnsNameOptionsOnLaunch": naming_shape(subnet.naming),
         "Tags": shown(subnet.tags),
     }
 
@@ -268,15 +270,20 @@ async def modify_subnet_attribute(call: Call, request: ModifySubnetAttributeRequ
         )
         if each.value is not None
     }
-    fixed = _fixed(request)
-    if len(changes) + len(fixed) != 1:
+    names = PrivateDnsNameOptions(
+        hostname_type=request.private_dns_hostname_type_on_launch,
+        enable_resource_name_dns_a_record=request.enable_resource_name_dns_a_record_on_launch.value,
+        enable_resource_name_dns_aaaa_record=request.enable_resource_name_dns_aaaa_record_on_launch.value,
+    )
+    dns64 = request.enable_dns64.value
+    asked = len(changes) + sum(each is not None for each in (*msgspec.structs.astuple(names), dns64))
+    if asked != 1:
         raise Refused(
-            "InvalidParameterCombination" if changes or fixed else "MissingParameter",
+            "InvalidParameterCombination" if asked else "MissingParameter",
             "The request must contain exactly one attribute of the subnet to change",
         )
-    for name, (value, what) in fixed.items():
-        if value != what:
-            raise Refused("UnsupportedOperation", f"The attribute {name} of subnets is {_said(what)} here and does not change.")
+    if dns64:
+        raise Refused("UnsupportedOperation", "The attribute enableDns64 of subnets is false here and does not change.")
 
     def body(tx: Tx) -> None:
         subnet = owned(tx, call, Subnet, request.subnet_id)
@@ -285,26 +292,10 @@ async def modify_subnet_attribute(call: Call, request: ModifySubnetAttributeRequ
                 "InvalidParameterValue",
                 f"Invalid value 'true' for assignIpv6AddressOnCreation. The subnet '{subnet.id}' has no IPv6 range",
             )
-        if changes:
-            tx.put(replace(subnet, **changes))
+        tx.put(replace(subnet, naming=chosen_naming(names, subnet.naming), **changes))
 
     await call.store.write(body)
     return {}
-
-
-def _fixed(request: ModifySubnetAttributeRequest) -> dict[str, tuple[bool | str, bool | str]]:
-    """Attributes that are asked for and can only be what they are: each with what is asked, and what it is."""
-    found: dict[str, tuple[bool | str | None, bool | str]] = {
-        "enableDns64": (request.enable_dns64.value, False),
-        "enableResourceNameDnsARecordOnLaunch": (request.enable_resource_name_dns_a_record_on_launch.value, False),
-        "enableResourceNameDnsAAAARecordOnLaunch": (request.enable_resource_name_dns_aaaa_record_on_launch.value, False),
-        "privateDnsHostnameTypeOnLaunch": (request.private_dns_hostname_type_on_launch, "ip-name"),
-    }
-    return {name: (value, what) for name, (value, what) in found.items() if value is not None}
-
-
-def _said(value: bool | str) -> str:
-    return f"'{value}'" if isinstance(value, str) else str(value).lower()
 
 
 class CreateDefaultSubnetRequest(msgspec.Struct, frozen=True, rename="pascal"):

@@ -17,6 +17,7 @@ from alto.model.instances import Attach, Instance, Phase
 from alto.model.network_plans import NetworkChange, NetworkPlan
 from alto.model.records import Record
 from alto.model.routing import PeeringState, VpcPeering
+from alto.plan.addresses import names_of
 from alto.plan.overlays import Place, Resident, places, resettled, spread, underlays
 from alto.store.store import Reader
 
@@ -171,6 +172,7 @@ def _resident(instance: Instance) -> Resident | None:
         host_id=instance.host_id,
         region=instance.region,
         hostname=instance.hostname,
+        names=names_of(instance.id, instance.nic.private_ip, instance.region, instance.naming),
         nics=tuple(nic for nic in instance.nics if nic.attach is not Attach.DETACHING),
     )
 

@@ -21,11 +21,11 @@ from alto.drivers.network.detached import Detached
 from alto.drivers.network.records import NAME_RELAY
 from alto.kit.world import World
 from alto.model.errors import DriverFault
-from alto.model.network_plans import TUNNEL_MTU, Neighbour, NetworkPlan, Port
+from alto.model.network_plans import TUNNEL_MTU, Names, Neighbour, NetworkPlan, Port
 from alto.model.networks import internal_domain
 
 LEASE = "1h"
-FOLDERS = ("dhcp", "dns")  # what it reads
+FOLDERS = ("dhcp", "options", "dns")  # what it reads
 ENDPOINTS = "endpoints"  # among the files of names, which are else called as the addresses are
 SIGHUP = 1
 AMAZONS_DNS = "AmazonProvidedDNS"
@@ -65,9 +65,10 @@ class Dnsmasq:
         wanted = {
             "dhcp": {port.private_ip: _lease(plan, port) for port in listed}
             | {_name_v6(port): _lease_v6(port) for port in listed if port.ipv6},
+            "options": {port.private_ip: text for port in listed if (text := _told_alone(plan, port))},
             # Names of those on other hosts too.
-            "dns": {one.addresses[0]: _names(plan, one.addresses[0], one.hostname) for one in plan.neighbours}
-            | {port.private_ip: _names(plan, port.private_ip, port.hostname) for port in (*listed, *plan.endpoint_ports)}
+            "dns": {one.addresses[0]: _names(plan, one) for one in plan.neighbours}
+            | {port.private_ip: _names(plan, port) for port in (*listed, *plan.endpoint_ports)}
             | {ENDPOINTS: "".join(f"{address} {name}\n" for name, its in sorted(plan.names.items()) for address in its)},
         }
         forgotten = False
@@ -92,9 +93,11 @@ class Dnsmasq:
             await self._process.stop()
             self._world.files.remove(self._folder / "leases")
         self._write("dhcp", port.private_ip, _lease(plan, port))
-        if self._put_v6(port):
+        told = _told_alone(plan, port)
+        other = self._write("options", port.private_ip, told) if told else self._take_away("options", port.private_ip)
+        other |= self._put_v6(port)
+        if self._write("dns", port.private_ip, _names(plan, port)) or other:
             self._process.signal(SIGHUP)
-        self._write("dns", port.private_ip, _names(plan, port.private_ip, port.hostname))
         await self._run(self._argv(plan))
 
     async def _run(self, argv: Sequence[str]) -> None:
@@ -113,9 +116,14 @@ class Dnsmasq:
         """Whether there was something else."""
         if port.ipv6:
             return self._write("dhcp", _name_v6(port), _lease_v6(port))
-        told = self._told_v6(port)
-        self._world.files.remove(self._folder / "dhcp" / _name_v6(port))
-        return told is not None
+        return self._take_away("dhcp", _name_v6(port))
+
+    def _take_away(self, kind: str, name: str) -> bool:
+        """Whether there was something."""
+        path = self._folder / kind / name
+        there = self._world.files.exists(path)
+        self._world.files.remove(path)
+        return there
 
     def _told_v6(self, port: Port) -> bytes | None:
         path = self._folder / "dhcp" / _name_v6(port)
@@ -123,14 +131,14 @@ class Dnsmasq:
 
     def forget(self, port: Port, *, moved: bool) -> None:
         """`moved`: its address is one's on another host now, who keeps the name."""
-        for kind in ("dhcp",) if moved else ("dhcp", "dns"):
+        for kind in ("dhcp", "options") if moved else FOLDERS:
             self._world.files.remove(self._folder / kind / port.private_ip)
         self._world.files.remove(self._folder / "dhcp" / _name_v6(port))
         self._process.signal(SIGHUP)
 
     def resettle(self, plan: NetworkPlan, gone: Collection[str], neighbours: Iterable[Neighbour]) -> None:
         """Names of those on other hosts: addresses that may be nobody's now, and who came or is different."""
-        texts = {one.addresses[0]: _names(plan, one.addresses[0], one.hostname) for one in neighbours}
+        texts = {one.addresses[0]: _names(plan, one) for one in neighbours}
         forgotten = [self._write("dns", address, text) for address, text in texts.items()]
         for address in sorted(set(gone) - texts.keys()):
             self._world.files.remove(self._folder / "dns" / address)
@@ -194,6 +202,7 @@ class Dnsmasq:
             # Guests' own names are no names in the VPC. Said so that going without them is another command line.
             *([] if plan.dns_hostnames else ["--dhcp-ignore-names"]),
             f"--dhcp-hostsdir={self._folder / 'dhcp'}",
+            f"--dhcp-optsdir={self._folder / 'options'}",
             f"--hostsdir={self._folder / 'dns'}",
             f"--dhcp-leasefile={self._folder / 'leases'}",
             f"--domain={domain}",
@@ -219,9 +228,23 @@ def _user() -> pwd.struct_passwd:
 
 
 def _lease(plan: NetworkPlan, port: Port) -> str:
-    # A name in a lease is answered by DNS as well. A guest has its name from its metadata anyway.
-    name = f",{port.hostname.partition('.')[0]}" if plan.dns_hostnames else ""
-    return f"{port.mac},{port.private_ip}{name}\n"
+    # A name in a lease is answered by DNS as well. Without one a guest has its name from its metadata.
+    name = f",{port.hostname.partition('.')[0]}" if plan.dns_hostnames and _is_known(port) else ""
+    tag = "" if _is_known(port) else f",set:{port.id}"
+    return f"{port.mac}{tag},{port.private_ip}{name}\n"
+
+
+def _is_known(port: Port) -> bool:
+    """Whether DNS is to know its host name."""
+    return port.names is None or port.hostname in port.names.v4
+
+
+def _told_alone(plan: NetworkPlan, port: Port) -> str:
+    """The host name that its guest is told and DNS is not."""
+    if _is_known(port) or not plan.dns_hostnames:
+        return ""
+    # By its number: dnsmasq keeps the name of this option to itself.
+    return f"tag:{port.id},12,{port.hostname.partition('.')[0]}\n"
 
 
 def _name_v6(port: Port) -> str:
@@ -233,12 +256,26 @@ def _lease_v6(port: Port) -> str:
     return f"{port.mac},[{port.ipv6[0]}]\n"
 
 
-def _names(plan: NetworkPlan, address: str, hostname: str) -> str:
+def _names(plan: NetworkPlan, one: Port | Neighbour) -> str:
     if not plan.dns_hostnames:
         return "# no names in this VPC\n"
     # A public name there is none: the API says the public address in its place, and that leads to the guest by itself.
-    name, _, domain = hostname.partition(".")
-    return f"{address} {hostname}{f' {name}' if domain else ''}\n"
+    names = one.names or Names(v4=(one.hostname,))
+    found = _line(one.private_ip if isinstance(one, Port) else one.addresses[0], names.v4)
+    first_v6 = _first_v6(one)
+    return found + _line(first_v6, names.v6) if first_v6 is not None and names.v6 else found
+
+
+def _first_v6(one: Port | Neighbour) -> str | None:
+    addresses = one.ipv6 if isinstance(one, Port) else one.addresses
+    return next((address for address in addresses if ":" in address), None)
+
+
+def _line(address: str, names: Iterable[str]) -> str:
+    """Whole names and their first labels, whole ones first: the first of all is what the address leads back to."""
+    whole = list(names)
+    short = [name for name, _, domain in (one.partition(".") for one in whole) if domain]
+    return " ".join((address, *whole, *short)) + "\n"
 
 
 def _told(plan: NetworkPlan) -> Iterator[str]:
@@ -298,6 +335,13 @@ def check_name(hostname: str) -> None:
         raise DriverFault(f"{hostname!r} is no name of a host")
 
 
+def check_names(one: Port | Neighbour) -> None:
+    """Raises: DriverFault."""
+    check_name(one.hostname)
+    for name in (*one.names.v4, *one.names.v6) if one.names is not None else ():
+        check_name(name)
+
+
 def check_address(address: str) -> None:
     """Raises: DriverFault."""
     try:
@@ -310,7 +354,9 @@ def check_address(address: str) -> None:
 
 def check(port: Port) -> None:
     """Raises: DriverFault when a port has what must not get into a file. Before the first effect."""
-    check_name(port.hostname)
+    check_names(port)
+    if not re.fullmatch(r"[a-z0-9-]+", port.id):
+        raise DriverFault(f"{port.id!r} is no id of a port")
     if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", port.mac):
         raise DriverFault(f"{port.mac!r} is no MAC address")
     for one in port.addresses:

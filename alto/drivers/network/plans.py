@@ -39,7 +39,7 @@ def check(plan: NetworkPlan) -> None:
 def check_neighbours(neighbours: Iterable[Neighbour]) -> None:
     """Raises: DriverFault."""
     for one in neighbours:
-        dnsmasq.check_name(one.hostname)
+        dnsmasq.check_names(one)
         for address in one.addresses:
             dnsmasq.check_address(address)
 

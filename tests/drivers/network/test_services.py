@@ -15,6 +15,7 @@ import pytest
 from alto.kit.world import inside_netns
 from alto.model.errors import DriverFault
 from alto.model.instances import MetadataOptions
+from alto.model.network_plans import Names
 from tests.drivers.network.guests import Guest, open_socket, wait_for
 from tests.drivers.network.machinery import Cloud
 from tests.drivers.network.samples import allow, group, machine, plan, port
@@ -222,6 +223,7 @@ def test_whether_a_guest_answers_is_seen_whatever_its_rules(cloud: Cloud) -> Non
     [
         {"hostname": "a\nb"},
         {"hostname": "a,b"},
+        {"names": Names(v4=("a,b",))},
         {"mac": "02:00:0a:4d:00:0b,set:x"},
         {"private_ip": "10.77.0.11\n"},
         {"private_ip": "10.78.0.11"},
@@ -230,7 +232,7 @@ def test_whether_a_guest_answers_is_seen_whatever_its_rules(cloud: Cloud) -> Non
         {"id": "eni-/../../x"},
     ],
 )
-def test_what_must_not_get_into_a_file_is_refused_before_anything_happens(cloud: Cloud, changes: dict[str, str]) -> None:
+def test_what_must_not_get_into_a_file_is_refused_before_anything_happens(cloud: Cloud, changes: dict[str, object]) -> None:
     cloud.ensure()
     before = cloud.traces()
     bad = port(1, **changes)
@@ -270,3 +272,24 @@ def test_a_folder_that_dnsmasq_cannot_enter_is_said_and_not_found_out_by_guests(
     cloud.folder.chmod(0o711)
     cloud.ensure()
     assert cloud.guest(1, configured=False).dhcp(tmp_path) == lease(1)
+
+
+def test_names_of_ids_are_known_where_they_are_wanted(cloud: Cloud, tmp_path: Path) -> None:
+    """By their own guest and by others, from DHCP too, both ways; and only where DNS is to know them."""
+    cloud.ensure()
+    id, other = (f"i-{number:017x}.ec2.internal" for number in (1, 2))
+    by_address = "ip-10-77-0-11.ec2.internal"
+    guest = cloud.guest(1, configured=False, hostname=id, names=Names(v4=(id, by_address)))
+    silent = cloud.guest(2, configured=False, hostname=other, names=Names(v4=("ip-10-77-0-12.ec2.internal",)))
+    assert guest.dhcp(tmp_path) == lease(1).replace("ip-10-77-0-11", f"i-{1:017x}")
+    assert silent.dhcp(tmp_path) == lease(2).replace("ip-10-77-0-12", f"i-{2:017x}")
+    for asked in (id, f"i-{1:017x}", by_address):
+        assert "10.77.0.11" in name_of(silent, asked).replace("10.77.0.2", "")
+    assert id in name_of(silent, "10.77.0.11")
+    assert "NXDOMAIN" in name_of(guest, other)
+    assert "ip-10-77-0-12.ec2.internal" in name_of(guest, "10.77.0.12")
+    # A name that is taken away under a running guest.
+    again = port(1, names=None)
+    cloud.do(lambda driver: driver.describe(again, machine(1, of=again)))
+    wait_for(lambda: "NXDOMAIN" in name_of(silent, id), "the name is forgotten")
+    assert "10.77.0.11" in name_of(silent, by_address).replace("10.77.0.2", "")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from alto.model.network_plans import NatPlan, Neighbour, NetworkPlan, PeerPlan, Port, RoutePlan, SubnetPlan, tunnel_mac
+from alto.model.network_plans import Names, NatPlan, Neighbour, NetworkPlan, PeerPlan, Port, RoutePlan, SubnetPlan, tunnel_mac
 from alto.model.routing import Target
 from alto.plan.network_changes import difference
 from tests.drivers.network.guests import (
@@ -339,3 +339,19 @@ def test_peers_speak_across_hosts(cloud: Cloud, second: Cloud) -> None:
         assert len(first.run("busybox", "nc", "10.78.0.12", "81")) == 300_000
         second.ensure(seen_from(TWO, of=msgspec.structs.replace(two, peers=()), vni=VNI + 1), there)
         assert reaches("10.78.0.12", 80, netns=first.netns, timeout=0.5) != "open"
+
+
+def test_the_id_of_one_on_another_host_leads_to_its_addresses_of_both_kinds(cloud: Cloud) -> None:
+    id = f"i-{9:017x}.ec2.internal"
+    names = Names(v4=("ip-10-77-0-19.ec2.internal", id), v6=(id,))
+    far = msgspec.structs.replace(near(port(9), TWO, names=names), addresses=("10.77.0.19", "fd00:77::19"))
+    cloud.ensure(seen_from(ONE, neighbours=(far,)))
+    guest = cloud.guest(1)
+
+    def told(*asked: str) -> str:
+        return guest.run("busybox", "nslookup", *asked, "10.77.0.2", check=False)
+
+    assert "10.77.0.19" in told(id)
+    assert "fd00:77::19" in told("-type=aaaa", id)
+    assert id in told("fd00:77::19")
+    assert "ip-10-77-0-19.ec2.internal" in told("10.77.0.19")
