@@ -122,6 +122,9 @@ def test_a_tenant_may_name_no_file_of_the_server(tenant: Tenant, tmp_path: Path)
     # Nor learn which files there are: the answer is the same for one that is not there.
     assert tenant.refused("RegisterImage", Name="mine", ImageLocation="file:///nowhere.qcow2") == "UnauthorizedOperation"
     assert tenant.refused("RegisterImage", Name="mine", ImageLocation="bucket/manifest.xml") == "UnsupportedOperation"
+    assert tenant.refused("RegisterImage", Name="mine") == "MissingParameter"
+    of_nothing = [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 8}}]
+    assert tenant.refused("RegisterImage", Name="mine", BlockDeviceMappings=of_nothing) == "MissingParameter"
 
 
 @pytest.mark.parametrize("damage", ["no file", "another format", "a backing file", "no size", "relative"])

@@ -153,7 +153,9 @@ def _only(parameter: str, value: str, *supported: str) -> None:
 def _checked_path(call: Call, location: str | None) -> Path:
     if location is None:
         raise Refused(
-            "UnsupportedOperation", f"Images are registered from a file: give ImageLocation={FILE_SCHEME}/path/to/image.qcow2"
+            "MissingParameter",
+            "The request must contain the parameter ImageLocation, or a BlockDeviceMapping with a snapshot of the root. "
+            f"Operators may register a file: ImageLocation={FILE_SCHEME}/path/to/image.qcow2",
         )
     if not location.startswith(FILE_SCHEME + "/"):
         raise Refused(

@@ -28,6 +28,7 @@ from alto.store.store import Reader, Tx
 from alto.store.volumes import begin_deletion, claim_disk, job_for, put_job
 
 DEFAULT_TYPE = "gp2"  # of CreateVolume, whatever a launch's is
+MULTI_ATTACHED = ("io1", "io2")  # at EC2; no volume is here
 
 
 def _attached(value: Callable[[Volume], Values]) -> Callable[[Volume], Values]:
@@ -122,6 +123,11 @@ class CreateVolumeRequest(msgspec.Struct, frozen=True, rename="pascal"):
 async def create_volume(call: Call, request: CreateVolumeRequest) -> dict[str, object]:
     zone = _zone(call, request)
     if request.multi_attach_enabled:
+        if request.volume_type not in MULTI_ATTACHED:
+            raise Refused(
+                "InvalidParameterCombination",
+                f"Multi-Attach is for volumes of the types {' and '.join(MULTI_ATTACHED)}, not {request.volume_type[:20]}.",
+            )
         raise Refused("UnsupportedOperation", "A volume is attached to one instance here: MultiAttachEnabled is not supported")
     if request.size is None and request.snapshot_id is None:
         raise Refused("MissingParameter", "The request must contain the parameter size or snapshotId")

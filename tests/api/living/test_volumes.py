@@ -76,7 +76,8 @@ def test_what_a_volume_may_not_be(tenant: Tenant) -> None:
     assert refused(Size=1, SnapshotId="snap-00000000000000000") == "InvalidSnapshot.NotFound"
     assert refused(Size=1, SnapshotId="snap-x") == "InvalidParameterValue"
     assert refused(Size=1, KmsKeyId="k") == "InvalidParameterDependency"
-    assert refused(Size=1, MultiAttachEnabled=True) == "UnsupportedOperation"
+    assert refused(Size=1, MultiAttachEnabled=True) == "InvalidParameterCombination"
+    assert refused(Size=10, VolumeType="io1", Iops=100, MultiAttachEnabled=True) == "UnsupportedOperation"
     assert refused(Size=1, DryRun=True) == "DryRunOperation"
     assert tenant("DescribeVolumes")["Volumes"] == []
     shown = tenant("CreateVolume", AvailabilityZone=ZONE, Size=10, VolumeType="io1", Iops=500)
