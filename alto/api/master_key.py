@@ -7,6 +7,8 @@ disk, who has lost either has lost every encrypted disk (docs/adr/0016-encrypted
 A change writes the next master key beside the one that is, then the ring anew, sealed by it: that is the moment, whole or not
 at all. Only then does the next take the other's place. Invariant: at each instant one of the two files opens the ring, and the
 ring says which; who dies on the way goes on, or back, at the next start.
+
+Clouds that are older than the ring sealed the keys of disks by the master key itself: it is the first of their ring.
 """
 
 from pathlib import Path
@@ -17,25 +19,30 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from alto.api.vault import KEY_BYTES, NONCE_BYTES, Vault, seal, unseal
 from alto.kit.world import World
-from alto.model.encryption import NEXT, KeyRing, fingerprint
+from alto.model.encryption import NEXT, KeyRing, fingerprint, older_fingerprint
 from alto.model.errors import Unavailable
 
 _WHAT = b"alto: a key of a cloud"
 
 
 class MasterKey:
-    def __init__(self, world: World, path: Path, ring: Path) -> None:
+    def __init__(self, world: World, path: Path, ring: Path, *, older: str = "") -> None:
+        """`older`: what a cloud that is older than its ring knew its master key by; "" for others."""
         self._world = world
+        self._older = older
         self.path = path
         self._next = path.with_name(path.name + NEXT)
         self._ring = ring
 
     def check(self) -> None:
-        """Changes nothing. Raises: Unavailable: there is a ring, and nothing here opens it."""
-        if not self._world.files.exists(self._ring):
-            return
-        ring = self._read_ring()
-        if not any(fingerprint(key) == ring.master for key in (self._read(self.path), self._read(self._next)) if key):
+        """Changes nothing. Raises: Unavailable: there is a ring, or an older cloud, and nothing here opens it."""
+        if self._world.files.exists(self._ring):
+            ring, keys = self._read_ring(), (self._read(self.path), self._read(self._next))
+            opens = any(fingerprint(key) == ring.master for key in keys if key)
+        else:
+            master = self._read(self.path)
+            opens = not self._older or (master is not None and older_fingerprint(master) == self._older)
+        if not opens:
             where = "say where this cloud's is with --master-key FILE"
             if not self._world.files.exists(self.path):
                 raise Unavailable(f"The master key is not in {self.path}, and no encrypted volume opens without it: {where}")
@@ -52,7 +59,8 @@ class MasterKey:
             master = self._read(self.path)
             if master is None:
                 raise Unavailable(f"{self.path} is no master key: that is {KEY_BYTES} bytes in hexadecimal")
-            self._write_ring(master, (chance.bytes(KEY_BYTES),))
+            fresh = chance.bytes(KEY_BYTES)
+            self._write_ring(master, (master, fresh) if self._older else (fresh,))
         return Vault(*self._settle())
 
     def rotate(self, vault: Vault) -> None:

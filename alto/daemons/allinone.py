@@ -90,6 +90,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     cloud_id: str
     host_id: str
     pool: str = DEFAULT_POOL
+    vault: str = ""  # in a cloud that is older than its ring of keys: the master key's fingerprint of that time
 
     def host(self, kind: str) -> str:
         """A host has one kind for ever, also where a cloud comes up with another one than before."""
@@ -203,7 +204,7 @@ def _is_loopback(host: str) -> bool:
 async def up(world: World, options: Options) -> int:
     """Until SIGTERM or SIGINT; machines run on. Returns the exit code."""
     identity = _identity(world, options.state, options.pool)
-    master_key = MasterKey(world, options.master_key, options.state / KEY_RING)
+    master_key = MasterKey(world, options.master_key, options.state / KEY_RING, older=identity.vault)
     master_key.check()
     if not options.simulate and not options.no_host:
         await check_pool(world, identity.pool)

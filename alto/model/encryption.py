@@ -31,3 +31,8 @@ class KeyRing(msgspec.Struct, frozen=True, kw_only=True):
 def fingerprint(master: bytes) -> str:
     """Tells two master keys apart, and nothing of either."""
     return hashlib.sha256(b"alto: the master key of a cloud" + master).hexdigest()[:32]
+
+
+def older_fingerprint(master: bytes) -> str:
+    """As clouds had it that are older than the ring."""
+    return hashlib.sha256(b"alto: the key of a disk" + master).hexdigest()[:32]

@@ -1,11 +1,14 @@
 """Goal: what a cloud sealed, it opens, whatever master keys it has had; and none of those is exchanged in silence. Method: real
 files, and a change of the master key that dies before each of its steps."""
 
+from base64 import b64encode
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from alto.api.master_key import MasterKey
 from alto.api.vault import CHANCE_BYTES, Vault
@@ -68,6 +71,35 @@ def test_a_cloud_does_not_start_with_another_master_key(tmp_path: Path) -> None:
     (mine / "vault.json").write_bytes((mine / "vault.json").read_bytes().replace(b'"keys":["', b'"keys":["AAAA'))
     with pytest.raises(AltoError, match="damaged"):
         master_key(mine).open()
+
+
+def test_a_cloud_older_than_the_ring_opens_what_it_sealed(tmp_path: Path) -> None:
+    """Made here as such a cloud made it: AES-GCM by the master key itself, and what it was known by."""
+    own, nonce, path = b"\x07" * 32, b"\x01" * 12, tmp_path / "master.key"
+    sealed = "1." + b64encode(nonce + AESGCM(own).encrypt(nonce, CHANCE[:32], b"alto: the key of a disk")).decode()
+    known = sha256(b"alto: the key of a disk" + own).hexdigest()[:32]
+
+    def cloud() -> MasterKey:
+        return MasterKey(real_world(), path, tmp_path / "vault.json", older=known)
+
+    for wrong in (None, "08" * 32):
+        if wrong is not None:
+            path.write_text(wrong + "\n")
+        with pytest.raises(Unavailable, match="is not in" if wrong is None else "another cloud"):
+            cloud().check()
+        with pytest.raises(Unavailable):
+            cloud().open()
+    assert not (tmp_path / "vault.json").exists()
+    path.write_text(own.hex() + "\n")
+    vault = cloud().open()
+    assert vault.open(sealed) == KEY
+    later = vault.seal(CHANCE)
+    with pytest.raises(Refused):
+        Vault(own).open(later)
+    cloud().rotate(vault)
+    again = cloud().open()
+    assert again.open(sealed) == again.open(later) == KEY
+    assert len(again.keys) == 3
 
 
 def test_a_changed_master_key_is_the_only_one(tmp_path: Path) -> None:
