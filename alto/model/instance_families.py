@@ -2,7 +2,7 @@
 
 A row says what a family's sizes have in common; `sizes` makes the sizes of it. Numbers are from the EC2 user guide's "Instance
 types" pages (September 2026). Not here: the first generation and the burstable types, which follow no rule
-(instance_types.py), and what Alto's hosts cannot give (graphics, instance store): a type that has it says what it `needs`.
+(instance_types.py), graphics (gpus.py), and instance store, which no host has: a type says what it `needs`.
 """
 
 import re

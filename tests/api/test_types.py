@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from alto.model.gpus import GPUS
+from alto.model.instance_types import CATALOGUE
 from tests.api.cloud import Tenant
 
 
@@ -78,6 +80,33 @@ def test_types_of_other_processors_and_whole_machines_are_told(tenant: Tenant) -
     assert metal["BareMetal"] is True
     assert "Hypervisor" not in metal
     assert metal["VCpuInfo"]["DefaultVCpus"] == 96
+
+
+@pytest.mark.parametrize(
+    ("type", "gpu", "total_mib"),
+    [
+        ("p3.8xlarge", ("V100", "NVIDIA", 4, 16_384), 65_536),
+        ("g4dn.16xlarge", ("T4", "NVIDIA", 1, 16_384), 16_384),
+        ("g4dn.metal", ("T4", "NVIDIA", 8, 16_384), 131_072),
+        ("g4ad.8xlarge", ("Radeon Pro V520", "AMD", 2, 8192), 16_384),
+        ("p2.16xlarge", ("K80", "NVIDIA", 16, 12_288), 196_608),
+        ("g6.48xlarge", ("L4", "NVIDIA", 8, 22_888), 183_104),
+    ],
+)
+def test_graphics_are_told(tenant: Tenant, type: str, gpu: tuple[object, ...], total_mib: int) -> None:
+    (found,) = tenant("DescribeInstanceTypes", InstanceTypes=[type])["InstanceTypes"]
+    (one,) = found["GpuInfo"]["Gpus"]
+    assert (one["Name"], one["Manufacturer"], one["Count"], one["MemoryInfo"]["SizeInMiB"]) == gpu
+    assert found["GpuInfo"]["TotalGpuMemoryInMiB"] == total_mib
+
+
+def test_who_needs_graphics_has_graphics_told_and_nobody_else(tenant: Tenant) -> None:
+    """As `needs` says it of a type; that is what keeps it from hosts which have none."""
+    told = {found["InstanceType"] for found in tenant("DescribeInstanceTypes")["InstanceTypes"] if "GpuInfo" in found}
+    assert told == {type.name for type in CATALOGUE.values() if type.accelerator == "GPUs"}
+    for family, gpu in GPUS.items():
+        sizes = {type.vcpus for type in CATALOGUE.values() if type.name.partition(".")[0] == family}
+        assert gpu.counts.keys() & sizes or not gpu.counts, family
 
 
 def test_pages(tenant: Tenant) -> None:

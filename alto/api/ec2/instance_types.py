@@ -16,7 +16,8 @@ from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.regions import zone_id
 from alto.api.wire.xml import Cached
 from alto.model.errors import Refused
-from alto.model.instance_types import CATALOGUE
+from alto.model.gpus import GPUS
+from alto.model.instance_types import CATALOGUE, InstanceType
 from alto.model.placement_groups import Strategy
 
 NAMES_MAX = 100
@@ -48,6 +49,7 @@ def _shape(name: str) -> dict[str, object]:
             "ValidThreadsPerCore": list(type.valid_threads),
         },
         "MemoryInfo": {"SizeInMiB": type.memory_mib},
+        "GpuInfo": _gpus(type),
         "InstanceStorageSupported": False,
         "EbsInfo": {
             "EbsOptimizedSupport": type.ebs_optimized,
@@ -84,6 +86,18 @@ def _shape(name: str) -> dict[str, object]:
         "NitroTpmSupport": "unsupported",
         "PhcSupport": "unsupported",
         "RebootMigrationSupport": "unsupported",
+    }
+
+
+def _gpus(type: InstanceType) -> dict[str, object] | None:
+    gpu = GPUS.get(type.name.partition(".")[0])
+    if gpu is None:
+        return None
+    count = gpu.counts.get(type.vcpus, 1)
+    memory = {"SizeInMiB": gpu.memory_mib}
+    return {
+        "Gpus": [{"Name": gpu.name, "Manufacturer": gpu.manufacturer, "Count": count, "MemoryInfo": memory}],
+        "TotalGpuMemoryInMiB": count * gpu.memory_mib,
     }
 
 
@@ -148,7 +162,8 @@ def _filter(path: str) -> Callable[[str], Values]:
     return lambda name: _values(name).get(path)
 
 
-# All answers have the same members, but that a machine of bare metal has no hypervisor and the oldest no clock.
+# All answers have the same members, but that a machine of bare metal has no hypervisor and the oldest no clock; by what
+# only some have, graphics, EC2 does not filter.
 _FILTERS: Filters[str] = {path: _filter(path) for path in {*_ABSENT, *_values("m5.large")}}
 
 
