@@ -595,7 +595,7 @@ class Agent:
         self._balancers_changed.clear()
         try:
             # Asked every time: drains end, and a balancer that died begins again.
-            await self._drivers.network.hold({plan.address for plan in self._balancers.values()})
+            await self._drivers.network.hold({plan.address for plan in self._balancers.values() if not plan.appliance})
             await self._drivers.balancer.ensure([plan for _, plan in sorted(self._balancers.items())])
         except AltoError:
             self._balancers_changed.set()

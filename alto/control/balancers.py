@@ -1,65 +1,106 @@
-"""Keeps the members of every load balancer equal to the truth: who runs, who leaves, who is gone.
+"""Keeps the members of every load balancer equal to the truth: who runs, who leaves, who is gone; and where it is served.
 
-The host's own balancer measures health; a member takes traffic only after it answered there.
+The balancer itself measures health; a member takes traffic only after it answered there. One that is an instance is kept by a
+group of one; here its address is led to whichever instance that is now.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from alto.model.balancers import AutoScalingGroup, LoadBalancer
+from alto.model.addresses import Address
+from alto.model.balancers import Appliance, AutoScalingGroup, LoadBalancer
 from alto.model.hosts import Host
 from alto.model.instances import Instance
 from alto.model.records import Record
-from alto.plan.balancing import targets
+from alto.plan.balancing import appliance_of, targets
 from alto.store.claims import release_public
 from alto.store.store import Reader, Store, Tx
+
+
+class Addresses(Protocol):
+    """What becomes of the elastic address of a balancer that is an instance. Both are idempotent."""
+
+    def lead(self, tx: Tx, balancer: LoadBalancer, appliance: Appliance) -> None:
+        """To this instance from wherever it led; not when either is gone."""
+
+    def release(self, tx: Tx, balancer: LoadBalancer) -> None: ...
 
 
 class Balancers:
     watches: Sequence[type[Record]] = (LoadBalancer, AutoScalingGroup, Instance, Host)
     sweep_s = 30.0
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, addresses: Addresses) -> None:
         self._store = store
+        self._addresses = addresses
 
     async def reconcile(self) -> float | None:
         for balancer in self._store.read(lambda reader: reader.where(LoadBalancer)):
-            changed = self._store.read(lambda reader, b=balancer: decide(reader, b))  # type: ignore[misc]
-            if changed is not None:
+            if self._store.read(lambda reader, b=balancer: decide(reader, b)) != Decision(balancer):  # type: ignore[misc]
                 await self._store.write(lambda tx, id=balancer.id: self._write(tx, id))  # type: ignore[misc]
         return None
 
     def _write(self, tx: Tx, balancer_id: str) -> None:
         balancer = tx.find(LoadBalancer, balancer_id)
-        changed = decide(tx, balancer) if balancer is not None else None
-        if balancer is None or changed is None:
+        if balancer is None:
             return
-        if _is_over(tx, balancer):
+        decision = decide(tx, balancer)
+        if decision.over:
             tx.delete(LoadBalancer, balancer.id)
-            release_public(tx, balancer.address, balancer.id)
-        else:
-            tx.put(changed)
+            if balancer.allocation_id is None:
+                release_public(tx, balancer.address, balancer.id)
+            else:
+                self._addresses.release(tx, balancer)
+            return
+        if decision.balancer != balancer:
+            tx.put(decision.balancer)
+        if decision.needless is not None:
+            tx.put(replace(decision.needless, deleting=True, desired=0))
+        if decision.lead is not None:
+            self._addresses.lead(tx, balancer, decision.lead)
 
 
-def decide(reader: Reader, balancer: LoadBalancer) -> LoadBalancer | None:
-    """The balancer as it should be; None when it is so."""
-    group = _group_of(reader, balancer)
+class Decision(NamedTuple):
+    """The balancer as it should be, and what else is to be done: `over`, it goes; `needless`, the group that keeps its
+    instance, goes, as the last member has drained behind it; `lead` is where its address should lead and does not."""
+
+    balancer: LoadBalancer
+    over: bool = False
+    needless: AutoScalingGroup | None = None
+    lead: Appliance | None = None
+
+
+def decide(reader: Reader, balancer: LoadBalancer) -> Decision:
+    groups = reader.where(AutoScalingGroup, account=balancer.account, region=balancer.region)
+    group = next((one for one in groups if one.load_balancer_id == balancer.id), None)
+    keeper = next((one for one in groups if one.appliance_of == balancer.id), None)
     members = reader.where(Instance, group_name=balancer.name, account=balancer.account, region=balancer.region)
-    host_id = balancer.host_id
-    if host_id is None:
+    wanted = replace(balancer, targets=targets(balancer, group, members))
+    lead: Appliance | None = None
+    if balancer.allocation_id is not None:
+        kept = _members(reader, keeper) if keeper is not None else []
+        lead = _to_lead(reader, balancer, appliance_of(kept, started=False))
+        appliance = appliance_of(kept, started=True)
+        host_id = next((one.host_id for one in kept if appliance is not None and one.id == appliance.instance_id), None)
+        wanted = replace(wanted, appliance=appliance, host_id=host_id)
+    elif balancer.host_id is None:
         ready = [host for host in reader.where(Host) if host.takes_instances]
         # On the server's machine if that is a host: there people call its address.
         host_id = min(ready, key=lambda host: (host.key is not None, host.id)).id if ready else None
-    wanted = replace(balancer, host_id=host_id, targets=targets(balancer, group, members))
-    return wanted if wanted != balancer or _is_over(reader, balancer) else None
+        wanted = replace(wanted, host_id=host_id)
+    ends = balancer.deleting and group is None  # members drain behind it first
+    needless = keeper if ends and keeper is not None and not keeper.deleting else None
+    return Decision(wanted, over=ends and keeper is None, needless=needless, lead=lead)
 
 
-def _group_of(reader: Reader, balancer: LoadBalancer) -> AutoScalingGroup | None:
-    groups = reader.where(AutoScalingGroup, account=balancer.account, region=balancer.region)
-    return next((group for group in groups if group.load_balancer_id == balancer.id), None)
+def _to_lead(reader: Reader, balancer: LoadBalancer, appliance: Appliance | None) -> Appliance | None:
+    address = reader.find(Address, balancer.allocation_id or "")
+    if appliance is None or address is None or address.interface_id == appliance.interface_id:
+        return None
+    return appliance
 
 
-def _is_over(reader: Reader, balancer: LoadBalancer) -> bool:
-    """A balancer that is being deleted goes when its group has gone, so that members drain behind it."""
-    return balancer.deleting and _group_of(reader, balancer) is None
+def _members(reader: Reader, group: AutoScalingGroup) -> list[Instance]:
+    return reader.where(Instance, group_name=group.name, account=group.account, region=group.region)

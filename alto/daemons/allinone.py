@@ -42,13 +42,13 @@ from alto.daemons.hosts import (
     take_away,
 )
 from alto.daemons.process import default_cache, is_endpoint, run, run_until, stop_process, told_to_stop, write_process
-from alto.daemons.server import TINY_SOURCE, Operator, Server, first_start, serve_http
+from alto.daemons.server import Operator, Server, first_start, serve_http
 from alto.drivers.image.images import LocalImages
 from alto.drivers.image.shipping import Shipping
 from alto.kit.world import World, real_world
 from alto.model.encryption import KEY_RING
 from alto.model.errors import AltoError
-from alto.model.images import CONTAINER, CONTAINER_SOURCE, QEMU
+from alto.model.images import CONTAINER, CONTAINER_SOURCE, QEMU, TINY
 from alto.plan.pools import DEFAULT_POOL, pool_range
 from alto.store.sqlite import SqliteStore
 from alto.store.store import Store
@@ -276,7 +276,7 @@ async def up(world: World, options: Options) -> int:
             await answering.wait()
             for kind, drivers in zip(options.hosts, local, strict=False):
                 try:
-                    await drivers.images.fetch(CONTAINER_SOURCE if kind == CONTAINER else TINY_SOURCE)
+                    await drivers.images.fetch(CONTAINER_SOURCE if kind == CONTAINER else TINY)
                 except AltoError as error:
                     # Other images may do; a launch of this one tries again.
                     log.error("the tiny image is not ready", error=str(error), cause=str(error.__cause__ or ""))
@@ -450,7 +450,7 @@ def _write_cloud(world: World, options: Options, identity: Identity, operator: O
 async def prepare(options: Options) -> int:
     """The images that a cloud begins with are in the cache; needs the package mirror only when they are not."""
     world = real_world()
-    await LocalImages(world, options.cache).fetch(TINY_SOURCE)
+    await LocalImages(world, options.cache).fetch(TINY)
     log.info("images are ready", cache=str(options.cache))
     return 0
 

@@ -17,6 +17,7 @@ from alto.agent.origin import begin, fingerprint
 from alto.agent.pressure import Machine
 from alto.daemons.process import is_endpoint
 from alto.drivers.balancer.fake import FakeBalancer
+from alto.drivers.balancer.haproxy.appliance import Appliances, Haproxies
 from alto.drivers.balancer.haproxy.balancer import HaproxyBalancer
 from alto.drivers.compute.container.compute import ContainerCompute
 from alto.drivers.compute.driver import ComputeDriver, ImageDriver
@@ -34,7 +35,7 @@ from alto.drivers.volume.files import FileVolumes
 from alto.kit.memory_files import MemoryFiles
 from alto.kit.world import World
 from alto.model.errors import AltoError
-from alto.model.images import CONTAINER, QEMU
+from alto.model.images import CONTAINER, QEMU, TINY
 from alto.model.sessions import ServerLink
 from alto.plan import firewall, routes
 from alto.plan.pools import check_place
@@ -149,7 +150,7 @@ def local_drivers(
     if places.kind == CONTAINER:
         compute = ContainerCompute(world, places.host / "machines", groups=groups, share=share)
     else:
-        trial = partial(images.fetch, "tiny")
+        trial = partial(images.fetch, TINY)
         keys, storage = HostKeys(), places.host / "storage"
         compute = QemuCompute(world, places.host / "machines", trial=trial, groups=groups, share=share, keys=keys)
         volumes = FileVolumes(world, storage, DiskTool(world, storage / "work", keys), keys)
@@ -159,7 +160,10 @@ def local_drivers(
         network=network,
         volumes=volumes,
         keys=keys,
-        balancer=HaproxyBalancer(world, folder=places.host / "balancer", netns_of=network.netns_of),
+        balancer=Haproxies(
+            HaproxyBalancer(world, folder=places.host / "balancer", netns_of=network.netns_of),
+            Appliances(world, netns_of=network.netns_of),
+        ),
     )
 
 

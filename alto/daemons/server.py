@@ -18,7 +18,7 @@ from alto.api.alto.routes import AltoApi
 from alto.api.call import Call, Settings
 from alto.api.ec2.instances import console_operations
 from alto.api.ec2.operations import OPERATIONS as EC2
-from alto.api.ec2.service_calls import GroupCalls
+from alto.api.ec2.service_calls import ServiceCalls
 from alto.api.hosts.door import App, CertifiedHttp
 from alto.api.hosts.session import HostSessions
 from alto.api.master_key import MasterKey
@@ -32,18 +32,19 @@ from alto.control.hosts import Hosts
 from alto.control.keeper import Keeper
 from alto.control.loop import LoopStatus, Reconciler, keep_reconciling
 from alto.control.scheduler import Scheduler
+from alto.drivers.balancer.haproxy.appliance import user_data_of
 from alto.kit.world import World
 from alto.model.accounts import AccessKey, Account
-from alto.model.images import CONTAINER_SOURCE, Image
+from alto.model.images import BALANCER, CONTAINER_SOURCE, TINY, Image
 from alto.store.store import Store, Tx
 
 log = structlog.get_logger()
 
 OPERATOR_NAME = "admin"
-TINY_SOURCE = "tiny"
 # The images that Alto brings have one id everywhere, so that a README's command works when it is copied.
 TINY_IMAGE_ID = "ami-0a170000000000001"
 CONTAINER_IMAGE_ID = "ami-0a170000000000002"
+BALANCER_IMAGE_ID = "ami-0a170000000000003"
 _TINY = Image(
     id=TINY_IMAGE_ID,
     account="",
@@ -51,7 +52,7 @@ _TINY = Image(
     name="alto/tiny-x86_64",
     description="Alto's tiny Linux: busybox, dropbear, a web server; boots in seconds",
     public=True,
-    source=TINY_SOURCE,
+    source=TINY,
     size_gib=1,
     created_at=0.0,
 )
@@ -61,6 +62,15 @@ _CONTAINER_TINY = replace(
     name="alto/container-tiny-x86_64",
     description="Alto's tiny Linux as a system container: shares its host's kernel, starts in a moment",
     source=CONTAINER_SOURCE,
+)
+
+
+_BALANCER = replace(
+    _TINY,
+    id=BALANCER_IMAGE_ID,
+    name="alto/balancer-x86_64",
+    description="Alto's tiny Linux with HAProxy: for services whose balancer is an instance",
+    source=BALANCER,
 )
 
 
@@ -86,10 +96,11 @@ class Server:
         self._world = world
         self._store = store
         self.sessions = HostSessions(world, store, settings.cloud_id, settings.vault)
+        calls = ServiceCalls(world, store, settings, user_data_of)
         self._reconcilers: list[Reconciler] = [
             Scheduler(store),
-            Groups(store, world.clock, GroupCalls(world, store, settings)),
-            Balancers(store),
+            Groups(store, world.clock, calls),
+            Balancers(store, calls),
             Hosts(store, world.clock),
             Keeper(store, world.clock),
         ]
@@ -134,7 +145,7 @@ async def first_start(world: World, store: Store, settings: Settings, *, contain
         if account is None:
             account, _ = create_account(tx, ids, OPERATOR_NAME, now, operator=True)
         ensure_region(tx, region_ids, account.id, region, zones, settings.public_pool)
-        for image in (_TINY, _CONTAINER_TINY) if containers else (_TINY,):
+        for image in (_TINY, _BALANCER, _CONTAINER_TINY) if containers else (_TINY, _BALANCER):
             if tx.find(Image, image.id) is None:
                 tx.put(replace(image, account=account.id, created_at=now))
         key = tx.where(AccessKey, account=account.id, limit=1)[0]

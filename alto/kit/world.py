@@ -183,6 +183,11 @@ class Net(Protocol):
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """TCP; with `tls`, to whoever can prove to be `name`. Raises: OSError, of which ssl.SSLError is one."""
 
+    async def connect_inside(
+        self, netns: str | None, host: str, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """TCP over IPv4 from within network namespace `netns`. Raises: OSError."""
+
     async def serve(
         self, sock: socket.socket, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
     ) -> asyncio.Server: ...
@@ -535,6 +540,17 @@ class RealNet:
         self, host: str, port: int, *, tls: "ssl.SSLContext | None" = None, name: str | None = None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(host, port, ssl=tls, server_hostname=name)
+
+    async def connect_inside(
+        self, netns: str | None, host: str, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        sock = self.open_socket(netns=netns)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, (host, port))
+            return await asyncio.open_connection(sock=sock)
+        except BaseException:
+            sock.close()
+            raise
 
     async def serve(
         self, sock: socket.socket, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

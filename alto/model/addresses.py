@@ -30,4 +30,5 @@ class Address(Record, frozen=True, kw_only=True):
     private_ip: str | None = None
     instance_id: str | None = None
     reverse_name: str | None = None  # DescribeAddressesAttribute's domain-name
+    requester: str | None = None  # the service that it is for and goes with, "service web"
     tags: Tags = {}

@@ -11,6 +11,8 @@ from alto.model.records import Record, Tags
 # What may stand in a request line, and within quotes of a balancer's configuration.
 URL_PATH = re.compile(r"/[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]{0,1023}")
 
+APPLIANCE_PORT = 8404  # where a balancer that is an instance is told of its members
+
 
 class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):
     path: str = "/"
@@ -46,8 +48,20 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool = False
 
 
+class Appliance(msgspec.Struct, frozen=True, kw_only=True):
+    """The instance that is a balancer, and where its HAProxy is told of members."""
+
+    instance_id: str
+    interface_id: str
+    vpc_id: str
+    private_ip: str
+
+
 class LoadBalancer(Record, frozen=True, kw_only=True):
-    """`address` is the public address it listens on; `health` is what the balancer itself measured (agent writes)."""
+    """`address` is the public address it listens on; `health` is what the balancer itself measured (agent writes).
+
+    A host's own HAProxy serves it, or an instance that is nothing else: then `allocation_id` names its elastic address, and a
+    group of one keeps the instance (`AutoScalingGroup.appliance_of`)."""
 
     KIND: ClassVar[str] = "load_balancer"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("host_id",))
@@ -64,11 +78,19 @@ class LoadBalancer(Record, frozen=True, kw_only=True):
     deleting: bool = False
     created_at: float
     tags: Tags = {}
+    allocation_id: str | None = None
 
-    host_id: str | None = None  # control writes: the host whose balancer serves it
+    host_id: str | None = None  # control writes: the host whose balancer serves it, or that runs the instance
+    appliance: Appliance | None = None  # control writes
     targets: tuple[Target, ...] = ()  # control writes: who should be behind it
     health: tuple[TargetHealth, ...] = ()  # agent writes, by report
     ready: bool = False  # agent writes: the balancer listens
+    measured: str | None = None  # agent writes: the instance of which it says both
+
+    @property
+    def serves(self) -> bool:
+        """Whoever it is now listens."""
+        return self.ready and self.measured == (self.appliance.instance_id if self.appliance is not None else None)
 
 
 class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +127,7 @@ class AutoScalingGroup(Record, frozen=True, kw_only=True):
     desired: int
     launch: LaunchSpec
     load_balancer_id: str | None = None
+    appliance_of: str | None = None  # the load balancer that its instance is; that launch has user data of its own
     own_group_id: str | None = None  # the security group that was made for it and goes with it
     grace_s: float = 300.0  # how long a new member may take to become healthy before it is replaced
     deleting: bool = False
@@ -125,9 +148,11 @@ class BalancerPlan(msgspec.Struct, frozen=True, kw_only=True):
     check: HealthCheck
     drain_s: float
     targets: tuple[Target, ...]
+    appliance: Appliance | None = None
 
 
 class BalancerReport(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     ready: bool
     health: tuple[TargetHealth, ...] = ()
+    appliance_id: str | None = None  # the instance that it is

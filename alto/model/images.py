@@ -15,6 +15,8 @@ ROOT_DEVICE = "/dev/sda1"
 ROOT_NAMES = (ROOT_DEVICE, "/dev/sda", "/dev/xvda", "/dev/vda")
 
 TINY = "tiny"  # the source of the image that Alto builds: its kernel is beside its disk
+BALANCER = "balancer"  # the same, with HAProxy in it
+KERNEL_BESIDE = (TINY, BALANCER)
 BOOTS_ITSELF = "disk"
 CONTAINER_SOURCE = "tiny-container"
 # A registered file of such a name is an archive of a root file system, which becomes a disk of this size; a host does not
@@ -52,9 +54,9 @@ class ImageDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
     """`account` owns it; every account sees `public` ones, and those of `shared_with` see it too. `source` names what the
-    image driver builds or finds: "tiny" for the image that Alto builds from Debian packages, "file:///path.qcow2" (or one of
-    ARCHIVES) for one that was registered, "disk" for one whose root snapshot boots by itself. `devices` has the root device
-    only when that is made from a snapshot; `storage` is where the snapshots are."""
+    image driver builds or finds: "tiny" and "balancer" for those that Alto builds from Debian packages, "file:///path.qcow2"
+    (or one of ARCHIVES) for one that was registered, "disk" for one whose root snapshot boots by itself. `devices` has the root
+    device only when that is made from a snapshot; `storage` is where the snapshots are."""
 
     KIND: ClassVar[str] = "image"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account",), ("public",))

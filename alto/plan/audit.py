@@ -359,6 +359,7 @@ def _balancers(state: State, instances: Mapping[str, Instance], seen: Sequence[H
         for balancer_id, served in (host.balancers or {}).items():
             on_host.setdefault(balancer_id, {})[host.host_id] = served
     looked_at = {host.host_id for host in seen if host.balancers is not None}
+    elastic = {address.id: address.interface_id for address in state.elastic}
     for balancer in state.balancers:
         targets = {target.instance_id: target for target in balancer.targets}
         for target in balancer.targets:
@@ -377,6 +378,14 @@ def _balancers(state: State, instances: Mapping[str, Instance], seen: Sequence[H
                     sentence=f"Load balancer {balancer.name} reaches {target.instance_id} at {target.private_ip}; "
                     f"its address is {member.nic.private_ip}",
                 )
+        appliance = balancer.appliance
+        if appliance is not None and elastic.get(balancer.allocation_id or "") != appliance.interface_id:
+            yield Violation(
+                rule=Rule.BALANCER_MISSING,
+                subject=balancer.id,
+                sentence=f"Load balancer {balancer.name} is {appliance.instance_id}; {balancer.address} does not lead there",
+                grace_s=BALANCING_S,
+            )
         for member in instances.values():
             wanted = (member.account, member.region, member.group_name) == (balancer.account, balancer.region, balancer.name)
             if wanted and member.phase is Phase.RUNNING and member.wish is Wish.RUNNING and not balancer.deleting:

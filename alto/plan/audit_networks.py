@@ -44,7 +44,7 @@ def addresses(state: State, instances: Mapping[str, Instance]) -> Iterable[Viola
         for instance, nic in nics
         for address in _public(nic)
     ]
-    public += [(one.address, one.id) for one in state.balancers]
+    public += [(one.address, one.id) for one in state.balancers if one.allocation_id is None]
     yield from _twice("The public address", public)
     yield from _twice(
         "The public address", [(address.public_ip, one.id) for one in state.interfaces for address in _public(one)]

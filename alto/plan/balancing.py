@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from alto.model.balancers import AutoScalingGroup, LoadBalancer, Target, TargetHealth
+from alto.model.balancers import Appliance, AutoScalingGroup, LoadBalancer, Target, TargetHealth
 from alto.model.instances import Instance, Phase, Wish
 
 
@@ -28,6 +28,17 @@ def targets(balancer: LoadBalancer, group: AutoScalingGroup | None, members: Seq
             )
         )
     return tuple(result)
+
+
+def appliance_of(members: Sequence[Instance], *, started: bool) -> Appliance | None:
+    """Of the group that keeps a balancer's instance, the one that is it: the oldest that is wished to run, with `started` only
+    when it does."""
+    wished = [one for one in members if one.wish is Wish.RUNNING and one.phase is not Phase.TERMINATED]
+    found = min(wished, key=lambda one: (one.created_at, one.id), default=None)
+    if found is None or (started and found.phase is not Phase.RUNNING):
+        return None
+    nic = found.nic
+    return Appliance(instance_id=found.id, interface_id=nic.interface_id, vpc_id=nic.vpc_id, private_ip=nic.private_ip)
 
 
 def merge_health(old: Sequence[TargetHealth], new: Sequence[TargetHealth], now: float) -> tuple[TargetHealth, ...]:

@@ -59,7 +59,7 @@ def _is_registered(instance_id: str, balancer: LoadBalancer | None) -> bool:
 
 
 def _is_bad(member: Instance, group: AutoScalingGroup, balancer: LoadBalancer | None, now: float) -> bool:
-    if balancer is None or not balancer.ready:
+    if balancer is None or not balancer.serves:
         return False
     health = next((one for one in balancer.health if one.instance_id == member.id), None)
     if health is None or health.state in (TargetState.HEALTHY, TargetState.DRAINING):

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from alto.model.encryption import Encryption
 from alto.model.hosts import Host
-from alto.model.images import TINY
+from alto.model.images import KERNEL_BESIDE, TINY
 from alto.model.instances import Instance
 from alto.model.volumes import NOBODY, AttachState, Snapshot, SnapshotPhase, StorageJob, Task, Volume, VolumePhase
 from alto.store.store import Tx
@@ -89,7 +89,7 @@ def detached(volume: Volume) -> Volume:
 
 def given_up(volume: Volume, instance: Instance) -> Volume:
     """Detached from `instance`, and on a host of its own from now on. Who was the root remembers by what it boots."""
-    boots_by = TINY if volume.id == instance.root.volume_id and instance.image_source == TINY else volume.boot_source
+    boots_by = TINY if volume.id == instance.root.volume_id and instance.image_source in KERNEL_BESIDE else volume.boot_source
     return replace(detached(volume), host_id=volume.host_id or instance.host_id, boot_source=boots_by)
 
 

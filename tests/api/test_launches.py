@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alto.api.ec2.service_calls import GroupCalls
+from alto.api.ec2.service_calls import ServiceCalls
 from alto.api.wire.models import Models
 from alto.model.balancers import AutoScalingGroup, LaunchSpec
 from alto.model.images import Image
@@ -401,7 +401,7 @@ def test_a_group_that_becomes_smaller_does_not_heed_protection(cloud: Cloud, ten
         launch=LaunchSpec(image_id=IMAGE, instance_type="m1.tiny"),
         created_at=NOW,
     )
-    calls = GroupCalls(cloud.world, cloud.store, cloud.settings)
+    calls = ServiceCalls(cloud.world, cloud.store, cloud.settings, lambda balancer: "")
     cloud.runner.run(calls.terminate(group, [id]))
     assert state(tenant, id) == "terminated"
 

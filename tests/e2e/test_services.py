@@ -4,12 +4,14 @@ when they die; the control plane's death is not noticed. Method: the `alto` comm
 import json
 import os
 import signal
+import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.e2e.cloud import Cloud, machines_of, until
 
@@ -104,3 +106,52 @@ def test_a_service_scales_heals_and_outlives_its_control_plane(cloud: Cloud, loa
     assert machines_of(cloud.state) == {}
     names = {group["GroupName"] for group in cloud.client().describe_security_groups()["SecurityGroups"]}
     assert names == {"default"}
+
+
+def test_a_balancer_that_is_an_instance_keeps_its_address_when_it_is_replaced(cloud: Cloud, load: Begin) -> None:
+    made = cloud.alto("service", "create", "web", "--balancer", "instance", "--wait", "--timeout", "300", timeout_s=320)
+    assert made.returncode == 0, made.stderr
+    shown = show(cloud)
+    front, members = shown["balancer"]["instance_id"], set(healthy(cloud))
+    assert machines_of(cloud.state).keys() == {front, *members}
+    clients = load(shown["url"])
+    until(lambda: clients.members == members, "both members answer through it", timeout_s=30)
+
+    ec2 = cloud.client()
+    (address,) = ec2.describe_addresses()["Addresses"]
+    assert (address["PublicIp"], address["InstanceId"]) == (shown["address"], front)
+    with pytest.raises(ClientError, match="OperationNotPermitted"):
+        ec2.release_address(AllocationId=address["AllocationId"])
+    with socket.socket() as outside:
+        outside.settimeout(3)
+        assert outside.connect_ex((shown["address"], 8404)) != 0, "only its host tells it of members"
+
+    cloud.kill()
+    answers = clients.answers
+    until(lambda: clients.answers > answers + 20, "it serves without a control plane", timeout_s=30)
+    cloud.up()
+    until(lambda: healthy(cloud) == members, "all are known again", timeout_s=60)
+    assert cloud.alto("service", "scale", "web", "1", "--wait", timeout_s=120).returncode == 0
+    assert clients.failures == []
+
+    ec2.reboot_instances(InstanceIds=[front])
+    until(lambda: len(clients.failures) > 0, "its reboot", timeout_s=60)
+    clients.end()
+    again = load(shown["url"])
+    until(lambda: again.answers > 20, "it serves again", timeout_s=120)
+    again.end()
+
+    os.kill(machines_of(cloud.state)[front], signal.SIGKILL)
+    until(lambda: show(cloud)["balancer"]["instance_id"] not in (None, front), "another in its place", timeout_s=60)
+    until(lambda: show(cloud)["ready"], "which is told of the members", timeout_s=240)
+    last = load(shown["url"])
+    until(lambda: last.answers > 20, "the same address leads there", timeout_s=30)
+    last.end()
+    assert last.failures == []
+
+    audit = cloud.alto("audit", "-o", "json")
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    assert cloud.alto("service", "delete", "web", "--wait", timeout_s=120).returncode == 0
+    assert machines_of(cloud.state) == {}
+    assert ec2.describe_addresses()["Addresses"] == []
+    assert {group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]} == {"default"}

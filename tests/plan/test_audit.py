@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from alto.model.addresses import Address
-from alto.model.balancers import AutoScalingGroup, LaunchSpec, LoadBalancer, Target
+from alto.model.balancers import Appliance, AutoScalingGroup, LaunchSpec, LoadBalancer, Target
 from alto.model.hosts import Capabilities, Dedication, Host, HostState
 from alto.model.instances import Instance, Nic, Phase, PlacementWish, RootVolume, Wish
 from alto.model.networks import (
@@ -116,6 +116,7 @@ BALANCER = LoadBalancer(
     targets=(target(1), target(2)),
     ready=True,
 )
+APPLIANCE = Appliance(instance_id="i-1", interface_id="eni-1", vpc_id="vpc-1", private_ip="172.31.0.1")
 GROUP = AutoScalingGroup(
     id="asg-1",
     **PLACE,
@@ -500,6 +501,16 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
         "stranger behind it",
         replace(HEALTHY, balancers=(replace(BALANCER, targets=(target(1), target(2), target(3))),)),
         {Rule.BALANCER_TARGET},
+    ),
+    (
+        "a balancer whose address leads to no instance",
+        replace(
+            HEALTHY,
+            balancers=(replace(BALANCER, allocation_id="eipalloc-1", appliance=APPLIANCE),),
+            elastic=(Address(id="eipalloc-1", **PLACE, public_ip="127.64.0.9"),),
+            addresses=(*HEALTHY.addresses[:2], replace(HEALTHY.addresses[2], owner_id="eipalloc-1", elastic=True)),
+        ),
+        {Rule.BALANCER_MISSING},
     ),
 ]
 

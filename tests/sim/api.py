@@ -35,7 +35,7 @@ from alto.api.ec2.volumes import OPERATIONS as VOLUMES
 from alto.api.vault import Vault
 from alto.api.wire.xml import plain
 from alto.kit.world import World
-from alto.model.images import Image
+from alto.model.images import BALANCER, TINY, Image
 from alto.model.networks import CidrAssociation, SecurityGroup, Subnet
 from alto.model.placement_groups import PlacementGroup, Strategy
 from alto.store.store import Store, Tx
@@ -47,6 +47,7 @@ SETTINGS = Settings(cloud_id="cloud-sim", regions=(REGION,), simulated=True, vau
 IMAGE = "ami-00000000000000001"
 OTHER_GROUP = "sg-00000000000000002"  # beside the default one
 BROKEN_IMAGE = "ami-00000000000000002"
+BALANCER_IMAGE = "ami-00000000000000003"
 
 EC2: Operations = {
     **INSTANCES,
@@ -102,7 +103,7 @@ def found(world: World) -> Callable[[Tx], str]:
                 id=OTHER_GROUP, account=account.id, region=REGION, vpc_id=vpc.id, name=OTHER_GROUP, description="other"
             )
         )
-        for id, source in ((IMAGE, "tiny"), (BROKEN_IMAGE, MISSING_IMAGE)):
+        for id, source in ((IMAGE, TINY), (BROKEN_IMAGE, MISSING_IMAGE), (BALANCER_IMAGE, BALANCER)):
             tx.put(
                 Image(
                     id=id, account=account.id, region=None, name=source, source=source, size_gib=1, public=True, created_at=now

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from alto.api.ec2.service_calls import GroupCalls
+from alto.api.ec2.service_calls import ServiceCalls
 from alto.api.hosts.session import HostSessions
 from alto.control.balancers import Balancers
 from alto.control.groups import Groups
@@ -20,6 +20,7 @@ from alto.control.hosts import Hosts
 from alto.control.keeper import Keeper
 from alto.control.loop import LoopStatus, Reconciler, keep_reconciling
 from alto.control.scheduler import Scheduler
+from alto.drivers.balancer.haproxy.appliance import user_data_of
 from alto.kit.world import World
 from alto.model.instances import Power
 from alto.store.sqlite import MemoryDisk, SqliteStore
@@ -75,10 +76,11 @@ class SimServer:
         self.sessions = HeedfulSessions(self.world, self.store, SETTINGS.cloud_id, VAULT)
         self.sessions.checker = cloud.checker
         self.api = SimApi(self.world, self.store)
+        calls = ServiceCalls(self.world, self.store, SETTINGS, user_data_of)
         self._reconcilers: tuple[Reconciler, ...] = (
             Scheduler(self.store),
-            Groups(self.store, self.world.clock, GroupCalls(self.world, self.store, SETTINGS)),
-            Balancers(self.store),
+            Groups(self.store, self.world.clock, calls),
+            Balancers(self.store, calls),
             Hosts(self.store, self.world.clock),
             Keeper(self.store, self.world.clock),
         )

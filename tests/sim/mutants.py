@@ -16,7 +16,7 @@ from alto.agent.manifests import Manifest, Manifests
 from alto.agent.networks import Networks
 from alto.api.ec2 import address_targets, tokens
 from alto.api.ec2 import instances as instances_api
-from alto.api.ec2.service_calls import GroupCalls
+from alto.api.ec2.service_calls import ServiceCalls
 from alto.api.hosts import session
 from alto.api.hosts.session import HostSessions
 from alto.control import balancers as balancers_loop
@@ -255,12 +255,12 @@ def port_pulled_early(stack: ExitStack) -> None:
 
 def launch_intent_lost(stack: ExitStack) -> None:
     """A group launches with a new token at each try, so that a crash between launch and answer launches twice."""
-    launch = GroupCalls.launch
+    launch = ServiceCalls.launch
 
-    async def fresh(self: GroupCalls, group: AutoScalingGroup, launching: Launching) -> None:
+    async def fresh(self: ServiceCalls, group: AutoScalingGroup, launching: Launching) -> None:
         await launch(self, group, replace(launching, token=f"{launching.token}-{self._world.chance.hex(8)}"))
 
-    _put(stack, GroupCalls, "launch", fresh)
+    _put(stack, ServiceCalls, "launch", fresh)
 
 
 def terminated_at_once(stack: ExitStack) -> None:

@@ -20,6 +20,7 @@ from tests.sim.check import Violated
 from tests.sim.cloud import SimCloud, route_logs
 from tests.sim.disks import DiskClient, has_disks, make_faults
 from tests.sim.faults import Faults
+from tests.sim.fronts import FrontClient, has_fronts, kept_waiting
 from tests.sim.health import Health, has_health
 from tests.sim.hosts import MANIFESTS
 from tests.sim.links import DEADLINE_S
@@ -82,6 +83,8 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
     if has_disks(cloud.seed):
         make_faults(cloud)
         clients.append(DiskClient(cloud, len(clients) + 1, actions=30, pace_s=2.0))
+    if has_fronts(cloud.seed):
+        clients.append(FrontClient(cloud, len(clients) + 1, actions=20, pace_s=4.0))
     rules = RuleClient(cloud, len(clients) + 1, actions=30, pace_s=2.0) if has_spread(cloud.seed) else None
     if rules is not None:
         clients.append(rules)
@@ -224,12 +227,15 @@ def _unheard(cloud: SimCloud, *, balancers: bool = True) -> list[str]:
     joined = {host.id for host in state.hosts}
     wrong = [f"Host {host.id} has not joined" for host in cloud.hosts if host.id not in joined]
     wrong += [f"Host {host.id} is {host.state.value}" for host in state.hosts if host.state.value != "ready"]
+    excused = kept_waiting(state.groups, state.instances)
     for balancer in state.balancers if balancers else ():
+        if balancer.appliance is None and balancer.id in excused:
+            continue
         healthy = {one.instance_id for one in balancer.health if one.state.value == "healthy"}
         wanted = {target.instance_id for target in balancer.targets if not target.draining}
-        if not balancer.ready or healthy != wanted:
+        if not balancer.serves or healthy != wanted:
             wrong.append(
-                f"Load balancer {balancer.name} (ready: {balancer.ready}) has {sorted(healthy)} healthy of {sorted(wanted)}"
+                f"Load balancer {balancer.name} (serves: {balancer.serves}) has {sorted(healthy)} healthy of {sorted(wanted)}"
             )
     return wrong
 

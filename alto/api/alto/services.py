@@ -4,31 +4,40 @@ A first form, until ELBv2's and AutoScaling's own operations make the same recor
 """
 
 import re
-from ipaddress import IPv4Network
-from typing import Any
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from alto.api.accounts import default_vpc, draw_id
 from alto.api.call import Call
+from alto.api.ec2.address_pools import take_public
 from alto.api.ec2.ids import find_image
 from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.tags import Tag, check_count, checked
 from alto.api.ec2.user_data import check_user_data
-from alto.model.balancers import URL_PATH, AutoScalingGroup, HealthCheck, LaunchSpec, LoadBalancer, TargetState
+from alto.model.addresses import ADDRESSES_MAX, Address
+from alto.model.balancers import (
+    APPLIANCE_PORT,
+    URL_PATH,
+    AutoScalingGroup,
+    HealthCheck,
+    LaunchSpec,
+    LoadBalancer,
+    TargetState,
+)
 from alto.model.errors import AlreadyExists, NotFound, Refused
-from alto.model.images import Image, KeyPair
+from alto.model.images import BALANCER, TINY, Image, KeyPair
 from alto.model.instance_types import instance_type
 from alto.model.instances import Instance, Phase, Wish
-from alto.model.networks import AddressPool, Permission, PublicAddress, SecurityGroup, host_address
-from alto.plan.addresses import address_at, next_offset
+from alto.model.networks import Permission, SecurityGroup, Vpc, host_address
 from alto.plan.instances import state_name
-from alto.store.claims import PUBLIC_POOL
 from alto.store.store import Reader, Tx
 
 NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,30}[a-zA-Z0-9])?")
 DESIRED_MAX = 1000
+SSH_PORT = 22
 
 
 class CreateService(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +52,8 @@ class CreateService(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     health_path: str = "/"
     drain_s: float = 10.0
     tags: dict[str, str] = {}
+    balancer: Literal["host", "instance"] = "host"  # a host's own HAProxy, or an instance that is nothing else
+    balancer_type: str = "m1.tiny"  # of the instance
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,6 +66,10 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
             "InvalidParameterValue", f"'{request.name}' is no service name: letters, digits and inner hyphens, at most 32"
         )
     _check_desired(request.desired)
+    if request.balancer == "instance" and request.port in (SSH_PORT, APPLIANCE_PORT):
+        raise Refused(
+            "InvalidParameterValue", f"{request.port} is no port for a balancer that is an instance: it has a use there"
+        )
     for what, port in (("port", request.port), ("target_port", request.target_port)):
         if not 1 <= port <= 65535:
             raise Refused("InvalidParameterValue", f"{port} is no {what}: 1 to 65535")
@@ -68,11 +83,14 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
     tags = checked([Tag(key=key, value=value) for key, value in request.tags.items()])
     member_tags = {"Name": request.name, **tags}
     check_count(member_tags)
-    instance_type(request.instance_type)
+    for one in (request.instance_type, request.balancer_type):
+        instance_type(one)
     check_user_data(request.user_data)
     now = call.world.clock.now()
     balancer_id, group_id = draw_id(call.world.chance, "lb"), draw_id(call.world.chance, "asg")
-    security_ids = (draw_id(call.world.chance, "sg"), draw_id(call.world.chance, "sgr"), draw_id(call.world.chance, "sgr"))
+    draw = partial(draw_id, call.world.chance)
+    security_ids = draw("sg"), draw("sgr"), draw("sgr")
+    front = _Front(draw("asg"), draw("eipalloc"), draw("sg"), (draw("sgr"), draw("sgr"), draw("sgr")))
 
     def body(tx: Tx) -> None:
         if tx.where(LoadBalancer, account=call.account, region=call.region, name=request.name, limit=1):
@@ -80,8 +98,13 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
         image = find_image(tx, call, request.image_id) if request.image_id else _own_image(tx)
         if request.key_name and find_by_name(tx, call.account, call.region, request.key_name) is None:
             raise NotFound(KeyPair.KIND, request.key_name)
-        groups = _security_groups(tx, call, request, security_ids)
-        address = _claim_address(tx, call, balancer_id)
+        in_instance = request.balancer == "instance"
+        vpc = _default_vpc(tx, call)
+        source = _Peer(group_id=front.security_id) if in_instance else _Peer(cidr=f"{host_address(vpc.cidr)}/32")
+        groups = _member_groups(tx, call, request, vpc, security_ids, source)
+        address = take_public(tx, call, front.allocation_id if in_instance else balancer_id, elastic=in_instance)
+        if in_instance:
+            _put_front(tx, call, request, front, vpc, balancer_id, address, now)
         tx.put(
             LoadBalancer(
                 id=balancer_id,
@@ -95,6 +118,7 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
                 drain_s=request.drain_s,
                 created_at=now,
                 tags=tags,
+                allocation_id=front.allocation_id if in_instance else None,
             )
         )
         tx.put(
@@ -128,54 +152,127 @@ def _check_desired(desired: int) -> None:
 
 
 def _own_image(reader: Reader) -> Image:
-    images = [image for image in reader.where(Image, public=True) if image.source == "tiny"]
+    images = [image for image in reader.where(Image, public=True) if image.source == TINY]
     if not images:
         raise Refused("MissingParameter", "This cloud has no image of its own: give image_id")
     return images[0]
 
 
-def _security_groups(tx: Tx, call: Call, request: CreateService, ids: tuple[str, str, str]) -> tuple[str, ...]:
-    """The default group, and one of the service's own that lets its balancer in."""
-    vpc = default_vpc(tx, call.account, call.region)
+def _default_vpc(reader: Reader, call: Call) -> Vpc:
+    vpc = default_vpc(reader, call.account, call.region)
     if vpc is None:
         raise Refused("VPCIdNotSpecified", "No default VPC for this user: a service needs one.")
-    name = f"service-{request.name}"
+    return vpc
+
+
+class _Peer(NamedTuple):
+    """Whom a rule lets in."""
+
+    cidr: str | None = None
+    group_id: str | None = None
+
+
+def _member_groups(
+    tx: Tx, call: Call, request: CreateService, vpc: Vpc, ids: tuple[str, str, str], balancer: _Peer
+) -> tuple[str, ...]:
+    """The default group, and one of the service's own that lets its balancer in."""
+    rules = (_tcp(ids[1], request.target_port, balancer, "the balancer"), _anywhere(ids[2]))
+    own = _put_group(tx, call, vpc, ids[0], f"service-{request.name}", f"made for the service {request.name}", rules)
+    default = tx.where(SecurityGroup, vpc_id=vpc.id, name="default", limit=1)
+    return (*(one.id for one in default), own)
+
+
+def _put_group(tx: Tx, call: Call, vpc: Vpc, id: str, name: str, description: str, rules: tuple[Permission, ...]) -> str:
     if tx.where(SecurityGroup, vpc_id=vpc.id, name=name, limit=1):
         raise AlreadyExists(SecurityGroup.KIND, f"name ('{name}')")
+    tx.put(
+        SecurityGroup(
+            id=id,
+            account=call.account,
+            region=call.region,
+            vpc_id=vpc.id,
+            name=name,
+            description=description,
+            permissions=rules,
+        )
+    )
+    return id
+
+
+def _tcp(id: str, port: int, peer: _Peer, description: str) -> Permission:
+    return Permission(
+        id=id,
+        egress=False,
+        protocol="tcp",
+        from_port=port,
+        to_port=port,
+        cidr=peer.cidr,
+        group_id=peer.group_id,
+        description=description,
+    )
+
+
+def _anywhere(id: str) -> Permission:
+    return Permission(id=id, egress=True, protocol="-1", from_port=-1, to_port=-1, cidr="0.0.0.0/0")
+
+
+class _Front(NamedTuple):
+    """Ids of what a balancer that is an instance has beside it."""
+
+    group_id: str
+    allocation_id: str
+    security_id: str
+    rule_ids: tuple[str, str, str]
+
+
+def _put_front(
+    tx: Tx, call: Call, request: CreateService, ids: _Front, vpc: Vpc, balancer_id: str, address: str, now: float
+) -> None:
+    """A group of one that keeps the instance, with a security group, and an elastic address for whichever it is."""
+    if tx.count(Address, account=call.account, region=call.region) >= ADDRESSES_MAX:
+        raise Refused("AddressLimitExceeded", "The maximum number of addresses has been reached.")
+    image = next((one for one in tx.where(Image, public=True) if one.source == BALANCER), None)
+    if image is None:
+        raise Refused("MissingParameter", "This cloud has no image for balancers: start it anew, or let a host balance")
+    name = f"{request.name}.balancer"  # no service can be called so
     rules = (
-        Permission(
-            id=ids[1],
-            egress=False,
-            protocol="tcp",
-            from_port=request.target_port,
-            to_port=request.target_port,
-            cidr=f"{host_address(vpc.cidr)}/32",
-            description="the balancer",
+        _tcp(ids.rule_ids[0], request.port, _Peer(cidr="0.0.0.0/0"), "clients"),
+        _tcp(
+            ids.rule_ids[1], APPLIANCE_PORT, _Peer(cidr=f"{host_address(vpc.cidr)}/32"), "its host, which tells it of members"
         ),
-        Permission(id=ids[2], egress=True, protocol="-1", from_port=-1, to_port=-1, cidr="0.0.0.0/0"),
+        _anywhere(ids.rule_ids[2]),
     )
-    own = SecurityGroup(
-        id=ids[0],
-        account=call.account,
-        region=call.region,
-        vpc_id=vpc.id,
-        name=name,
-        description=f"made for the service {request.name}",
-        permissions=rules,
+    _put_group(tx, call, vpc, ids.security_id, f"service-{name}", f"made for the balancer of the service {request.name}", rules)
+    tags = {"Name": name}
+    tx.put(
+        Address(
+            id=ids.allocation_id,
+            account=call.account,
+            region=call.region,
+            public_ip=address,
+            tags=tags,
+            requester=f"service {request.name}",
+        )
     )
-    tx.put(own)
-    default = tx.where(SecurityGroup, vpc_id=vpc.id, name="default", limit=1)
-    return (*(one.id for one in default), own.id)
-
-
-def _claim_address(tx: Tx, call: Call, owner_id: str) -> str:
-    pool = tx.get(AddressPool, PUBLIC_POOL)
-    network = IPv4Network(pool.cidr)
-    cursor = next_offset(network, pool.cursor, lambda address: tx.find(PublicAddress, address) is not None)
-    address = address_at(network, cursor)
-    tx.put(PublicAddress(id=address, account=call.account, region=call.region, owner_id=owner_id))
-    tx.put(replace(pool, cursor=cursor, used=pool.used + 1))
-    return address
+    tx.put(
+        AutoScalingGroup(
+            id=ids.group_id,
+            account=call.account,
+            region=call.region,
+            name=name,
+            desired=1,
+            launch=LaunchSpec(
+                image_id=image.id,
+                instance_type=request.balancer_type,
+                key_name=request.key_name,
+                group_ids=(ids.security_id,),
+                tags=tags,
+            ),
+            appliance_of=balancer_id,
+            own_group_id=ids.security_id,
+            created_at=now,
+        )
+    )
 
 
 def list_services(call: Call) -> dict[str, Any]:
@@ -259,11 +356,30 @@ def _show(reader: Reader, balancer: LoadBalancer) -> dict[str, Any]:
         "running": living,
         "healthy": healthy,
         # Ready as the founding documents say it: the balancer serves and the wished members stand behind it.
-        "ready": balancer.ready and healthy >= desired and not balancer.deleting,
-        "balancer_ready": balancer.ready,
+        "ready": balancer.serves and healthy >= desired and not balancer.deleting,
+        "balancer_ready": balancer.serves,
+        "balancer": _show_balancer(reader, balancer),
         "deleting": balancer.deleting,
         "waiting_because": group.waiting_because if group else None,
         "image_id": group.launch.image_id if group else None,
         "instance_type": group.launch.instance_type if group else None,
         "members": shown,
+    }
+
+
+def _show_balancer(reader: Reader, balancer: LoadBalancer) -> dict[str, Any]:
+    """Where it is served, and what it waits for."""
+    if balancer.allocation_id is None:
+        return {"kind": "host", "host_id": balancer.host_id, "instance_id": None, "state": None, "waiting_because": None}
+    groups = reader.where(AutoScalingGroup, account=balancer.account, region=balancer.region)
+    keeper = next((group for group in groups if group.appliance_of == balancer.id), None)
+    name = keeper.name if keeper is not None else ""
+    members = reader.where(Instance, group_name=name, account=balancer.account, region=balancer.region)
+    now = max((one for one in members if one.wish is Wish.RUNNING), key=lambda one: one.created_at, default=None)
+    return {
+        "kind": "instance",
+        "host_id": now.host_id if now is not None else None,
+        "instance_id": now.id if now is not None else None,
+        "state": state_name(now) if now is not None else None,
+        "waiting_because": (now.waiting_because if now is not None else None) or (keeper.waiting_because if keeper else None),
     }

@@ -10,7 +10,7 @@ import msgspec
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_targets import lead_to, leave, public_of
-from alto.api.ec2.addresses import find_address
+from alto.api.ec2.addresses import find_address, refuse_managed
 from alto.api.ec2.ids import is_own, owned
 from alto.api.ec2.interface_attachments import changeable, check_single
 from alto.model.addresses import Address
@@ -74,6 +74,7 @@ def _check_way_in(reader: Reader, interface: NetworkInterface) -> None:
 
 
 def _refuse_managed(reader: Reader, address: Address) -> None:
+    refuse_managed(address)
     interface = reader.find(NetworkInterface, address.interface_id) if address.interface_id is not None else None
     if interface is not None and interface.requester is not None:
         raise Refused("OperationNotPermitted", f"The address is used by {interface.requester}: take it off there first.")

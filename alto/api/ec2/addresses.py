@@ -78,6 +78,7 @@ async def release_address(call: Call, request: ReleaseAddressRequest) -> dict[st
 
     def body(tx: Tx) -> None:
         address = find_address(tx, call, request.allocation_id, request.public_ip)
+        refuse_managed(address)
         if address.association_id is not None:
             let_go(tx, call, address)
         tx.delete(Address, address.id)
@@ -85,6 +86,12 @@ async def release_address(call: Call, request: ReleaseAddressRequest) -> dict[st
 
     await call.store.write(body)
     return {}
+
+
+def refuse_managed(address: Address) -> None:
+    """Raises: Refused: it goes with what it is for."""
+    if address.requester is not None:
+        raise Refused("OperationNotPermitted", f"The address {address.public_ip} is that of {address.requester}: delete that.")
 
 
 def find_address(reader: Reader, call: Call, allocation_id: str | None, public_ip: str | None) -> Address:

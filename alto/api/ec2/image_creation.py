@@ -23,7 +23,7 @@ from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.ec2.volume_attachments import check_device
 from alto.model.errors import Refused
-from alto.model.images import BOOTS_ITSELF, TINY, Image, ImageDevice, ImageState
+from alto.model.images import BOOTS_ITSELF, KERNEL_BESIDE, TINY, Image, ImageDevice, ImageState
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance
 from alto.model.records import Tags
@@ -96,7 +96,7 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
                 region=call.region,
                 name=name,
                 description=request.description,
-                source=TINY if instance.image_source == TINY else BOOTS_ITSELF,
+                source=TINY if instance.image_source in KERNEL_BESIDE else BOOTS_ITSELF,
                 architecture=CATALOGUE[instance.instance_type].architecture,
                 root_device=instance.root.device,
                 size_gib=devices[0].size_gib,

@@ -22,7 +22,7 @@ from alto.api.wire.xml import Cached, timestamp
 from alto.model.encryption import Encryption
 from alto.model.errors import Refused
 from alto.model.hosts import Host
-from alto.model.images import CONTAINER, TINY, Image, host_kind_of
+from alto.model.images import CONTAINER, KERNEL_BESIDE, TINY, Image, host_kind_of
 from alto.model.instances import Instance
 from alto.model.records import Tags
 from alto.model.volumes import Snapshot, SnapshotPhase, StorageJob, Task, Volume, VolumePhase
@@ -165,7 +165,7 @@ def begin_snapshot(tx: Tx, volume: Volume, wish: SnapshotWish, *, set_id: str | 
         raise Refused("IncorrectState", f"Volume '{volume.id}' cannot be copied yet: its bytes are not there")
     claim_disk(tx, host.id, volume.size_gib)
     boots_by = volume.boot_source
-    if instance is not None and instance.root.volume_id == volume.id and instance.image_source == TINY:
+    if instance is not None and instance.root.volume_id == volume.id and instance.image_source in KERNEL_BESIDE:
         boots_by = TINY
     snapshot = tx.put(
         Snapshot(

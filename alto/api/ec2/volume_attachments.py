@@ -18,7 +18,7 @@ from alto.api.ec2.moments import moment_until
 from alto.api.ec2.volumes import show_attachment
 from alto.model.errors import Refused
 from alto.model.hosts import Host
-from alto.model.images import ROOT_NAMES, TINY
+from alto.model.images import KERNEL_BESIDE, ROOT_NAMES, TINY
 from alto.model.instances import Instance, RootVolume
 from alto.model.volumes import Attachment, AttachState, Volume, VolumePhase
 from alto.plan.instances import state_name
@@ -136,7 +136,7 @@ def _device_taken(instance: Instance, device: str) -> bool:
 
 def _check_boots(volume: Volume, instance: Instance) -> None:
     """A machine keeps what it boots by: a kernel beside its disk, or what is on the disk. Raises: Refused."""
-    if (instance.image_source == TINY) != (volume.boot_source == TINY):
+    if (instance.image_source in KERNEL_BESIDE) != (volume.boot_source == TINY):
         raise Refused(
             "UnsupportedOperation",
             f"{volume.id} has no system that boots as '{instance.id}' does: attach what was the root of an instance of the "

@@ -532,6 +532,7 @@ def balancer_plan(balancer: LoadBalancer) -> BalancerPlan:
         check=balancer.check,
         drain_s=balancer.drain_s,
         targets=balancer.targets,
+        appliance=balancer.appliance,
     )
 
 
@@ -562,6 +563,7 @@ def _take_reports(tx: Tx, host_id: str, reports: Reports, now: float) -> None:
         balancer = by_id.get(measured.id)
         if balancer is None:
             continue
-        changed = replace(balancer, ready=measured.ready, health=merge_health(balancer.health, measured.health, now))
+        health = merge_health(balancer.health, measured.health, now)
+        changed = replace(balancer, ready=measured.ready, health=health, measured=measured.appliance_id)
         if changed != balancer:
             tx.put(changed)

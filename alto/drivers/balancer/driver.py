@@ -7,7 +7,9 @@ from alto.model.balancers import BalancerPlan, BalancerReport
 
 
 class BalancerDriver(Protocol):
-    """Calls are idempotent and may raise DriverFault and nothing else. Traffic goes on while this process is dead."""
+    """Calls are idempotent and may raise DriverFault and nothing else. Traffic goes on while this process is dead.
+
+    A plan with an `appliance` is served by that instance, which runs on this host."""
 
     async def ensure(self, plans: Sequence[BalancerPlan]) -> None:
         """Exactly these balancers listen, each with exactly these targets. Membership changes go through the runtime, with

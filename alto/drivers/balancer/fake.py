@@ -79,7 +79,14 @@ class FakeBalancer:
 
         def effect() -> None:
             for plan in self._balancers.plans.values():
-                reports.append(BalancerReport(id=plan.id, ready=not self._balancers.down, health=self._health(plan)))
+                reports.append(
+                    BalancerReport(
+                        id=plan.id,
+                        ready=self._serves(plan),
+                        health=self._health(plan),
+                        appliance_id=plan.appliance.instance_id if plan.appliance is not None else None,
+                    )
+                )
 
         await self._call("observe", effect)
         return reports
@@ -97,9 +104,14 @@ class FakeBalancer:
     def serving(self, plan_id: str) -> list[str]:
         """Instances that a request to this balancer may reach now; not part of the interface, for assertions."""
         plan = self._balancers.plans.get(plan_id)
-        if plan is None or self._balancers.down:
+        if plan is None or not self._serves(plan):
             return []
         return [health.instance_id for health in self._health(plan) if health.state is TargetState.HEALTHY]
+
+    def _serves(self, plan: BalancerPlan) -> bool:
+        if plan.appliance is not None:
+            return self._answers(plan.appliance.instance_id)
+        return not self._balancers.down
 
     def _health(self, plan: BalancerPlan) -> tuple[TargetHealth, ...]:
         health: list[TargetHealth] = []
@@ -107,7 +119,7 @@ class FakeBalancer:
             key = (plan.id, target.instance_id)
             if target.draining:
                 state, reason = TargetState.DRAINING, "finishes what it has"
-            elif self._balancers.down:
+            elif not self._serves(plan):
                 state, reason = TargetState.INITIAL, "the balancer is down"
             elif self._answers(target.instance_id):
                 self._balancers.answered.add(key)

@@ -6,7 +6,7 @@ from alto.drivers.compute.driver import BootFiles
 from alto.drivers.compute.fake import Knobs
 from alto.kit.world import World
 from alto.model.errors import Impossible
-from alto.model.images import BOOTS_ITSELF, CONTAINER_SOURCE, TINY
+from alto.model.images import BALANCER, BOOTS_ITSELF, CONTAINER_SOURCE, TINY
 
 
 class FakeImages:
@@ -19,7 +19,9 @@ class FakeImages:
 
     async def fetch(self, source: str) -> BootFiles:
         fault = await self.knobs.before(self._world, "fetch")
-        if source in self.missing or not (source in (TINY, CONTAINER_SOURCE, BOOTS_ITSELF) or source.startswith("file:///")):
+        if source in self.missing or not (
+            source in (TINY, BALANCER, CONTAINER_SOURCE, BOOTS_ITSELF) or source.startswith("file:///")
+        ):
             raise Impossible(f"There is no image '{source}'")
         await self.knobs.after(self._world, "fetch", fault)
         if source == BOOTS_ITSELF:

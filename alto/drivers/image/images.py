@@ -1,7 +1,7 @@
 """Images on this host's disk: what instances boot from, built or copied once and then only read.
 
-Sources: "tiny" and "tiny-container" (built here, `tiny.py`), "file:///path.qcow2" (checked, copied), and "file:///path.tar" and
-the packed ones (`archives.py`).
+Sources: "tiny", "balancer" and "tiny-container" (built here, `tiny.py`), "file:///path.qcow2" (checked, copied), and
+"file:///path.tar" and the packed ones (`archives.py`).
 Not here: who may use which image.
 The invariant: a folder in the cache is whole. It is made under another name, and renamed when everything in it is there.
 """
@@ -16,7 +16,7 @@ from alto.drivers.image.kernel import find_kernel
 from alto.drivers.image.qcow2 import HEADER_BYTES, refusal
 from alto.kit.world import World
 from alto.model.errors import DriverFault, Impossible
-from alto.model.images import ARCHIVES, BOOTS_ITSELF, TINY
+from alto.model.images import ARCHIVES, BALANCER, BOOTS_ITSELF, TINY
 
 COPY_S = 3600.0
 
@@ -48,6 +48,8 @@ class LocalImages:
             return BootFiles()
         if source == TINY:
             return await self._tiny()
+        if source == BALANCER:
+            return await self._tiny(tiny.HAPROXY)
         if source == "tiny-container":
             return await self._tiny_root()
         if source.startswith("file:///") and source.endswith(".qcow2"):
@@ -57,9 +59,9 @@ class LocalImages:
         # Whoever launches it may be another than who registered it: a path of this host is not for them.
         raise Impossible("The image's source is of no kind that this host knows") from ValueError(source)
 
-    async def _tiny(self) -> BootFiles:
+    async def _tiny(self, *more: Path) -> BootFiles:
         kernel = await find_kernel(self._world, self._cache / "kernels")
-        inputs = await tiny.gather(self._world, kernel)
+        inputs = await tiny.gather(self._world, kernel, more)
         home = self._cache / f"tiny-{inputs.digest[:32]}"
         if not self._world.files.exists(home):
             work = self._cache / f".tiny-{self._world.chance.hex(8)}"

@@ -20,6 +20,7 @@ TREE = Path(__file__).parent / "tiny_root"
 BUSYBOX = Path("/bin/busybox")
 # From the packages dropbear-bin and e2fsprogs.
 PROGRAMS = (Path("/usr/sbin/dropbear"), Path("/usr/bin/dropbearkey"), Path("/usr/sbin/resize2fs"))
+HAPROXY = Path("/usr/sbin/haproxy")  # of the package haproxy; in the image of balancers
 # Without zeros for the journal, which would be four fifths of what each start copies; the new file has none but zeros there.
 _CONTAINER_DISK = ("/usr/sbin/mke2fs", "-q", "-t", "ext4", "-b", "4096", "-L", "root", "-E", "lazy_journal_init=1")
 # Raise it when the way of building changes but no input does.
@@ -38,12 +39,12 @@ class Inputs:
         self.digest = digest.hexdigest()
 
 
-async def gather(world: World, kernel: Kernel) -> Inputs:
-    """Raises: DriverFault: a package is missing; the message names it."""
+async def gather(world: World, kernel: Kernel, more: Sequence[Path] = ()) -> Inputs:
+    """`more`: programs that it has beside its own. Raises: DriverFault: a package is missing; the message names it."""
     busybox = _read(world, BUSYBOX, "busybox-static")
     applets = (await _run(world, [str(BUSYBOX), "--list"])).decode().split()
-    libraries = await _libraries(world)
-    root = cpio(list(_root(world, kernel, busybox, applets, libraries)))
+    programs = (*PROGRAMS, *more)
+    root = cpio(list(_root(world, kernel, busybox, applets, [*programs, *await _libraries(world, programs)])))
     initrd = cpio(list(_initrd(world, kernel, busybox)))
     return Inputs(root, initrd, kernel)
 
@@ -52,7 +53,7 @@ async def gather_root(world: World) -> bytes:
     """The root file system alone, for containers: no kernel is needed, nor fetched. Raises: DriverFault."""
     busybox = _read(world, BUSYBOX, "busybox-static")
     applets = (await _run(world, [str(BUSYBOX), "--list"])).decode().split()
-    return cpio(list(_root(world, None, busybox, applets, await _libraries(world))))
+    return cpio(list(_root(world, None, busybox, applets, [*PROGRAMS, *await _libraries(world, PROGRAMS)])))
 
 
 def root_digest(root: bytes) -> str:
@@ -92,7 +93,7 @@ async def build(world: World, inputs: Inputs, kernel: Kernel, home: Path) -> Non
 
 
 def _root(
-    world: World, kernel: Kernel | None, busybox: bytes, applets: Sequence[str], libraries: Sequence[Path]
+    world: World, kernel: Kernel | None, busybox: bytes, applets: Sequence[str], programs: Sequence[Path]
 ) -> Iterator[Entry]:
     """Without a kernel, for a container: its console is no serial line."""
     folders = "bin dev etc etc/acpi etc/acpi/PWRF etc/dropbear lib lib/modules lib64 mnt proc root run sbin sys tmp usr usr/bin"
@@ -108,7 +109,7 @@ def _root(
         yield Entry(f"sbin/{name}", target="/bin/busybox")
     yield Entry("www", target="/var/www")
     made: set[str] = set(folders.split())
-    for program in (*PROGRAMS, *libraries):
+    for program in programs:
         inside = str(program).lstrip("/")
         for parent in reversed(Path(inside).parents):
             if str(parent) not in (".", *made):
@@ -150,11 +151,11 @@ def _initrd(world: World, kernel: Kernel, busybox: bytes) -> Iterator[Entry]:
     yield Entry("init", 0o755, world.files.read(TREE / "initrd/init"))
 
 
-async def _libraries(world: World) -> list[Path]:
+async def _libraries(world: World, programs: Sequence[Path]) -> list[Path]:
     """What the programs load, by `ldd`, as it finds them on this machine."""
     found: set[str] = set()
-    for program in PROGRAMS:
-        _read(world, program, "dropbear-bin and e2fsprogs")
+    for program in programs:
+        _read(world, program, "haproxy" if program == HAPROXY else "dropbear-bin and e2fsprogs")
         for line in (await _run(world, ["ldd", str(program)])).decode().splitlines():
             words = line.replace("=>", " ").split()
             found.update(word for word in words if word.startswith("/"))

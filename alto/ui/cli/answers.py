@@ -95,6 +95,13 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     host_id: str | None = None
 
 
+class Balancer(msgspec.Struct, frozen=True, kw_only=True):
+    kind: str = "host"
+    instance_id: str | None = None
+    state: str | None = None
+    waiting_because: str | None = None
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     address: str
@@ -105,6 +112,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     healthy: int = 0
     ready: bool = False
     balancer_ready: bool = False
+    balancer: Balancer = Balancer()
     deleting: bool = False
     waiting_because: str | None = None
     image_id: str | None = None

@@ -37,6 +37,14 @@ _timeout = click.option(
 @click.option("--key", metavar="NAME", help="Key pair for ssh.")
 @click.option("--user-data", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--health-path", default="/", show_default=True)
+@click.option(
+    "--balancer",
+    type=click.Choice(["host", "instance"]),
+    default="host",
+    show_default=True,
+    help="Who balances: a host's HAProxy, or an instance of its own.",
+)
+@click.option("--balancer-type", metavar="TYPE", help="Of that instance. Default: m1.tiny.")
 @click.option("--drain", "drain_s", type=float, default=10.0, show_default=True, help="Seconds a leaving member may finish in.")
 @_wait
 @_timeout
@@ -50,11 +58,15 @@ def create(
     key: str | None,
     user_data: Path | None,
     health_path: str,
+    balancer: str,
+    balancer_type: str | None,
     drain_s: float,
     wait: bool,
     timeout_s: float,
 ) -> None:
     """Launch members and a balancer in front of them."""
+    if balancer_type is not None and balancer != "instance":
+        raise click.UsageError("--balancer-type is of --balancer instance")
     wish = {
         "name": name,
         "desired": desired,
@@ -66,6 +78,8 @@ def create(
         "user_data": base64.b64encode(user_data.read_bytes()).decode() if user_data else None,
         "health_path": health_path,
         "drain_s": drain_s,
+        "balancer": balancer,
+        "balancer_type": balancer_type,
     }
     client = options.client()
     made = client.post("services", {field: value for field, value in wish.items() if value is not None}, Service)
@@ -153,7 +167,12 @@ def wait_ready(client: Client, name: str, timeout_s: float) -> float:
 def why_not_ready(one: Service) -> str | None:
     """What is missing, or None."""
     if not one.balancer_ready:
-        return "the balancer to listen"
+        instance = one.balancer.instance_id if one.balancer.kind == "instance" else None
+        return (
+            "the balancer to "
+            + (f"boot ({instance} is {one.balancer.state})" if instance else "listen")
+            + (f" ({one.balancer.waiting_because})" if one.balancer.waiting_because else "")
+        )
     surplus = len(one.members) - one.desired
     if surplus > 0 and one.healthy >= one.desired:
         return f"{surplus} members to leave"
@@ -187,7 +206,8 @@ def _show(client: Client, name: str) -> None:
         for member in one.members
     ]
     if not options.output() and not options.quiet():
-        say(f"{one.name}: {_state(one)}, {one.healthy} of {one.desired} healthy, {one.url}")
+        balancer = f", balanced by {one.balancer.instance_id}" if one.balancer.instance_id else ""
+        say(f"{one.name}: {_state(one)}, {one.healthy} of {one.desired} healthy, {one.url}{balancer}")
     show(
         rows,
         ["INSTANCE", "STATE", "HEALTH", "KIND", "PRIVATE-IP", "PUBLIC-IP", "MESSAGE"],

@@ -111,8 +111,18 @@ class Vpc:
 class Clients:
     """Four clients with keep-alive that ask all the time. `failures` has what a person would have seen go wrong."""
 
-    def __init__(self, address: str, port: int = 8080, path: str = "/", *, each: int = 5, pause_s: float = 0.01) -> None:
+    def __init__(
+        self,
+        address: str,
+        port: int = 8080,
+        path: str = "/",
+        *,
+        each: int = 5,
+        pause_s: float = 0.01,
+        connection: type[http.client.HTTPConnection] = http.client.HTTPConnection,
+    ) -> None:
         """`each`: so many requests on one connection."""
+        self._connection = connection
         self.answers: Counter[str] = Counter()
         self._each, self._pause_s = each, pause_s
         self.failures: list[str] = []
@@ -122,7 +132,7 @@ class Clients:
 
     def _ask_all_the_time(self, number: int) -> None:
         address, port, path = self._where
-        connection = http.client.HTTPConnection(address, port, timeout=10)
+        connection = self._connection(address, port, timeout=10)
         for turn in itertools.count():
             if self._stop.is_set():
                 return

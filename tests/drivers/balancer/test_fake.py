@@ -7,11 +7,12 @@ Method: two driver objects over one `FakeBalancers`, a set as the machines that 
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from alto.drivers.balancer.driver import BalancerDriver
 from alto.drivers.balancer.fake import BalancerKnobs, FakeBalancer, FakeBalancers, Fault
 from alto.kit.world import real_world
-from alto.model.balancers import BalancerPlan, HealthCheck, Target, TargetState
+from alto.model.balancers import Appliance, BalancerPlan, HealthCheck, Target, TargetState
 from alto.model.errors import DriverFault
 
 
@@ -58,6 +59,18 @@ def test_state_outlives_the_driver() -> None:
     assert states(second) == {"i-1": TargetState.HEALTHY}
     asyncio.run(second.remove_all())
     assert asyncio.run(first.observe()) == []
+
+
+def test_one_that_is_an_instance_serves_while_that_answers() -> None:
+    answering = {"i-1"}
+    driver = FakeBalancer(real_world(), answers=answering.__contains__)
+    appliance = Appliance(instance_id="i-9", interface_id="eni-9", vpc_id="vpc-1", private_ip="172.31.0.9")
+    asyncio.run(driver.ensure([replace(plan("i-1"), appliance=appliance)]))
+    (booting,) = asyncio.run(driver.observe())
+    assert (booting.ready, booting.appliance_id, driver.serving("lb-1")) == (False, "i-9", [])
+    answering.add("i-9")
+    (serving,) = asyncio.run(driver.observe())
+    assert (serving.ready, driver.serving("lb-1")) == (True, ["i-1"])
 
 
 def test_draining_takes_nothing_new() -> None:

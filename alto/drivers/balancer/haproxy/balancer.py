@@ -68,7 +68,8 @@ class HaproxyBalancer:
         self._folder = folder
         self._netns_of = netns_of
         self._binary = binary
-        self._runtime = Runtime(world, folder / "haproxy.sock")
+        self._socket = folder / "haproxy.sock"
+        self._runtime = Runtime(lambda: world.net.connect_unix(self._socket))
         self._config = folder / "haproxy.cfg"
         self._server_state = folder / "server-state"
         self._members = folder / "members.json"
@@ -145,7 +146,7 @@ class HaproxyBalancer:
         self._layout = layout
 
     def _write_config(self, layout: Layout) -> None:
-        text = render(layout, socket=self._runtime.socket, server_state=self._server_state)
+        text = render(layout, socket=self._socket, server_state=self._server_state)
         # Readable by HAProxy's user, in a folder that is closed to others.
         self._world.files.write(self._config, text.encode(), mode=0o644)
 
@@ -242,7 +243,7 @@ class HaproxyBalancer:
         self._write_config(layout)
         argv = [*self._as_balancer_user(), self._binary, "-db", "-f", str(self._config)]
         if running is not None:
-            argv += ["-x", str(self._runtime.socket)]
+            argv += ["-x", str(self._socket)]
         if others := [pid for pid in self._found() if pid != running]:
             # All of them: one that lost its socket would go on taking its share of the connections.
             argv += ["-sf", *(str(pid.pid) for pid in others)]
@@ -362,7 +363,7 @@ class HaproxyBalancer:
         ]
 
     async def _make_folder(self) -> None:
-        if len(str(self._runtime.socket)) > SOCKET_PATH_MAX:
+        if len(str(self._socket)) > SOCKET_PATH_MAX:
             raise DriverFault("the balancer's folder has too long a path for a socket") from RuntimeError(str(self._folder))
         owner = [] if os.geteuid() != 0 else [f"--owner={_balancer_user().pw_uid}", f"--group={_balancer_user().pw_gid}"]
         made = await self._run(["install", "-d", "--mode=0750", *owner, "--", str(self._folder)])

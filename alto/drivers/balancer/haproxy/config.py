@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from alto.drivers.balancer.haproxy.layout import Balancer, Layout, Slot, Use
-from alto.model.balancers import URL_PATH, BalancerPlan
+from alto.model.balancers import URL_PATH, BalancerPlan, HealthCheck, LoadBalancer
 
 CONNECTIONS_PER_BALANCER = 1024
 CONNECTIONS_MAX = 9000  # of the whole process: two descriptors each must fit into the 20,000 that small hosts allow
@@ -53,39 +53,64 @@ def render(layout: Layout, *, socket: Path, server_state: Path) -> str:
         # After a reload the old process serves what it has; nobody holds a connection open longer than this.
         "  hard-stop-after 5m",
         "  log stdout format raw local0 info",
-        "defaults",
-        "  mode http",
-        "  log global",
-        "  option httplog",
-        "  option dontlognull",
-        # A load balancer appends, as ELB does; who wants to trust the first word must trust whoever can reach us.
-        "  option forwardfor",
-        "  balance roundrobin",
-        # A member that dies costs a retry, not a request: at once to another one (redispatch 1), also when the request
-        # was already sent but may be sent twice without harm. Answers of members, 5xx too, are theirs and pass.
-        "  retries 3",
-        "  option redispatch 1",
-        "  retry-on conn-failure empty-response junk-response 0rtt-rejected",
-        # A machine that vanishes without a word: no ACK for 2 s to what was sent, or to 2 keep-alive probes in silence.
-        "  option srvtcpka",
-        "  srvtcpka-idle 2s",
-        "  srvtcpka-intvl 1s",
-        "  srvtcpka-cnt 2",
-        # No idle-close-on-response: after a reload the old process reaches no member any more (ADR 0008).
-        "  compression algo gzip",
-        "  compression type text/html text/plain text/css text/xml application/javascript application/json image/svg+xml",
-        "  timeout connect 1s",
-        "  timeout client 65s",
-        "  timeout http-keep-alive 65s",
-        "  timeout http-request 10s",
-        "  timeout queue 5s",
-        "  timeout server 60s",
-        "  timeout tunnel 1h",
+        *_DEFAULTS,
         "  load-server-state-from-file global",
     ]
     for balancer in layout.balancers:
-        lines += _balancer(balancer)
+        lines += _frontend(balancer.id, _endpoint(balancer.address, balancer.port))
+        lines += [*_backend(balancer.id, balancer.check), *_servers(balancer)]
     return "\n".join(lines) + "\n"
+
+
+def render_appliance(plan: LoadBalancer, *, runtime: str, user: int) -> str:
+    """The file of a HAProxy that has an instance to itself. It is told of its members at the TCP address `runtime`, and listens
+    as numeric `user`."""
+    lines = [
+        "global",
+        "  nbthread 1",
+        f"  maxconn {CONNECTIONS_PER_BALANCER}",
+        f"  uid {user}",
+        f"  gid {user}",
+        f"  stats socket {runtime} level admin",
+        "  stats timeout 1m",
+        "  log /dev/log local0 info",
+        *_DEFAULTS,
+        *_frontend(plan.id, f"*:{plan.port} tcp-ut 65s"),
+        *_backend(plan.id, plan.check),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_DEFAULTS = (
+    "defaults",
+    "  mode http",
+    "  log global",
+    "  option httplog",
+    "  option dontlognull",
+    # A load balancer appends, as ELB does; who wants to trust the first word must trust whoever can reach us.
+    "  option forwardfor",
+    "  balance roundrobin",
+    # A member that dies costs a retry, not a request: at once to another one (redispatch 1), also when the request
+    # was already sent but may be sent twice without harm. Answers of members, 5xx too, are theirs and pass.
+    "  retries 3",
+    "  option redispatch 1",
+    "  retry-on conn-failure empty-response junk-response 0rtt-rejected",
+    # A machine that vanishes without a word: no ACK for 2 s to what was sent, or to 2 keep-alive probes in silence.
+    "  option srvtcpka",
+    "  srvtcpka-idle 2s",
+    "  srvtcpka-intvl 1s",
+    "  srvtcpka-cnt 2",
+    # No idle-close-on-response: after a reload the old process reaches no member any more (ADR 0008).
+    "  compression algo gzip",
+    "  compression type text/html text/plain text/css text/xml application/javascript application/json image/svg+xml",
+    "  timeout connect 1s",
+    "  timeout client 65s",
+    "  timeout http-keep-alive 65s",
+    "  timeout http-request 10s",
+    "  timeout queue 5s",
+    "  timeout server 60s",
+    "  timeout tunnel 1h",
+)
 
 
 def server_name(balancer_id: str, slot: Slot) -> str:
@@ -93,21 +118,29 @@ def server_name(balancer_id: str, slot: Slot) -> str:
     return f"{balancer_id}/{slot.name}"
 
 
-def _balancer(balancer: Balancer) -> list[str]:
-    check = balancer.check
-    lines = [
-        f"frontend {balancer.id}",
-        f"  bind {_endpoint(balancer.address, balancer.port)}",
-        f"  maxconn {CONNECTIONS_PER_BALANCER}",
-        f"  default_backend {balancer.id}",
-        f"backend {balancer.id}",
+def _frontend(id: str, endpoint: str) -> list[str]:
+    return [f"frontend {id}", f"  bind {endpoint}", f"  maxconn {CONNECTIONS_PER_BALANCER}", f"  default_backend {id}"]
+
+
+def _backend(id: str, check: HealthCheck) -> list[str]:
+    return [
+        f"backend {id}",
         "  http-request disable-l7-retry if !METH_GET !{ method OPTIONS }",
         "  option httpchk",
-        f"  http-check send meth GET uri '{check.path}' ver HTTP/1.1 hdr Host '{balancer.id}' hdr User-Agent Alto-HealthCheck",
+        f"  http-check send meth GET uri '{check.path}' ver HTTP/1.1 hdr Host '{id}' hdr User-Agent Alto-HealthCheck",
         "  http-check expect status 200-399",
         f"  timeout check {_ms(check.timeout_s)}",
-        f"  default-server check inter {_ms(check.interval_s)} rise {check.healthy_threshold} fall {check.unhealthy_threshold}",
+        f"  default-server {checked(check)}",
     ]
+
+
+def checked(check: HealthCheck) -> str:
+    """What a server line says of it."""
+    return f"check inter {_ms(check.interval_s)} rise {check.healthy_threshold} fall {check.unhealthy_threshold}"
+
+
+def _servers(balancer: Balancer) -> list[str]:
+    lines = []
     for slot in balancer.slots:
         address, port = (slot.target.private_ip, slot.target.port) if slot.target is not None else NOWHERE
         # Only a member that is known to answer begins enabled; the rest is enabled at run time, after a check.

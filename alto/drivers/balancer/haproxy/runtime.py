@@ -7,13 +7,11 @@ The invariant: every wait has an end, and whatever goes wrong comes out as Drive
 
 import asyncio
 import csv
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import msgspec
 
-from alto.kit.world import World
 from alto.model.errors import DriverFault
 
 ANSWER_S = 5.0
@@ -22,6 +20,7 @@ ANSWER_BYTES_MAX = 16 * 1024 * 1024  # `show stat` says about 600 bytes for each
 # Bits of srv_admin_state (include/haproxy/server-t.h, SRV_ADMF_*). The config's own "disabled" (0x04) is only a memory.
 _MAINT_BITS = 0x01 | 0x02 | 0x20
 _DRAIN_BITS = 0x08 | 0x10
+_SAID_ON_SUCCESS = ("changed from", "no need to change", "New server registered", "Server deleted")  # all others are silent
 _STOPPED = 0  # srv_op_state: does not answer its checks
 
 
@@ -36,6 +35,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool
     up: bool
     sessions: int = 0
+    served: bool = False  # it had a session at some time
     check: str = ""  # the last check's outcome in HAProxy's words, "Layer4 timeout" for one
 
 
@@ -68,16 +68,19 @@ class Conversation:
         return [row["pxname"] for row in csv.DictReader(stat.removeprefix("# ").splitlines()) if row["status"] != "STOP"]
 
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 class Runtime:
-    def __init__(self, world: World, socket: Path) -> None:
-        self._world = world
-        self.socket = socket
+    def __init__(self, reach: Callable[[], Awaitable[Streams]]) -> None:
+        """`reach` connects to HAProxy's socket, and may raise OSError."""
+        self._reach = reach
 
     async def ask(self, command: str) -> str:
         """The answer to one command, without the empty line that ends it. Raises: DriverFault."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                reader, writer = await self._world.net.connect_unix(self.socket)
+                reader, writer = await self._reach()
                 try:
                     writer.write(command.encode() + b"\n")
                     await writer.drain()
@@ -98,15 +101,14 @@ class Runtime:
         """A command that says nothing, or what it changed, when it worked. Raises: DriverFault."""
         answer = await self.ask(command)
         for line in filter(None, answer.splitlines()):
-            # `set server ... addr` is the only one of ours that speaks on success.
-            if "changed from" not in line and "no need to change" not in line:
+            if not any(words in line for words in _SAID_ON_SUCCESS):
                 raise DriverFault("the balancer refused a change") from RuntimeError(f"{command}: {line}")
 
     @asynccontextmanager
     async def conversation(self) -> AsyncIterator[Conversation]:
         """With the HAProxy that answers now. Raises: DriverFault."""
         try:
-            reader, writer = await self._world.net.connect_unix(self.socket)
+            reader, writer = await self._reach()
         except OSError as cause:
             raise DriverFault("the balancer does not answer") from cause
         try:
@@ -161,6 +163,7 @@ def parse_servers(state: str, stat: str) -> dict[tuple[str, str], Server]:
             draining=bool(admin & _DRAIN_BITS),
             up=int(values["srv_op_state"]) != _STOPPED,
             sessions=int(row.get("scur") or 0),
+            served=int(row.get("stot") or 0) > 0,
             check=row.get("check_desc") or "",
         )
     return servers

@@ -1,0 +1,262 @@
+"""HAProxy in an instance, told of its members from outside of it.
+
+Goal: what test_haproxy.py demands of a host's own balancer holds of one that is an instance, and it comes back from its own
+death as from its driver's. Method: in the place of the instance a namespace beside the members', with a real HAProxy that has
+the configuration of its user data; clients ask from inside the VPC all the while.
+"""
+
+import asyncio
+import base64
+import http.client
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from alto.drivers.balancer.haproxy.appliance import Appliances, user_data_of
+from alto.kit.world import inside_netns, real_world
+from alto.model.balancers import Appliance, BalancerPlan, BalancerReport, LoadBalancer, Target, TargetState
+from tests.drivers.balancer.members import CHECK, NETNS, REAL, Clients, Vpc, run, wait
+
+pytestmark = REAL
+
+PORT, NUMBER = 80, 50
+DOWN = {"a": TargetState.INITIAL}
+
+
+class Inside(http.client.HTTPConnection):
+    def connect(self) -> None:
+        with inside_netns(NETNS):
+            super().connect()
+
+
+class Front:
+    """The instance, and the driver in the hands of an agent."""
+
+    def __init__(self, vpc: Vpc, folder: Path) -> None:
+        plugged = vpc.plug("front", NUMBER)
+        for setting in ("net.ipv4.ip_forward=1", "net.ipv4.conf.all.proxy_arp=1"):
+            run("ip", "netns", "exec", NETNS, "sysctl", "-qw", setting)
+        self.appliance = Appliance(instance_id="front", interface_id="eni-1", vpc_id="vpc-1", private_ip=plugged.private_ip)
+        self.config = folder / "haproxy.cfg"
+        balancer = LoadBalancer(
+            id="lb-1", account="1", region="r", name="web", address="127.64.0.4", port=PORT, check=CHECK, created_at=0.0
+        )
+        script = base64.b64decode(user_data_of(balancer)).decode()
+        config, self.service = (part.split("\nEND\n")[0] + "\n" for part in script.split("<<'END'\n")[1:3])
+        self.config.write_text(config)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.loop = asyncio.new_event_loop()
+        self.die_and_come_back()
+
+    def boot(self) -> None:
+        where = ["ip", "netns", "exec", f"{NETNS}-{NUMBER}"]
+        self.process = subprocess.Popen([*where, "sh", "-c", self.service.replace("/etc/haproxy.cfg", str(self.config))])
+        wait(lambda: self.report().ready, "HAProxy")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def die_and_come_back(self) -> None:
+        self.driver = Appliances(real_world(), netns_of=lambda _: NETNS)
+        self.ensure()
+
+    def ensure(self, *targets: Target, drain_s: float = 5.0) -> None:
+        plan = BalancerPlan(
+            id="lb-1",
+            name="web",
+            address="127.64.0.4",
+            port=PORT,
+            check=CHECK,
+            drain_s=drain_s,
+            targets=targets,
+            appliance=self.appliance,
+        )
+        self.loop.run_until_complete(self.driver.ensure([plan]))
+
+    def report(self) -> BalancerReport:
+        (report,) = self.loop.run_until_complete(self.driver.observe())
+        assert report.appliance_id == "front"
+        return report
+
+    def states(self) -> dict[str, TargetState]:
+        return {health.instance_id: health.state for health in self.report().health}
+
+    def wait_for(self, **wanted: TargetState) -> None:
+        wait(lambda: self.states() == wanted, f"{wanted}")
+
+    def clients(self, path: str = "/") -> Clients:
+        return Clients(self.appliance.private_ip, PORT, path, connection=Inside)
+
+    def members(self) -> set[str]:
+        """As HAProxy itself says, asked beside the driver."""
+        with inside_netns(NETNS):
+            said = socket.create_connection((self.appliance.private_ip, 8404), timeout=5)
+        with said, said.makefile("rw") as talk:
+            talk.write("show servers state lb-1\n")
+            talk.flush()
+            return {line.split(" ")[3] for line in talk.read().splitlines()[2:] if line}
+
+
+@pytest.fixture
+def front(vpc: Vpc) -> Iterator[Front]:
+    folder = Path("/tmp") / f"{NETNS}-front"
+    folder.mkdir(mode=0o755)
+    made = Front(vpc, folder)
+    yield made
+    made.kill()
+    made.loop.close()
+    shutil.rmtree(folder)
+
+
+def test_one_that_boots_is_not_ready_and_no_fault(vpc: Vpc, front: Front) -> None:
+    a = vpc.plug("a", 11)
+    vpc.serve(a)
+    front.ensure(a)
+    assert not front.report().ready
+    assert front.states() == DOWN
+    front.boot()
+    front.ensure(a)
+    front.wait_for(a=TargetState.HEALTHY)
+
+
+def test_a_member_takes_traffic_only_after_it_answered_and_leaves_without_a_lost_request(vpc: Vpc, front: Front) -> None:
+    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
+    vpc.serve(a)
+    front.boot()
+    front.ensure(a)
+    front.wait_for(a=TargetState.HEALTHY)
+    with front.clients() as clients, front.clients("/slow") as slow:
+        clients.wait_for(lambda answers: answers["a"] > 20)
+        front.ensure(a, b)
+        assert front.states()["b"] is TargetState.INITIAL
+        clients.wait_for(lambda answers: answers["a"] > 50)
+        vpc.serve(b)
+        front.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
+        clients.wait_for(lambda answers: answers["a"] > 20 and answers["b"] > 20)
+        slow.wait_for(lambda answers: answers["b"] > 0)  # from here on some are under way at b
+        draining = msgspec.structs.replace(b, draining=True)
+        front.ensure(a, draining)
+        front.wait_for(a=TargetState.HEALTHY, b=TargetState.DRAINING)
+
+        def gone() -> bool:
+            front.ensure(a)
+            return front.members() == {"a"}
+
+        wait(gone, "b to be forgotten")
+        vpc.servers["b"].kill()
+        vpc.vanish(b)
+        clients.wait_for(lambda answers: answers["a"] > 50 and answers["b"] == 0)
+    assert clients.failures == []
+    assert slow.failures == []
+
+
+def test_one_that_was_to_leave_and_stays_takes_traffic_again(vpc: Vpc, front: Front) -> None:
+    a = vpc.plug("a", 11)
+    vpc.serve(a)
+    front.boot()
+    front.ensure(a)
+    front.wait_for(a=TargetState.HEALTHY)
+    front.ensure(msgspec.structs.replace(a, draining=True))
+    front.wait_for(a=TargetState.DRAINING)
+    front.ensure(a)
+    front.wait_for(a=TargetState.HEALTHY)
+
+
+def test_a_member_that_stays_busy_is_cut_off_when_its_time_is_over(vpc: Vpc, front: Front) -> None:
+    a = vpc.plug("a", 11)
+    vpc.serve(a)
+    front.boot()
+    front.ensure(a)
+    front.wait_for(a=TargetState.HEALTHY)
+    with front.clients("/slower"):
+        time.sleep(0.3)
+        began = time.monotonic()
+
+        def gone() -> bool:
+            front.ensure(drain_s=0.5)
+            return front.members() == set()
+
+        wait(gone, "the busy member")
+        assert time.monotonic() - began < 4, "a slower request takes 6 s"
+
+
+def test_another_machine_at_the_same_name_joins_anew(vpc: Vpc, front: Front) -> None:
+    """An instance that was stopped keeps its address; should one ever not, no request goes to the old one."""
+    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
+    vpc.serve(a)
+    vpc.serve(b)
+    front.boot()
+    front.ensure(a)
+    front.wait_for(a=TargetState.HEALTHY)
+    moved = msgspec.structs.replace(b, instance_id="a")
+
+    def there() -> bool:
+        front.ensure(moved)
+        return front.states() == {"a": TargetState.HEALTHY}
+
+    wait(there, "the member at its new address")
+    with front.clients() as clients:
+        clients.wait_for(lambda answers: answers["b"] > 20 and answers["a"] == 0)
+    assert clients.failures == []
+
+
+@pytest.mark.parametrize("silently", [False, True], ids=["its tap vanishes", "it falls silent"])
+def test_a_killed_member_costs_no_request_that_another_can_answer(vpc: Vpc, front: Front, silently: bool) -> None:
+    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
+    vpc.serve(a)
+    vpc.serve(b)
+    front.boot()
+    front.ensure(a, b)
+    front.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
+    with front.clients() as clients:
+        clients.wait_for(lambda answers: answers["b"] > 20)
+        if silently:
+            run("ip", "netns", "exec", f"{NETNS}-12", "ip", "link", "set", "eth0", "down")
+        else:
+            vpc.vanish(b)
+        front.wait_for(a=TargetState.HEALTHY, b=TargetState.UNHEALTHY)
+        clients.wait_for(lambda answers: answers["a"] > 50 and answers["b"] == 0)
+    assert clients.failures == []
+
+
+def test_it_outlives_its_driver(vpc: Vpc, front: Front) -> None:
+    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
+    vpc.serve(a)
+    vpc.serve(b)
+    front.boot()
+    front.ensure(a, b)
+    front.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
+    with front.clients() as clients:
+        clients.wait_for(lambda answers: answers["a"] > 20 and answers["b"] > 20)
+        front.driver = Appliances(real_world(), netns_of=lambda _: NETNS)
+        front.ensure(a, b)
+        assert front.states() == {"a": TargetState.HEALTHY, "b": TargetState.HEALTHY}
+        vpc.servers["b"].kill()
+        front.wait_for(a=TargetState.HEALTHY, b=TargetState.UNHEALTHY)
+        front.driver = Appliances(real_world(), netns_of=lambda _: NETNS)
+        front.ensure(a, b)
+        assert front.states()["b"] is TargetState.UNHEALTHY, "a new driver still knows that b did answer once"
+    assert clients.failures == []
+
+
+def test_one_that_begins_anew_is_told_of_its_members_again(vpc: Vpc, front: Front) -> None:
+    a = vpc.plug("a", 11)
+    vpc.serve(a)
+    front.boot()
+    front.ensure(a)
+    front.wait_for(a=TargetState.HEALTHY)
+    front.kill()
+    wait(lambda: not front.report().ready, "its death to be seen")
+    front.ensure(a)
+    front.boot()
+    front.ensure(a)
+    front.wait_for(a=TargetState.HEALTHY)
