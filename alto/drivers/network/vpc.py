@@ -32,6 +32,7 @@ from alto.drivers.network.host import HostUplink
 from alto.drivers.network.metadata import Metadata
 from alto.drivers.network.nft import Nft
 from alto.drivers.network.peerings import Peerings
+from alto.drivers.network.ports import Ports
 from alto.drivers.network.rates import Rates
 from alto.drivers.network.records import NetworkRecord, NetworkRecords, PortRecord
 from alto.drivers.network.routing import KernelRouting
@@ -65,7 +66,7 @@ _OWN_DEVICES = ("tap", UPLINK_DEVICE, NAT_DEVICE, PEER_DEVICE, TUNNEL_DEVICE, VX
 
 @dataclass
 class _Vpc:
-    """What this process knows of a VPC that it ensured. `ports` by id."""
+    """What this process knows of a VPC that it ensured."""
 
     plan: NetworkPlan
     netns: str
@@ -74,7 +75,7 @@ class _Vpc:
     dns: Dnsmasq
     routing: KernelRouting
     rates: Rates
-    ports: dict[str, PortRecord] = field(default_factory=dict)
+    ports: Ports = field(default_factory=Ports)
     translations: Translations = uplink.NOTHING
 
 
@@ -334,7 +335,8 @@ class VpcNetworks:
         self._vpcs[plan.vpc_id] = vpc
 
     async def _update(self, vpc: _Vpc, plan: NetworkPlan, ports: Sequence[Port]) -> None:
-        gone = [record.port for id, record in vpc.ports.items() if id not in {port.id for port in ports}]
+        kept = {port.id for port in ports}
+        gone = [record.port for id, record in vpc.ports.items() if id not in kept]
         for port in gone:
             await self._unplug(vpc, port)
         await self._host.ensure(v6=bool(plan.ranges_v6))
@@ -425,7 +427,7 @@ class VpcNetworks:
             self._metadata.look_again()
 
     def _take_ports(self, vpc: _Vpc, before: dict[str, PortRecord], ports: Sequence[Port]) -> None:
-        vpc.ports = {}
+        vpc.ports = Ports()
         for port in ports:
             self._check_port(vpc, port)
             old = before.get(port.id)
@@ -575,17 +577,7 @@ class VpcNetworks:
             raise DriverFault(f"{port.id} has {port.ipv6[0]}, and this machine's kernel has no IPv6")
         for address in port.public:
             uplink.alias(address, self._pool)
-        private = set(port.all_addresses)
-        for record in vpc.ports.values():
-            other = record.port
-            if other.id == port.id:
-                continue
-            shared = private.intersection(other.all_addresses)
-            if shared or other.mac == port.mac or other.device == port.device:
-                taken = ", ".join(sorted(shared)) or port.private_ip
-                raise DriverFault(f"{taken} ({port.mac}) in {port.vpc_id} still belongs to {other.id}")
-            for address in port.public.keys() & other.public.keys():
-                raise DriverFault(f"{address} still belongs to {other.id}")
+        vpc.ports.check(port)
 
     # Commands.
 
