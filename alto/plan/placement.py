@@ -2,7 +2,8 @@
 
 The emptiest host first (by free share of memory, then of processors), so that load spreads; ties go to the lowest id. Of a
 partition group's partitions the one with the fewest members that a host can take. An instance of dedicated tenancy goes to a
-host that has only its account's instances already, before it takes one that has none.
+host that has only its account's instances already, before it takes one that has none; never to the last that all accounts
+share, or one account could keep all others out of the cloud.
 """
 
 import copy
@@ -201,11 +202,20 @@ def place(demand: Demand, rooms: Sequence[Room]) -> Placed | Unplaced:
     return _best(demand, rooms)
 
 
+def last_shared(demand: Demand, rooms: Sequence[Room]) -> Room | None:
+    """The only host left that no account has for itself, of those that could take such an instance: no dedicated one does."""
+    if not demand.dedicated:
+        return None
+    shared = [r for r in rooms if r.dedicated_to is None and r.refuses is None and r.kind in (demand.host_kind, "fake")]
+    return shared[0] if len(shared) == 1 else None
+
+
 def _best(demand: Demand, rooms: Sequence[Room]) -> Placed | Unplaced:
     best: Room | None = None
     best_score = (False, -1.0, -1.0)
+    last = last_shared(demand, rooms)
     for room in rooms:
-        if room.lacks(demand) is not None:
+        if room is last or room.lacks(demand) is not None:
             continue
         # Dedicated instances keep whole hosts from others: as few hosts as can be.
         shared = demand.dedicated and bool(room.accounts)
@@ -232,7 +242,7 @@ def take(demand: Demand, room: Room, partition: int | None = None) -> None:
 
 def fits_at_least(demand: Demand, count: int, rooms: Iterable[Room]) -> bool:
     """Whether `count` such instances fit beside each other now; asks for no more rooms than it must."""
-    if demand.group is not None:
+    if demand.group is not None or demand.dedicated:
         return fitting(demand, count, list(rooms)) == count
     left = count
     for room in rooms:
@@ -248,7 +258,7 @@ def fits_at_least(demand: Demand, count: int, rooms: Iterable[Room]) -> bool:
 
 
 def fitting(demand: Demand, count: int, rooms: Sequence[Room]) -> int:
-    """How many of `count` members of a placement group can be placed one after the other; `rooms` stay as they are."""
+    """How many of `count` can be placed one after the other, each changing what the next may have; `rooms` stay as they are."""
     left = {room.host_id: copy.copy(room) for room in rooms}
     mine = msgspec.structs.replace(demand, group=copy.deepcopy(demand.group))
     for done in range(count):
@@ -266,8 +276,13 @@ def why_nowhere(demand: Demand, rooms: Sequence[Room]) -> str:
     if not rooms:
         return f"no host fits {wanted}: this cloud has no host yet; its operator adds one (alto host token create)"
     counts: dict[str, int] = {}
+    last = last_shared(demand, rooms)
     for room in rooms:
-        reason = room.lacks(demand) or "with room for fewer than were asked for"
+        reason = (
+            room.lacks(demand)
+            or ("left for all accounts" if room is last else None)
+            or "with room for fewer than were asked for"
+        )
         counts[reason] = counts.get(reason, 0) + 1
     parts = [
         f"{n} {'host' if n == 1 else 'hosts'} {reason}" for reason, n in sorted(counts.items(), key=lambda x: (-x[1], x[0]))

@@ -81,13 +81,25 @@ def test_it_comes_to_no_host_that_others_have(cloud: Cloud, tenant: Tenant, stra
 
 def test_one_that_waits_says_for_what(cloud: Cloud, tenant: Tenant, stranger: Tenant) -> None:
     """Two that were taken while there was room, and each keeps the other out."""
-    cloud.put(replace(cloud.store.read(lambda reader: reader.get(Host, "h-2")), draining=True))
-    (first,) = stranger("RunInstances", **ONE)["Instances"]
-    (second,) = tenant("RunInstances", **ONE, **DEDICATED)["Instances"]
+    (first,) = stranger("RunInstances", **ONE, Placement={"HostId": "h-1"})["Instances"]
+    (second,) = tenant("RunInstances", **ONE, Placement={"HostId": "h-1", **DEDICATED["Placement"]})["Instances"]
     assert [place(cloud, one["InstanceId"]).host_id for one in (first, second)] == ["h-1", None]
     assert place(cloud, second["InstanceId"]).waiting_because == (
-        "no host fits m1.tiny (1 vCPUs, 128 MiB): 1 host draining, 1 host shared with other accounts, and a dedicated one is "
-        "needed"
+        "no host fits m1.tiny (1 vCPUs, 128 MiB): 1 host other than the one asked for, 1 host shared with other accounts, and "
+        "a dedicated one is needed"
+    )
+    assert sound(cloud) == []
+
+
+def test_nobody_is_kept_out_of_the_whole_cloud(cloud: Cloud, tenant: Tenant, stranger: Tenant) -> None:
+    mine = launch(tenant, Placement={"Tenancy": "dedicated", "HostId": "h-1"})
+    assert "1 host left for all accounts" in stranger.refusal("RunInstances", **ONE, **DEDICATED)
+    assert launch(stranger).host_id == "h-2"
+    stop(tenant, mine.id)
+    cloud.put(replace(cloud.store.read(lambda reader: reader.get(Host, "h-2")), draining=True))
+    assert tenant.refusal("StartInstances", InstanceIds=[mine.id]) == (
+        f"InsufficientInstanceCapacity: The host that keeps the disk of {mine.id} is the last that all accounts share. Try "
+        "again later."
     )
     assert sound(cloud) == []
 

@@ -173,14 +173,31 @@ def test_nobody_stands_beside_another_accounts_dedicated_one(rooms: list[Room], 
     for found in there.values():
         kept = {account for account, dedicated in found if dedicated}
         assert not kept or {account for account, _ in found} == kept
+    assert not rooms or any(one.dedicated_to is None for one in rooms), "nobody is kept out of the whole cloud"
 
 
 def test_only_those_that_hold_room_keep_a_dedicated_one_away() -> None:
     demand = Demand(instance_type="t", vcpus=1, memory_mib=64, account="alice", dedicated=True)
     for phase, fits in ((Phase.PLACED, False), (Phase.RUNNING, False), (Phase.STOPPED, True), (Phase.TERMINATED, True)):
-        one = room(1, 16, 8192)
-        look_around([one], lambda host_id, phase=phase: [instance(account="bob", host_id=host_id, phase=phase)])  # type: ignore[misc]
-        assert fits_at_least(demand, 1, [one]) is fits
+        one, other = room(1, 16, 8192), room(2, 0, 8192)
+        look_around([one, other], lambda host_id, phase=phase: [instance(account="bob", host_id=host_id, phase=phase)])  # type: ignore[misc]
+        assert fits_at_least(demand, 1, [one, other]) is fits
+
+
+def test_the_last_host_is_left_for_all_accounts() -> None:
+    demand = Demand(instance_type="t", vcpus=1, memory_mib=64, account="alice", dedicated=True)
+    gone, other_kind, theirs = room(2, 16, 8192), room(3, 16, 8192), room(4, 16, 8192)
+    gone.refuses, other_kind.kind, theirs.dedicated_to = "not heard of", "container", "bob"
+    rooms = [room(1, 16, 8192), gone, other_kind, theirs]
+    look_around(rooms, lambda host_id: [])
+    assert not fits_at_least(demand, 1, rooms)
+    assert place(demand, rooms) == Unplaced(
+        "no host fits t (1 vCPUs, 64 MiB): 1 host kept for dedicated instances of another account, 1 host left for all "
+        "accounts, 1 host not heard of, 1 host of kind container, and the image is for qemu"
+    )
+    gone.refuses = None
+    assert fits_at_least(demand, 16, rooms)
+    assert not fits_at_least(demand, 17, rooms), "of two only one"
 
 
 def test_dedicated_ones_take_few_hosts() -> None:
