@@ -97,13 +97,20 @@ class Front:
         return Clients(self.appliance.private_ip, PORT, path, connection=Inside)
 
     def members(self) -> set[str]:
+        return {line.split(" ")[3] for line in self.asked("show servers state lb-1")[2:]}
+
+    def sessions(self, member: str) -> int:
+        names, *rows = (line.split(",") for line in self.asked("show stat -1 4 -1"))
+        return next(int(row[names.index("scur")]) for row in rows if row[names.index("svname")] == member)
+
+    def asked(self, command: str) -> list[str]:
         """As HAProxy itself says, asked beside the driver."""
         with inside_netns(NETNS):
             said = socket.create_connection((self.appliance.private_ip, 8404), timeout=5)
         with said, said.makefile("rw") as talk:
-            talk.write("show servers state lb-1\n")
+            talk.write(command + "\n")
             talk.flush()
-            return {line.split(" ")[3] for line in talk.read().splitlines()[2:] if line}
+            return [line for line in talk.read().splitlines() if line]
 
 
 @pytest.fixture
@@ -157,6 +164,26 @@ def test_a_member_takes_traffic_only_after_it_answered_and_leaves_without_a_lost
         clients.wait_for(lambda answers: answers["a"] > 50 and answers["b"] == 0)
     assert clients.failures == []
     assert slow.failures == []
+
+
+def test_a_member_that_leaves_finishes_what_it_has(vpc: Vpc, front: Front) -> None:
+    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
+    vpc.serve(a)
+    vpc.serve(b)
+    front.boot()
+    front.ensure(b)
+    front.wait_for(b=TargetState.HEALTHY)
+    client = Inside(front.appliance.private_ip, PORT, timeout=10)
+    client.request("GET", "/slow")
+    wait(lambda: front.sessions("b") == 1, "the request to be under way")
+
+    def gone() -> bool:
+        front.ensure(a)
+        return front.members() == {"a"}
+
+    wait(gone, "b to be forgotten")
+    assert client.getresponse().read() == b"b"
+    client.close()
 
 
 def test_one_that_was_to_leave_and_stays_takes_traffic_again(vpc: Vpc, front: Front) -> None:
@@ -226,6 +253,25 @@ def test_a_killed_member_costs_no_request_that_another_can_answer(vpc: Vpc, fron
         front.wait_for(a=TargetState.HEALTHY, b=TargetState.UNHEALTHY)
         clients.wait_for(lambda answers: answers["a"] > 50 and answers["b"] == 0)
     assert clients.failures == []
+
+
+def test_a_request_that_a_member_never_acknowledges_goes_to_another(vpc: Vpc, front: Front) -> None:
+    """It falls silent between the connection and the request: no refusal and no answer ever comes."""
+    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
+    vpc.serve(a)
+    vpc.serve(b)
+    front.boot()
+    front.ensure(a, b)
+    front.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
+    silence = "add table ip silent; add chain ip silent in { type filter hook input priority 0; }; "
+    silence += "add rule ip silent in tcp flags & psh == psh drop"
+    run("ip", "netns", "exec", f"{NETNS}-12", "nft", silence)
+    clients = [Inside(front.appliance.private_ip, PORT, timeout=30) for _ in range(4)]
+    for client in clients:
+        client.request("GET", "/")
+    assert [client.getresponse().read() for client in clients] == [b"a"] * 4
+    for client in clients:
+        client.close()
 
 
 def test_it_outlives_its_driver(vpc: Vpc, front: Front) -> None:
