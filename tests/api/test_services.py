@@ -169,3 +169,11 @@ def test_a_cloud_that_has_no_image_for_balancers_says_so(cloud: Cloud, tenant: T
     cloud.runner.run(cloud.store.write(lambda tx: tx.delete(type(tiny()), IMAGE)))
     status, answer = tenant.local("POST", "services", {"name": "web", "balancer": "instance"})
     assert (status, answer["error"]["code"]) == (400, "MissingParameter")
+
+
+def test_how_many_members_is_for_the_hosts_to_say(tenant: Tenant) -> None:
+    for desired in (-1, 2**31):
+        status, answer = tenant.local("POST", "services", {"name": "web", "desired": desired})
+        assert (status, answer["error"]["code"]) == (400, "InvalidParameterValue")
+    assert tenant.local("POST", "services", {"name": "web", "desired": 1001})[0] == 201
+    assert tenant.local("POST", "services/web/scale", {"desired": 100_000})[1]["desired"] == 100_000

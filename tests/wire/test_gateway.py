@@ -187,7 +187,7 @@ def test_what_is_not_supported_is_named(models: Models) -> None:
             HttpRequest(method="POST", path="/", query="", headers=(("host", "h"),), body=b"Version=2011-06-15"),
             (403, "MissingAuthenticationToken"),
         ),
-        (sign(b"Action=ListBuckets", service="s3"), (400, "UnsupportedOperation")),
+        (sign(b"Action=ListBuckets", service="iam"), (400, "UnsupportedOperation")),
         (sign(b"Action=GetSessionToken", service="sts"), (400, "UnsupportedOperation")),
         (sign(b"Action=DescribeRegions", service="sts"), (400, "InvalidAction")),
         (sign(b"Action=DescribeRegions", service="alto"), (400, "UnsupportedOperation")),

@@ -36,7 +36,7 @@ from alto.plan.instances import state_name
 from alto.store.store import Reader, Tx
 
 NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,30}[a-zA-Z0-9])?")
-DESIRED_MAX = 1000
+DESIRED_MAX = 2**31 - 1  # what EC2 calls an integer; how many there are room and addresses decide
 SSH_PORT = 22
 
 
@@ -148,7 +148,7 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
 
 def _check_desired(desired: int) -> None:
     if not 0 <= desired <= DESIRED_MAX:
-        raise Refused("InvalidParameterValue", f"A service has 0 to {DESIRED_MAX} members, not {desired}")
+        raise Refused("InvalidParameterValue", f"{desired} is no number of members: 0, or as many as there are hosts for")
 
 
 def _own_image(reader: Reader) -> Image:

@@ -23,6 +23,7 @@ from alto.api.auth.proof import claim_of, prove
 from alto.api.auth.sigv4 import Key, Principal
 from alto.api.call import Call, Operation, Operations, Settings
 from alto.api.ec2.errors import WireError, to_wire
+from alto.api.wire.absent import told
 from alto.api.wire.http import WHOLE, HttpAnswer, HttpRequest
 from alto.api.wire.models import Models, Service
 from alto.api.wire.query import Parser, decode_form
@@ -163,6 +164,7 @@ class Gateway:
             (b"content-length", b"%d" % len(answer.body)),
             (b"x-amzn-requestid", answer.request_id.encode()),
         ]
+        headers += [(name.encode(), value.encode()) for name, value in answer.headers]
         if answer.status in (408, 413):
             # The rest of the body would be taken for the next request.
             headers.append((b"connection", b"close"))
@@ -189,10 +191,10 @@ class Gateway:
             wire = _local_wire(error) if local else to_wire(error)
             if error.retryable or wire.status == 500:
                 log.warning("request failed", request_id=request_id, service=name, code=wire.code, error=str(error))
-            return self._error(name, wire, request_id)
+            return self._error(name, wire, request_id, request)
         except Exception:
             log.exception("request failed by a bug", request_id=request_id, service=name, path=request.path)
-            return self._error(name, _INTERNAL, request_id)
+            return self._error(name, _INTERNAL, request_id, request)
 
     async def _aws(self, call: Call, request: HttpRequest, principal: Principal) -> HttpAnswer:
         name = principal.scope.service
@@ -293,13 +295,15 @@ class Gateway:
             settings=self._settings,
         )
 
-    def _error(self, name: str, wire: WireError, request_id: str) -> HttpAnswer:
+    def _error(self, name: str, wire: WireError, request_id: str, request: HttpRequest | None = None) -> HttpAnswer:
         if name == LOCAL_SERVICE:
             body = msgspec.json.encode({"error": {"code": wire.code, "message": wire.message}, "request_id": request_id})
             return HttpAnswer(wire.status, body, _JSON, request_id)
         if name == "ec2":
             return HttpAnswer(wire.status, ec2_error(wire.code, wire.message, request_id), _XML, request_id)
         service = self._services.get(name)
+        if service is None and request is not None and (said := told(request, name, wire, request_id)) is not None:
+            return HttpAnswer(wire.status, said.body, said.content_type, request_id, said.headers)
         xmlns = service.model.xmlns if service is not None else _NO_XMLNS
         return HttpAnswer(wire.status, query_error(xmlns, wire.code, wire.message, wire.status, request_id), _XML, request_id)
 

@@ -32,3 +32,4 @@ class HttpAnswer(NamedTuple):
     body: bytes
     content_type: str
     request_id: str
+    headers: tuple[tuple[str, str], ...] = ()  # more of them
