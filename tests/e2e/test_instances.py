@@ -166,6 +166,7 @@ def test_metadata_follows_its_options_and_a_guest_may_end_itself(cloud: Cloud, k
         InstanceInitiatedShutdownBehavior="terminate",
         IamInstanceProfile={"Name": "web"},
         UserData="#!/bin/sh\necho it fails\nexit 3\n",
+        PrivateDnsNameOptions={"HostnameType": "resource-name", "EnableResourceNameDnsARecord": True},
     )
     id, address, ec2 = instance["InstanceId"], instance["PublicIpAddress"], cloud.client()
     reachable(key, address)
@@ -175,6 +176,9 @@ def test_metadata_follows_its_options_and_a_guest_may_end_itself(cloud: Cloud, k
         done = ssh(key, address, f"wget -q -O - http://169.254.169.254/latest/{path}")
         return done.stdout if done.returncode == 0 else None
 
+    assert ssh(key, address, "hostname").stdout.strip() == id, "it is called by its id"
+    assert instance["PrivateIpAddress"] in ssh(key, address, f"nslookup {instance['PrivateDnsName']}").stdout
+    assert instance["PrivateDnsName"].startswith(f"{id}.")
     assert json.loads(inside("meta-data/iam/info") or "{}")["InstanceProfileArn"] == instance["IamInstanceProfile"]["Arn"]
     assert inside("meta-data/iam/security-credentials/") is None, "no identity service, no credentials"
     ec2.modify_instance_metadata_options(InstanceId=id, HttpTokens="required")
