@@ -11,6 +11,7 @@ import http.client
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from alto.drivers.balancer.haproxy.appliance import Appliances, user_data_of
+from alto.drivers.balancer.haproxy.appliance import ANSWER_S, SWEEP_S, Appliances, user_data_of
 from alto.kit.world import inside_netns, real_world
 from alto.model.balancers import Appliance, BalancerPlan, BalancerReport, LoadBalancer, Target, TargetState
 from tests.drivers.balancer.members import CHECK, NETNS, REAL, Clients, Vpc, run, wait
@@ -133,6 +134,54 @@ def test_one_that_boots_is_not_ready_and_no_fault(vpc: Vpc, front: Front) -> Non
     front.boot()
     front.ensure(a)
     front.wait_for(a=TargetState.HEALTHY)
+
+
+IMPOSTOR = """
+import socket, sys, time
+door = socket.create_server(("0.0.0.0", 8404))
+while True:
+    came = door.accept()[0]
+    came.settimeout(2)
+    try:
+        asked = came.recv(1000).decode()
+        match sys.argv[1]:
+            case "silence": time.sleep(5)
+            case "no end":
+                while True: came.sendall(b"x" * 65536)
+            case "nonsense": came.sendall(b"1\\n# be_name srv_name srv_admin_state\\nlb-1 a many\\n")
+            case "a shell":
+                names = "be_name srv_name srv_addr srv_port srv_admin_state srv_op_state"
+                state = f"1\\n# {names}\\nlb-1 a 172.31.0.11 80 0 0\\n"
+                stat = "# pxname,svname,scur,stot,check_desc\\nlb-1,a,0,0,\\x1b[2J" + "A" * 5000
+                came.sendall((state if "state" in asked else stat).encode())
+    except OSError:
+        pass
+    came.close()
+"""
+
+
+@pytest.mark.parametrize("word", ["silence", "no end", "nonsense", "a shell"])
+def test_who_is_no_haproxy_harms_nobody_else(vpc: Vpc, front: Front, word: str) -> None:
+    """An instance is its tenant's: what answers in HAProxy's place may be anything."""
+    a = vpc.plug("a", 11)
+    front.process = subprocess.Popen(
+        ["ip", "netns", "exec", f"{NETNS}-{NUMBER}", sys.executable, "-c", IMPOSTOR, word], stderr=subprocess.DEVNULL
+    )
+
+    def answers() -> bool:
+        with inside_netns(NETNS), socket.socket() as door:
+            return door.connect_ex((front.appliance.private_ip, 8404)) == 0
+
+    wait(answers, "the impostor")
+    began = time.monotonic()
+    front.ensure(a)
+    report = front.report()
+    assert time.monotonic() - began < 4 * ANSWER_S + SWEEP_S + 2
+    assert report.ready is (word == "a shell")
+    (health,) = report.health
+    assert health.state is TargetState.INITIAL
+    assert len(health.reason) <= 80
+    assert health.reason.isprintable()
 
 
 def test_a_member_takes_traffic_only_after_it_answered_and_leaves_without_a_lost_request(vpc: Vpc, front: Front) -> None:

@@ -5,6 +5,9 @@ instance, so that HAProxy itself says who is behind it and nothing is kept here:
 does, is led from what is to what should be. It speaks to HAProxy's runtime API by TCP from inside the VPC, as the host; the
 instance's security group lets nobody else in.
 
+What is in an instance is its tenant's, who may put anything in HAProxy's place: whatever it answers, in whatever time, costs
+this host little, concerns that service alone, and is shown only as short plain words.
+
 Not here: the instance (a group of one keeps it, control/groups.py), and its address (control/balancers.py).
 The invariant is balancer.py's: a member takes traffic only after it answered its health check, and is cut off only after it
 had no sessions left or its `drain_s` is over.
@@ -30,7 +33,10 @@ from alto.model.balancers import (
 )
 from alto.model.errors import DriverFault
 
-CONNECT_S = 1.0  # it is on this machine
+ANSWER_S = 1.0  # it is on this machine
+SWEEP_S = 3.0  # for all that there is to say to one; what is left is said at the next sweep
+ANSWER_BYTES, ANSWER_BYTES_EACH = 64 * 1024, 2 * 1024  # `show stat` says some 600 for each member
+REASON_MAX = 80
 WWW_DATA = 33
 
 
@@ -132,10 +138,9 @@ class _One:
         self._world = world
 
         async def reach() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            async with asyncio.timeout(CONNECT_S):
-                return await world.net.connect_inside(netns_of(appliance.vpc_id), appliance.private_ip, APPLIANCE_PORT)
+            return await world.net.connect_inside(netns_of(appliance.vpc_id), appliance.private_ip, APPLIANCE_PORT)
 
-        self._runtime = Runtime(reach)
+        self._runtime = Runtime(reach, answer_s=ANSWER_S)
         self._lock = asyncio.Lock()
         self._answered: set[str] = set()  # members that passed a check; a driver begun anew asks HAProxy whom it sent requests
         self._draining_since: dict[str, float] = {}
@@ -147,7 +152,10 @@ class _One:
             if servers is None:
                 return None
             try:
-                await self._close_difference(servers)
+                async with asyncio.timeout(SWEEP_S):
+                    await self._close_difference(servers)
+            except TimeoutError:
+                return "it is too slow to be told of its members"
             except DriverFault as fault:
                 return str(fault)
             return None
@@ -161,6 +169,7 @@ class _One:
 
     async def _servers(self) -> Mapping[str, Server] | None:
         """By the instance that each is; None when HAProxy does not answer."""
+        self._runtime.bytes_max = ANSWER_BYTES + ANSWER_BYTES_EACH * (len(self.plan.targets) + len(self._draining_since))
         try:
             found = await self._runtime.servers()
         except DriverFault:
@@ -230,10 +239,14 @@ class _One:
             self._answered.add(target.instance_id)
             state, reason = TargetState.HEALTHY, ""
         elif target.instance_id in self._answered or server.served:
-            state, reason = TargetState.UNHEALTHY, server.check or "no answer to the health check"
+            state, reason = TargetState.UNHEALTHY, _plain(server.check) or "no answer to the health check"
         else:
-            state, reason = TargetState.INITIAL, server.check or "has not answered the health check yet"
+            state, reason = TargetState.INITIAL, _plain(server.check) or "has not answered the health check yet"
         return TargetHealth(instance_id=target.instance_id, state=state, reason=reason)
+
+
+def _plain(said: str) -> str:
+    return "".join(character for character in said[:REASON_MAX] if character.isprintable())
 
 
 def _is_at(server: Server, target: Target) -> bool:

@@ -72,14 +72,17 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Runtime:
-    def __init__(self, reach: Callable[[], Awaitable[Streams]]) -> None:
-        """`reach` connects to HAProxy's socket, and may raise OSError."""
+    def __init__(self, reach: Callable[[], Awaitable[Streams]], *, answer_s: float = ANSWER_S) -> None:
+        """`reach` connects to HAProxy's socket, and may raise OSError. Who is beyond it may be anybody's: `answer_s` and
+        `bytes_max` bound what an answer may cost."""
         self._reach = reach
+        self._answer_s = answer_s
+        self.bytes_max = ANSWER_BYTES_MAX
 
     async def ask(self, command: str) -> str:
         """The answer to one command, without the empty line that ends it. Raises: DriverFault."""
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(self._answer_s):
                 reader, writer = await self._reach()
                 try:
                     writer.write(command.encode() + b"\n")
@@ -89,7 +92,7 @@ class Runtime:
                     while chunk := await reader.read(65536):
                         chunks.append(chunk)
                         size += len(chunk)
-                        if size > ANSWER_BYTES_MAX:
+                        if size > self.bytes_max:
                             raise DriverFault("the balancer's answer has no end")
                 finally:
                     writer.close()
@@ -126,8 +129,12 @@ class Runtime:
         return await self.ask("show servers state") + "\n"
 
     async def servers(self) -> dict[tuple[str, str], Server]:
-        """(backend, server) to what is true of it now."""
-        return parse_servers(await self.server_state(), await self.ask("show stat -1 4 -1"))
+        """(backend, server) to what is true of it now. Raises: DriverFault."""
+        state, stat = await self.server_state(), await self.ask("show stat -1 4 -1")
+        try:
+            return parse_servers(state, stat)
+        except (ValueError, KeyError, csv.Error) as cause:
+            raise DriverFault("the balancer does not speak as HAProxy does") from cause
 
 
 def info_of(info: str, key: str) -> int:
