@@ -31,11 +31,12 @@ class Cloud:
         hosts: str = "",
         cache: Path | None = None,
         program: Sequence[str] = PROGRAM,
+        nat: bool = False,
     ) -> None:
         self.state = state
         self._program = program
         self.pool = pool
-        self._arguments = ["--state", str(state), "--pool", pool, "--no-nat"]
+        self._arguments = ["--state", str(state), "--pool", pool, *([] if nat else ["--no-nat"])]
         if cache is not None:
             self._arguments += ["--cache", str(cache)]
         self._up = ["--listen", f"127.0.0.1:{port}", *(["--simulate", str(simulate)] if simulate else [])]
@@ -150,6 +151,16 @@ def ssh(key: Path, address: str, command: str, *, timeout_s: float = 30) -> subp
         return subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(words, 255, "", f"silent for {timeout_s:g} s")
+
+
+def behind(key: Path, bastion: str, address: str, command: str) -> str:
+    """What a guest without a public address answers, by ssh through another."""
+    options = (
+        f"-F /dev/null -i {key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes"
+    )
+    way = f"ssh {options} -o ConnectTimeout=10 -W %h:%p root@{bastion}"
+    argv = ["ssh", *options.split(), "-o", f"ProxyCommand={way}", f"root@{address}", command]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
 
 
 def machines_of(state: Path) -> dict[str, int]:

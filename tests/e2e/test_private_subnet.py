@@ -14,7 +14,7 @@ import pytest
 
 from alto.kit.world import inside_netns
 from tests.drivers.network.guests import hello, reaches, tcp_server
-from tests.e2e.cloud import Cloud, ssh, until
+from tests.e2e.cloud import Cloud, behind, ssh, until
 from tests.e2e.test_hosts import ADDRESS, SERVER, Side, sides
 
 __all__ = ["sides"]
@@ -46,16 +46,6 @@ def world(sides: tuple[Side, Side]) -> Iterator[str]:
             yield WORLD
     finally:
         subprocess.run(["ip", "netns", "delete", WORLD], check=False)
-
-
-def behind(key: Path, bastion: str, address: str, command: str) -> str:
-    """What a guest without a public address answers, by ssh through another."""
-    options = (
-        f"-F /dev/null -i {key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes"
-    )
-    way = f"ssh {options} -o ConnectTimeout=10 -W %h:%p root@{bastion}"
-    argv = ["ssh", *options.split(), "-o", f"ProxyCommand={way}", f"root@{address}", command]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
 
 
 def test_a_private_subnet_gets_out_by_its_nat_gateway_alone(sides: tuple[Side, Side], world: str, tmp_path: Path) -> None:
