@@ -119,9 +119,23 @@ def test_its_address_is_the_service_s_to_move_and_to_give_back(cloud: Cloud, ten
         ("ReleaseAddress", {"AllocationId": address["AllocationId"]}),
         ("DisassociateAddress", {"AssociationId": address["AssociationId"]}),
         ("AssociateAddress", {"AllocationId": address["AllocationId"], "InstanceId": front(cloud).id}),
+        ("AssociateAddress", {"AllocationId": tenant("AllocateAddress")["AllocationId"], "InstanceId": front(cloud).id}),
     ):
         with pytest.raises(Answered, match="OperationNotPermitted"):
             tenant(operation, **which)
+    assert front(cloud).nic.public_ip == made["address"]
+
+
+def test_its_address_is_no_nat_gateway_s_while_it_has_no_instance(tenant: Tenant) -> None:
+    create(tenant)
+    (address,) = tenant("DescribeAddresses")["Addresses"]
+    subnet = tenant("DescribeSubnets")["Subnets"][0]["SubnetId"]
+    assert "AssociationId" not in address
+    wish = {"SubnetId": subnet, "AllocationId": address["AllocationId"]}
+    assert tenant.refused("CreateNatGateway", **wish) == "OperationNotPermitted"
+    gateway = tenant("CreateNatGateway", **wish | {"AllocationId": tenant("AllocateAddress")["AllocationId"]})["NatGateway"]
+    further = {"NatGatewayId": gateway["NatGatewayId"], "AllocationIds": [address["AllocationId"]]}
+    assert tenant.refused("AssociateNatGatewayAddress", **further) == "OperationNotPermitted"
 
 
 def test_another_instance_in_its_place_has_its_address(cloud: Cloud, tenant: Tenant) -> None:

@@ -62,6 +62,9 @@ async def associate_address(call: Call, request: AssociateAddressRequest) -> dic
             raise Refused(
                 "Resource.AlreadyAssociated", f"resource {interface.id} is already associated with another elastic address"
             )
+        if had is not None and had.elastic:
+            for other in tx.where(Address, interface_id=interface.id, private_ip=private_ip):
+                refuse_managed(other)
         return lead_to(tx, call, address, interface.id, private_ip, association_id)
 
     return {"AssociationId": await call.store.write(body)}

@@ -14,6 +14,7 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import claim_secondary, take_private
 from alto.api.ec2.address_targets import lead_to, leave
+from alto.api.ec2.addresses import refuse_managed
 from alto.api.ec2.ids import is_id_of, owned
 from alto.api.ec2.private_addresses import give_back_private
 from alto.model.addresses import Address
@@ -90,6 +91,7 @@ def free_address(reader: Reader, call: Call, id: str) -> Address:
     if not is_id_of(Address.KIND, id):
         raise Refused("InvalidElasticIpID.Malformed", f"The elastic-ip ID '{id[:80]}' is malformed")
     address = owned(reader, call, Address, id)
+    refuse_managed(address)
     if address.association_id is not None:
         raise Refused("Resource.AlreadyAssociated", f"Elastic IP address [{address.id}] is already associated")
     return address
