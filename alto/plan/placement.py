@@ -240,10 +240,11 @@ def take(demand: Demand, room: Room, partition: int | None = None) -> None:
         demand.group.join(room.host_id, partition)
 
 
-def fits_at_least(demand: Demand, count: int, rooms: Iterable[Room]) -> bool:
-    """Whether `count` such instances fit beside each other now; asks for no more rooms than it must."""
+def fitting(demand: Demand, count: int, rooms: Iterable[Room]) -> int:
+    """How many of `count` such instances fit beside each other now; asks for no more rooms than it must, and leaves them as
+    they are."""
     if demand.group is not None or demand.dedicated:
-        return fitting(demand, count, list(rooms)) == count
+        return _one_by_one(demand, count, rooms)
     left = count
     for room in rooms:
         if room.lacks(demand) is None:
@@ -253,12 +254,12 @@ def fits_at_least(demand: Demand, count: int, rooms: Iterable[Room]) -> bool:
                 here = min(here, room.disk_gib_free // max(demand.disk_gib, 1))
             left -= here
             if left <= 0:
-                return True
-    return left <= 0
+                return count
+    return count - left
 
 
-def fitting(demand: Demand, count: int, rooms: Sequence[Room]) -> int:
-    """How many of `count` can be placed one after the other, each changing what the next may have; `rooms` stay as they are."""
+def _one_by_one(demand: Demand, count: int, rooms: Iterable[Room]) -> int:
+    """Each changes what the next may have."""
     left = {room.host_id: copy.copy(room) for room in rooms}
     mine = msgspec.structs.replace(demand, group=copy.deepcopy(demand.group))
     for done in range(count):

@@ -11,6 +11,8 @@ from alto.control.scheduler import Scheduler
 from alto.model.hosts import Host
 from alto.model.instances import Instance, Phase, Report
 from alto.model.sessions import Reports
+from alto.plan import placement
+from alto.plan.placement import Demand
 from tests.api.cloud import NOW, Cloud, Tenant
 from tests.api.rows import host, sound, tiny
 from tests.api.test_launches import ONE
@@ -77,6 +79,20 @@ def test_it_comes_to_no_host_that_others_have(cloud: Cloud, tenant: Tenant, stra
     says(cloud, theirs[0].id, Phase.TERMINATED)
     assert launch(tenant, **DEDICATED).host_id == theirs[0].host_id
     assert sound(cloud) == []
+
+
+def test_of_many_as_many_come_as_fit_and_each_is_looked_for_once(
+    cloud: Cloud, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch of many plays the placing through while it has the writer, so it must not play it through for each number."""
+    looked: list[Demand] = []
+    choose = placement.place
+    monkeypatch.setattr(placement, "place", lambda demand, rooms: looked.append(demand) or choose(demand, rooms))
+    made = tenant("RunInstances", **{**ONE, "MaxCount": 1000}, **DEDICATED)["Instances"]
+    assert len(made) == 8, "one host takes so many, and the other is left for all accounts"
+    assert len(looked) == 9
+    refusal = tenant.refusal("RunInstances", **{**ONE, "MinCount": 9, "MaxCount": 1000}, **DEDICATED)
+    assert "2 hosts with room for fewer than were asked for" in refusal
 
 
 def test_one_that_waits_says_for_what(cloud: Cloud, tenant: Tenant, stranger: Tenant) -> None:

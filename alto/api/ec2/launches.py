@@ -4,7 +4,7 @@ The host is chosen afterwards (`control/scheduler.py`). A launch that cannot fit
 lacks. The same client token with the same parameters answers the same reservation, in its present state, and makes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -45,7 +45,7 @@ from alto.model.networks import (
 from alto.model.records import Tags
 from alto.plan.addresses import MAC_DIGITS
 from alto.plan.launch import IDS_PER_INSTANCE, Order, plan_launch
-from alto.plan.placement import Demand, fits_at_least, look_around, room_of, why_nowhere
+from alto.plan.placement import Demand, Room, fitting, look_around, room_of, why_nowhere
 from alto.store.claims import PUBLIC_POOL, lead_elastic
 from alto.store.store import Reader, Tx
 
@@ -451,17 +451,15 @@ def _count_that_fits(
     if wanted is not None:
         demand = wanted.demand(reader, demand)
     hosts = reader.where(Host)
-    # Mostly the first host will do, so the others are not looked at.
-    if not demand.dedicated and fits_at_least(demand, count, map(room_of, hosts)):
-        return count
-    rooms = [room_of(host) for host in hosts]
+    rooms: Iterable[Room] = map(room_of, hosts)  # mostly the first will do, so the others are not looked at
     if demand.dedicated:
+        rooms = list(rooms)
         look_around(rooms, lambda host_id: reader.where(Instance, host_id=host_id))
-    if not fits_at_least(demand, least, rooms):
-        raise NoCapacity(f"{why_nowhere(demand, rooms)}. Try fewer or smaller instances, or add a host.")
-    while not fits_at_least(demand, count, rooms):
-        count -= 1
-    return count
+    fits = fitting(demand, count, rooms)
+    if fits < least:
+        seen = rooms if isinstance(rooms, list) else [room_of(host) for host in hosts]
+        raise NoCapacity(f"{why_nowhere(demand, seen)}. Try fewer or smaller instances, or add a host.")
+    return fits
 
 
 OPERATIONS: Mapping[str, Operation] = {"RunInstances": Operation(RunInstancesRequest, run_instances)}
