@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from alto.model.hosts import Host, HostState
+from alto.model.images import host_kind_of
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.placement_groups import PlacementMember, Strategy
 from alto.plan import audit_networks, audit_volumes
@@ -28,8 +29,9 @@ SCALING_S = 600.0
 def audit(state: State, seen: Sequence[HostSeen] = ()) -> list[Violation]:
     """Everything wrong at this moment, in a stable order."""
     instances = {one.id: one for one in state.instances}
+    tenants = _tenants(state)
     return [
-        *_hosts(state, instances),
+        *_hosts(state, instances, tenants),
         *audit_networks.addresses(state, instances),
         *audit_networks.interfaces(state, instances),
         *audit_volumes.volumes(state, instances, seen),
@@ -39,7 +41,7 @@ def audit(state: State, seen: Sequence[HostSeen] = ()) -> list[Violation]:
         *audit_networks.ports(seen, instances),
         *_places(state, instances),
         *_profiles(state, instances),
-        *_wishes(state),
+        *_wishes(state, tenants),
         *_groups(state),
         *_balancers(state, instances, seen),
     ]
@@ -50,12 +52,37 @@ def _holds_room(instance: Instance) -> bool:
     return instance.phase in (Phase.PLACED, Phase.PREPARING, Phase.RUNNING)
 
 
-def _hosts(state: State, instances: Mapping[str, Instance]) -> Iterable[Violation]:
+class _Tenants:
+    """Whose instances hold room on one host: those of dedicated tenancy, and all."""
+
+    def __init__(self) -> None:
+        self.dedicated: Counter[str] = Counter()
+        self.all: Counter[str] = Counter()
+
+    def others_than(self, account: str) -> list[str]:
+        return sorted(self.all.keys() - {account})
+
+
+_ByHost = Mapping[str, _Tenants]  # by the host's id
+_NOBODY = _Tenants()
+
+
+def _tenants(state: State) -> _ByHost:
+    found: defaultdict[str, _Tenants] = defaultdict(_Tenants)
+    for instance in state.instances:
+        if _holds_room(instance) and instance.host_id is not None:
+            here = found[instance.host_id]
+            here.all[instance.account] += 1
+            if instance.is_dedicated:
+                here.dedicated[instance.account] += 1
+    return found
+
+
+def _hosts(state: State, instances: Mapping[str, Instance], tenants: _ByHost) -> Iterable[Violation]:
     hosts = {host.id: host for host in state.hosts}
     vcpus: Counter[str] = Counter()
     memory: Counter[str] = Counter()
     count: Counter[str] = Counter()
-    tenants = _tenants(state)
     for instance in instances.values():
         if _holds_room(instance):
             if instance.host_id is None:
@@ -84,7 +111,7 @@ def _hosts(state: State, instances: Mapping[str, Instance]) -> Iterable[Violatio
             )
         given = (vcpus[host.id], memory[host.id], count[host.id])
         written = (host.vcpus_used, host.memory_mib_used, host.instances)
-        yield from _tenancy(host, tenants[host.id])
+        yield from _tenancy(host, tenants.get(host.id, _NOBODY))
         if given != written:
             yield Violation(
                 rule=Rule.HOST_COUNTERS,
@@ -92,28 +119,6 @@ def _hosts(state: State, instances: Mapping[str, Instance]) -> Iterable[Violatio
                 sentence=f"Host {host.name} counts {written[0]} vCPUs, {written[1]} MiB, {written[2]} instances as given; "
                 f"its instances hold {given[0]}, {given[1]}, {given[2]}",
             )
-
-
-class _Tenants:
-    """Whose instances hold room on one host: those of dedicated tenancy, and all."""
-
-    def __init__(self) -> None:
-        self.dedicated: Counter[str] = Counter()
-        self.all: Counter[str] = Counter()
-
-    def others_than(self, account: str) -> list[str]:
-        return sorted(self.all.keys() - {account})
-
-
-def _tenants(state: State) -> defaultdict[str, _Tenants]:
-    found: defaultdict[str, _Tenants] = defaultdict(_Tenants)
-    for instance in state.instances:
-        if _holds_room(instance) and instance.host_id is not None:
-            here = found[instance.host_id]
-            here.all[instance.account] += 1
-            if instance.placement is not None and instance.placement.dedicated:
-                here.dedicated[instance.account] += 1
-    return found
 
 
 def _tenancy(host: Host, tenants: _Tenants) -> Iterable[Violation]:
@@ -277,9 +282,8 @@ _ON_THE_WAY = {
 }
 
 
-def _wishes(state: State) -> Iterable[Violation]:
+def _wishes(state: State, tenants: _ByHost) -> Iterable[Violation]:
     hosts = {host.id: host for host in state.hosts}
-    tenants = _tenants(state)
     for instance in state.instances:
         open_since = _open(instance)
         if open_since is None:
@@ -293,11 +297,11 @@ def _wishes(state: State) -> Iterable[Violation]:
                     sentence=f"Instance {instance.id} waits for a host and nothing says why",
                     grace_s=PLACING_S,
                 )
-            elif fits := [one.name for one in state.hosts if _would_fit(instance, one, tenants[one.id])]:
+            elif fits := _would_fit(instance, state, tenants):
                 yield Violation(
                     rule=Rule.WISH_UNEXPLAINED,
                     subject=instance.id,
-                    sentence=f"Instance {instance.id} says that {instance.waiting_because}, but it would fit on {fits[0]}",
+                    sentence=f"Instance {instance.id} says that {instance.waiting_because}, but it would fit on {fits.name}",
                     grace_s=PLACING_S,
                 )
         elif host is not None and host.state is HostState.UNREACHABLE:
@@ -323,16 +327,55 @@ def _open(instance: Instance) -> str | None:
     return None if done else instance.phase.name.lower()
 
 
-def _would_fit(instance: Instance, host: Host, tenants: _Tenants) -> bool:
-    alone = instance.placement is not None and instance.placement.dedicated
-    if any(account != instance.account for account in (tenants.all if alone else tenants.dedicated)):
-        return False
+def _would_fit(instance: Instance, state: State, tenants: _ByHost) -> Host | None:
+    """A host that could have it: by room, tenancy, placement group and what is asked of hosts."""
+    open_hosts = [host for host in state.hosts if host.takes_instances and _is_for(host, instance)]
+    shared = [host for host in open_hosts if not tenants.get(host.id, _NOBODY).dedicated]
+    for host in open_hosts:
+        here = tenants.get(host.id, _NOBODY)
+        if any(account != instance.account for account in (here.all if instance.is_dedicated else here.dedicated)):
+            continue
+        if instance.is_dedicated and shared == [host]:
+            continue  # the last that all accounts share is for all (ADR 19)
+        if _has_room(host, instance) and _is_chosen(host, instance) and _is_with_its_group(host, instance, state):
+            return host
+    return None
+
+
+def _is_for(host: Host, instance: Instance) -> bool:
+    """Whatever room it has left."""
+    return host.capabilities.kind in (host_kind_of(instance.image_source), "fake")
+
+
+def _has_room(host: Host, instance: Instance) -> bool:
+    disk_gib = instance.root.size_gib + sum(one.size_gib for one in instance.volumes if one.made_here)
     return (
-        host.takes_instances
-        and host.vcpus - host.vcpus_used >= instance.vcpus
+        host.vcpus - host.vcpus_used >= instance.vcpus
         and host.memory_mib - host.memory_mib_used >= instance.memory_mib
-        and instance.host_id in (None, host.id)
+        and (host.disk_gib is None or host.disk_gib - host.disk_gib_used >= disk_gib)
     )
+
+
+def _is_chosen(host: Host, instance: Instance) -> bool:
+    """None was chosen, or this one: by whoever launched it, or by where its disk is."""
+    wished = instance.placement.host_id if instance.placement is not None else None
+    return wished in (None, host.id) and instance.host_id in (None, host.id)
+
+
+def _is_with_its_group(host: Host, instance: Instance, state: State) -> bool:
+    its = next((one for one in state.places if one.id == instance.id), None)
+    group = next((one for one in state.placement_groups if its is not None and one.id == its.group_id), None)
+    if its is None or group is None:
+        return True
+    others = [one for one in state.places if one.group_id == group.id and one.host_id is not None]
+    here = {one.partition for one in others if one.host_id == host.id}
+    match group.strategy:
+        case Strategy.SPREAD:
+            return not here
+        case Strategy.CLUSTER:
+            return bool(here) or not others
+        case Strategy.PARTITION:
+            return not here or its.partition is None or its.partition in here
 
 
 def _groups(state: State) -> Iterable[Violation]:

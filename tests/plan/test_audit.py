@@ -4,7 +4,7 @@ Method: one small healthy cloud written out by hand, then one change at a time, 
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from msgspec.structs import replace
@@ -217,6 +217,56 @@ def test_who_waits_because_of_tenancy_waits_rightly() -> None:
     alone = replace(other, placement=PlacementWish(dedicated=True))
     assert Rule.WISH_UNEXPLAINED not in rules(State(hosts=(host(1),), instances=(theirs, alone)))
     assert Rule.WISH_UNEXPLAINED in rules(State(hosts=(host(1),), instances=(theirs, other)))
+
+
+def test_who_is_kept_from_the_last_host_of_all_waits_rightly() -> None:
+    """One of dedicated tenancy was launched while two hosts were everybody's, and one of these drains before it is placed."""
+    waiting = {"host_id": None, "phase": Phase.PENDING, "waiting_because": "a host is left"}
+    alone = replace(instance(1), placement=PlacementWish(dedicated=True), **waiting)
+    free = [replace(host(number), vcpus_used=0, memory_mib_used=0, instances=0) for number in (1, 2)]
+
+    def unexplained(one: Instance, *hosts: Host) -> bool:
+        return Rule.WISH_UNEXPLAINED in rules(State(hosts=hosts, instances=(one,)))
+
+    assert unexplained(alone, *free)
+    assert not unexplained(alone, free[0], replace(free[1], draining=True))
+    assert unexplained(replace(alone, placement=None), free[0], replace(free[1], draining=True)), "it may have the last"
+    other_kind = replace(free[1], capabilities=replace(free[1].capabilities, kind="container"))
+    assert not unexplained(alone, free[0], other_kind), "a host of another kind is none for it"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "partitions", "fits"),
+    [
+        (Strategy.SPREAD, (None, None), False),
+        (Strategy.CLUSTER, (None, None), True),
+        (Strategy.PARTITION, (1, 2), False),
+        (Strategy.PARTITION, (1, 1), True),
+        (Strategy.PARTITION, (1, None), True),
+    ],
+)
+def test_who_waits_because_of_its_group_waits_rightly(
+    strategy: Strategy, partitions: tuple[int | None, int | None], fits: bool
+) -> None:
+    """A member stands on the only host that takes anything, and another one waits."""
+    group = PlacementGroup(id="pg-1", **PLACE, name="g", strategy=strategy, partitions=2, created_at=0)
+    there, waits = (
+        PlacementMember(id=f"i-{number}", group_id="pg-1", host_id=host_id, partition=partition)
+        for number, host_id, partition in zip((1, 2), ("h-1", None), partitions, strict=True)
+    )
+    one = replace(instance(2), host_id=None, phase=Phase.PENDING, waiting_because="members keep apart")
+    state = State(hosts=(host(1),), instances=(instance(1), one), placement_groups=(group,), places=(there, waits))
+    assert (Rule.WISH_UNEXPLAINED in rules(state)) is fits
+
+
+@pytest.mark.parametrize(
+    "lacks", [{"placement": PlacementWish(host_id="h-9")}, {"root": RootVolume(volume_id="vol-1", size_gib=9)}]
+)
+def test_who_asks_for_what_no_host_has_waits_rightly(lacks: dict[str, Any]) -> None:
+    one = replace(instance(1), host_id=None, phase=Phase.PENDING, waiting_because="no host has it")
+    small = replace(host(1), disk_gib=8, disk_gib_used=0)
+    assert Rule.WISH_UNEXPLAINED in rules(State(hosts=(small,), instances=(one,)))
+    assert Rule.WISH_UNEXPLAINED not in rules(State(hosts=(small,), instances=(replace(one, **lacks),)))
 
 
 def test_a_cloud_in_good_order_and_an_empty_one_are_silent() -> None:
