@@ -100,7 +100,7 @@ _DEFAULTS = (
     "  srvtcpka-idle 2s",
     "  srvtcpka-intvl 1s",
     "  srvtcpka-cnt 2",
-    # No idle-close-on-response: after a reload the old process reaches no member any more (ADR 0008).
+    # No idle-close-on-response: after a reload the old process reaches no member any more (ADR 0021).
     "  compression algo gzip",
     "  compression type text/html text/plain text/css text/xml application/javascript application/json image/svg+xml",
     "  timeout connect 1s",
