@@ -13,11 +13,12 @@ from msgspec.structs import replace
 from alto.api.accounts import default_vpc, draw_id
 from alto.api.call import Call
 from alto.api.ec2.address_pools import take_public
+from alto.api.ec2.addresses import check_address_limit
 from alto.api.ec2.ids import find_image
 from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.tags import Tag, check_count, checked
 from alto.api.ec2.user_data import check_user_data
-from alto.model.addresses import ADDRESSES_MAX, Address
+from alto.model.addresses import Address
 from alto.model.balancers import (
     APPLIANCE_PORT,
     URL_PATH,
@@ -229,8 +230,7 @@ def _put_front(
     tx: Tx, call: Call, request: CreateService, ids: _Front, vpc: Vpc, balancer_id: str, address: str, now: float
 ) -> None:
     """A group of one that keeps the instance, with a security group, and an elastic address for whichever it is."""
-    if tx.count(Address, account=call.account, region=call.region) >= ADDRESSES_MAX:
-        raise Refused("AddressLimitExceeded", "The maximum number of addresses has been reached.")
+    check_address_limit(tx, call)
     image = next((one for one in tx.where(Image, public=True) if one.source == BALANCER), None)
     if image is None:
         raise Refused("MissingParameter", "This cloud has no image for balancers: start it anew, or let a host balance")

@@ -43,8 +43,7 @@ async def allocate_address(call: Call, request: AllocateAddressRequest) -> dict[
     id = draw_id(call.world.chance, "eipalloc")
 
     def body(tx: Tx) -> Address:
-        if tx.count(Address, account=call.account, region=call.region) >= ADDRESSES_MAX:
-            raise Refused("AddressLimitExceeded", "The maximum number of addresses has been reached.")
+        check_address_limit(tx, call)
         public_ip = take_public(tx, call, id, elastic=True, chosen=request.address)
         return tx.put(Address(id=id, account=call.account, region=call.region, public_ip=public_ip, tags=tags))
 
@@ -56,6 +55,12 @@ async def allocate_address(call: Call, request: AllocateAddressRequest) -> dict[
         "NetworkBorderGroup": call.region,
         "Domain": DOMAIN,
     }
+
+
+def check_address_limit(reader: Reader, call: Call) -> None:
+    """Raises: Refused: the caller has as many as an account may have."""
+    if reader.count(Address, account=call.account, region=call.region) >= ADDRESSES_MAX:
+        raise Refused("AddressLimitExceeded", "The maximum number of addresses has been reached.")
 
 
 def _check_border(call: Call, border: str | None) -> None:

@@ -12,8 +12,7 @@ from msgspec.structs import replace
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import read_v6, take_v6
 from alto.api.ec2.interface_attachments import changeable, check_host_v6
-from alto.api.ec2.new_interfaces import SECONDARY_MAX
-from alto.api.ec2.private_addresses import asked_for
+from alto.api.ec2.new_interfaces import SECONDARY_MAX, asked_for
 from alto.model.errors import Refused
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance
@@ -30,7 +29,7 @@ class AssignIpv6AddressesRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def assign_ipv6_addresses(call: Call, request: AssignIpv6AddressesRequest) -> dict[str, object]:
     listed, count = request.ipv6_addresses, request.ipv6_address_count
-    id = asked_for(request.network_interface_id, ipv6Addresses=listed, ipv6AddressCount=count)
+    id = asked_for(request.network_interface_id, listed, count, listed_name="ipv6Addresses", count_name="ipv6AddressCount")
 
     def body(tx: Tx) -> list[str]:
         interface = changeable(tx, call, id)

@@ -70,6 +70,23 @@ def wanted_addresses(primary: str | None, listed: Sequence[PrivateIp], more: int
     return Addresses(primary, tuple(texts), 0)
 
 
+def asked_for(interface_id: str | None, listed: Sequence[str], count: int | None, *, listed_name: str, count_name: str) -> str:
+    """The interface that is to have these addresses, or that many; the names are those of the request's parameters.
+
+    Raises: Refused: no interface, neither or both of the two, fewer than one.
+    """
+    if interface_id is None:
+        raise Refused("MissingParameter", "The request must contain the parameter networkInterfaceId")
+    if bool(listed) == (count is not None):
+        raise Refused(
+            "InvalidParameterCombination" if listed else "MissingParameter",
+            f"Exactly one of {listed_name} and {count_name} must be specified",
+        )
+    if count is not None and count < 1:
+        raise Refused("InvalidParameterValue", f"Value ({count}) for {count_name} is invalid.")
+    return interface_id
+
+
 class Ipv6Address(msgspec.Struct, frozen=True, rename="pascal"):
     """One of Ipv6Addresses."""
 

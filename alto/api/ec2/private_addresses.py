@@ -12,7 +12,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, claim_secondary, take_private
 from alto.api.ec2.ids import owned
 from alto.api.ec2.interface_attachments import changeable
-from alto.api.ec2.new_interfaces import SECONDARY_MAX
+from alto.api.ec2.new_interfaces import SECONDARY_MAX, asked_for
 from alto.model.addresses import Address
 from alto.model.errors import Refused
 from alto.model.instance_types import CATALOGUE
@@ -29,24 +29,15 @@ class AssignPrivateIpAddressesRequest(msgspec.Struct, frozen=True, rename="pasca
     allow_reassignment: bool | None = None
 
 
-def asked_for(interface_id: str | None, **either: Sequence[str] | int | None) -> str:
-    """The interface that is to have those addresses, or that many; `either` has both by their parameters' names."""
-    (first, listed), (second, count) = either.items()
-    if interface_id is None:
-        raise Refused("MissingParameter", "The request must contain the parameter networkInterfaceId")
-    if bool(listed) == (count is not None):
-        raise Refused(
-            "InvalidParameterCombination" if listed else "MissingParameter",
-            f"Exactly one of {first} and {second} must be specified",
-        )
-    if isinstance(count, int) and count < 1:
-        raise Refused("InvalidParameterValue", f"Value ({count}) for {second} is invalid.")
-    return interface_id
-
-
 async def assign_private_ip_addresses(call: Call, request: AssignPrivateIpAddressesRequest) -> dict[str, object]:
     listed, count = request.private_ip_addresses, request.secondary_private_ip_address_count
-    id = asked_for(request.network_interface_id, privateIpAddresses=listed, secondaryPrivateIpAddressCount=count)
+    id = asked_for(
+        request.network_interface_id,
+        listed,
+        count,
+        listed_name="privateIpAddresses",
+        count_name="secondaryPrivateIpAddressCount",
+    )
 
     def body(tx: Tx) -> list[str]:
         interface = changeable(tx, call, id)
