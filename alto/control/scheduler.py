@@ -86,7 +86,7 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
                     tx.put(replace(instance, waiting_because=why))
     for host_id, placed in touched.items():
         host = hosts[host_id]
-        alone = sum(one.is_dedicated for one in placed)
+        dedicated = sum(one.is_dedicated for one in placed)
         tx.put(
             replace(
                 host,
@@ -94,7 +94,7 @@ def place_waiting(tx: Tx, after: str | None) -> str | None:
                 memory_mib_used=host.memory_mib_used + sum(one.memory_mib for one in placed),
                 disk_gib_used=host.disk_gib_used + sum(disk_of(one) for one in placed),
                 instances=host.instances + len(placed),
-                dedicated=dedication(host.dedicated, placed[0].account, alone) if alone else host.dedicated,
+                dedicated=dedication(host.dedicated, placed[0].account, dedicated) if dedicated else host.dedicated,
             )
         )
     return waiting[-1].id if len(waiting) == BATCH else None

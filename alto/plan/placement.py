@@ -18,6 +18,8 @@ from alto.model.instances import Instance
 from alto.model.placement_groups import PlacementGroup, PlacementMember, Strategy
 from alto.plan.instances import holds_capacity
 
+LEFT_FOR_ALL = "left to the tenancy 'default', as the last that all accounts share"  # of `last_shared`
+
 
 class Neighbours:
     """Where a placement group's members are. Not frozen: `join` adds while a batch is placed."""
@@ -218,8 +220,8 @@ def _best(demand: Demand, rooms: Sequence[Room]) -> Placed | Unplaced:
         if room is last or room.lacks(demand) is not None:
             continue
         # Dedicated instances keep whole hosts from others: as few hosts as can be.
-        shared = demand.dedicated and bool(room.accounts)
-        score = (shared, room.memory_mib_free / room.memory_mib, room.vcpus_free / max(room.vcpus, 1))
+        ours = demand.dedicated and bool(room.accounts)
+        score = (ours, room.memory_mib_free / room.memory_mib, room.vcpus_free / max(room.vcpus, 1))
         if best is None or score > best_score or (score == best_score and room.host_id < best.host_id):
             best, best_score = room, score
     if best is None:
@@ -279,11 +281,7 @@ def why_nowhere(demand: Demand, rooms: Sequence[Room]) -> str:
     counts: dict[str, int] = {}
     last = last_shared(demand, rooms)
     for room in rooms:
-        reason = (
-            room.lacks(demand)
-            or ("left for all accounts" if room is last else None)
-            or "with room for fewer than were asked for"
-        )
+        reason = room.lacks(demand) or (LEFT_FOR_ALL if room is last else None) or "with room for fewer than were asked for"
         counts[reason] = counts.get(reason, 0) + 1
     parts = [
         f"{n} {'host' if n == 1 else 'hosts'} {reason}" for reason, n in sorted(counts.items(), key=lambda x: (-x[1], x[0]))

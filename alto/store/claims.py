@@ -7,6 +7,7 @@ keys of the records are the last line: a claim that would pass them fails the wh
 from msgspec.structs import replace
 
 from alto.model.addresses import Address
+from alto.model.errors import CapacityExceeded
 from alto.model.hosts import Host, dedication
 from alto.model.instances import Attach, Instance, Nic
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, secondary_id
@@ -19,8 +20,10 @@ PUBLIC_POOL = "public"
 
 
 def give_room(tx: Tx, host_id: str, instance: Instance) -> None:
-    """Raises: CapacityExceeded, NotFound."""
+    """Raises: CapacityExceeded: it has no room, or is kept for another account; NotFound."""
     host = tx.get(Host, host_id)
+    if host.dedicated is not None and host.dedicated.account != instance.account:
+        raise CapacityExceeded(f"{host.name} is kept for dedicated instances of another account")
     tx.put(
         replace(
             host,

@@ -8,11 +8,13 @@ from msgspec.structs import replace
 
 from alto.api.hosts.session import _take_reports
 from alto.control.scheduler import Scheduler
+from alto.model.errors import CapacityExceeded
 from alto.model.hosts import Host
-from alto.model.instances import Instance, Phase, Report
+from alto.model.instances import Instance, Phase, PlacementWish, Report
 from alto.model.sessions import Reports
 from alto.plan import placement
 from alto.plan.placement import Demand
+from alto.store.claims import give_room
 from tests.api.cloud import NOW, Cloud, Tenant
 from tests.api.rows import host, sound, tiny
 from tests.api.test_launches import ONE
@@ -107,15 +109,26 @@ def test_one_that_waits_says_for_what(cloud: Cloud, tenant: Tenant, stranger: Te
     assert sound(cloud) == []
 
 
+def test_room_on_a_host_is_given_to_nobody_but_whom_it_is_kept_for(cloud: Cloud, tenant: Tenant, stranger: Tenant) -> None:
+    launch(tenant, Placement={"Tenancy": "dedicated", "HostId": "h-1"})
+    ordinary = launch(stranger)
+    for one in (ordinary, replace(ordinary, placement=PlacementWish(dedicated=True))):
+        with pytest.raises(CapacityExceeded, match="kept for dedicated instances of another account"):
+            cloud.runner.run(cloud.store.write(lambda tx, one=one: give_room(tx, "h-1", one)))  # type: ignore[misc]
+    assert sound(cloud) == []
+
+
 def test_nobody_is_kept_out_of_the_whole_cloud(cloud: Cloud, tenant: Tenant, stranger: Tenant) -> None:
     mine = launch(tenant, Placement={"Tenancy": "dedicated", "HostId": "h-1"})
-    assert "1 host left for all accounts" in stranger.refusal("RunInstances", **ONE, **DEDICATED)
+    assert "1 host left to the tenancy 'default', as the last that all accounts share" in stranger.refusal(
+        "RunInstances", **ONE, **DEDICATED
+    )
     assert launch(stranger).host_id == "h-2"
     stop(tenant, mine.id)
     cloud.put(replace(cloud.store.read(lambda reader: reader.get(Host, "h-2")), draining=True))
     assert tenant.refusal("StartInstances", InstanceIds=[mine.id]) == (
-        f"InsufficientInstanceCapacity: The host that keeps the disk of {mine.id} is the last that all accounts share. Try "
-        "again later."
+        f"InsufficientInstanceCapacity: The host that keeps the disk of {mine.id} is left to the tenancy 'default', as the "
+        "last that all accounts share: one host more, or that tenancy (ModifyInstancePlacement), would do. Try again later."
     )
     assert sound(cloud) == []
 
@@ -144,12 +157,18 @@ def test_a_vpc_of_dedicated_tenancy_makes_its_instances_so(cloud: Cloud, tenant:
     subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
     before = launch(tenant, SubnetId=subnet)
     asked = launch(tenant, SubnetId=subnet, Placement={"Tenancy": "default"})
+    stop(tenant, before.id)
+    to_default = {"InstanceId": before.id, "Tenancy": "default"}
+    assert tenant.refused("ModifyInstancePlacement", **to_default) == "InvalidRequest"
+    tenant("ModifyInstancePlacement", **to_default | {"Tenancy": "dedicated"})
     tenant("ModifyVpcTenancy", VpcId=vpc, InstanceTenancy="default")
     after = launch(tenant, SubnetId=subnet)
     assert [shown(tenant, one.id) for one in (before, asked, after)] == ["dedicated", "dedicated", "default"]
     filters = [{"Name": "tenancy", "Values": ["dedicated"]}]
     found = {one["Instances"][0]["InstanceId"] for one in tenant("DescribeInstances", Filters=filters)["Reservations"]}
     assert found == {before.id, asked.id}
+    tenant("ModifyInstancePlacement", **to_default)
+    assert shown(tenant, before.id) == "default"
 
 
 def test_a_template_may_say_it_and_is_made_of_it(tenant: Tenant) -> None:

@@ -192,8 +192,9 @@ def test_the_last_host_is_left_for_all_accounts() -> None:
     look_around(rooms, lambda host_id: [])
     assert fitting(demand, 1, rooms) == 0
     assert place(demand, rooms) == Unplaced(
-        "no host fits t (1 vCPUs, 64 MiB): 1 host kept for dedicated instances of another account, 1 host left for all "
-        "accounts, 1 host not heard of, 1 host of kind container, and the image is for qemu"
+        "no host fits t (1 vCPUs, 64 MiB): 1 host kept for dedicated instances of another account, 1 host left to the "
+        "tenancy 'default', as the last that all accounts share, 1 host not heard of, 1 host of kind container, and the image "
+        "is for qemu"
     )
     gone.refuses = None
     assert fitting(demand, 17, rooms) == 16, "of two only one"

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 import yaml
 
@@ -75,6 +76,24 @@ def test_the_keys_are_for_the_owner_only(alto: Shell) -> None:
 def test_hosts_say_that_they_are_simulated(alto: Shell) -> None:
     assert [row["KIND"] for row in alto.rows("host", "list")] == ["simulated", "simulated"]
     assert {row["KIND"] for row in alto.rows("status") if row["WHAT"] == "host"} == {"simulated"}
+
+
+def test_hosts_say_for_whom_they_are_kept(alto: Shell) -> None:
+    assert {row["KEPT-FOR"] for row in alto.rows("host", "list")} == {""}
+    told = dict(line.split("=", 1) for line in alto("env", "--dotenv").splitlines())
+    ec2 = boto3.client(
+        "ec2",
+        endpoint_url=told["AWS_ENDPOINT_URL"],
+        region_name=told["AWS_REGION"],
+        aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
+    )
+    image = ec2.describe_images(Filters=[{"Name": "name", "Values": ["alto/tiny*"]}])["Images"][0]["ImageId"]
+    made = ec2.run_instances(ImageId=image, InstanceType="m1.tiny", MinCount=1, MaxCount=1, Placement={"Tenancy": "dedicated"})
+    id = made["Instances"][0]["InstanceId"]
+    ec2.get_waiter("instance_running").wait(InstanceIds=[id], WaiterConfig={"Delay": 1})
+    assert sorted(row["KEPT-FOR"] for row in alto.rows("host", "list")) == ["", made["OwnerId"]]
+    alto("instance", "terminate", "--yes", "--wait", id)
 
 
 def test_a_new_account_sees_nothing_of_others(alto: Shell) -> None:

@@ -15,10 +15,11 @@ from alto.api.ec2.instances import not_stopped
 from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, find_wanted
 from alto.model.errors import Refused
 from alto.model.instances import Instance
+from alto.model.networks import Vpc
 from alto.model.placement_groups import PlacementMember, Strategy
 from alto.plan.instances import state_name
 from alto.plan.placement import Demand
-from alto.store.store import Tx
+from alto.store.store import Reader, Tx
 
 
 class ModifyInstancePlacementRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -48,6 +49,7 @@ async def modify_instance_placement(call: Call, request: ModifyInstancePlacement
         instance = owned(tx, call, Instance, request.instance_id)
         if state_name(instance) != "stopped":
             raise not_stopped(instance)
+        _check_tenancy(tx, instance, given)
         wanted = find_wanted(tx, call, _kept(instance, given))
         _leave(tx, instance)
         if wanted is not None and instance.host_id is not None:
@@ -59,6 +61,15 @@ async def modify_instance_placement(call: Call, request: ModifyInstancePlacement
 
     await call.store.write(body)
     return {"Return": True}
+
+
+def _check_tenancy(reader: Reader, instance: Instance, given: Placement) -> None:
+    """Raises: Refused: what its VPC made dedicated stays so, as long as the VPC does that."""
+    vpc = reader.get(Vpc, instance.nic.vpc_id)
+    if given.tenancy == "default" and instance.is_dedicated and vpc.tenancy == "dedicated":
+        raise Refused(
+            "InvalidRequest", f"Every instance in {vpc.id} is dedicated: ModifyVpcTenancy changes that of the VPC first."
+        )
 
 
 def _kept(instance: Instance, given: Placement) -> Placement:

@@ -24,7 +24,7 @@ from alto.model.errors import CapacityExceeded, DriverFault, NoCapacity, Refused
 from alto.model.hosts import Host
 from alto.model.instances import Instance, Phase, StateReason, Wish
 from alto.plan.instances import USER_STOPPED, state_name
-from alto.plan.placement import demand_of, last_shared, look_around, room_of
+from alto.plan.placement import LEFT_FOR_ALL, demand_of, last_shared, look_around, room_of
 from alto.store.claims import give_room, release_all
 from alto.store.store import Reader, Tx
 
@@ -188,7 +188,7 @@ def _kept_out_by(tx: Tx, instance: Instance, host_id: str) -> str | None:
         look_around([room], lambda id: tx.where(Instance, host_id=id))
         others = [room_of(host) for host in tx.where(Host) if host.id != host_id]
         if last_shared(demand_of(instance), [room, *others]) is room:
-            return "the last that all accounts share"
+            return f"{LEFT_FOR_ALL}: one host more, or that tenancy (ModifyInstancePlacement), would do"
     return room.keeps_out(instance.account, dedicated=instance.is_dedicated)
 
 

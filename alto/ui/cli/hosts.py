@@ -40,12 +40,13 @@ def _show(hosts: list[HostView], data: object) -> None:
             f"{one.vcpus_used}/{one.vcpus}",
             f"{one.memory_mib_used}/{one.memory_mib}",
             ",".join(one.pressure),
+            one.dedicated.account if one.dedicated is not None else "",
         ]
         for one in hosts
     ]
     show(
         rows,
-        ["HOST", "NAME", "KIND", "ACCELERATOR", "STATE", "INSTANCES", "VCPUS", "MEMORY-MIB", "SHORT-OF"],
+        ["HOST", "NAME", "KIND", "ACCELERATOR", "STATE", "INSTANCES", "VCPUS", "MEMORY-MIB", "SHORT-OF", "KEPT-FOR"],
         data=data,
         format=options.output(),
         quiet=options.quiet(),
