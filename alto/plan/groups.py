@@ -1,7 +1,8 @@
 """What an AutoScalingGroup does next: launch, drain, terminate. One step at a time, from the whole picture.
 
 Members that ended by themselves are replaced at once; members that never became healthy, after the group's grace; members
-that were healthy and are not, after UNHEALTHY_S. Leaving members drain behind the balancer first.
+that were healthy and are not, after UNHEALTHY_S. Leaving members drain behind the balancer first. A balancer that begins
+anew knows nobody, and each member has its time again: who else would be replaced is all of them, at once.
 """
 
 import math
@@ -64,10 +65,10 @@ def _is_bad(member: Instance, group: AutoScalingGroup, balancer: LoadBalancer | 
     health = next((one for one in balancer.health if one.instance_id == member.id), None)
     if health is None or health.state in (TargetState.HEALTHY, TargetState.DRAINING):
         return False
-    age_s = _elapsed_s(member.launched_at, now)
+    age_s, so_for_s = _elapsed_s(member.launched_at, now), _elapsed_s(health.since, now)
     if health.state is TargetState.INITIAL:
-        return age_s > group.grace_s
-    return _elapsed_s(health.since, now) > UNHEALTHY_S and age_s > min(group.grace_s, UNHEALTHY_S)
+        return min(age_s, so_for_s) > group.grace_s
+    return so_for_s > UNHEALTHY_S and age_s > min(group.grace_s, UNHEALTHY_S)
 
 
 def _elapsed_s(since: float, now: float) -> float:

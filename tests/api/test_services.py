@@ -11,13 +11,15 @@ import pytest
 from msgspec.structs import replace
 
 from alto.api.ec2.service_calls import ServiceCalls
+from alto.api.hosts.session import _take_reports
 from alto.control.balancers import Balancers
 from alto.control.groups import Groups
 from alto.control.scheduler import Scheduler
 from alto.drivers.balancer.haproxy.appliance import user_data_of
-from alto.model.balancers import AutoScalingGroup, LoadBalancer
+from alto.model.balancers import AutoScalingGroup, BalancerReport, LoadBalancer, TargetHealth, TargetState
 from alto.model.images import BALANCER
-from alto.model.instances import Instance, Phase
+from alto.model.instances import Instance, Phase, Report
+from alto.model.sessions import Reports
 from tests.api.cloud import Answered, Cloud, Tenant
 from tests.api.rows import host, sound, tiny
 
@@ -164,6 +166,42 @@ def test_what_another_instance_measured_is_not_its_own(cloud: Cloud, tenant: Ten
     assert not tenant.local("GET", "services/web")[1]["ready"]
     cloud.put(replace(balancer(cloud), measured=front(cloud).id))
     assert tenant.local("GET", "services/web")[1]["ready"]
+
+
+def test_a_balancer_that_begins_to_serve_gives_each_member_its_time_anew(cloud: Cloud, tenant: Tenant) -> None:
+    """What is said of members while it boots, or was said by the one before it, is no verdict."""
+    create(tenant)
+    turn(cloud)
+    boot(cloud)
+    turn(cloud)
+
+    def says(*, ready: bool, state: TargetState, at: float) -> tuple[float, ...]:
+        """Its host reports of whichever instance it is now; since when the member is so."""
+        health = (TargetHealth(instance_id="i-1", state=state),)
+        appliance = balancer(cloud).appliance
+        assert appliance is not None
+        report = BalancerReport(id=balancer(cloud).id, ready=ready, health=health, appliance_id=appliance.instance_id)
+        reports = Reports(number=1, balancers=(report,), at=at)
+        cloud.runner.run(cloud.store.write(lambda tx: _take_reports(tx, "h-1", reports, at)))
+        return tuple(one.since for one in balancer(cloud).health)
+
+    assert says(ready=False, state=TargetState.INITIAL, at=10.0) == (10.0,)
+    assert says(ready=False, state=TargetState.INITIAL, at=20.0) == (10.0,)
+    assert says(ready=True, state=TargetState.INITIAL, at=30.0) == (30.0,)
+    assert says(ready=True, state=TargetState.INITIAL, at=40.0) == (30.0,)
+    assert says(ready=True, state=TargetState.UNHEALTHY, at=50.0) == (50.0,)
+    assert says(ready=False, state=TargetState.UNHEALTHY, at=60.0) == (50.0,)
+    assert says(ready=True, state=TargetState.UNHEALTHY, at=70.0) == (70.0,), "it began anew, and asks them anew"
+    first = front(cloud)
+    tenant("TerminateInstances", InstanceIds=[first.id])
+    gone = Report(instance_id=first.id, epoch=first.epoch, incarnation=first.incarnation, phase=Phase.TERMINATED, at=75.0)
+    cloud.runner.run(
+        cloud.store.write(lambda tx: _take_reports(tx, "h-1", Reports(number=1, instances=(gone,), at=75.0), 75.0))
+    )
+    turn(cloud)
+    boot(cloud)
+    turn(cloud)
+    assert says(ready=True, state=TargetState.UNHEALTHY, at=80.0) == (80.0,), "another measures"
 
 
 def test_nothing_of_it_is_left(cloud: Cloud, tenant: Tenant) -> None:

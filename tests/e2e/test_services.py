@@ -133,6 +133,7 @@ def test_a_balancer_that_is_an_instance_keeps_its_address_when_it_is_replaced(cl
     until(lambda: healthy(cloud) == members, "all are known again", timeout_s=60)
     assert cloud.alto("service", "scale", "web", "1", "--wait", timeout_s=120).returncode == 0
     assert clients.failures == []
+    kept = {one["instance_id"] for one in show(cloud)["members"]}
 
     ec2.reboot_instances(InstanceIds=[front])
     until(lambda: len(clients.failures) > 0, "its reboot", timeout_s=60)
@@ -148,6 +149,7 @@ def test_a_balancer_that_is_an_instance_keeps_its_address_when_it_is_replaced(cl
     until(lambda: last.answers > 20, "the same address leads there", timeout_s=30)
     last.end()
     assert last.failures == []
+    assert {one["instance_id"] for one in show(cloud)["members"]} == kept, "no member has to do with its balancer's end"
 
     audit = cloud.alto("audit", "-o", "json")
     assert audit.returncode == 0, audit.stdout + audit.stderr

@@ -83,6 +83,17 @@ def test_a_member_that_stopped_answering_has_its_time_and_one_that_never_did_the
     assert [one.instance_id for one in next_step(GROUP, young, initial, GROUP.grace_s + 1).leaving] == ["i-1"]
 
 
+def test_a_balancer_that_has_just_begun_gives_old_members_their_time() -> None:
+    members = [member(1, launched_at=0.0), member(2, launched_at=0.0)]
+    began = 10 * GROUP.grace_s
+    health = [TargetHealth(instance_id=one.id, state=TargetState.INITIAL, since=began) for one in members]
+    new = replace(BALANCER, health=tuple(health))
+    assert next_step(GROUP, members, new, began + 1.0).leaving == ()
+    assert next_step(GROUP, members, new, began + GROUP.grace_s).leaving == ()
+    silent = next_step(GROUP, members, new, began + GROUP.grace_s + 1.0)
+    assert [one.instance_id for one in silent.leaving] == ["i-1", "i-2"]
+
+
 def test_nothing_is_judged_while_the_balancer_itself_is_not_there() -> None:
     silent = replace(balancer(m1=TargetState.UNHEALTHY, m2=TargetState.UNHEALTHY), ready=False)
     step = next_step(GROUP, [member(1, launched_at=0.0), member(2, launched_at=0.0)], silent, 10_000.0)

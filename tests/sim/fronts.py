@@ -1,21 +1,23 @@
 """Somebody whose services have instances as their balancers, and who is not kind to these; in seeds whose name begins with
 "fronts", so that the histories of all others stay what they are.
 
-What was promised: a service that nobody deleted has a balancer that serves, at the address that it always had.
+What was promised: a service that nobody deleted has a balancer that serves, at the address that it always had; and whoever
+is behind it stays there when its instance alone is replaced.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from alto.model.addresses import Address
 from alto.model.balancers import AutoScalingGroup, LoadBalancer
-from alto.model.instances import Instance, Phase
+from alto.model.instances import Instance, Phase, Wish
 from alto.store.store import Reader
 from tests.sim.check import Violated
 from tests.sim.workload import GROUP_TAG, Client
 
 PREFIX = "fronts"
+GRACE_S = 310.0  # longer than a group gives its members
 UNKINDNESS = ("TerminateInstances", "StopInstances", "RebootInstances")
 
 
@@ -63,6 +65,36 @@ class FrontClient(Client):
         ]
         if fronts:
             await self._ask(self._chance.choice(UNKINDNESS), {"InstanceIds": [self._chance.choice(sorted(fronts))]})
+
+    async def replace_alone(self, settle: Callable[[], Awaitable[None]]) -> None:
+        """The instance of every balancer ends in a cloud at rest, when all members have had their time to become healthy.
+        Raises: Violated, when that costs a member."""
+        await asyncio.sleep(GRACE_S)
+        before, fronts = self._read(self._members), self._read(self._fronts)
+        if fronts:
+            await self._ask("TerminateInstances", {"InstanceIds": sorted(fronts)})
+        await settle()
+        await asyncio.sleep(GRACE_S)
+        await settle()
+        if left := fronts & self._read(self._fronts):
+            raise Violated(f"{sorted(left)} were terminated, and are balancers as before")
+        if lost := before - self._read(self._members):
+            raise Violated(f"{sorted(lost)} had nothing to do with their balancers' ends, and are gone")
+
+    def _read(self, what: Callable[[Reader], set[str]]) -> set[str]:
+        return self._cloud.store.read(what)
+
+    def _members(self, reader: Reader) -> set[str]:
+        return {
+            one.id
+            for name in self._addresses.keys() - self._deleted
+            for one in reader.where(Instance, group_name=name)
+            if one.wish is Wish.RUNNING
+        }
+
+    def _fronts(self, reader: Reader) -> set[str]:
+        balancers = [one for one in reader.where(LoadBalancer) if one.name in self._addresses.keys() - self._deleted]
+        return {one.appliance.instance_id for one in balancers if one.appliance is not None}
 
     async def _drop(self) -> None:
         left = sorted(self.services.keys() - self._deleted)

@@ -169,6 +169,7 @@ class SimHost:
         self.networks.vpcs.clear()
         self.balancers.plans = {}
         self.balancers.answered = set()
+        self.balancers.asked = set()
         self.disk.cut_power(self.chance)
         self.touched = True
 

@@ -83,8 +83,9 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
     if has_disks(cloud.seed):
         make_faults(cloud)
         clients.append(DiskClient(cloud, len(clients) + 1, actions=30, pace_s=2.0))
-    if has_fronts(cloud.seed):
-        clients.append(FrontClient(cloud, len(clients) + 1, actions=20, pace_s=4.0))
+    fronts = FrontClient(cloud, len(clients) + 1, actions=20, pace_s=4.0) if has_fronts(cloud.seed) else None
+    if fronts is not None:
+        clients.append(fronts)
     rules = RuleClient(cloud, len(clients) + 1, actions=30, pace_s=2.0) if has_spread(cloud.seed) else None
     if rules is not None:
         clients.append(rules)
@@ -114,6 +115,8 @@ async def _story(cloud: SimCloud, faults: Faults) -> None:
     await _stay_quiet(cloud)
     for client in clients:
         cloud.store.read(client.check_promises)
+    if fronts is not None:
+        await fronts.replace_alone(lambda: settle(cloud, "after the balancers' instances were replaced"))
     if backup:
         await _forget(cloud, backup[0])
         return

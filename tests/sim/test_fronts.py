@@ -2,6 +2,7 @@
 the simulator would find bugs of its keeping. Method: seeds with such services (fronts.py), and bugs planted, as in
 test_mutants.py."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from alto.api.ec2.service_calls import ServiceCalls
 from alto.api.hosts import session
 from alto.control import balancers
-from alto.model.balancers import Appliance, BalancerPlan, LoadBalancer
+from alto.model.balancers import Appliance, BalancerPlan, LoadBalancer, TargetHealth, TargetState
 from alto.store.store import Tx
 from tests.sim.mutants import Plant, _put
 from tests.sim.scenario import play
@@ -59,7 +60,17 @@ def instance_never_goes(stack: ExitStack) -> None:
     _put(stack, balancers, "decide", lambda reader, balancer: decide(reader, balancer)._replace(needless=None))
 
 
-MUTANTS: tuple[Plant, ...] = (address_left_behind, address_kept, host_not_told, instance_never_goes)
+def judged_by_age(stack: ExitStack) -> None:
+    """A member that its balancer has not asked yet is bad for being old, though the balancer has only just begun."""
+    merge = session.merge_health
+
+    def ageless(old: Sequence[TargetHealth], new: Sequence[TargetHealth], now: float) -> tuple[TargetHealth, ...]:
+        return tuple(replace(one, since=0.0) if one.state is TargetState.INITIAL else one for one in merge(old, new, now))
+
+    _put(stack, session, "merge_health", ageless)
+
+
+MUTANTS: tuple[Plant, ...] = (address_left_behind, address_kept, host_not_told, instance_never_goes, judged_by_age)
 
 
 @pytest.mark.timeout(600)

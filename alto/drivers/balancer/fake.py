@@ -4,15 +4,19 @@ What a balancer "is" lives in `FakeBalancers`, which outlives the driver object 
 a target answers is not decided here: `answers` is given by whoever simulates the machines. No clock, no chance: the same
 calls give the same answers.
 
+A balancer that is an instance knows nobody when it begins, as its HAProxy: its first word of each target is that it has not
+asked yet.
+
 The invariant: a target is HEALTHY only if it answered, and one that is draining or unplanned takes no traffic.
 """
 
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from alto.kit.world import World
-from alto.model.balancers import BalancerPlan, BalancerReport, TargetHealth, TargetState
+from alto.model.balancers import BalancerPlan, BalancerReport, Target, TargetHealth, TargetState
 from alto.model.errors import DriverFault
 
 
@@ -39,12 +43,21 @@ class BalancerKnobs:
     delay_s: Callable[[str], float] = _no_delay
 
 
+class Known(NamedTuple):
+    """A target, as one balancer knows it; another instance in the place of that balancer does not."""
+
+    plan_id: str
+    appliance_id: str | None
+    instance_id: str
+
+
 @dataclass
 class FakeBalancers:
     """What exists on one simulated host."""
 
     plans: dict[str, BalancerPlan] = field(default_factory=dict)
-    answered: set[tuple[str, str]] = field(default_factory=set)  # (balancer, instance) that once were healthy
+    answered: set[Known] = field(default_factory=set)  # once were healthy
+    asked: set[Known] = field(default_factory=set)  # behind balancers that are instances
     down: bool = False  # as if the balancer's process had died: nothing listens until the next `ensure`
 
 
@@ -68,8 +81,9 @@ class FakeBalancer:
     async def ensure(self, plans: Sequence[BalancerPlan]) -> None:
         def effect() -> None:
             self._balancers.plans = {plan.id: plan for plan in plans}
-            members = {(plan.id, target.instance_id) for plan in plans for target in plan.targets}
+            members = {_known(plan, target) for plan in plans for target in plan.targets}
             self._balancers.answered &= members
+            self._balancers.asked &= members
             self._balancers.down = False
 
         await self._call("ensure", effect)
@@ -95,6 +109,7 @@ class FakeBalancer:
         def effect() -> None:
             self._balancers.plans.clear()
             self._balancers.answered.clear()
+            self._balancers.asked.clear()
 
         await self._call("remove_all", effect)
 
@@ -116,11 +131,15 @@ class FakeBalancer:
     def _health(self, plan: BalancerPlan) -> tuple[TargetHealth, ...]:
         health: list[TargetHealth] = []
         for target in plan.targets:
-            key = (plan.id, target.instance_id)
+            key = _known(plan, target)
             if target.draining:
                 state, reason = TargetState.DRAINING, "finishes what it has"
             elif not self._serves(plan):
+                self._balancers.asked.discard(key)
                 state, reason = TargetState.INITIAL, "the balancer is down"
+            elif plan.appliance is not None and key not in self._balancers.asked:
+                self._balancers.asked.add(key)
+                state, reason = TargetState.INITIAL, "has not been asked yet"
             elif self._answers(target.instance_id):
                 self._balancers.answered.add(key)
                 state, reason = TargetState.HEALTHY, ""
@@ -141,3 +160,7 @@ class FakeBalancer:
         effect()
         if fault is Fault.AFTER:
             raise DriverFault(f"the balancer was told to fail after {name}")
+
+
+def _known(plan: BalancerPlan, target: Target) -> Known:
+    return Known(plan.id, plan.appliance.instance_id if plan.appliance is not None else None, target.instance_id)

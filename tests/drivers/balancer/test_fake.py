@@ -70,7 +70,18 @@ def test_one_that_is_an_instance_serves_while_that_answers() -> None:
     assert (booting.ready, booting.appliance_id, driver.serving("lb-1")) == (False, "i-9", [])
     answering.add("i-9")
     (serving,) = asyncio.run(driver.observe())
-    assert (serving.ready, driver.serving("lb-1")) == (True, ["i-1"])
+    assert (serving.ready, serving.health[0].state) == (True, TargetState.INITIAL)
+    assert driver.serving("lb-1") == ["i-1"]
+
+
+def test_another_instance_in_its_place_knows_nobody() -> None:
+    answering = {"i-1", "i-8", "i-9"}
+    driver = FakeBalancer(real_world(), answers=answering.__contains__)
+    for name in ("i-8", "i-9"):
+        appliance = Appliance(instance_id=name, interface_id="eni-9", vpc_id="vpc-1", private_ip="172.31.0.9")
+        asyncio.run(driver.ensure([replace(plan("i-1"), appliance=appliance)]))
+        assert states(driver) == {"i-1": TargetState.INITIAL}
+        assert states(driver) == {"i-1": TargetState.HEALTHY}
 
 
 def test_draining_takes_nothing_new() -> None:
