@@ -593,13 +593,20 @@ class Agent:
         if not self._balancers and not self._balancers_changed.is_set():
             return
         self._balancers_changed.clear()
+        failed: AltoError | None = None
         try:
             # Asked every time: drains end, and a balancer that died begins again.
             await self._drivers.network.hold({plan.address for plan in self._balancers.values() if not plan.appliance})
             await self._drivers.balancer.ensure([plan for _, plan in sorted(self._balancers.items())])
-        except AltoError:
+        except AltoError as error:
+            failed = error
             self._balancers_changed.set()
-            raise
+        # Even then: what is wrong may be one balancer's, and the others' members come and go.
+        await self._tell_health()
+        if failed is not None:
+            raise failed
+
+    async def _tell_health(self) -> None:
         for report in await self._drivers.balancer.observe():
             if self._balancers_said.get(report.id) != (self._session, report):
                 self._balancers_said[report.id] = (self._session, report)
