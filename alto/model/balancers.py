@@ -85,7 +85,8 @@ class LoadBalancer(Record, frozen=True, kw_only=True):
     targets: tuple[Target, ...] = ()  # control writes: who should be behind it
     health: tuple[TargetHealth, ...] = ()  # agent writes, by report
     ready: bool = False  # agent writes: the balancer listens
-    measured: str | None = None  # agent writes: the instance of which it says both
+    unready_because: str = ""  # agent writes, while it is not ready
+    measured: str | None = None  # agent writes: the instance of which it says these
 
     @property
     def serves(self) -> bool:
@@ -154,5 +155,6 @@ class BalancerPlan(msgspec.Struct, frozen=True, kw_only=True):
 class BalancerReport(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     ready: bool
+    unready_because: str = ""
     health: tuple[TargetHealth, ...] = ()
     appliance_id: str | None = None  # the instance that it is

@@ -563,7 +563,9 @@ def _take_reports(tx: Tx, host_id: str, reports: Reports, now: float) -> None:
         balancer = by_id.get(measured.id)
         if balancer is None:
             continue
-        changed = replace(balancer, ready=measured.ready, measured=measured.appliance_id)
+        changed = replace(
+            balancer, ready=measured.ready, unready_because=measured.unready_because, measured=measured.appliance_id
+        )
         # What was said of its members while it did not serve, or by another before it, is no verdict: their time begins now.
         before = balancer.health if balancer.serves or not changed.serves else ()
         changed = replace(changed, health=merge_health(before, measured.health, now))

@@ -52,6 +52,8 @@ class Front:
         config, self.service = (part.split("\nEND\n")[0] + "\n" for part in script.split("<<'END'\n")[1:3])
         self.config.write_text(config)
         self.process: subprocess.Popen[bytes] | None = None
+        self.neighbours: list[BalancerPlan] = []  # on the same host
+        self.questions = 0  # and orders: each is a connection of its own
         self.loop = asyncio.new_event_loop()
         self.die_and_come_back()
 
@@ -66,9 +68,13 @@ class Front:
             self.process.wait()
             self.process = None
 
-    def die_and_come_back(self) -> None:
-        self.driver = Appliances(real_world(), netns_of=lambda _: NETNS)
-        self.ensure()
+    def die_and_come_back(self, *targets: Target) -> None:
+        self.driver = Appliances(real_world(), netns_of=self._netns_of)
+        self.ensure(*targets)
+
+    def _netns_of(self, vpc_id: str) -> str:
+        self.questions += 1
+        return NETNS
 
     def ensure(self, *targets: Target, drain_s: float = 5.0) -> None:
         plan = BalancerPlan(
@@ -81,12 +87,14 @@ class Front:
             targets=targets,
             appliance=self.appliance,
         )
-        self.loop.run_until_complete(self.driver.ensure([plan]))
+        self.loop.run_until_complete(self.driver.ensure([plan, *self.neighbours]))
 
     def report(self) -> BalancerReport:
-        (report,) = self.loop.run_until_complete(self.driver.observe())
-        assert report.appliance_id == "front"
+        (report,) = (one for one in self.reports() if one.appliance_id == "front")
         return report
+
+    def reports(self) -> list[BalancerReport]:
+        return self.loop.run_until_complete(self.driver.observe())
 
     def states(self) -> dict[str, TargetState]:
         return {health.instance_id: health.state for health in self.report().health}
@@ -99,6 +107,11 @@ class Front:
 
     def members(self) -> set[str]:
         return {line.split(" ")[3] for line in self.asked("show servers state lb-1")[2:]}
+
+    def admin_state(self, member: str) -> int:
+        """What it was told of that member: 1 is maintenance, 8 drain (SRV_ADMF_FMAINT, SRV_ADMF_FDRAIN)."""
+        names, *rows = (line.removeprefix("# ").split(" ") for line in self.asked("show servers state lb-1")[1:])
+        return next(int(row[names.index("srv_admin_state")]) for row in rows if row[names.index("srv_name")] == member)
 
     def sessions(self, member: str) -> int:
         names, *rows = (line.split(",") for line in self.asked("show stat -1 4 -1"))
@@ -138,6 +151,8 @@ def test_one_that_boots_is_not_ready_and_no_fault(vpc: Vpc, front: Front) -> Non
 
 IMPOSTOR = """
 import socket, sys, time
+names = "be_name srv_name srv_addr srv_port srv_admin_state srv_op_state"
+many = 500
 door = socket.create_server(("0.0.0.0", 8404))
 while True:
     came = door.accept()[0]
@@ -149,39 +164,116 @@ while True:
             case "no end":
                 while True: came.sendall(b"x" * 65536)
             case "nonsense": came.sendall(b"1\\n# be_name srv_name srv_admin_state\\nlb-1 a many\\n")
+            case "another configuration":
+                if "servers" in asked: came.sendall(f"1\\n# {names}\\n".encode())
+                elif "stat" in asked: came.sendall(b"# pxname,svname,scur,stot,check_desc\\n")
+                else: came.sendall(b"No such backend.\\n")
+            case "more and more":
+                if "servers" in asked:
+                    many *= 4
+                    rows = "".join(f"lb-1 x{number} 172.31.0.11 80 8 0\\n" for number in range(many))
+                    came.sendall(f"1\\n# {names}\\n{rows}".encode())
+                elif "stat" in asked:
+                    rows = "".join(f"lb-1,x{number},1,0,\\n" for number in range(many))
+                    came.sendall(f"# pxname,svname,scur,stot,check_desc\\n{rows}".encode())
             case "a shell":
-                names = "be_name srv_name srv_addr srv_port srv_admin_state srv_op_state"
-                state = f"1\\n# {names}\\nlb-1 a 172.31.0.11 80 0 0\\n"
-                stat = "# pxname,svname,scur,stot,check_desc\\nlb-1,a,0,0,\\x1b[2J" + "A" * 5000
-                came.sendall((state if "state" in asked else stat).encode())
+                if "servers" in asked:
+                    rows = "lb-1 a 172.31.0.11 80 8 0\\nlb-1 b 172.31.0.12 80 0 0\\n"
+                    came.sendall(f"1\\n# {names}\\n{rows}".encode())
+                elif "stat" in asked:
+                    rows = f"lb-1,a,{'9' * 4000},0,\\nlb-1,b,0,0,\\x1b[2J" + "A" * 5000
+                    came.sendall(f"# pxname,svname,scur,stot,check_desc\\n{rows}".encode())
     except OSError:
         pass
     came.close()
 """
 
 
-@pytest.mark.parametrize("word", ["silence", "no end", "nonsense", "a shell"])
-def test_who_is_no_haproxy_harms_nobody_else(vpc: Vpc, front: Front, word: str) -> None:
-    """An instance is its tenant's: what answers in HAProxy's place may be anything."""
-    a = vpc.plug("a", 11)
-    front.process = subprocess.Popen(
-        ["ip", "netns", "exec", f"{NETNS}-{NUMBER}", sys.executable, "-c", IMPOSTOR, word], stderr=subprocess.DEVNULL
+def test_one_look_is_enough_for_what_it_is_told_and_what_it_says(vpc: Vpc, front: Front) -> None:
+    """Who answers late, or never, holds its neighbours up once."""
+    a = vpc.member("a", 11)
+    front.questions = 0
+    front.ensure(a)
+    assert not front.report().ready
+    assert front.questions == 1
+    front.boot()
+    front.ensure(a)
+    front.wait_for(a=TargetState.HEALTHY)
+    front.questions = 0
+    front.ensure(a)
+    assert front.report().ready
+    assert front.questions == 2
+    assert front.report().ready
+    assert front.questions == 4, "it is old by now"
+
+
+def put_impostor(front: Front, number: int, word: str) -> subprocess.Popen[bytes]:
+    """In HAProxy's place: an instance is its tenant's, and what answers there may be anything."""
+    made = subprocess.Popen(
+        ["ip", "netns", "exec", f"{NETNS}-{number}", sys.executable, "-c", IMPOSTOR, word], stderr=subprocess.DEVNULL
     )
 
     def answers() -> bool:
         with inside_netns(NETNS), socket.socket() as door:
-            return door.connect_ex((front.appliance.private_ip, 8404)) == 0
+            return door.connect_ex((f"172.31.0.{number}", 8404)) == 0
 
     wait(answers, "the impostor")
+    return made
+
+
+@pytest.mark.parametrize("word", ["silence", "no end", "nonsense", "a shell", "another configuration"])
+def test_who_is_no_haproxy_costs_little_and_says_little(vpc: Vpc, front: Front, word: str) -> None:
+    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
+    front.process = put_impostor(front, NUMBER, word)
     began = time.monotonic()
-    front.ensure(a)
+    front.ensure(msgspec.structs.replace(a, draining=True), b)
     report = front.report()
-    assert time.monotonic() - began < 4 * ANSWER_S + SWEEP_S + 2
+    assert time.monotonic() - began < 2 * ANSWER_S + SWEEP_S + 2
     assert report.ready is (word == "a shell")
-    (health,) = report.health
-    assert health.state is TargetState.INITIAL
-    assert len(health.reason) <= 80
-    assert health.reason.isprintable()
+    assert (report.unready_because == "") is report.ready
+    assert [health.state for health in report.health] == [TargetState.DRAINING, TargetState.INITIAL]
+    for health in report.health:
+        assert len(health.reason) <= 80
+        assert health.reason.isprintable()
+
+
+@pytest.mark.parametrize("word", ["silence", "no end", "nonsense", "another configuration"])
+def test_who_is_no_haproxy_harms_no_neighbour(vpc: Vpc, front: Front, word: str) -> None:
+    a, there = vpc.member("a", 11), vpc.plug("impostor", NUMBER + 1)
+    appliance = Appliance(instance_id="impostor", interface_id="eni-2", vpc_id="vpc-1", private_ip=there.private_ip)
+    front.neighbours.append(
+        BalancerPlan(
+            id="lb-2",
+            name="bad",
+            address="127.64.0.5",
+            port=PORT,
+            check=CHECK,
+            drain_s=5.0,
+            targets=(msgspec.structs.replace(a, instance_id="c"),),
+            appliance=appliance,
+        )
+    )
+    impostor = put_impostor(front, NUMBER + 1, word)
+    front.boot()
+    front.ensure(a)
+    front.wait_for(a=TargetState.HEALTHY)
+    bad = next(one for one in front.reports() if one.id == "lb-2")
+    assert not bad.ready
+    assert bad.unready_because
+    vpc.stop(a)
+    front.ensure(a)
+    front.wait_for(a=TargetState.UNHEALTHY)
+    impostor.kill()
+    impostor.wait()
+
+
+def test_an_answer_may_cost_no_more_for_those_that_it_names(vpc: Vpc, front: Front) -> None:
+    """Members that nobody put there make no room for more of them."""
+    front.process = put_impostor(front, NUMBER, "more and more")
+    front.ensure()
+    assert front.report().ready, "2,000 may be there from before"
+    front.ensure()
+    assert front.report().unready_because == "the balancer's answer has no end"
 
 
 def test_a_member_takes_traffic_only_after_it_answered_and_leaves_without_a_lost_request(vpc: Vpc, front: Front) -> None:
@@ -233,6 +325,22 @@ def test_a_member_that_leaves_finishes_what_it_has(vpc: Vpc, front: Front) -> No
     wait(gone, "b to be forgotten")
     assert client.getresponse().read() == b"b"
     client.close()
+
+
+def test_a_member_that_is_suddenly_unplanned_drains_before_it_is_cut_off(vpc: Vpc, front: Front) -> None:
+    """That it had nothing to do when it was counted says nothing of the next moment."""
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    front.boot()
+    front.ensure(a, b)
+    front.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
+    front.ensure(a)
+    assert front.admin_state("b") == 8
+
+    def gone() -> bool:
+        front.ensure(a)
+        return front.members() == {"a"}
+
+    wait(gone, "b to be forgotten")
 
 
 def test_one_that_was_to_leave_and_stays_takes_traffic_again(vpc: Vpc, front: Front) -> None:
@@ -332,13 +440,11 @@ def test_it_outlives_its_driver(vpc: Vpc, front: Front) -> None:
     front.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
     with front.clients() as clients:
         clients.wait_for(lambda answers: answers["a"] > 20 and answers["b"] > 20)
-        front.driver = Appliances(real_world(), netns_of=lambda _: NETNS)
-        front.ensure(a, b)
+        front.die_and_come_back(a, b)
         assert front.states() == {"a": TargetState.HEALTHY, "b": TargetState.HEALTHY}
         vpc.servers["b"].kill()
         front.wait_for(a=TargetState.HEALTHY, b=TargetState.UNHEALTHY)
-        front.driver = Appliances(real_world(), netns_of=lambda _: NETNS)
-        front.ensure(a, b)
+        front.die_and_come_back(a, b)
         assert front.states()["b"] is TargetState.UNHEALTHY, "a new driver still knows that b did answer once"
     assert clients.failures == []
 

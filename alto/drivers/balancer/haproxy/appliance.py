@@ -17,6 +17,8 @@ import asyncio
 import base64
 from collections.abc import Callable, Mapping, Sequence
 
+import structlog
+
 from alto.drivers.balancer.driver import BalancerDriver
 from alto.drivers.balancer.haproxy.config import checked, complaint, render_appliance
 from alto.drivers.balancer.haproxy.runtime import Runtime, Server
@@ -33,9 +35,12 @@ from alto.model.balancers import (
 )
 from alto.model.errors import DriverFault
 
+log = structlog.get_logger()
+
 ANSWER_S = 1.0  # it is on this machine
-SWEEP_S = 3.0  # for all that there is to say to one; what is left is said at the next sweep
-ANSWER_BYTES, ANSWER_BYTES_EACH = 64 * 1024, 2 * 1024  # `show stat` says some 600 for each member
+SWEEP_S = 3.0  # for all that there is to ask and to say; what is left is said at the next sweep
+# `show stat` says some 600 for each member. Those that a driver begun anew does not know of have their place in the first.
+ANSWER_BYTES, ANSWER_BYTES_EACH = 128 * 1024, 2 * 1024
 REASON_MAX = 80
 WWW_DATA = 33
 
@@ -81,7 +86,14 @@ class Haproxies:
                 raise outcome
 
     async def observe(self) -> list[BalancerReport]:
-        return [*await self._own.observe(), *await self._appliances.observe()]
+        """Of one kind, when the other can not be observed; of that, what was said last stands."""
+        outcomes = await asyncio.gather(self._own.observe(), self._appliances.observe(), return_exceptions=True)
+        faults = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for fault in faults:
+            if len(faults) == len(outcomes) or not isinstance(fault, DriverFault):
+                raise fault
+            log.warning("some balancers can not be observed", error=str(fault), cause=str(fault.__cause__ or ""))
+        return [report for outcome in outcomes if not isinstance(outcome, BaseException) for report in outcome]
 
     async def remove_all(self) -> None:
         await self._own.remove_all()
@@ -93,7 +105,8 @@ class Haproxies:
 
 
 class Appliances:
-    """A BalancerDriver. One that does not answer is no fault, but not ready: it boots, or is gone and its group knows."""
+    """A BalancerDriver. One that does not answer, or not do as it is told, is no fault, but not ready: it boots, is gone and
+    its group knows, or is its tenant's to repair. Nobody else's balancer waits for that."""
 
     def __init__(self, world: World, *, netns_of: Callable[[str], str | None]) -> None:
         """`netns_of(vpc_id)` names the namespace that VPC has on this host."""
@@ -112,8 +125,7 @@ class Appliances:
             if known is None or known.appliance != plan.appliance:
                 known = self._known[id] = _One(self._world, plan.appliance, self._netns_of)
             known.plan = plan
-        faults = await asyncio.gather(*(one.make_true() for one in self._known.values()))
-        complaints |= {id: why for id, why in zip(self._known, faults, strict=True) if why is not None}
+        await asyncio.gather(*(one.make_true() for one in self._known.values()))
         if complaints:
             raise DriverFault("; ".join(f"{id}: {why}" for id, why in sorted(complaints.items())))
 
@@ -142,39 +154,61 @@ class _One:
 
         self._runtime = Runtime(reach, answer_s=ANSWER_S)
         self._lock = asyncio.Lock()
+        self._seen: Mapping[str, Server] | None = None  # by the instance that each is; None: it does not answer
+        self._fresh = False  # nothing was said to it since, and nobody was told of it
+        self._silence = ""  # how it does not answer
+        self._refusal = ""  # how it does not do as it is told
+        self._told: set[str] = set()  # its members, until it names them no more
         self._answered: set[str] = set()  # members that passed a check; a driver begun anew asks HAProxy whom it sent requests
         self._draining_since: dict[str, float] = {}
 
-    async def make_true(self) -> str | None:
-        """What is wrong, when it answers and does not do as it is told."""
+    async def make_true(self) -> None:
+        """Raises nothing: what goes wrong is this one's alone, and `report` has it."""
         async with self._lock:
-            servers = await self._servers()
-            if servers is None:
-                return None
+            refusal, cause = "", ""
             try:
                 async with asyncio.timeout(SWEEP_S):
-                    await self._close_difference(servers)
+                    await self._look()
+                    if self._seen is not None:
+                        await self._close_difference(self._seen)
             except TimeoutError:
-                return "it is too slow to be told of its members"
+                refusal, self._fresh = "the balancer is too slow to be told of its members", True
             except DriverFault as fault:
-                return str(fault)
-            return None
+                refusal, cause, self._fresh = str(fault), _plain(str(fault.__cause__ or "")), True
+            if refusal and refusal != self._refusal:
+                log.warning(
+                    "a balancer's instance does not do as it is told",
+                    balancer=self.plan.id,
+                    instance=self.appliance.instance_id,
+                    error=refusal,
+                    cause=cause,
+                )
+            self._refusal = refusal
 
     async def report(self) -> BalancerReport:
+        """From what the last sweep saw, when that is still so: who is slow to answer is not asked twice."""
         async with self._lock:
-            servers = await self._servers()
-            health = [self._health(target, servers) for target in self.plan.targets]
-            ready, id = servers is not None, self.plan.id
-            return BalancerReport(id=id, ready=ready, health=tuple(health), appliance_id=self.appliance.instance_id)
+            if not self._fresh:
+                await self._look()
+            self._fresh = False
+            why = self._silence or self._refusal
+            health = tuple(self._health(target, self._seen) for target in self.plan.targets)
+            return BalancerReport(
+                id=self.plan.id, ready=not why, unready_because=why, health=health, appliance_id=self.appliance.instance_id
+            )
 
-    async def _servers(self) -> Mapping[str, Server] | None:
-        """By the instance that each is; None when HAProxy does not answer."""
-        self._runtime.bytes_max = ANSWER_BYTES + ANSWER_BYTES_EACH * (len(self.plan.targets) + len(self._draining_since))
+    async def _look(self) -> None:
+        # By who was put there, never by whom it names: that may be anybody, and ever more.
+        self._told |= {target.instance_id for target in self.plan.targets}
+        self._runtime.bytes_max = ANSWER_BYTES + ANSWER_BYTES_EACH * len(self._told)
+        self._silence, self._seen = "", None
         try:
             found = await self._runtime.servers()
-        except DriverFault:
-            return None
-        return {server.name: server for (backend, _), server in found.items() if backend == self.plan.id}
+        except DriverFault as fault:
+            self._silence = str(fault)
+        else:
+            self._seen = {server.name: server for (backend, _), server in found.items() if backend == self.plan.id}
+        self._fresh = True
 
     async def _close_difference(self, servers: Mapping[str, Server]) -> None:
         now = self._world.clock.monotonic()
@@ -192,14 +226,15 @@ class _One:
             elif server.draining or server.maintenance:
                 await self._begin(id)  # a join that was cut off; or it stays after all
         for id in servers.keys() - wanted.keys():
-            since = self._draining_since.setdefault(id, now)
-            if servers[id].sessions == 0 or now - since >= self.plan.drain_s:
-                await self._cut_off(id, servers[id])
-            elif not servers[id].draining:
-                await self._say(id, "set server {} state drain")
+            since, server = self._draining_since.setdefault(id, now), servers[id]
+            if not server.draining and not server.maintenance:
+                await self._say(id, "set server {} state drain")  # before it counts as idle: a request may be on its way to it
+            elif server.maintenance or server.sessions == 0 or now - since >= self.plan.drain_s:
+                await self._cut_off(id, server)
         for id in self._draining_since.keys() - (servers.keys() - wanted.keys()):
             del self._draining_since[id]
         self._answered &= wanted.keys()
+        self._told &= servers.keys() | wanted.keys()
 
     async def _join(self, target: Target) -> None:
         # A dynamic server has its check here alone, not from the backend's defaults (2.6).
@@ -219,9 +254,10 @@ class _One:
             await self._say(id, "set server {} state maint")
             await self._runtime.ask(f"shutdown sessions server {self.plan.id}/{id}")
         else:
-            await self._runtime.ask(f"del server {self.plan.id}/{id}")
+            await self._runtime.ask(f"del server {self.plan.id}/{id}")  # changes nothing of whom `report` tells
 
     async def _say(self, id: str, command: str) -> None:
+        self._fresh = False
         await self._runtime.tell(command.format(f"{self.plan.id}/{id}"))
 
     def _health(self, target: Target, servers: Mapping[str, Server] | None) -> TargetHealth:
@@ -229,10 +265,10 @@ class _One:
         if target.draining:
             state, reason = (
                 TargetState.DRAINING,
-                f"finishes {server.sessions} requests" if server is not None else "has finished",
+                _plain(f"finishes {server.sessions} requests") if server is not None else "has finished",
             )
         elif servers is None:
-            state, reason = TargetState.INITIAL, "the balancer does not answer"
+            state, reason = TargetState.INITIAL, self._silence
         elif server is None or not _is_at(server, target):
             state, reason = TargetState.INITIAL, "has not been asked yet"
         elif server.up and not server.maintenance and not server.draining:
