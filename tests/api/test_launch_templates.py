@@ -138,13 +138,16 @@ def test_versions_are_found_by_number_word_and_range(tenant: Tenant) -> None:
     assert [add(tenant, id, ImageId=f"ami-{n}") for n in (2, 3, 4)] == [2, 3, 4]
     tenant("ModifyLaunchTemplate", LaunchTemplateId=id, DefaultVersion="3")
     ask = "DescribeLaunchTemplateVersions"
-    assert numbers(tenant(ask, LaunchTemplateId=id)) == [1, 2, 3, 4]
-    assert numbers(tenant(ask, LaunchTemplateId=id, Versions=["2", "$Latest", "$Default", "4"])) == [2, 3, 4]
-    assert numbers(tenant(ask, LaunchTemplateId=id, MinVersion="2", MaxVersion="3")) == [2, 3]
-    assert numbers(tenant(ask, LaunchTemplateId=id, MinVersion="$Default")) == [3, 4]
-    assert numbers(tenant(ask, Versions=["$Latest", "$Default"])) == [3, 4]
+    assert numbers(tenant(ask, LaunchTemplateId=id)) == [4, 3, 2, 1], "the newest first"
+    assert numbers(tenant(ask, LaunchTemplateId=id, Versions=["2", "$Latest", "$Default", "4"])) == [4, 3, 2]
+    assert numbers(tenant(ask, LaunchTemplateId=id, MinVersion="2", MaxVersion="3")) == [3, 2]
+    assert numbers(tenant(ask, LaunchTemplateId=id, MinVersion="$Default")) == [4, 3]
+    assert numbers(tenant(ask, Versions=["$Latest", "$Default"])) == [4, 3]
     found = tenant(ask, LaunchTemplateId=id)["LaunchTemplateVersions"]
-    assert [version["DefaultVersion"] for version in found] == [False, False, True, False]
+    assert [version["DefaultVersion"] for version in found] == [False, True, False, False]
+    first = tenant(ask, LaunchTemplateId=id, MaxResults=3)
+    rest = tenant(ask, LaunchTemplateId=id, MaxResults=3, NextToken=first["NextToken"])
+    assert (numbers(first), numbers(rest), rest.get("NextToken")) == ([4, 3, 2], [1], None)
     assert words(tenant, ask, LaunchTemplateId=id, Versions=["9"]) == (
         "InvalidLaunchTemplateId.VersionNotFound",
         f"Could not find the specified version 9 for the launch template with ID {id}.",

@@ -493,4 +493,6 @@ def test_a_stopped_instance_keeps_its_processors(cloud: Cloud, tenant: Tenant) -
         tenant.refused("ModifyInstanceAttribute", **parameters, InstanceType={"Value": "t4g.micro"}) == "InvalidParameterValue"
     )
     assert tenant.refused("ModifyInstanceAttribute", **parameters, InstanceType={"Value": "p3.2xlarge"}) == "Unsupported"
+    unknown = tenant.refusal("ModifyInstanceAttribute", **parameters, InstanceType={"Value": "t3.nanos"})
+    assert unknown.startswith("InvalidInstanceAttributeValue: Invalid value 't3.nanos' for InstanceType.")
     tenant("ModifyInstanceAttribute", **parameters, InstanceType={"Value": "t3.nano"})

@@ -87,6 +87,10 @@ def test_what_a_route_may_not_be(tenant: Tenant, vpc: str) -> None:
         to = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0", "GatewayId": id}
         refused = tenant.refusal("CreateRoute", **to)
         assert refused == f"InvalidGatewayID.NotFound: The gateway ID '{id}' does not exist"
+    # As clients know it that try again until a new NAT gateway is there.
+    absent = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-00000000000000000"}
+    refused = tenant.refusal("CreateRoute", **absent)
+    assert refused == "InvalidNatGatewayID.NotFound: The natGateway ID 'nat-00000000000000000' does not exist"
     assert refusal("CreateRoute", DestinationCidrBlock="0.0.0.0/0") == "MissingParameter"
     assert refusal("CreateRoute", GatewayId=gateway) == "MissingParameter"
     # Within the VPC itself packets go to an interface at most.

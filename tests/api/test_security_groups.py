@@ -232,6 +232,17 @@ def test_modifying_a_rule_keeps_its_id(tenant: Tenant, group: str) -> None:
     assert refused == "InvalidParameterValue"
 
 
+def test_a_rule_keeps_the_kind_of_its_peer(tenant: Tenant, group: str) -> None:
+    (rule,) = tenant("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[WEB])["SecurityGroupRules"]
+    id = rule["SecurityGroupRuleId"]
+    for peer in ({"CidrIpv6": "::/0"}, {"ReferencedGroupId": group}):
+        update = [{"SecurityGroupRuleId": id, "SecurityGroupRule": {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, **peer}}]
+        refusal = tenant.refusal("ModifySecurityGroupRules", GroupId=group, SecurityGroupRules=update)
+        assert refusal.startswith("InvalidParameterValue: You may not specify a")
+        assert refusal.endswith("for an existing rule that has an IPv4 CIDR.")
+    assert [one["FromPort"] for one in rules(tenant, group) if not one["IsEgress"]] == [80]
+
+
 def test_descriptions_change_by_rule_and_by_id(tenant: Tenant, group: str) -> None:
     (rule,) = tenant("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[WEB])["SecurityGroupRules"]
     id = rule["SecurityGroupRuleId"]

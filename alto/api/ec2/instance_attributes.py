@@ -28,7 +28,7 @@ from alto.api.security_groups import is_in_vpc
 from alto.model.errors import Refused
 from alto.model.hosts import Host
 from alto.model.images import CONTAINER, host_kind_of
-from alto.model.instance_types import CATALOGUE, instance_type
+from alto.model.instance_types import CATALOGUE, close_names
 from alto.model.instances import Instance, Phase
 from alto.model.networks import NetworkInterface, SecurityGroup
 from alto.model.volumes import Volume
@@ -228,7 +228,10 @@ def _set_source_dest_check(value: bool) -> Edit:
 
 
 def _set_type(name: str) -> Edit:
-    type = instance_type(name)
+    if name not in CATALOGUE:
+        # A code of its own, which a launch does not have ("Error codes for the Amazon EC2 API").
+        raise Refused("InvalidInstanceAttributeValue", f"Invalid value '{name[:80]}' for InstanceType. {close_names(name)}")
+    type = CATALOGUE[name]
 
     def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
         if state_name(instance) != "stopped":

@@ -21,6 +21,7 @@ from alto.store.store import Reader, Tx
 LATEST, DEFAULT = "$Latest", "$Default"
 # "Launch template restrictions", EC2 user guide; and what one DeleteLaunchTemplateVersions takes.
 VERSIONS_MAX = 10_000
+MADE_MAX = 10**9 - 1  # numbers, with those of deleted versions: nobody makes so many
 DELETED_MAX = 200
 
 # AWS's own words, typographic quotes included.
@@ -162,7 +163,8 @@ _FILTERS: Filters[_Pair] = {
 
 
 async def describe_launch_template_versions(call: Call, request: DescribeLaunchTemplateVersionsRequest) -> dict[str, object]:
-    """Of one template those asked for, or all; of all templates the latest, the default ones, or both."""
+    """Of one template those asked for, or all; of all templates the latest, the default ones, or both. The newest first, as in
+    the example of the API reference: scripts take the first for the latest."""
     check_page(request.max_results, low=1, high=PAGE_MAX)
     id, name = request.launch_template_id, request.launch_template_name
     if id and name:
@@ -190,12 +192,17 @@ async def describe_launch_template_versions(call: Call, request: DescribeLaunchT
 
     page = page_of_list(
         [pair for pair in call.store.read(read) if matches(pair)],
-        lambda pair: pair[1].id,
+        _newest_first,
         scope="launch_template_versions",
         max_results=request.max_results,
         next_token=request.next_token,
     )
     return listing("LaunchTemplateVersions", [version_shape(*pair) for pair in page.items], page.next_token)
+
+
+def _newest_first(pair: _Pair) -> str:
+    template, version = pair
+    return f"{template.id} {MADE_MAX - version.number:09d}"
 
 
 def _named(reader: Reader, template: LaunchTemplate, versions: Sequence[str]) -> list[LaunchTemplateVersion]:

@@ -167,9 +167,9 @@ def _target(
             _same_network(table, gateway.vpc_id, "network gateway", id)
             return Target.INTERNET, id, None
         case "natGatewayId":
-            nat = owned(reader, call, NatGateway, id)
-            if nat.state not in (NatState.PENDING, NatState.AVAILABLE):
-                raise Refused("InvalidNatGatewayID.NotFound", f"The natGateway ID '{id}' does not exist")
+            nat = reader.find(NatGateway, id)
+            if nat is None or not is_own(call, nat) or nat.state not in (NatState.PENDING, NatState.AVAILABLE):
+                raise Refused("InvalidNatGatewayID.NotFound", f"The natGateway ID '{id[:80]}' does not exist")
             _same_network(table, nat.vpc_id, "NAT gateway", id)
             if v6:
                 raise Refused("InvalidParameterValue", "A NAT gateway takes no IPv6 traffic")

@@ -370,7 +370,8 @@ class ModifyRulesRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def modify_security_group_rules(call: Call, request: ModifyRulesRequest) -> dict[str, object]:
-    """Each rule is replaced whole, and keeps its id, direction and tags."""
+    """Each rule is replaced whole, and keeps its id, direction and tags, and the kind of what it lets in ("When you modify a
+    rule, you cannot change the rule type": SecurityGroupRuleRequest in the API reference)."""
     if not request.security_group_rules:
         raise Refused("MissingParameter", "The request must contain the parameter SecurityGroupRule")
     wanted = {
@@ -387,7 +388,10 @@ async def modify_security_group_rules(call: Call, request: ModifyRulesRequest) -
             old = by_id.get(rule_id)
             if old is None:
                 raise NotFound("security_group_rule", rule_id)
-            (changed[rule_id],) = _resolved(tx, call, group, [draft], [rule_id], old.tags, egress=old.egress)
+            (new_rule,) = _resolved(tx, call, group, [draft], [rule_id], old.tags, egress=old.egress)
+            if (was := _kind_of_peer(old)) != (now := _kind_of_peer(new_rule)):
+                raise Refused("InvalidParameterValue", f"You may not specify {now} for an existing rule that has {was}.")
+            changed[rule_id] = new_rule
         _refuse_duplicates([rule for rule in group.permissions if rule.id not in changed], list(changed.values()))
         new = replace(group, permissions=tuple(changed.get(rule.id, rule) for rule in group.permissions))
         check_rule_number(tx, new)
@@ -395,6 +399,14 @@ async def modify_security_group_rules(call: Call, request: ModifyRulesRequest) -
 
     await call.store.write(body)
     return {"Return": True}
+
+
+def _kind_of_peer(rule: Permission) -> str:
+    if rule.cidr is not None:
+        return "an IPv4 CIDR"
+    if rule.cidr_v6 is not None:
+        return "an IPv6 CIDR"
+    return "a prefix list id" if rule.prefix_list_id is not None else "a referenced group id"
 
 
 def _draft(rule: RuleRequest | None) -> Draft:
