@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
 NETNS_DIR = Path("/run/netns")
+LINE_MAX = 64 * 1024  # bytes; what asyncio itself reads into one line
 
 
 class Clock(Protocol):
@@ -176,7 +177,8 @@ class Net(Protocol):
     def sysctl(self, settings: Mapping[str, str], *, netns: str | None = None) -> dict[str, str]:
         """Write kernel settings (paths below /proc/sys, with slashes); answers what each was before."""
 
-    async def connect_unix(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
+    async def connect_unix(self, path: Path, *, limit: int = LINE_MAX) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """`limit`: how many bytes may come before what is read until, a line's end for one. Raises: OSError."""
 
     async def connect(
         self, host: str, port: int, *, tls: "ssl.SSLContext | None" = None, name: str | None = None
@@ -533,8 +535,8 @@ class RealNet:
         # /proc/sys/net shows the namespace of the thread that opens it.
         return self.in_netns(netns, write)
 
-    async def connect_unix(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_unix_connection(str(path))
+    async def connect_unix(self, path: Path, *, limit: int = LINE_MAX) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(str(path), limit=limit)
 
     async def connect(
         self, host: str, port: int, *, tls: "ssl.SSLContext | None" = None, name: str | None = None

@@ -207,7 +207,7 @@ class NoNet:
     def open_tap(self, name: str, *, netns: str) -> int:
         _refuse("tap")
 
-    async def connect_unix(self, path: Path) -> NoReturn:
+    async def connect_unix(self, path: Path, *, limit: int = 0) -> NoReturn:
         _refuse("socket")
 
     async def connect(self, host: str, port: int, *, tls: object = None, name: str | None = None) -> NoReturn:

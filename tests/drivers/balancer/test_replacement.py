@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from alto.kit.world import Pid, RealProcesses, real_world
 from alto.model.balancers import TargetState
@@ -67,6 +68,16 @@ def test_who_comes_anew_with_each_request_loses_none_to_a_reload(vpc: Vpc, host:
             host.ensure(plan(a))
             clients.wait_for(lambda answers: answers["a"] > 10)
     assert clients.failures == []
+
+
+def test_many_balancers_are_replaced_as_few_are(vpc: Vpc, host: Host) -> None:
+    """What HAProxy says of 400 is more than asyncio reads into one line."""
+    many = [plan(id=f"lb-{number}-{port}", number=number, port=port) for number in range(1, 201) for port in (8080, 8081)]
+    with capture_logs() as logs:
+        host.ensure(*many)
+        host.ensure(*many, plan(id="lb-201", number=201))
+    assert logs == []
+    wait(lambda: len(pids(host.folder)) == 1, "the old process to finish", 80)
 
 
 def test_a_new_driver_ends_the_process_that_its_predecessor_was_replacing(vpc: Vpc, host: Host) -> None:

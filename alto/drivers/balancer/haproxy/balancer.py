@@ -25,6 +25,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from alto.drivers.balancer.haproxy.config import complaint, render, server_name
 from alto.drivers.balancer.haproxy.layout import (
@@ -37,10 +38,12 @@ from alto.drivers.balancer.haproxy.layout import (
     needs_reload,
     released,
 )
-from alto.drivers.balancer.haproxy.runtime import Conversation, Runtime, Server
+from alto.drivers.balancer.haproxy.runtime import ANSWER_BYTES_MAX, Conversation, Runtime, Server
 from alto.kit.world import NETNS_DIR, Finished, Pid, World
 from alto.model.balancers import BalancerPlan, BalancerReport, TargetHealth, TargetState
 from alto.model.errors import DriverFault
+
+log = structlog.get_logger()
 
 START_S = 10.0
 STOP_S = 5.0
@@ -69,7 +72,7 @@ class HaproxyBalancer:
         self._netns_of = netns_of
         self._binary = binary
         self._socket = folder / "haproxy.sock"
-        self._runtime = Runtime(lambda: world.net.connect_unix(self._socket))
+        self._runtime = Runtime(lambda: world.net.connect_unix(self._socket, limit=ANSWER_BYTES_MAX))
         self._config = folder / "haproxy.cfg"
         self._server_state = folder / "server-state"
         self._members = folder / "members.json"
@@ -274,10 +277,17 @@ class HaproxyBalancer:
         needs a new connection is answered by 503. Who idles is hung up on, and comes anew."""
         async with self._conversation_with(pid) as old:
             if old is not None:
-                with suppress(DriverFault):  # whatever it says, it goes
+                try:
                     for frontend in await old.frontends():
                         await old.ask(f"shutdown frontend {frontend}")
                     await self._until(old, "CurrConns", lambda value: value == 0, EMPTY_S)
+                except DriverFault as fault:  # it goes all the same, and requests may be lost with it
+                    log.warning(
+                        "a balancer that was replaced is not asked to finish",
+                        pid=pid.pid,
+                        error=str(fault),
+                        cause=repr(fault.__cause__),
+                    )
             self._world.processes.signal(pid, signal.SIGUSR1)
             self._told.add(pid)
             if old is not None:
