@@ -7,20 +7,26 @@ group of one; here its address is led to whichever instance that is now.
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import structlog
 from msgspec.structs import replace
 
+from alto.control.groups import REFUSED_PAUSE_S, members_of
 from alto.model.addresses import Address
 from alto.model.balancers import Appliance, AutoScalingGroup, LoadBalancer
+from alto.model.errors import AltoError, Conflict
 from alto.model.hosts import Host
-from alto.model.instances import Instance
+from alto.model.instances import Instance, Phase
 from alto.model.records import Record
-from alto.plan.balancing import appliance_of, targets
+from alto.plan.balancing import appliance_of, front_of, keeper_of, targets
 from alto.store.claims import release_public
 from alto.store.store import Reader, Store, Tx
 
+log = structlog.get_logger()
+
 
 class Addresses(Protocol):
-    """What becomes of the elastic address of a balancer that is an instance. Both are idempotent."""
+    """What becomes of the elastic address of a balancer that is an instance. Both are idempotent, and raise AltoError when EC2
+    refuses."""
 
     def lead(self, tx: Tx, balancer: LoadBalancer, appliance: Appliance) -> None:
         """To this instance from wherever it led; not when either is gone."""
@@ -37,10 +43,18 @@ class Balancers:
         self._addresses = addresses
 
     async def reconcile(self) -> float | None:
+        refused = False
         for balancer in self._store.read(lambda reader: reader.where(LoadBalancer)):
             if self._store.read(lambda reader, b=balancer: decide(reader, b)) != Decision(balancer):  # type: ignore[misc]
-                await self._store.write(lambda tx, id=balancer.id: self._write(tx, id))  # type: ignore[misc]
-        return None
+                try:
+                    await self._store.write(lambda tx, id=balancer.id: self._write(tx, id))  # type: ignore[misc]
+                except Conflict:
+                    raise  # all is read and decided again
+                except AltoError as error:
+                    # One whose address can not be led there, say: the others do not wait for it.
+                    log.warning("balancer refused", balancer=balancer.name, account=balancer.account, reason=str(error))
+                    refused = True
+        return REFUSED_PAUSE_S if refused else None
 
     def _write(self, tx: Tx, balancer_id: str) -> None:
         balancer = tx.find(LoadBalancer, balancer_id)
@@ -75,16 +89,17 @@ class Decision(NamedTuple):
 def decide(reader: Reader, balancer: LoadBalancer) -> Decision:
     groups = reader.where(AutoScalingGroup, account=balancer.account, region=balancer.region)
     group = next((one for one in groups if one.load_balancer_id == balancer.id), None)
-    keeper = next((one for one in groups if one.appliance_of == balancer.id), None)
+    keeper = keeper_of(groups, balancer)
     members = reader.where(Instance, group_name=balancer.name, account=balancer.account, region=balancer.region)
     wanted = replace(balancer, targets=targets(balancer, group, members))
     lead: Appliance | None = None
     if balancer.allocation_id is not None:
-        kept = _members(reader, keeper) if keeper is not None else []
-        lead = _to_lead(reader, balancer, appliance_of(kept, started=False))
-        appliance = appliance_of(kept, started=True)
-        host_id = next((one.host_id for one in kept if appliance is not None and one.id == appliance.instance_id), None)
-        wanted = replace(wanted, appliance=appliance, host_id=host_id)
+        front = front_of(members_of(reader, keeper)) if keeper is not None else None
+        lead = _to_lead(reader, balancer, front)
+        if front is not None and front.phase is Phase.RUNNING:
+            wanted = replace(wanted, appliance=appliance_of(front), host_id=front.host_id)
+        else:
+            wanted = replace(wanted, appliance=None, host_id=None)
     elif balancer.host_id is None:
         ready = [host for host in reader.where(Host) if host.takes_instances]
         # On the server's machine if that is a host: there people call its address.
@@ -95,12 +110,8 @@ def decide(reader: Reader, balancer: LoadBalancer) -> Decision:
     return Decision(wanted, over=ends and keeper is None, needless=needless, lead=lead)
 
 
-def _to_lead(reader: Reader, balancer: LoadBalancer, appliance: Appliance | None) -> Appliance | None:
+def _to_lead(reader: Reader, balancer: LoadBalancer, front: Instance | None) -> Appliance | None:
     address = reader.find(Address, balancer.allocation_id or "")
-    if appliance is None or address is None or address.interface_id == appliance.interface_id:
+    if front is None or address is None or address.interface_id == front.nic.interface_id:
         return None
-    return appliance
-
-
-def _members(reader: Reader, group: AutoScalingGroup) -> list[Instance]:
-    return reader.where(Instance, group_name=group.name, account=group.account, region=group.region)
+    return appliance_of(front)

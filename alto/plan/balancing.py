@@ -30,15 +30,20 @@ def targets(balancer: LoadBalancer, group: AutoScalingGroup | None, members: Seq
     return tuple(result)
 
 
-def appliance_of(members: Sequence[Instance], *, started: bool) -> Appliance | None:
-    """Of the group that keeps a balancer's instance, the one that is it: the oldest that is wished to run, with `started` only
-    when it does."""
+def keeper_of(groups: Sequence[AutoScalingGroup], balancer: LoadBalancer) -> AutoScalingGroup | None:
+    """The group of one that keeps a balancer's instance."""
+    return next((group for group in groups if group.appliance_of == balancer.id), None)
+
+
+def front_of(members: Sequence[Instance]) -> Instance | None:
+    """Of the group that keeps a balancer's instance, the one that is it: the oldest that is wished to run."""
     wished = [one for one in members if one.wish is Wish.RUNNING and one.phase is not Phase.TERMINATED]
-    found = min(wished, key=lambda one: (one.created_at, one.id), default=None)
-    if found is None or (started and found.phase is not Phase.RUNNING):
-        return None
-    nic = found.nic
-    return Appliance(instance_id=found.id, interface_id=nic.interface_id, vpc_id=nic.vpc_id, private_ip=nic.private_ip)
+    return min(wished, key=lambda one: (one.created_at, one.id), default=None)
+
+
+def appliance_of(front: Instance) -> Appliance:
+    nic = front.nic
+    return Appliance(instance_id=front.id, interface_id=nic.interface_id, vpc_id=nic.vpc_id, private_ip=nic.private_ip)
 
 
 def merge_health(old: Sequence[TargetHealth], new: Sequence[TargetHealth], now: float) -> tuple[TargetHealth, ...]:

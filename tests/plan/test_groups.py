@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from alto.model.balancers import AutoScalingGroup, LaunchSpec, Leaving, LoadBalancer, TargetHealth, TargetState
 from alto.model.instances import Instance, Phase, Wish
-from alto.plan.balancing import merge_health, targets
+from alto.plan.balancing import front_of, merge_health, targets
 from alto.plan.groups import UNHEALTHY_S, next_step
 from tests.plan.test_instances import instance
 
@@ -112,6 +112,14 @@ def test_only_members_that_run_are_behind_the_balancer() -> None:
     ending = [member(1), member(2, wish=Wish.TERMINATED), member(4, wish=Wish.TERMINATED)]
     shown = {target.instance_id: target.draining for target in targets(known, GROUP, ending)}
     assert shown == {"i-1": False, "i-2": True}
+
+
+def test_a_balancer_s_instance_is_the_oldest_that_is_to_stay() -> None:
+    """Whoever asks, for its address or for a person, is told of the same one."""
+    gone, leaves = member(1), member(2, wish=Wish.TERMINATED)
+    stays, new = replace(member(3), phase=Phase.PENDING), member(4)
+    assert front_of([new, stays, leaves, replace(gone, phase=Phase.TERMINATED)]) == stays
+    assert front_of([leaves]) is None
 
 
 def test_health_keeps_the_time_since_when_it_is_so() -> None:

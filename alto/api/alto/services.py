@@ -33,6 +33,7 @@ from alto.model.images import BALANCER, TINY, Image, KeyPair
 from alto.model.instance_types import instance_type
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.networks import Permission, SecurityGroup, Vpc, host_address
+from alto.plan.balancing import front_of, keeper_of
 from alto.plan.instances import state_name
 from alto.store.store import Reader, Tx
 
@@ -371,11 +372,9 @@ def _show_balancer(reader: Reader, balancer: LoadBalancer) -> dict[str, Any]:
     """Where it is served, and what it waits for."""
     if balancer.allocation_id is None:
         return {"kind": "host", "host_id": balancer.host_id, "instance_id": None, "state": None, "waiting_because": None}
-    groups = reader.where(AutoScalingGroup, account=balancer.account, region=balancer.region)
-    keeper = next((group for group in groups if group.appliance_of == balancer.id), None)
+    keeper = keeper_of(reader.where(AutoScalingGroup, account=balancer.account, region=balancer.region), balancer)
     name = keeper.name if keeper is not None else ""
-    members = reader.where(Instance, group_name=name, account=balancer.account, region=balancer.region)
-    now = max((one for one in members if one.wish is Wish.RUNNING), key=lambda one: one.created_at, default=None)
+    now = front_of(reader.where(Instance, group_name=name, account=balancer.account, region=balancer.region))
     return {
         "kind": "instance",
         "host_id": now.host_id if now is not None else None,
