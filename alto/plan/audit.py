@@ -429,6 +429,14 @@ def _balancers(state: State, instances: Mapping[str, Instance], seen: Sequence[H
                 sentence=f"Load balancer {balancer.name} is {appliance.instance_id}; {balancer.address} does not lead there",
                 grace_s=BALANCING_S,
             )
+        if appliance is not None and not balancer.serves:
+            why = f": {balancer.unready_because}" if balancer.unready_because else ""
+            yield Violation(
+                rule=Rule.BALANCER_SILENT,
+                subject=balancer.id,
+                sentence=f"Load balancer {balancer.name} is {appliance.instance_id}, which runs and does not serve{why}",
+                grace_s=STARTING_S,
+            )
         for member in instances.values():
             wanted = (member.account, member.region, member.group_name) == (balancer.account, balancer.region, balancer.name)
             if wanted and member.phase is Phase.RUNNING and member.wish is Wish.RUNNING and not balancer.deleting:

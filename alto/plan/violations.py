@@ -56,6 +56,7 @@ class Rule(enum.StrEnum):
     GROUP_SIZE = "group-size"
     BALANCER_TARGET = "balancer-target"
     BALANCER_MISSING = "balancer-missing"
+    BALANCER_SILENT = "balancer-silent"
     PHASE_SHRANK = "phase-shrank"
     EPOCH_SHRANK = "epoch-shrank"
     MOVED_WITHOUT_EPOCH = "moved-without-epoch"

@@ -339,6 +339,16 @@ def test_elastic_and_secondary_addresses_and_gateways_in_order_are_silent() -> N
     assert audit(in_two_vpcs("fd00:a::9", "fd00:b::9"), SEEN) == []
 
 
+def in_instance(**more: object) -> State:
+    """The balancer is an instance, which has its address; `more` is what was said of it."""
+    return replace(
+        ELASTIC,
+        balancers=(replace(BALANCER, address="127.64.0.7", allocation_id="eipalloc-1", appliance=APPLIANCE, **more),),
+        addresses=without(ELASTIC.addresses, "127.64.0.9"),
+        pools=(ELASTIC.pools[0], replace(ELASTIC.pools[1], used=3)),
+    )
+
+
 BROKEN: list[tuple[str, State, set[Rule]]] = [
     ("counter too low", replace(HEALTHY, hosts=changed(HEALTHY.hosts, "h-1", vcpus_used=0)), {Rule.HOST_COUNTERS}),
     ("instances miscounted", replace(HEALTHY, hosts=changed(HEALTHY.hosts, "h-1", instances=2)), {Rule.HOST_COUNTERS}),
@@ -556,12 +566,14 @@ BROKEN: list[tuple[str, State, set[Rule]]] = [
         "a balancer whose address leads to no instance",
         replace(
             HEALTHY,
-            balancers=(replace(BALANCER, allocation_id="eipalloc-1", appliance=APPLIANCE),),
+            balancers=(replace(BALANCER, allocation_id="eipalloc-1", appliance=APPLIANCE, measured="i-1"),),
             elastic=(Address(id="eipalloc-1", **PLACE, public_ip="127.64.0.9"),),
             addresses=(*HEALTHY.addresses[:2], replace(HEALTHY.addresses[2], owner_id="eipalloc-1", elastic=True)),
         ),
         {Rule.BALANCER_MISSING},
     ),
+    ("a balancer's instance that runs and does not serve", in_instance(ready=False, measured="i-1"), {Rule.BALANCER_SILENT}),
+    ("a balancer's instance that nobody has heard", in_instance(measured="i-another"), {Rule.BALANCER_SILENT}),
 ]
 
 
@@ -573,6 +585,7 @@ def test_each_broken_state_is_told(state: State, expected: set[Rule]) -> None:
 
 
 def test_what_has_a_good_reason_is_silent() -> None:
+    assert audit(in_instance(measured="i-1")) == []
     full = replace(
         instances("i-1", phase=Phase.PENDING, host_id=None, waiting_because="no host fits", vcpus=4),
         hosts=(replace(host(1), instances=0, vcpus_used=0, memory_mib_used=0, disk_gib_used=0, draining=True), host(2)),
