@@ -62,6 +62,12 @@ class Front:
         self.process = subprocess.Popen([*where, "sh", "-c", self.service.replace("/etc/haproxy.cfg", str(self.config))])
         wait(lambda: self.report().ready, "HAProxy")
 
+    def serves(self, *members: Target) -> None:
+        """It has booted, and all of them are healthy."""
+        self.boot()
+        self.ensure(*members)
+        self.wait_for(**{member.instance_id: TargetState.HEALTHY for member in members})
+
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
@@ -139,14 +145,11 @@ def front(vpc: Vpc) -> Iterator[Front]:
 
 
 def test_one_that_boots_is_not_ready_and_no_fault(vpc: Vpc, front: Front) -> None:
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
+    a = vpc.member("a", 11)
     front.ensure(a)
     assert not front.report().ready
     assert front.states() == DOWN
-    front.boot()
-    front.ensure(a)
-    front.wait_for(a=TargetState.HEALTHY)
+    front.serves(a)
 
 
 IMPOSTOR = """
@@ -196,9 +199,7 @@ def test_one_look_is_enough_for_what_it_is_told_and_what_it_says(vpc: Vpc, front
     front.ensure(a)
     assert not front.report().ready
     assert front.questions == 1
-    front.boot()
-    front.ensure(a)
-    front.wait_for(a=TargetState.HEALTHY)
+    front.serves(a)
     front.questions = 0
     front.ensure(a)
     assert front.report().ready
@@ -254,9 +255,7 @@ def test_who_is_no_haproxy_harms_no_neighbour(vpc: Vpc, front: Front, word: str)
         )
     )
     impostor = put_impostor(front, NUMBER + 1, word)
-    front.boot()
-    front.ensure(a)
-    front.wait_for(a=TargetState.HEALTHY)
+    front.serves(a)
     bad = next(one for one in front.reports() if one.id == "lb-2")
     assert not bad.ready
     assert bad.unready_because
@@ -279,9 +278,7 @@ def test_an_answer_may_cost_no_more_for_those_that_it_names(vpc: Vpc, front: Fro
 def test_a_member_takes_traffic_only_after_it_answered_and_leaves_without_a_lost_request(vpc: Vpc, front: Front) -> None:
     a, b = vpc.plug("a", 11), vpc.plug("b", 12)
     vpc.serve(a)
-    front.boot()
-    front.ensure(a)
-    front.wait_for(a=TargetState.HEALTHY)
+    front.serves(a)
     with front.clients() as clients, front.clients("/slow") as slow:
         clients.wait_for(lambda answers: answers["a"] > 20)
         front.ensure(a, b)
@@ -308,12 +305,8 @@ def test_a_member_takes_traffic_only_after_it_answered_and_leaves_without_a_lost
 
 
 def test_a_member_that_leaves_finishes_what_it_has(vpc: Vpc, front: Front) -> None:
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    front.boot()
-    front.ensure(b)
-    front.wait_for(b=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    front.serves(b)
     client = Inside(front.appliance.private_ip, PORT, timeout=10)
     client.request("GET", "/slow")
     wait(lambda: front.sessions("b") == 1, "the request to be under way")
@@ -330,9 +323,7 @@ def test_a_member_that_leaves_finishes_what_it_has(vpc: Vpc, front: Front) -> No
 def test_a_member_that_is_suddenly_unplanned_drains_before_it_is_cut_off(vpc: Vpc, front: Front) -> None:
     """That it had nothing to do when it was counted says nothing of the next moment."""
     a, b = vpc.member("a", 11), vpc.member("b", 12)
-    front.boot()
-    front.ensure(a, b)
-    front.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
+    front.serves(a, b)
     front.ensure(a)
     assert front.admin_state("b") == 8
 
@@ -344,11 +335,8 @@ def test_a_member_that_is_suddenly_unplanned_drains_before_it_is_cut_off(vpc: Vp
 
 
 def test_one_that_was_to_leave_and_stays_takes_traffic_again(vpc: Vpc, front: Front) -> None:
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
-    front.boot()
-    front.ensure(a)
-    front.wait_for(a=TargetState.HEALTHY)
+    a = vpc.member("a", 11)
+    front.serves(a)
     front.ensure(msgspec.structs.replace(a, draining=True))
     front.wait_for(a=TargetState.DRAINING)
     front.ensure(a)
@@ -356,13 +344,10 @@ def test_one_that_was_to_leave_and_stays_takes_traffic_again(vpc: Vpc, front: Fr
 
 
 def test_a_member_that_stays_busy_is_cut_off_when_its_time_is_over(vpc: Vpc, front: Front) -> None:
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
-    front.boot()
-    front.ensure(a)
-    front.wait_for(a=TargetState.HEALTHY)
+    a = vpc.member("a", 11)
+    front.serves(a)
     with front.clients("/slower"):
-        time.sleep(0.3)
+        wait(lambda: front.sessions("a") > 0, "a request to be under way")
         began = time.monotonic()
 
         def gone() -> bool:
@@ -375,12 +360,8 @@ def test_a_member_that_stays_busy_is_cut_off_when_its_time_is_over(vpc: Vpc, fro
 
 def test_another_machine_at_the_same_name_joins_anew(vpc: Vpc, front: Front) -> None:
     """An instance that was stopped keeps its address; should one ever not, no request goes to the old one."""
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    front.boot()
-    front.ensure(a)
-    front.wait_for(a=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    front.serves(a)
     moved = msgspec.structs.replace(b, instance_id="a")
 
     def there() -> bool:
@@ -395,12 +376,8 @@ def test_another_machine_at_the_same_name_joins_anew(vpc: Vpc, front: Front) -> 
 
 @pytest.mark.parametrize("silently", [False, True], ids=["its tap vanishes", "it falls silent"])
 def test_a_killed_member_costs_no_request_that_another_can_answer(vpc: Vpc, front: Front, silently: bool) -> None:
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    front.boot()
-    front.ensure(a, b)
-    front.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    front.serves(a, b)
     with front.clients() as clients:
         clients.wait_for(lambda answers: answers["b"] > 20)
         if silently:
@@ -414,12 +391,8 @@ def test_a_killed_member_costs_no_request_that_another_can_answer(vpc: Vpc, fron
 
 def test_a_request_that_a_member_never_acknowledges_goes_to_another(vpc: Vpc, front: Front) -> None:
     """It falls silent between the connection and the request: no refusal and no answer ever comes."""
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    front.boot()
-    front.ensure(a, b)
-    front.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    front.serves(a, b)
     silence = "add table ip silent; add chain ip silent in { type filter hook input priority 0; }; "
     silence += "add rule ip silent in tcp flags & psh == psh drop"
     run("ip", "netns", "exec", f"{NETNS}-12", "nft", silence)
@@ -432,12 +405,8 @@ def test_a_request_that_a_member_never_acknowledges_goes_to_another(vpc: Vpc, fr
 
 
 def test_it_outlives_its_driver(vpc: Vpc, front: Front) -> None:
-    a, b = vpc.plug("a", 11), vpc.plug("b", 12)
-    vpc.serve(a)
-    vpc.serve(b)
-    front.boot()
-    front.ensure(a, b)
-    front.wait_for(a=TargetState.HEALTHY, b=TargetState.HEALTHY)
+    a, b = vpc.member("a", 11), vpc.member("b", 12)
+    front.serves(a, b)
     with front.clients() as clients:
         clients.wait_for(lambda answers: answers["a"] > 20 and answers["b"] > 20)
         front.die_and_come_back(a, b)
@@ -450,14 +419,9 @@ def test_it_outlives_its_driver(vpc: Vpc, front: Front) -> None:
 
 
 def test_one_that_begins_anew_is_told_of_its_members_again(vpc: Vpc, front: Front) -> None:
-    a = vpc.plug("a", 11)
-    vpc.serve(a)
-    front.boot()
-    front.ensure(a)
-    front.wait_for(a=TargetState.HEALTHY)
+    a = vpc.member("a", 11)
+    front.serves(a)
     front.kill()
     wait(lambda: not front.report().ready, "its death to be seen")
     front.ensure(a)
-    front.boot()
-    front.ensure(a)
-    front.wait_for(a=TargetState.HEALTHY)
+    front.serves(a)
