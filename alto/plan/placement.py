@@ -93,7 +93,7 @@ class Room(msgspec.Struct, kw_only=True):
         """Why `demand` does not go here, as the tenant will read it; None when it fits."""
         if self.refuses:
             return self.refuses
-        if self.kind not in (demand.host_kind, "fake"):
+        if not runs(self.kind, demand.host_kind):
             return f"of kind {self.kind}, and the image is for {demand.host_kind}"
         if demand.needs is not None and self.kind != "fake":
             return f"without {demand.needs}"
@@ -127,6 +127,11 @@ class Room(msgspec.Struct, kw_only=True):
             if not self.accounts <= {account}:
                 return "shared with other accounts, and a dedicated one is needed"
         return None
+
+
+def runs(host_kind: str, image_kind: str) -> bool:
+    """Whether a host of this kind can ever run an image that is made for that one: one that simulates runs all."""
+    return host_kind in (image_kind, "fake")
 
 
 def demand_of(instance: Instance) -> Demand:

@@ -17,6 +17,7 @@ from alto.control.groups import Groups
 from alto.control.scheduler import Scheduler
 from alto.drivers.balancer.haproxy.appliance import user_data_of
 from alto.model.balancers import AutoScalingGroup, BalancerReport, LoadBalancer, TargetHealth, TargetState
+from alto.model.hosts import Host
 from alto.model.images import BALANCER
 from alto.model.instances import Instance, Phase, Report
 from alto.model.sessions import Reports
@@ -106,7 +107,15 @@ def test_a_port_that_the_instance_needs_itself_is_refused(tenant: Tenant, port: 
     assert tenant.local("POST", "services", {"name": "web", "port": port})[0] == 201, "a host's has a use for neither"
 
 
-@pytest.mark.parametrize("wish", [{"balancer": "cloud"}, {"balancer": "instance", "balancer_type": "m9.huge"}])
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"balancer": "cloud"},
+        {"balancer": "instance", "balancer_type": "m9.huge"},
+        {"balancer": "host", "balancer_type": "m1.small"},
+        {"balancer_type": "m1.small"},
+    ],
+)
 def test_a_balancer_that_there_is_not_is_refused(tenant: Tenant, wish: dict[str, str]) -> None:
     assert tenant.local("POST", "services", {"name": "web", **wish})[0] == 400
     assert tenant("DescribeAddresses")["Addresses"] == []
@@ -123,7 +132,7 @@ def test_its_address_is_the_service_s_to_move_and_to_give_back(cloud: Cloud, ten
         ("AssociateAddress", {"AllocationId": address["AllocationId"], "InstanceId": front(cloud).id}),
         ("AssociateAddress", {"AllocationId": tenant("AllocateAddress")["AllocationId"], "InstanceId": front(cloud).id}),
     ):
-        with pytest.raises(Answered, match="OperationNotPermitted"):
+        with pytest.raises(Answered, match=r"OperationNotPermitted.*alto service delete web"):
             tenant(operation, **which)
     assert front(cloud).nic.public_ip == made["address"]
 
@@ -221,6 +230,70 @@ def test_a_cloud_that_has_no_image_for_balancers_says_so(cloud: Cloud, tenant: T
     cloud.runner.run(cloud.store.write(lambda tx: tx.delete(type(tiny()), IMAGE)))
     status, answer = tenant.local("POST", "services", {"name": "web", "balancer": "instance"})
     assert (status, answer["error"]["code"]) == (400, "MissingParameter")
+
+
+def of_kind(cloud: Cloud, kind: str) -> None:
+    there = cloud.store.read(lambda reader: reader.get(Host, "h-1"))
+    cloud.put(replace(there, capabilities=replace(there.capabilities, kind=kind)))
+
+
+def test_a_cloud_that_can_never_run_it_says_so_at_once(cloud: Cloud, tenant: Tenant) -> None:
+    of_kind(cloud, "container")
+    status, answer = tenant.local("POST", "services", {"name": "web", "balancer": "instance"})
+    assert (status, answer["error"]["code"]) == (400, "UnsupportedOperation")
+    assert "--balancer host" in answer["error"]["message"]
+    assert tenant("DescribeAddresses")["Addresses"] == []
+    assert tenant.local("POST", "services", {"name": "web"})[0] == 201
+    cloud.put(host(2))
+    create(tenant, name="simulated")
+
+
+def test_a_balancer_that_does_not_serve_says_why(cloud: Cloud, tenant: Tenant) -> None:
+    def why() -> str | None:
+        (one,) = tenant.local("GET", "services")[1]["services"]
+        assert one["balancer_ready"] is (one["balancer"]["unready_because"] is None)
+        return str(one["balancer"]["unready_because"]) if not one["balancer_ready"] else None
+
+    create(tenant)
+    assert why() == "its instance is not there yet"
+    of_kind(cloud, "container")
+    turn(cloud)
+    waits = why()
+    assert waits is not None
+    assert waits.startswith("it waits: no host fits m1.tiny")
+    of_kind(cloud, "qemu")
+    turn(cloud)
+    id = front(cloud).id
+    assert why() == f"{id} is pending"
+    boot(cloud)
+    turn(cloud)
+    assert why() == f"{id} boots"
+    cloud.put(replace(balancer(cloud), measured=id, unready_because="the balancer does not answer"))
+    assert why() == f"{id} boots"
+    cloud.put(replace(front(cloud), guest_reached_at=1.0))
+    assert why() == "the balancer does not answer"
+    cloud.put(replace(balancer(cloud), unready_because="the balancer refused a change"))
+    assert why() == "the balancer refused a change"
+    cloud.put(replace(balancer(cloud), ready=True, unready_because=""))
+    assert why() is None
+
+
+def test_health_is_unknown_while_nobody_measures_it(cloud: Cloud, tenant: Tenant) -> None:
+    create(tenant, balancer="host", desired=1)
+    turn(cloud)
+    member = boot(cloud)
+    turn(cloud)
+
+    def shown(*, ready: bool, state: TargetState) -> tuple[str, str, int]:
+        health = (TargetHealth(instance_id=member.id, state=state, reason="said"),)
+        cloud.put(replace(balancer(cloud), ready=ready, health=health))
+        answer = tenant.local("GET", "services/web")[1]
+        (one,) = answer["members"]
+        return one["health"], one["reason"], answer["healthy"]
+
+    assert shown(ready=True, state=TargetState.HEALTHY) == ("healthy", "said", 1)
+    assert shown(ready=False, state=TargetState.HEALTHY) == ("unknown", "", 0)
+    assert shown(ready=False, state=TargetState.DRAINING) == ("draining", "said", 0)
 
 
 def test_how_many_members_is_for_the_hosts_to_say(tenant: Tenant) -> None:

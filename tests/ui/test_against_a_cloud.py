@@ -160,12 +160,26 @@ def test_a_service_follows_its_wish(alto: Shell) -> None:
     assert len(alto.rows("service", "show", "web")) == 3
     (row,) = alto.rows("service", "list")
     assert (row["NAME"], row["STATE"], row["HEALTHY"]) == ("web", "ready", "3/3")
+    assert row["BALANCER"] in {f"host {host['NAME']}" for host in alto.rows("host", "list")}
     alto("service", "create", "web", code=5)
     alto("audit")
     alto("service", "delete", "web", "--wait")
     assert "its 3 instances" in alto.said
     assert alto.rows("service", "list") == []
     alto("service", "show", "web", code=3)
+
+
+def test_a_balancer_that_is_an_instance_is_named_wherever_its_service_is(alto: Shell) -> None:
+    alto("service", "create", "front", "-n", "1", "--balancer", "instance", "--wait")
+    front = json.loads(alto("service", "show", "front", "-o", "json"))["balancer"]["instance_id"]
+    (row,) = alto.rows("service", "list")
+    assert (row["STATE"], row["BALANCER"]) == ("ready", f"instance {front}")
+    alto("service", "delete", "front", "--wait")
+    assert f"its 1 instances, its balancer {front} and" in alto.said
+    alto("service", "create", "large", "-n", "0", "--balancer", "instance", "--balancer-type", "u7in-32tb.224xlarge")
+    alto("service", "show", "large")
+    assert "its balancer does not serve: it" in alto.said
+    alto("service", "delete", "large", "--wait")
 
 
 def test_doctor_sees_the_cloud(alto: Shell) -> None:

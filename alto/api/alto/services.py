@@ -29,17 +29,20 @@ from alto.model.balancers import (
     TargetState,
 )
 from alto.model.errors import AlreadyExists, NotFound, Refused
-from alto.model.images import BALANCER, TINY, Image, KeyPair
+from alto.model.hosts import Host
+from alto.model.images import BALANCER, TINY, Image, KeyPair, host_kind_of
 from alto.model.instance_types import instance_type
 from alto.model.instances import Instance, Phase, Wish
 from alto.model.networks import Permission, SecurityGroup, Vpc, host_address
 from alto.plan.balancing import front_of, keeper_of
 from alto.plan.instances import state_name
+from alto.plan.placement import runs
 from alto.store.store import Reader, Tx
 
 NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,30}[a-zA-Z0-9])?")
 DESIRED_MAX = 2**31 - 1  # what EC2 calls an integer; how many there are room and addresses decide
 SSH_PORT = 22
+BALANCER_TYPE = "m1.tiny"
 
 
 class CreateService(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,7 +58,7 @@ class CreateService(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     drain_s: float = 10.0
     tags: dict[str, str] = {}
     balancer: Literal["host", "instance"] = "host"  # a host's own HAProxy, or an instance that is nothing else
-    balancer_type: str = "m1.tiny"  # of the instance
+    balancer_type: str | None = None  # of the instance; None: BALANCER_TYPE
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +75,10 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
         raise Refused(
             "InvalidParameterValue", f"{request.port} is no port for a balancer that is an instance: it has a use there"
         )
+    if request.balancer_type is not None and request.balancer != "instance":
+        raise Refused(
+            "InvalidParameterCombination", "balancer_type is of a balancer that is an instance, and a host is to balance"
+        )
     for what, port in (("port", request.port), ("target_port", request.target_port)):
         if not 1 <= port <= 65535:
             raise Refused("InvalidParameterValue", f"{port} is no {what}: 1 to 65535")
@@ -85,7 +92,7 @@ async def create_service(call: Call, request: CreateService) -> dict[str, Any]:
     tags = checked([Tag(key=key, value=value) for key, value in request.tags.items()])
     member_tags = {"Name": request.name, **tags}
     check_count(member_tags)
-    for one in (request.instance_type, request.balancer_type):
+    for one in (request.instance_type, request.balancer_type or BALANCER_TYPE):
         instance_type(one)
     check_user_data(request.user_data)
     now = call.world.clock.now()
@@ -235,6 +242,14 @@ def _put_front(
     image = next((one for one in tx.where(Image, public=True) if one.source == BALANCER), None)
     if image is None:
         raise Refused("MissingParameter", "This cloud has no image for balancers: start it anew, or let a host balance")
+    kind, kinds = host_kind_of(image.source), {host.capabilities.kind for host in tx.where(Host) if not host.leaving}
+    if kinds and not any(runs(one, kind) for one in kinds):
+        there = " and ".join(sorted(kinds))
+        raise Refused(
+            "UnsupportedOperation",
+            f"A balancer that is an instance needs a host of kind {kind}, and all of this cloud are of kind {there}: "
+            "let a host balance (--balancer host), or add a host",
+        )
     name = f"{request.name}.balancer"  # no service can be called so
     rules = (
         _tcp(ids.rule_ids[0], request.port, _Peer(cidr="0.0.0.0/0"), "clients"),
@@ -264,7 +279,7 @@ def _put_front(
             desired=1,
             launch=LaunchSpec(
                 image_id=image.id,
-                instance_type=request.balancer_type,
+                instance_type=request.balancer_type or BALANCER_TYPE,
                 key_name=request.key_name,
                 group_ids=(ids.security_id,),
                 tags=tags,
@@ -334,12 +349,14 @@ def _show(reader: Reader, balancer: LoadBalancer) -> dict[str, Any]:
         if member.phase is Phase.TERMINATED:
             continue
         measured = health.get(member.id)
+        # What was measured before it ended, or began anew, is not known to be so.
+        known = measured is None or balancer.serves or measured.state is TargetState.DRAINING
         shown.append(
             {
                 "instance_id": member.id,
                 "state": state_name(member),
-                "health": measured.state if measured else "unregistered",
-                "reason": measured.reason if measured else (member.waiting_because or ""),
+                "health": (measured.state if measured else "unregistered") if known else "unknown",
+                "reason": (measured.reason if measured else (member.waiting_because or "")) if known else "",
                 "private_ip": member.nic.private_ip,
                 "public_ip": member.nic.public_ip,
                 "host_id": member.host_id,
@@ -369,16 +386,36 @@ def _show(reader: Reader, balancer: LoadBalancer) -> dict[str, Any]:
 
 
 def _show_balancer(reader: Reader, balancer: LoadBalancer) -> dict[str, Any]:
-    """Where it is served, and what it waits for."""
+    """Where it is served, what it waits for, and why it does not serve."""
     if balancer.allocation_id is None:
-        return {"kind": "host", "host_id": balancer.host_id, "instance_id": None, "state": None, "waiting_because": None}
+        why = (balancer.unready_because or "it does not listen yet") if balancer.host_id else "no host is there to balance"
+        return {
+            "kind": "host",
+            "host_id": balancer.host_id,
+            "instance_id": None,
+            "state": None,
+            "waiting_because": None,
+            "unready_because": None if balancer.serves else why,
+        }
     keeper = keeper_of(reader.where(AutoScalingGroup, account=balancer.account, region=balancer.region), balancer)
     name = keeper.name if keeper is not None else ""
     now = front_of(reader.where(Instance, group_name=name, account=balancer.account, region=balancer.region))
+    waits = (now.waiting_because if now is not None else None) or (keeper.waiting_because if keeper else None)
     return {
         "kind": "instance",
         "host_id": now.host_id if now is not None else None,
         "instance_id": now.id if now is not None else None,
         "state": state_name(now) if now is not None else None,
-        "waiting_because": (now.waiting_because if now is not None else None) or (keeper.waiting_because if keeper else None),
+        "waiting_because": waits,
+        "unready_because": None if balancer.serves else f"it waits: {waits}" if waits else _why_unready(balancer, now),
     }
+
+
+def _why_unready(balancer: LoadBalancer, front: Instance | None) -> str:
+    if front is None:
+        return "its instance is not there yet"
+    if front.phase is not Phase.RUNNING:
+        return f"{front.id} is {state_name(front)}"
+    if balancer.measured != front.id or not balancer.unready_because or front.guest_reached_at is None:
+        return f"{front.id} boots"
+    return balancer.unready_because

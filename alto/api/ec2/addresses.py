@@ -96,7 +96,11 @@ async def release_address(call: Call, request: ReleaseAddressRequest) -> dict[st
 def refuse_managed(address: Address) -> None:
     """Raises: Refused: it goes with what it is for."""
     if address.requester is not None:
-        raise Refused("OperationNotPermitted", f"The address {address.public_ip} is that of {address.requester}: delete that.")
+        kind, _, name = address.requester.partition(" ")
+        raise Refused(
+            "OperationNotPermitted",
+            f"The address {address.public_ip} is that of {kind} {name} and goes with it: alto {kind} delete {name}",
+        )
 
 
 def find_address(reader: Reader, call: Call, allocation_id: str | None, public_ip: str | None) -> Address:

@@ -19,6 +19,8 @@ from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, BalancerReport, Target, TargetHealth, TargetState
 from alto.model.errors import DriverFault
 
+DOWN = "the balancer is down"
+
 
 class Fault(enum.Enum):
     """When a call fails, seen from its effect. A caller must come to the same end after either."""
@@ -97,6 +99,7 @@ class FakeBalancer:
                     BalancerReport(
                         id=plan.id,
                         ready=self._serves(plan),
+                        unready_because="" if self._serves(plan) else DOWN,
                         health=self._health(plan),
                         appliance_id=plan.appliance.instance_id if plan.appliance is not None else None,
                     )
@@ -136,7 +139,7 @@ class FakeBalancer:
                 state, reason = TargetState.DRAINING, "finishes what it has"
             elif not self._serves(plan):
                 self._balancers.asked.discard(key)
-                state, reason = TargetState.INITIAL, "the balancer is down"
+                state, reason = TargetState.INITIAL, DOWN
             elif plan.appliance is not None and key not in self._balancers.asked:
                 self._balancers.asked.add(key)
                 state, reason = TargetState.INITIAL, "has not been asked yet"

@@ -97,9 +97,10 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 class Balancer(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "host"
+    host_id: str | None = None
     instance_id: str | None = None
     state: str | None = None
-    waiting_because: str | None = None
+    unready_because: str | None = None
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ FORMATS = ("table", "json", "yaml", "name")
 
 GOOD = {"running", "healthy", "ready", "yes", "ok", "available"}
 BAD = {"unhealthy", "unreachable", "failed", "no", "shutting-down"}
-WAITING = {"pending", "initial", "draining", "stopping", "waiting"}
+WAITING = {"pending", "initial", "unknown", "draining", "stopping", "waiting"}
 
 
 def show(

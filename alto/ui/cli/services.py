@@ -1,6 +1,7 @@
 """`alto service`: instances behind a load balancer under one name."""
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -114,14 +115,17 @@ def show_(name: str) -> None:
 @service.command("list")
 def list_() -> None:
     """Every service."""
-    raw = options.client().send("GET", "services")
+    client = options.client()
+    raw = client.send("GET", "services")
+    services = msgspec.json.decode(raw, type=Services).services
+    names = {host.id: host.name for host in client.get("hosts", Hosts).hosts} if services else {}
     rows = [
-        [one.name, _state(one), f"{one.healthy}/{one.desired}", one.url, one.waiting_because or ""]
-        for one in msgspec.json.decode(raw, type=Services).services
+        [one.name, _state(one), f"{one.healthy}/{one.desired}", one.url, _balancer(one, names), one.waiting_because or ""]
+        for one in services
     ]
     show(
         rows,
-        ["NAME", "STATE", "HEALTHY", "URL", "MESSAGE"],
+        ["NAME", "STATE", "HEALTHY", "URL", "BALANCER", "MESSAGE"],
         data=msgspec.json.decode(raw)["services"],
         format=options.output(),
         quiet=options.quiet(),
@@ -137,7 +141,8 @@ def delete(name: str, wait: bool, timeout_s: float) -> None:
     """Drain and terminate its members, then take the balancer away."""
     client = options.client()
     before = client.get(f"services/{name}", Service)
-    say(f"takes away: service {name}, its {len(before.members)} instances and the address {before.address}")
+    front = f", its balancer {before.balancer.instance_id}" if before.balancer.instance_id else ""
+    say(f"takes away: service {name}, its {len(before.members)} instances{front} and the address {before.address}")
     client.delete(f"services/{name}")
     if wait:
 
@@ -167,12 +172,8 @@ def wait_ready(client: Client, name: str, timeout_s: float) -> float:
 def why_not_ready(one: Service) -> str | None:
     """What is missing, or None."""
     if not one.balancer_ready:
-        instance = one.balancer.instance_id if one.balancer.kind == "instance" else None
-        return (
-            "the balancer to "
-            + (f"boot ({instance} is {one.balancer.state})" if instance else "listen")
-            + (f" ({one.balancer.waiting_because})" if one.balancer.waiting_because else "")
-        )
+        why = one.balancer.unready_because
+        return "the balancer to serve" + (f" ({why})" if why else "")
     surplus = len(one.members) - one.desired
     if surplus > 0 and one.healthy >= one.desired:
         return f"{surplus} members to leave"
@@ -183,6 +184,13 @@ def why_not_ready(one: Service) -> str | None:
     )
     detail = one.waiting_because or "; ".join(reasons[:2])
     return f"{one.healthy} of {one.desired} healthy" + (f" ({detail})" if detail else "")
+
+
+def _balancer(one: Service, host_names: Mapping[str, str]) -> str:
+    """Who balances, and which of them when there is one."""
+    host = host_names.get(one.balancer.host_id or "", one.balancer.host_id)
+    which = one.balancer.instance_id if one.balancer.kind == "instance" else host
+    return f"{one.balancer.kind} {which}" if which else one.balancer.kind
 
 
 def _state(one: Service) -> str:
@@ -208,6 +216,8 @@ def _show(client: Client, name: str) -> None:
     if not options.output() and not options.quiet():
         balancer = f", balanced by {one.balancer.instance_id}" if one.balancer.instance_id else ""
         say(f"{one.name}: {_state(one)}, {one.healthy} of {one.desired} healthy, {one.url}{balancer}")
+        if one.balancer.unready_because and not one.deleting:
+            say(f"its balancer does not serve: {one.balancer.unready_because}")
     show(
         rows,
         ["INSTANCE", "STATE", "HEALTH", "KIND", "PRIVATE-IP", "PUBLIC-IP", "MESSAGE"],

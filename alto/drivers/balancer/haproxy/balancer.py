@@ -52,6 +52,7 @@ POLL_S = 0.02
 EMPTY_S = 1.0  # who asks again and again has had an answer by then, and come back
 TRIES_MAX = 100  # to reach one of two; of a dozen, five were enough
 SILENT_MAX = 3
+NOT_RUNNING = "the balancer is not running"
 LOG_CHECK_S = 60.0
 LOG_SIZE = "+32M"  # then one old log is kept beside the new one
 SOCKET_PATH_MAX = 90  # 107 bytes fit into sockaddr_un; HAProxy adds ".PID.tmp" while it binds
@@ -468,7 +469,10 @@ def _report(balancer: Balancer, servers: Mapping[tuple[str, str], Server] | None
         for target in balancer.waiting
     ]
     return BalancerReport(
-        id=balancer.id, ready=servers is not None, health=tuple(target for target in health if target is not None)
+        id=balancer.id,
+        ready=servers is not None,
+        unready_because="" if servers is not None else NOT_RUNNING,
+        health=tuple(target for target in health if target is not None),
     )
 
 
@@ -480,7 +484,7 @@ def _health(slot: Slot, server: Server | None) -> TargetHealth | None:
         sessions = server.sessions if server is not None else 0
         state, reason = TargetState.DRAINING, f"finishes {sessions} requests" if sessions else "has finished"
     elif server is None:
-        state, reason = TargetState.INITIAL, "the balancer is not running"
+        state, reason = TargetState.INITIAL, NOT_RUNNING
     elif (server.address, server.port) == (slot.target.private_ip, slot.target.port) and server.up and not server.maintenance:
         state, reason = TargetState.HEALTHY, ""
     elif slot.answered:
