@@ -125,6 +125,7 @@ def test_a_launch_that_contradicts_itself_claims_nothing(tenant: Tenant, subnet:
     assert refused_launch(tenant, {"DeviceIndex": 1, "SubnetId": subnet}) == "InvalidParameterCombination"
     assert refused_launch(tenant, first, first) == "InvalidParameterValue"
     assert refused_launch(tenant, first, {"SubnetId": subnet}) == "InvalidParameterValue"
+    assert refused_launch(tenant, {"SubnetId": subnet}) == "InvalidParameterValue", "also a single one needs its index"
     public = {"DeviceIndex": 0, "SubnetId": subnet, "AssociatePublicIpAddress": True}
     assert refused_launch(tenant, public, {"DeviceIndex": 1}) == "InvalidParameterCombination"
     named = {"DeviceIndex": 0, "NetworkInterfaceId": one}

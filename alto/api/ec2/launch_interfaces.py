@@ -66,8 +66,6 @@ class InterfaceSpecification(msgspec.Struct, frozen=True, rename="pascal"):
 
 def check_interfaces(listed: Sequence[InterfaceSpecification], most: int) -> tuple[InterfaceSpecification, ...]:
     """By device index, the primary one first. Raises: Refused: the request contradicts itself."""
-    if len(listed) == 1 and listed[0].device_index is None:
-        listed = (msgspec.structs.replace(listed[0], device_index=0),)
     indexes = [one.device_index for one in listed]
     if None in indexes:
         raise Refused("InvalidParameterValue", "Each network interface requires a device index.")
