@@ -35,7 +35,7 @@ class Scheduler:
             waiting = self._store.read(lambda r, after=after: r.where(Instance, phase=Phase.PENDING, after=after, limit=BATCH))  # type: ignore[misc]
             if not waiting:
                 return None
-            after = await self._store.write(lambda tx, after=after: place_waiting(tx, after))  # type: ignore[misc]
+            after = await self._store.write(lambda tx, after=after: place_waiting(tx, after), patient=True)  # type: ignore[misc]
             if after is None:
                 return None
 

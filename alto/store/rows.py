@@ -108,7 +108,7 @@ class View:
         asked, values = _asked(equals)
         if asked not in rows.where_sql:
             rows.where_sql[asked] = rows.table.page_of(*asked)
-        return cast("list[R]", self._answer(rows, asked, (*values, after or "", -1 if limit is None else limit)))
+        return self._answer(rows, asked, (*values, after or "", -1 if limit is None else limit))  # type: ignore[return-value]
 
     def count(self, kind: type[R], **equals: object) -> int:
         rows = self._kinds[kind]
@@ -151,7 +151,7 @@ class LiveView(View):
 
     def find(self, kind: type[R], id: str) -> R | None:
         rows = self._kinds[kind]
-        return cast("R | None", rows.cached.get(id) or self._load(rows, id))
+        return rows.cached.get(id) or self._load(rows, id)  # type: ignore[return-value]
 
     def _answer(self, rows: Rows, asked: _Asked, values: tuple[Plain, ...]) -> list[Record]:
         found = rows.answers.get((asked, values))
@@ -171,10 +171,11 @@ class LiveView(View):
 
 
 def _asked(equals: dict[str, object]) -> tuple[_Asked, tuple[Plain, ...]]:
-    nulls = _NO_NULLS
-    if None in equals.values():
-        nulls = frozenset([name for name, value in equals.items() if value is None])
-    return (tuple(equals), nulls), tuple([cast(Plain, value) for value in equals.values() if value is not None])
+    names, values = tuple(equals), tuple(equals.values())
+    if None not in values:
+        return (names, _NO_NULLS), values  # type: ignore[return-value]
+    nulls = frozenset([name for name, value in equals.items() if value is None])
+    return (names, nulls), tuple([value for value in values if value is not None])  # type: ignore[misc]
 
 
 class Transaction(LiveView):

@@ -3,7 +3,8 @@
 Bodies run on the event loop, one after another, on the one connection that writes; the commit, which waits for the disk,
 runs in a thread of its own. While one group commits, the next gathers. Nothing is told to anybody before its commit has
 returned. Reads run inline: on the same connection, or, while that commits, on a second one that still sees what was.
-Only where nobody else waits and the disk has been fast lately, the loop commits itself: a thread costs more than that.
+Only where no other client waits and the disk has been fast lately, the loop commits itself: a thread costs more than that.
+Patient writes, which no client waits for, let some milliseconds pass, to go along with another's commit.
 
 Invariant: a version is given out once in the life of a file, even if its transaction is rolled back.
 
@@ -43,11 +44,15 @@ VERSIONS_REFILL = 100_000
 BUSY_TIMEOUT_MS = 5_000
 CACHE_KIB = 16_384
 
-# A commit that takes less is done on the event loop when it is the only one: to wake a thread and be woken by it costs some
+# A commit that takes less is done on the event loop when at most one client waits: to wake a thread and be woken costs some
 # 0.15 ms of processor time. A disk is slow when so many of its commits, counted up and down again by quick ones, were: now
 # and then one empties the log into the file, and tells nothing.
 QUICK_COMMIT_S = 0.001
 SLOW_COMMITS, SLOW_COMMITS_MAX = 3, 10
+
+# How long a patient write waits for another's commit: a commit costs a launch as much as all that it writes, and under load
+# the next launch is not far.
+PATIENCE_S = 0.003
 
 # After these nobody knows what is on the disk; only a restart, which reads it again, does.
 _FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
@@ -56,10 +61,11 @@ _FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError,
 class _Job:
     """One write: what to run, and who waits for it."""
 
-    __slots__ = ("body", "changes", "error", "future", "result")
+    __slots__ = ("body", "changes", "error", "future", "patient", "result")
 
-    def __init__(self, body: Callable[[Tx], object], future: asyncio.Future[object]) -> None:
+    def __init__(self, body: Callable[[Tx], object], future: asyncio.Future[object], patient: bool) -> None:
         self.body = body
+        self.patient = patient
         self.future = future
         self.changes: set[Change] = set()
         self.result: object = None
@@ -117,6 +123,8 @@ class SqliteStore:
         # In the order they began, so that a replay wakes them alike.
         self._watches: dict[ChangeSet, None] = {}
         self._waiting: deque[_Job] = deque()
+        self._patient: deque[_Job] = deque()  # those that wait for company
+        self._patience: asyncio.TimerHandle | None = None
         self._busy = False  # a group is scheduled, running or committing
         self._idle = asyncio.Event()
         self._idle.set()
@@ -179,13 +187,18 @@ class SqliteStore:
 
         return cls(disk.connection, disk.connection, disk.rows, failed=failed, pause=pause)
 
-    async def write(self, body: Callable[[Tx], T]) -> T:
+    async def write(self, body: Callable[[Tx], T], *, patient: bool = False) -> T:
         self._check()
-        job = _Job(body, asyncio.get_running_loop().create_future())
+        job = _Job(body, asyncio.get_running_loop().create_future(), patient)
         if self._pause is None:
-            self._waiting.append(job)
             self._idle.clear()
-            self._wake()
+            if patient:
+                self._patient.append(job)
+                if self._patience is None:
+                    self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._hurry)
+            else:
+                self._waiting.append(job)
+                self._wake()
         else:
             await self._pause()
             if self._run([job]):
@@ -225,6 +238,7 @@ class SqliteStore:
     async def close(self) -> None:
         """What was asked before is still done; what comes later is Unavailable. Idempotent."""
         already, self._closed = self._closed, True
+        self._hurry()
         await self._idle.wait()
         if already or self._committer is None:  # a MemoryDisk is its owner's
             return
@@ -247,18 +261,31 @@ class SqliteStore:
             self._busy = True
             asyncio.get_running_loop().call_soon(self._next_group)
 
+    def _hurry(self) -> None:
+        """Nobody else came: patient writes go by themselves."""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if self._patient:
+            self._waiting.extend(self._patient)
+            self._patient.clear()
+            self._wake()
+
     def _next_group(self) -> None:
         while self._waiting:
-            jobs = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
+            # The patient ones began first.
+            jobs = [self._patient.popleft() for _ in range(min(GROUP_MAX - 1, len(self._patient)))]
+            jobs += [self._waiting.popleft() for _ in range(min(GROUP_MAX - len(jobs), len(self._waiting)))]
             if self._run(jobs):
                 assert self._committer is not None
-                if len(jobs) == 1 and self._slow_commits < SLOW_COMMITS:
+                if self._slow_commits < SLOW_COMMITS and sum(not job.patient for job in jobs) <= 1:
                     self._timed(jobs, *self._committer.now())
                 else:
                     self._committer.later(lambda error, took_s, jobs=jobs: self._group_done(jobs, error, took_s))  # type: ignore[misc]
                     return
         self._busy = False
-        self._idle.set()
+        if not self._patient:
+            self._idle.set()
 
     def _group_done(self, jobs: list[_Job], error: BaseException | None, took_s: float) -> None:
         self._timed(jobs, error, took_s)
@@ -338,11 +365,12 @@ class SqliteStore:
             return
         if self._reserving:
             self._reserved, self._reserving = self._reserving, 0
-        changes = set().union(*(job.changes for job in jobs))
-        touched = {kind for kind, _ in changes}
-        for watch in tuple(self._watches):
-            if watch.hears_of(touched):
-                watch.add(changes)
+        changes: dict[str, set[Change]] = {}  # by kind
+        for job in jobs:
+            for change in job.changes:
+                changes.setdefault(change[0], set()).add(change)
+        for watch in self._watches:
+            watch.add(changes)
         for job in jobs:
             job.tell()
 

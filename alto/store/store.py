@@ -52,10 +52,11 @@ class Watch(Protocol):
 
 
 class Store(Protocol):
-    async def write(self, body: Callable[[Tx], T]) -> T:
+    async def write(self, body: Callable[[Tx], T], *, patient: bool = False) -> T:
         """Run `body` as one transaction; durable when this returns. Whatever `body` raises rolls back and comes out.
 
-        Writes that wait together share one commit (group commit), each in a savepoint of its own.
+        Writes that wait together share one commit (group commit), each in a savepoint of its own. A `patient` one, which no
+        client waits for, waits some milliseconds for another's commit.
         """
 
     def read(self, body: Callable[[Reader], T]) -> T:

@@ -1,7 +1,7 @@
 """Watches: a bounded set of what changed, emptied by whoever waits for it. Hints, never the truth."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 
 Change = tuple[str, str]  # (KIND, id)
@@ -21,17 +21,15 @@ class ChangeSet:
         self._changes: set[Change] = set()
         self._some = asyncio.Event()
 
-    def hears_of(self, kinds: AbstractSet[str]) -> bool:
-        return not self._kinds or not self._kinds.isdisjoint(kinds)
-
-    def add(self, changes: Iterable[Change]) -> None:
-        wanted = changes if not self._kinds else [change for change in changes if change[0] in self._kinds]
-        if EVERYTHING not in self._changes:
-            self._changes.update(wanted)
-            if len(self._changes) > CHANGES_MAX:
-                self._changes = {EVERYTHING}
-        if self._changes:
-            self._some.set()
+    def add(self, changes: Mapping[str, AbstractSet[Change]]) -> None:
+        """`changes` by kind."""
+        for kind, those in changes.items():
+            if kind in self._kinds or not self._kinds:
+                self._changes |= those
+                if not self._some.is_set():
+                    self._some.set()
+        if len(self._changes) > CHANGES_MAX or EVERYTHING in self._changes:
+            self._changes = {EVERYTHING}
 
     async def changed(self, *, timeout_s: float) -> frozenset[Change]:
         if not self._changes:

@@ -110,9 +110,9 @@ def main() -> None:
     )
     write, apply, execute = sqlite.SqliteStore.write, Nft.apply, Monitor.execute
 
-    async def commit(self: Any, body: Callable[[Any], Any]) -> Any:
+    async def commit(self: Any, body: Callable[[Any], Any], *, patient: bool = False) -> Any:
         steps.step("before a transaction")
-        answer: Awaitable[Any] = await write(self, body)
+        answer: Awaitable[Any] = await write(self, body, patient=patient)
         steps.step("after a transaction")
         return answer
 

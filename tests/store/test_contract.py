@@ -294,7 +294,8 @@ def test_in_a_group_a_failing_body_rolls_back_alone(engine: Engine) -> None:
         return run
 
     async def scenario(store: Store) -> None:
-        results = await asyncio.gather(*(store.write(body(n)) for n in range(200)), return_exceptions=True)
+        writes = [store.write(body(n), patient=n % 2 == 0) for n in range(200)]
+        results = await asyncio.gather(*writes, return_exceptions=True)
         for number, result in enumerate(results):
             if number % 3 == 0:
                 assert isinstance(result, ValueError)
@@ -304,6 +305,22 @@ def test_in_a_group_a_failing_body_rolls_back_alone(engine: Engine) -> None:
         assert ids(store) == [f"t-{n:03}" for n in range(200) if n % 3]
 
     engine.run(scenario)
+
+
+def test_a_patient_write_is_done_though_nobody_else_comes(engine: Engine) -> None:
+    async def scenario(store: Store) -> None:
+        assert (await store.write(lambda tx: tx.put(Thing(id="t-1")), patient=True)).version > 0
+        last = asyncio.create_task(store.write(lambda tx: tx.put(Thing(id="t-2")), patient=True))
+        await asyncio.sleep(0)
+        await store.close()
+        assert (await last).id == "t-2"
+
+    engine.run(scenario)
+
+    async def look(store: Store) -> list[str]:
+        return ids(store)
+
+    assert engine.run(look) == ["t-1", "t-2"]
 
 
 def test_racers_for_the_last_slots_get_exactly_the_capacity(engine: Engine) -> None:

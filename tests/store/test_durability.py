@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -124,6 +124,26 @@ def test_nothing_is_acknowledged_before_it_was_told_to_reach_the_disk(tmp_path: 
             unsynced = entry == "write"
     # The first fifty shared few commits: that is what group commit is for.
     assert disk.log.count("sync") <= 15
+
+
+@pytest.mark.parametrize("clock", [lambda: 0.0, itertools.count().__next__], ids=["a quick disk", "a slow disk"])
+def test_a_patient_write_shares_another_s_commit(tmp_path: Path, disk: _Disk, clock: Callable[[], float]) -> None:
+    async def main() -> None:
+        store = await SqliteStore.open(tmp_path / "store.db", monotonic=clock, failed=pytest.fail, kinds=(Thing,))
+        for number in range(4):
+            await store.write(lambda tx, number=number: tx.put(Thing(id=f"t-{number}")))  # type: ignore[misc]
+        disk.log.clear()
+        hasty = [False, True, False, False, True, False]
+        writes = [
+            store.write(lambda tx, n=n: tx.put(Thing(id=f"u-{n}")), patient=not hasty[n])  # type: ignore[misc]
+            for n in range(len(hasty))
+        ]
+        # As they come: those that wait for company are there before whoever brings it.
+        await asyncio.gather(*writes)
+        assert disk.log.count("sync") == 1
+        await store.close()
+
+    asyncio.run(main())
 
 
 def test_while_a_commit_waits_for_the_disk_reads_see_what_was(tmp_path: Path) -> None:

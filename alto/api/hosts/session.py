@@ -168,7 +168,7 @@ class HostSessions:
                 mine.dirty_instances.add(instance.id)
                 # What came back is mostly the host's own report, which is no news to it.
                 told = mine.networks.machines.get(instance.id)
-                if instance.phase is not Phase.TERMINATED and told != machine_of(instance):
+                if not mine.wake.is_set() and instance.phase is not Phase.TERMINATED and told != machine_of(instance):
                     mine.wake.set()
             lived_in = {instance.nic.vpc_id for instance in instances if instance is not None}
             for session in self._by_host.values():
@@ -363,7 +363,7 @@ class HostSessions:
             mine.heard_report = max(mine.heard_report, reports.number)
             _take_reports(tx, mine.host_id, replace(reports, balancers=()) if late else reports, now)
 
-        await self._store.write(body)
+        await self._store.write(body, patient=True)
 
     async def _judge_pressure(self, session: _Session, gauges: Gauges) -> None:
         """Numbers are kept here; only what changes for placement is written."""
