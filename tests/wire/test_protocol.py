@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from alto.api.wire.models import Models, build_table
 from alto.api.wire.query import Parser, decode_form
-from alto.api.wire.xml import Cached, Renderer, ec2_error, escape, plain, query_error, timestamp
+from alto.api.wire.xml import Cached, Constant, Renderer, ec2_error, escape, plain, query_error, timestamp
 from alto.kit.world import RealFiles
 from alto.model.errors import Refused
 from tests.wire.generate import answered, received, service_model, value
@@ -98,6 +98,43 @@ def test_names_that_the_model_lacks_are_a_bug_and_not_silence(models: Models) ->
     renderer = Renderer(models.service("ec2"))
     with pytest.raises(KeyError):
         renderer.answer("DescribeRegions", {"Regions": [{"RegionNam": "x"}]}, "r-1")
+    assert b"<item><regionName>" in renderer.answer("DescribeRegions", {"Regions": [{"RegionName": "x", "Else": None}]}, "r-1")
+    with pytest.raises(KeyError):
+        renderer.answer("DescribeRegions", {"Regions": [{"RegionName": "x", "Else": "y"}]}, "r-1")
+
+
+def test_what_is_absent_once_is_there_the_next_time(models: Models) -> None:
+    """The same members in the same order, so the same function writes them."""
+    renderer = Renderer(models.service("ec2"))
+
+    def shown(**members: object) -> bytes:
+        body = renderer.answer("DescribeRegions", {"Regions": [members]}, "r-1")
+        return body.partition(b"<regionInfo>")[2].partition(b"</regionInfo>")[0]
+
+    assert shown(RegionName="a", Endpoint=None) == b"<item><regionName>a</regionName></item>"
+    assert shown(RegionName=None, Endpoint="b") == b"<item><regionEndpoint>b</regionEndpoint></item>"
+    both = shown(RegionName="<&>", Endpoint="\u00e4")
+    assert both == b"<item><regionName>&lt;&amp;&gt;</regionName><regionEndpoint>&#228;</regionEndpoint></item>"
+    assert shown(Endpoint="b", RegionName="a").startswith(b"<item><regionEndpoint>")
+    assert shown() == b"<item></item>"
+
+
+def test_a_constant_is_rendered_once_for_each_shape(models: Models) -> None:
+    renderer = Renderer(models.service("ec2"))
+    state = Constant(Code=16, Name="running")
+
+    def answer(shown: object) -> bytes:
+        return renderer.answer("DescribeInstances", {"Reservations": [{"Instances": [{"State": shown}]}]}, "r-1")
+
+    first = answer(state)
+    assert b"<instanceState><code>16</code><name>running</name></instanceState>" in first
+    assert answer(dict(state)) == answer(Constant(state)) == first
+    state["Name"] = "changed by nobody"
+    assert answer(state) == first
+    # What changes states names the same structure otherwise.
+    terminated = renderer.answer("TerminateInstances", {"TerminatingInstances": [{"CurrentState": state}]}, "r-1")
+    assert b"<currentState>" in terminated
+    assert b"<code>16</code>" in terminated
 
 
 def test_cached_elements_are_rendered_once_per_key(models: Models) -> None:

@@ -7,11 +7,12 @@ always there: booleans, states, attachments.
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import Any
 
 from alto.api.ec2.regions import zone_id
 from alto.api.ec2.tags import shown
-from alto.api.wire.xml import Cached
+from alto.api.wire.xml import Cached, Constant
 from alto.model.images import Image
 from alto.model.instance_types import CATALOGUE, InstanceType
 from alto.model.instances import Instance, MetadataOptions, Nic, Phase
@@ -21,10 +22,16 @@ from alto.plan.addresses import hostname
 from alto.plan.instances import STATE_CODES, state_name
 from alto.store.store import Reader, Store
 
+_STATES = {name: Constant(Code=code, Name=name) for name, code in STATE_CODES.items()}
+_PENDING = Constant(Code="pending", Message="pending")
+_MONITORED = {True: Constant(State="enabled"), False: Constant(State="disabled")}
+_OPEN_RESERVATIONS = Constant(CapacityReservationPreference="open")
+_NO_HIBERNATION = Constant(Configured=False)
+_NO_ENCLAVE = Constant(Enabled=False)
+
 
 def state(instance: Instance) -> dict[str, Any]:
-    name = state_name(instance)
-    return {"Code": STATE_CODES[name], "Name": name}
+    return _STATES[state_name(instance)]
 
 
 def transition_reason(instance: Instance) -> str:
@@ -40,24 +47,26 @@ def group_names(reader: Reader, ids: Sequence[str]) -> list[dict[str, str]]:
     return [{"GroupId": group.id, "GroupName": group.name} for group in groups if group is not None]
 
 
-def metadata_shape(options: MetadataOptions) -> dict[str, Any]:
-    return {
-        "State": "applied",
-        "HttpTokens": "required" if options.tokens_required else "optional",
-        "HttpPutResponseHopLimit": options.hop_limit,
-        "HttpEndpoint": "enabled" if options.enabled else "disabled",
-        "HttpProtocolIpv6": "enabled" if options.ipv6_enabled else "disabled",
-        "InstanceMetadataTags": "enabled" if options.tags_enabled else "disabled",
-    }
+@lru_cache(maxsize=256)
+def metadata_shape(options: MetadataOptions) -> Constant:
+    return Constant(
+        State="applied",
+        HttpTokens="required" if options.tokens_required else "optional",
+        HttpPutResponseHopLimit=options.hop_limit,
+        HttpEndpoint="enabled" if options.enabled else "disabled",
+        HttpProtocolIpv6="enabled" if options.ipv6_enabled else "disabled",
+        InstanceMetadataTags="enabled" if options.tags_enabled else "disabled",
+    )
 
 
-def naming_shape(naming: Naming | None) -> dict[str, Any]:
+@lru_cache(maxsize=16)
+def naming_shape(naming: Naming | None) -> Constant:
     chosen = naming or Naming()
-    return {
-        "HostnameType": hostname_type(naming),
-        "EnableResourceNameDnsARecord": chosen.a_record,
-        "EnableResourceNameDnsAAAARecord": chosen.aaaa_record,
-    }
+    return Constant(
+        HostnameType=hostname_type(naming),
+        EnableResourceNameDnsARecord=chosen.a_record,
+        EnableResourceNameDnsAAAARecord=chosen.aaaa_record,
+    )
 
 
 def hostname_type(naming: Naming | None) -> str:
@@ -98,7 +107,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "InstanceType": instance.instance_type,
         "LaunchTime": instance.launched_at,
         "Placement": _placement(instance),
-        "Monitoring": {"State": "enabled" if instance.monitoring else "disabled"},
+        "Monitoring": _MONITORED[instance.monitoring],
         "Architecture": image.architecture if image else type.architecture,
         "RootDeviceType": "ebs",
         "RootDeviceName": instance.root.device,
@@ -113,11 +122,11 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "EbsOptimized": instance.ebs_optimized,
         "EnaSupport": True,
         "CpuOptions": cpu_shape(instance, type),
-        "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
-        "HibernationOptions": {"Configured": False},
-        "EnclaveOptions": {"Enabled": False},
+        "CapacityReservationSpecification": _OPEN_RESERVATIONS,
+        "HibernationOptions": _NO_HIBERNATION,
+        "EnclaveOptions": _NO_ENCLAVE,
         "MetadataOptions": metadata_shape(instance.metadata),
-        "MaintenanceOptions": {"AutoRecovery": instance.auto_recovery, "RebootMigration": "disabled"},
+        "MaintenanceOptions": _maintenance(instance.auto_recovery),
         "PlatformDetails": "Linux/UNIX",
         "UsageOperation": "RunInstances",
         "UsageOperationUpdateTime": instance.created_at,
@@ -127,7 +136,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     if instance.reason is not None:
         shape["StateReason"] = {"Code": instance.reason.code, "Message": instance.reason.message}
     elif shape["State"]["Name"] == "pending":
-        shape["StateReason"] = {"Code": "pending", "Message": "pending"}
+        shape["StateReason"] = _PENDING
     if gone:
         return shape
     if instance.profile is not None:
@@ -224,18 +233,17 @@ def _address(instance: Instance, one: PortAddress, primary: bool, named: bool) -
     return shape
 
 
+@lru_cache(maxsize=256)
+def _in_zone(zone: str) -> Constant:
+    return Constant(AvailabilityZone=zone, AvailabilityZoneId=zone_id(zone), GroupName="", Tenancy="default")
+
+
 def _placement(instance: Instance) -> dict[str, Any]:
-    shape = {
-        "AvailabilityZone": instance.zone,
-        "AvailabilityZoneId": zone_id(instance.zone),
-        "GroupName": "",
-        "Tenancy": "default",
-    }
     wish = instance.placement
     if wish is None:
-        return shape
+        return _in_zone(instance.zone)
     return {
-        **shape,
+        **_in_zone(instance.zone),
         "Tenancy": "dedicated" if wish.dedicated else "default",
         "GroupName": wish.group_name or "",
         "GroupId": wish.group_id,
@@ -260,8 +268,18 @@ def show_reservation(reader: Reader, instances: Sequence[Instance]) -> dict[str,
     }
 
 
-def cpu_shape(instance: Instance, type: InstanceType) -> dict[str, int]:
+def cpu_shape(instance: Instance, type: InstanceType) -> Constant:
     threads = instance.threads_per_core
     if threads is None:
-        return {"CoreCount": type.cores, "ThreadsPerCore": type.threads_per_core}
-    return {"CoreCount": instance.vcpus // threads, "ThreadsPerCore": threads}
+        return _cpus(type.cores, type.threads_per_core)
+    return _cpus(instance.vcpus // threads, threads)
+
+
+@lru_cache(maxsize=256)
+def _cpus(cores: int, threads: int) -> Constant:
+    return Constant(CoreCount=cores, ThreadsPerCore=threads)
+
+
+@lru_cache(maxsize=16)
+def _maintenance(recovery: str) -> Constant:
+    return Constant(AutoRecovery=recovery, RebootMigration="disabled")

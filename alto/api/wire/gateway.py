@@ -175,28 +175,27 @@ class Gateway:
         """Answers whatever comes; raises nothing but cancellation."""
         request_id = self._request_id()
         local = request.path.startswith(LOCAL_PREFIX)
-        name = LOCAL_SERVICE if local else "ec2"
+        name = LOCAL_SERVICE if local else ""
         try:
-            if not local and (request.query or request.body):
-                name = _asked_service(request)
             claim = claim_of(request, old=self._settings.old_signatures)
             if not local and claim.scope.service != LOCAL_SERVICE:
                 name = claim.scope.service
             principal = prove(claim, request, now=self._world.clock.now(), key_of=self._key)
-            call = self._call(principal, request_id)
             if local:
-                return await self._local(call, request, principal)
-            return await self._aws(call, request, principal)
+                return await self._local(request, principal, request_id)
+            return await self._aws(request, principal, request_id)
         except AltoError as error:
+            name = name or _asked_service(request)
             wire = _local_wire(error) if local else to_wire(error)
             if error.retryable or wire.status == 500:
                 log.warning("request failed", request_id=request_id, service=name, code=wire.code, error=str(error))
             return self._error(name, wire, request_id, request)
         except Exception:
+            name = name or _asked_service(request)
             log.exception("request failed by a bug", request_id=request_id, service=name, path=request.path)
             return self._error(name, _INTERNAL, request_id, request)
 
-    async def _aws(self, call: Call, request: HttpRequest, principal: Principal) -> HttpAnswer:
+    async def _aws(self, request: HttpRequest, principal: Principal, request_id: str) -> HttpAnswer:
         name = principal.scope.service
         service = self._services.get(name)
         if service is None:
@@ -205,23 +204,21 @@ class Gateway:
         action, pairs = _action(request, principal)
         endpoint = service.endpoint(action)
         parameters = service.parser.parse(action, pairs)
-        result = await self._run(endpoint, replace(call, operation=action), parameters)
-        body = service.renderer.answer(action, result, call.request_id)
-        return HttpAnswer(200, body, _XML, call.request_id)
+        result = await self._run(endpoint, self._call(principal, request_id, action), parameters)
+        return HttpAnswer(200, service.renderer.answer(action, result, request_id), _XML, request_id)
 
-    async def _local(self, call: Call, request: HttpRequest, principal: Principal) -> HttpAnswer:
+    async def _local(self, request: HttpRequest, principal: Principal, request_id: str) -> HttpAnswer:
         if principal.scope.service != LOCAL_SERVICE:
             raise Refused("SignatureDoesNotMatch", f"Sign requests to {LOCAL_PREFIX} for service 'alto'", status=403)
         if self._extra is None:
             raise Refused("NotFound", f"There is nothing under {LOCAL_PREFIX} here", status=404)
         query = {name: value for name, value in decode_form(request.query) if name not in principal.parameters}
         path = request.path[len(LOCAL_PREFIX) :]
+        call = self._call(principal, request_id, f"{request.method} {path}")
         if self._prepare is not None:
             await self._prepare(call)
-        status, value = await self._extra(
-            replace(call, operation=f"{request.method} {path}"), LocalRequest(request.method, path, query, request.body)
-        )
-        return HttpAnswer(status, msgspec.json.encode(value), _JSON, call.request_id)
+        status, value = await self._extra(call, LocalRequest(request.method, path, query, request.body))
+        return HttpAnswer(status, msgspec.json.encode(value), _JSON, request_id)
 
     # Without HTTP.
 
@@ -279,7 +276,7 @@ class Gateway:
 
         return self._store.read(body)
 
-    def _call(self, principal: Principal, request_id: str) -> Call:
+    def _call(self, principal: Principal, request_id: str, operation: str) -> Call:
         region = principal.scope.region
         return Call(
             account=principal.account,
@@ -288,7 +285,7 @@ class Gateway:
             # euca2ools signs for "undefined-1"; the signature holds with any name, the rows live in ours.
             region=region if region in self._settings.regions else self._settings.regions[0],
             request_id=request_id,
-            operation="",
+            operation=operation,
             digest="",
             world=self._world,
             store=self._store,

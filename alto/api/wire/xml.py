@@ -1,4 +1,4 @@
-"""From what an operation answers to XML: closures made once per shape of the service model.
+"""From what an operation answers to XML: a function written once per shape of the service model and members that come.
 
 An answer is a dict with the output shape's member names; None counts as absent. A name that the model does not have is
 a bug of the operation and raises KeyError. Times are seconds since 1970. The text is pure ASCII (other letters become
@@ -10,10 +10,10 @@ Invariant: the result is well-formed whatever the strings hold.
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from alto.api.wire.models import Member, Service
 
@@ -30,6 +30,14 @@ class Cached(NamedTuple):
     make: Callable[[], Mapping[str, Any]]
 
 
+class Constant(dict[str, Any]):
+    """A structure that many answers share and nobody changes: rendered once."""
+
+    __slots__ = ()
+
+
+CONSTANTS_MAX = 1024  # of a shape
+ORDERS_MAX = 256  # of a structure's members; operations show them in a few each
 CACHED_BYTES_MAX = 48 * 1024 * 1024  # about 12,000 instances; beyond it the oldest are rendered again
 
 
@@ -75,12 +83,57 @@ class Renderer:
                 return _SIMPLE[simple]
 
     def _structure(self, number: int) -> Writer:
-        members = _Members(self, {member.name: member for member in self._service.shape(number).members})
+        places = {member.name: member for member in self._service.shape(number).members}
+        writers: dict[tuple[str, ...], Writer] = {}
+        constants: dict[int, tuple[Constant, str]] = {}  # by identity, which is theirs as long as they are kept here
 
         def write(value: Mapping[str, Any]) -> str:
-            return "".join([members[name](item) for name, item in value.items() if item is not None])
+            if type(value) is Constant:
+                known = constants.get(id(value))
+                if known is None:
+                    if len(constants) >= CONSTANTS_MAX:
+                        constants.clear()
+                    known = constants[id(value)] = value, write(dict(value))
+                return known[1]
+            names = tuple(value)
+            writer = writers.get(names)
+            if writer is None:
+                if len(writers) >= ORDERS_MAX:
+                    writers.clear()
+                writer = writers[names] = self._write_members(places, names)
+            return writer(value)
 
         return write
+
+    def _write_members(self, places: Mapping[str, Member], names: Sequence[str]) -> Writer:
+        """Writes a structure of these members, in this order. As Python of its own, for an instance has a hundred of them and
+        a call for each would double what it costs; strings, which hardly ever need it, are looked at all at once."""
+        if not names:
+            return lambda value: ""
+        known: dict[str, Any] = {"is_plain": _is_plain, "escaped": _escaped}
+        texts, lines, shown = [], [], []
+        for number, name in enumerate(names):
+            place, value = places.get(name), f"v{number}"
+            if place is None:
+                lines.append(f"if {value} is not None: raise KeyError({name!r})")
+                continue
+            content = self.content(place.shape)
+            text = value
+            if content is _string:
+                texts.append(value)
+            elif content is _boolean:
+                text = f"'true' if {value} else 'false'"
+            elif content is not str:
+                known[f"write_{value}"] = content
+                text = f"write_{value}({value})"
+            shown.append(value)
+            lines.append(f"{value} = '' if {value} is None else f\"<{place.shown_as}>{{{text}}}</{place.shown_as}>\"")
+        if texts:
+            lines.insert(0, f"if not is_plain(f'{_joined(texts)}'): {', '.join(texts)}, = escaped({', '.join(texts)})")
+        values = ", ".join(f"v{number}" for number in range(len(names)))
+        body = "\n ".join([f"{values}, = value.values()", *lines, f"return f'{_joined(shown)}'"])
+        exec(f"def write(value):\n {body}", known)
+        return cast(Writer, known["write"])
 
     def _list(self, item: int, item_name: str) -> Writer:
         head, tail = f"<{item_name}>", f"</{item_name}>"
@@ -99,7 +152,7 @@ class Renderer:
             return rendered
 
         def write(value: Any) -> str:
-            return "".join([one(element) for element in value])
+            return "".join([one(element) for element in value]) if value else ""
 
         return write
 
@@ -119,31 +172,6 @@ class Renderer:
         return write
 
 
-class _Members(dict[str, Writer]):
-    """Writers of a structure's members, tags included. Each is made when first met: most answers hold few of the members,
-    and shapes may contain themselves."""
-
-    def __init__(self, renderer: Renderer, places: Mapping[str, Member]) -> None:
-        super().__init__()
-        self._renderer = renderer
-        self._places = places
-
-    def __missing__(self, name: str) -> Writer:
-        place = self._places[name]
-        content = self._renderer.content(place.shape)
-        head, tail = f"<{place.shown_as}>", f"</{place.shown_as}>"
-        make = _MEMBERS.get(content)
-        if make is not None:
-            writer = make(head, tail)
-        else:
-
-            def writer(value: Any) -> str:
-                return f"{head}{content(value)}{tail}"
-
-        self[name] = writer
-        return writer
-
-
 # Operations without output say so in this way, and some that got an output later still do; libcloud and boto 2 read it.
 _RETURN_TRUE = "<return>true</return>"
 _ALSO_RETURN_TRUE = frozenset({"CreatePlacementGroup"})
@@ -154,9 +182,20 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def _string(value: str) -> str:
-    if value.isascii() and value.isprintable() and "&" not in value and "<" not in value and ">" not in value:
-        return value
-    return escape(value)
+    return value if _is_plain(value) else escape(value)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and "&" not in text and "<" not in text and ">" not in text
+
+
+def _escaped(*values: str | None) -> list[str | None]:
+    return [None if value is None else _string(value) for value in values]
+
+
+def _joined(names: Sequence[str]) -> str:
+    """What within a formatted string gives the values of these names, one after the other."""
+    return "".join([f"{{{name}}}" for name in names])
 
 
 def escape(text: str) -> str:
@@ -166,33 +205,8 @@ def escape(text: str) -> str:
     return text.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
-def _string_member(head: str, tail: str) -> Writer:
-    def write(value: str) -> str:
-        if value.isascii() and value.isprintable() and "&" not in value and "<" not in value and ">" not in value:
-            return head + value + tail
-        return head + escape(value) + tail
-
-    return write
-
-
-def _number_member(head: str, tail: str) -> Writer:
-    def write(value: float) -> str:
-        return f"{head}{value}{tail}"
-
-    return write
-
-
 def _boolean(value: bool) -> str:
     return "true" if value else "false"
-
-
-def _boolean_member(head: str, tail: str) -> Writer:
-    yes, no = f"{head}true{tail}", f"{head}false{tail}"
-
-    def write(value: bool) -> str:
-        return yes if value else no
-
-    return write
 
 
 def _blob(value: bytes) -> str:
@@ -218,13 +232,6 @@ _SIMPLE: dict[str, Writer] = {
     "boolean": _boolean,
     "blob": _blob,
     "timestamp": timestamp,
-}
-
-# What is met most is written in one step.
-_MEMBERS: dict[Writer, Callable[[str, str], Writer]] = {
-    _string: _string_member,
-    str: _number_member,
-    _boolean: _boolean_member,
 }
 
 
