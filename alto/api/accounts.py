@@ -155,4 +155,4 @@ class RegionKeeper:
 def ensure_public_pool(tx: Tx, cidr: str) -> None:
     """The pool that public addresses come from; one for the whole cloud. Idempotent."""
     if tx.find(AddressPool, PUBLIC_POOL) is None:
-        tx.put(AddressPool(id=PUBLIC_POOL, cidr=cidr, size=assignable(IPv4Network(cidr))))
+        tx.put(AddressPool(id=PUBLIC_POOL, cidr=cidr, size=assignable(IPv4Network(cidr)), in_turn=True))

@@ -35,7 +35,7 @@ class Phase(enum.IntEnum):
     TERMINATED = 70  # nothing left on the host
 
 
-class MetadataOptions(msgspec.Struct, frozen=True, kw_only=True):
+class MetadataOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """As EC2's HttpTokens and HttpPutResponseHopLimit."""
 
     tokens_required: bool = False
@@ -61,7 +61,7 @@ class Attach(enum.StrEnum):
     DETACHING = "detaching"  # the host lets go of it; then it is gone from the instance
 
 
-class Nic(msgspec.Struct, frozen=True, kw_only=True):
+class Nic(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A network interface, as the instance carries it; `NetworkInterface` is the record of its own. Both are written in one
     transaction, and say the same."""
 
@@ -118,7 +118,7 @@ class Checks(msgspec.Struct, frozen=True, kw_only=True):
     guest_failed_since: float | None = None
 
 
-class Instance(Record, frozen=True, kw_only=True):
+class Instance(Record, frozen=True, kw_only=True, omit_defaults=True):
     KIND: ClassVar[str] = "instance"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("account", "region"),
@@ -203,7 +203,7 @@ def volume_ids(root: RootVolume, volumes: Sequence[Attachment]) -> tuple[str, ..
     return tuple(further) if root.away else (root.volume_id, *further)
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
+class Machine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an agent needs to make an instance exist: self-contained, kept in the manifest beside the machine's disk.
 
     `epoch` and `incarnation` order two versions of it; everything in it can rebuild a lost store.

@@ -4,6 +4,8 @@ Amazon publishes words and peak figures; these are the numbers that Alto makes o
 a newer server) has the processors and memory that it says, and no other limit.
 """
 
+from functools import lru_cache
+
 import msgspec
 
 from alto.model.instance_types import CATALOGUE, InstanceType
@@ -68,6 +70,7 @@ class DiskRate(msgspec.Struct, frozen=True, kw_only=True):
         return self.mbps * 125_000
 
 
+@lru_cache(maxsize=1024)
 def limits_of(instance_type: str, vcpus: int, memory_mib: int) -> Limits:
     kind = CATALOGUE.get(instance_type)
     return Limits(

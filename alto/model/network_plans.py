@@ -228,13 +228,19 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def all_addresses(self) -> tuple[str, ...]:
-        """Of both families."""
-        return (*(one.private_ip for one in self.addresses), *self.ipv6)
+        """Of both families, the primary one first."""
+        if not (self.secondary or self.ipv6):
+            return (self.private_ip,)
+        return (self.private_ip, *(one.private_ip for one in self.secondary), *self.ipv6)
 
     @property
     def public(self) -> dict[str, str]:
         """Public address -> the private one that it leads to."""
-        return {one.public_ip: one.private_ip for one in self.addresses if one.public_ip is not None}
+        found = {self.public_ip: self.private_ip} if self.public_ip is not None else {}
+        for one in self.secondary:
+            if one.public_ip is not None:
+                found[one.public_ip] = one.private_ip
+        return found
 
     @property
     def device(self) -> str:

@@ -67,7 +67,7 @@ class Subnet(Record, frozen=True, kw_only=True):
     tags: Tags = {}
 
 
-class AddressPool(Record, frozen=True, kw_only=True):
+class AddressPool(Record, frozen=True, kw_only=True, omit_defaults=True):
     """How far a subnet (same id) or the pool of public addresses ("public") has been given out.
 
     Apart from the subnet, so that a launch does not rewrite what people describe. Addresses are given in turn and come
@@ -82,6 +82,7 @@ class AddressPool(Record, frozen=True, kw_only=True):
     used: int = 0
     secondary: int = 0  # so many of `used` are secondary addresses, which have claims of their own
     cursor: int = 0  # offset in `cidr` of the last one given
+    in_turn: bool = False  # nobody chose one so far and no turn has ended: behind the cursor all are free
 
 
 class SecondaryAddress(Record, frozen=True, kw_only=True):
@@ -98,7 +99,7 @@ def secondary_id(vpc_id: str, private_ip: str) -> str:
     return f"{vpc_id}/{private_ip}"
 
 
-class PublicAddress(Record, frozen=True, kw_only=True):
+class PublicAddress(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A claim: `id` is the address itself, so that the primary key keeps it from being given twice."""
 
     KIND: ClassVar[str] = "public_address"
@@ -175,9 +176,9 @@ class PortAddress(msgspec.Struct, frozen=True, kw_only=True):
     elastic: bool = False  # the public one is somebody's Address, and outlives this
 
 
-class NetworkInterface(Record, frozen=True, kw_only=True):
+class NetworkInterface(Record, frozen=True, kw_only=True, omit_defaults=True):
     KIND: ClassVar[str] = "network_interface"
-    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("instance_id",))
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
     UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("vpc_id", "private_ip"), ("mac",))
 
     account: str

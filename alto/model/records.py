@@ -12,7 +12,8 @@ import msgspec
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """`KIND` names the table. `INDEXES` are looked up by equality (`reader.where(Kind, host_id="h-1")` needs an index
     whose fields are exactly, or begin with, those given). `UNIQUE` keys hold among rows where none of the fields is null.
-    `GUARDS` are SQL conditions over field names that always hold, the last line against races."""
+    `GUARDS` are SQL conditions over field names that always hold, the last line against races. With `omit_defaults` a row
+    says only what is not a field's default, so that those that are written most are short: such a default is for ever."""
 
     KIND: ClassVar[str]
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = ()

@@ -70,7 +70,7 @@ class Volume(Record, frozen=True, kw_only=True, omit_defaults=True):
     """`host_id` is the host on which its size is claimed; None of one made with an instance: the instance's."""
 
     KIND: ClassVar[str] = "volume"
-    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"), ("instance_id",))
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
 
     account: str
     region: str

@@ -6,11 +6,14 @@ new owner is not mistaken for the old one in somebody's cache.
 
 import hashlib
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
+
+from msgspec.structs import replace
 
 from alto.model.errors import NoCapacity
 from alto.model.network_plans import Names
-from alto.model.networks import Naming, internal_domain
+from alto.model.networks import AddressPool, Naming, internal_domain
 
 # EC2 keeps back the first four addresses of a subnet and the last (VPC user guide, "Subnet CIDR blocks"): network,
 # router, DNS, future use, broadcast. Tenants' tools count on it.
@@ -22,27 +25,37 @@ def assignable(network: IPv4Network) -> int:
     return max(network.num_addresses - FIRST_OFFSET - 1, 0)
 
 
-def next_offset(network: IPv4Network, cursor: int, taken: Callable[[str], bool]) -> int:
-    """Offset of the first free assignable address after `cursor`, wrapping around once.
+@lru_cache(maxsize=1024)
+def _range(cidr: str) -> tuple[int, int]:
+    """Its first address, as a number, and how many can be given out."""
+    network = IPv4Network(cidr)
+    return int(network.network_address), assignable(network)
+
+
+def next_address(pool: AddressPool, cursor: int, taken: Callable[[str], bool]) -> tuple[int, str]:
+    """The first free address behind `cursor`, with its offset, wrapping around once. `taken` is asked of those that may be; the
+    cursor is `pool`'s, or what this function gave since.
 
     Raises: NoCapacity: every assignable address is taken.
     """
-    count = assignable(network)
-    base = int(network.network_address)
+    base, count = _range(pool.cidr)
     last = cursor - FIRST_OFFSET if cursor >= FIRST_OFFSET else -1
     for step in range(1, count + 1):
         offset = FIRST_OFFSET + (last + step) % count
-        if not taken(str_address(base + offset)):
-            return offset
-    raise NoCapacity(f"Not enough free addresses in {network}")
+        address = _address(base + offset)
+        if (pool.in_turn and offset > cursor >= pool.cursor) or not taken(address):
+            return offset, address
+    raise NoCapacity(f"Not enough free addresses in {pool.cidr}")
 
 
-def str_address(number: int) -> str:
+def given_out(pool: AddressPool, cursor: int, count: int, *, chosen: bool = False) -> AddressPool:
+    """`pool` when `count` of its addresses were given, the last one in turn at `cursor`; `chosen`: some were not in turn."""
+    in_turn = pool.in_turn and not chosen and cursor > pool.cursor
+    return replace(pool, used=pool.used + count, cursor=cursor, in_turn=in_turn)
+
+
+def _address(number: int) -> str:
     return f"{number >> 24 & 255}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-
-
-def address_at(network: IPv4Network, offset: int) -> str:
-    return str_address(int(network.network_address) + offset)
 
 
 def is_assignable_v6(network: IPv6Network, address: IPv6Address) -> bool:

@@ -5,8 +5,6 @@ all records in one transaction; the store's unique keys and guards are the last 
 """
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from ipaddress import IPv4Network
 
 import msgspec
 
@@ -15,7 +13,7 @@ from alto.model.instances import Instance, MetadataOptions, Nic, PlacementWish, 
 from alto.model.networks import AddressPool, Naming, NetworkInterface, PublicAddress, Subnet
 from alto.model.records import ID_DIGITS, ID_GAP, Tags
 from alto.model.volumes import Attachment, Volume
-from alto.plan.addresses import MAC_DIGITS, address_at, mac, next_offset, own_hostname
+from alto.plan.addresses import MAC_DIGITS, given_out, mac, next_address, own_hostname
 
 # One instance's: its own, its interface's, its root volume's, its attachment's.
 IDS_PER_INSTANCE = 4
@@ -197,9 +195,13 @@ def plan_launch(
         volumes.append(_volume(order, instance_id, order.root, volume_id))
         if order.volumes:
             volumes += [_volume(order, instance_id, one, data_volume_id(volume_id, at)) for at, one in enumerate(order.volumes)]
-    pools = [_given(private_pool, private_cursor, order.count)] if order.interface is None else []
+    pools = (
+        [given_out(private_pool, private_cursor, order.count, chosen=order.private_ip is not None)]
+        if order.interface is None
+        else []
+    )
     if order.public and order.interface is None:
-        pools.append(_given(public_pool, public_cursor, order.count))
+        pools.append(given_out(public_pool, public_cursor, order.count))
     return Launch(
         instances=tuple(instances),
         interfaces=tuple(interfaces),
@@ -270,24 +272,14 @@ def nic_of(interface: NetworkInterface, attachment_id: str) -> Nic:
     )
 
 
-@lru_cache(maxsize=1024)
-def _network(cidr: str) -> IPv4Network:
-    return IPv4Network(cidr)
-
-
-def _given(pool: AddressPool, cursor: int, count: int) -> AddressPool:
-    return msgspec.structs.replace(pool, cursor=cursor, used=pool.used + count)
-
-
 def _addresses(pool: AddressPool, taken: Callable[[str], bool], wanted: str | None) -> Iterator[tuple[int, str]]:
     """(cursor, address) for each further instance."""
     if wanted is not None:
         yield pool.cursor, wanted
         return
-    network, cursor = _network(pool.cidr), pool.cursor
+    cursor = pool.cursor
     given: set[str] = set()
     while True:
-        cursor = next_offset(network, cursor, lambda address: address in given or taken(address))
-        address = address_at(network, cursor)
+        cursor, address = next_address(pool, cursor, lambda address: address in given or taken(address))
         given.add(address)
         yield cursor, address

@@ -99,9 +99,10 @@ class Room(msgspec.Struct, kw_only=True):
             return f"without {demand.needs}"
         if demand.host_id is not None and demand.host_id != self.host_id:
             return "other than the one asked for"
-        others = self.keeps_out(demand.account, dedicated=demand.dedicated)
-        if others is not None:
-            return others
+        if self.dedicated_to is not None or demand.dedicated:
+            others = self.keeps_out(demand.account, dedicated=demand.dedicated)
+            if others is not None:
+                return others
         if demand.group is not None:
             apart = demand.group.refuses(self.host_id, demand.partition)
             if apart is not None:
@@ -222,12 +223,12 @@ def _best(demand: Demand, rooms: Sequence[Room]) -> Placed | Unplaced:
     best_score = (False, -1.0, -1.0)
     last = last_shared(demand, rooms)
     for room in rooms:
-        if room is last or room.lacks(demand) is not None:
-            continue
         # Dedicated instances keep whole hosts from others: as few hosts as can be.
         ours = demand.dedicated and bool(room.accounts)
-        score = (ours, room.memory_mib_free / room.memory_mib, room.vcpus_free / max(room.vcpus, 1))
-        if best is None or score > best_score or (score == best_score and room.host_id < best.host_id):
+        score = (ours, room.memory_mib_free / room.memory_mib, room.vcpus_free / (room.vcpus or 1))
+        if best is not None and (score < best_score or (score == best_score and room.host_id > best.host_id)):
+            continue  # whatever it lacks
+        if room is not last and room.lacks(demand) is None:
             best, best_score = room, score
     if best is None:
         return Unplaced(why_nowhere(demand, rooms))

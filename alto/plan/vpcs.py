@@ -161,7 +161,7 @@ class SubnetParts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def subnet_parts(subnet: Subnet, association_id: str) -> SubnetParts:
-    pool = AddressPool(id=subnet.id, cidr=subnet.cidr, size=assignable(IPv4Network(subnet.cidr)))
+    pool = AddressPool(id=subnet.id, cidr=subnet.cidr, size=assignable(IPv4Network(subnet.cidr)), in_turn=True)
     return SubnetParts(subnet=subnet, pool=pool, association=AclAssociation(id=association_id, subnet_id=subnet.id))
 
 

@@ -6,9 +6,11 @@ from ipaddress import IPv4Network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from alto.model.errors import NoCapacity
-from alto.plan.addresses import address_at, assignable, hostname, mac, next_offset
+from alto.model.networks import AddressPool
+from alto.plan.addresses import assignable, given_out, hostname, mac, next_address
 
 
 def test_a_28_has_eleven_addresses_for_instances() -> None:
@@ -17,30 +19,77 @@ def test_a_28_has_eleven_addresses_for_instances() -> None:
     assert assignable(IPv4Network("10.0.0.0/24")) == 251
 
 
+def _pool(cidr: str, *, in_turn: bool) -> AddressPool:
+    return AddressPool(id="subnet-1", cidr=cidr, size=assignable(IPv4Network(cidr)), in_turn=in_turn)
+
+
 @given(st.integers(24, 29), st.data())
 def test_each_address_comes_once_until_none_is_left(prefix: int, data: st.DataObject) -> None:
     network = IPv4Network(f"10.1.0.0/{prefix}")
+    pool = _pool(str(network), in_turn=False)
     free = [str(one) for one in network][4:-1]
     taken = set(data.draw(st.sets(st.sampled_from(free))))
-    cursor, given_out = data.draw(st.integers(0, network.num_addresses)), set()
+    cursor, given = data.draw(st.integers(0, network.num_addresses)), set()
     for _ in range(len(free) - len(taken)):
-        cursor = next_offset(network, cursor, lambda address: address in taken)
-        address = address_at(network, cursor)
+        cursor, address = next_address(pool, cursor, taken.__contains__)
+        assert address == str(network[cursor])
         assert address in free
         assert address not in taken
         taken.add(address)
-        given_out.add(address)
-    assert given_out | taken == set(free)
+        given.add(address)
+    assert given | taken == set(free)
     with pytest.raises(NoCapacity):
-        next_offset(network, cursor, lambda address: address in taken)
+        next_address(pool, cursor, taken.__contains__)
+
+
+_STEP = st.one_of(
+    st.integers(1, 4), st.tuples(st.just("choose"), st.integers(0, 11)), st.tuples(st.just("free"), st.integers(0, 11))
+)
+
+
+@given(st.lists(_STEP, max_size=40))
+def test_a_pool_that_is_given_in_turn_gives_what_any_other_would(steps: list[int | tuple[str, int]]) -> None:
+    """What was chosen, freed and comes round again included; only less is asked."""
+    cidr = "10.0.0.0/28"
+    knows, asks = _pool(cidr, in_turn=True), _pool(cidr, in_turn=False)
+    taken: set[str] = set()
+    for step in steps:
+        if isinstance(step, int):
+            if len(taken) + step > knows.size:
+                continue
+            cursor = knows.cursor
+            for _ in range(step):
+                cursor, address = next_address(knows, cursor, taken.__contains__)
+                assert (cursor, address) == next_address(asks, asks.cursor, taken.__contains__)
+                asks = given_out(asks, cursor, 1)
+                assert address not in taken
+                taken.add(address)
+            knows = given_out(knows, cursor, step)
+            assert (knows.used, knows.cursor) == (asks.used, asks.cursor)
+        elif step[0] == "free" and taken:
+            taken.discard(sorted(taken)[step[1] % len(taken)])
+            knows, asks = replace(knows, used=len(taken)), replace(asks, used=len(taken))
+        elif (address := f"10.0.0.{4 + step[1] % 11}") not in taken:
+            taken.add(address)
+            knows, asks = given_out(knows, knows.cursor, 1, chosen=True), given_out(asks, asks.cursor, 1, chosen=True)
+
+
+def test_a_pool_that_is_given_in_turn_is_not_looked_up() -> None:
+    asked: list[str] = []
+    pool = _pool("10.0.0.0/28", in_turn=True)
+    for _ in range(11):
+        cursor, _ = next_address(pool, pool.cursor, lambda address: bool(asked.append(address)))  # type: ignore[func-returns-value]
+        pool = given_out(pool, cursor, 1)
+    assert not asked
+    next_address(pool, pool.cursor, lambda address: bool(asked.append(address)))  # type: ignore[func-returns-value]
+    assert asked == ["10.0.0.4"]
 
 
 def test_a_freed_address_comes_back_after_all_others() -> None:
-    network = IPv4Network("10.0.0.0/28")
-    cursor, order = 0, []
+    pool = _pool("10.0.0.0/28", in_turn=False)
+    cursor, held, order = 0, "", []
     for _ in range(11):
-        held = address_at(network, cursor)  # the ones before were given back at once
-        cursor = next_offset(network, cursor, held.__eq__)
+        cursor, held = next_address(pool, cursor, held.__eq__)  # the ones before were given back at once
         order.append(cursor)
     assert order == list(range(4, 15))
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from alto.api.call import Call
 from alto.model.errors import Refused
 from alto.model.networks import AddressPool, NetworkInterface, PublicAddress, SecondaryAddress, Subnet, secondary_id
-from alto.plan.addresses import FIRST_OFFSET, address_at, address_v6, is_assignable_v6, next_offset
+from alto.plan.addresses import FIRST_OFFSET, address_v6, given_out, is_assignable_v6, next_address
 from alto.store.claims import PUBLIC_POOL
 from alto.store.store import Reader, Tx
 
@@ -20,16 +20,14 @@ from alto.store.store import Reader, Tx
 def take_public(tx: Tx, call: Call, owner_id: str, *, elastic: bool = False, chosen: str | None = None) -> str:
     """A public address for `owner_id`, the one `chosen` or the next. Raises: Refused, NoCapacity."""
     pool = tx.get(AddressPool, PUBLIC_POOL)
-    network = IPv4Network(pool.cidr)
     if chosen is not None:
-        address, cursor = _chosen_public(tx, network, chosen), pool.cursor
+        address, cursor = _chosen_public(tx, IPv4Network(pool.cidr), chosen), pool.cursor
     else:
         if pool.used >= pool.size:
             raise Refused("InsufficientAddressCapacity", "No public address is left in this cloud. Release one, or try later.")
-        cursor = next_offset(network, pool.cursor, lambda one: tx.find(PublicAddress, one) is not None)
-        address = address_at(network, cursor)
+        cursor, address = next_address(pool, pool.cursor, lambda one: tx.find(PublicAddress, one) is not None)
     tx.put(PublicAddress(id=address, account=call.account, region=call.region, owner_id=owner_id, elastic=elastic))
-    tx.put(replace(pool, used=pool.used + 1, cursor=cursor))
+    tx.put(given_out(pool, cursor, 1, chosen=chosen is not None))
     return address
 
 
@@ -61,11 +59,11 @@ def take_private(tx: Tx, subnet: Subnet, count: int, chosen: Sequence[str] = ())
         raise Refused("InvalidParameterValue", "Duplicate private IP address specified.")
     for address in taken:
         refuse_taken(tx, pool, subnet.vpc_id, address)
-    network, cursor = IPv4Network(subnet.cidr), pool.cursor
+    cursor = pool.cursor
     for _ in range(count):
-        cursor = next_offset(network, cursor, lambda one: one in taken or is_private_taken(tx, pool, subnet.vpc_id, one))
-        taken.append(address_at(network, cursor))
-    tx.put(replace(pool, used=pool.used + len(taken), cursor=cursor))
+        cursor, address = next_address(pool, cursor, lambda one: one in taken or is_private_taken(tx, pool, subnet.vpc_id, one))
+        taken.append(address)
+    tx.put(given_out(pool, cursor, len(taken), chosen=bool(chosen)))
     return taken
 
 

@@ -179,8 +179,8 @@ def _target(
             _same_network(table, interface.vpc_id, "interface", id)
             return Target.INTERFACE, id, None
         case "instanceId":
-            owned(reader, call, Instance, id)
-            interfaces = reader.where(NetworkInterface, instance_id=id)
+            known = [reader.find(NetworkInterface, nic.interface_id) for nic in owned(reader, call, Instance, id).nics]
+            interfaces = [one for one in known if one is not None and one.instance_id == id]
             if len(interfaces) != 1:
                 raise Refused(
                     "InvalidInstanceID",
