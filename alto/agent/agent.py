@@ -502,7 +502,10 @@ class Agent:
 
     def _machine(self, id: str) -> asyncio.Lock:
         """Held by whoever changes the machine or its volumes."""
-        return self._machine_locks.setdefault(id, asyncio.Lock())
+        lock = self._machine_locks.get(id)
+        if lock is None:
+            lock = self._machine_locks[id] = asyncio.Lock()
+        return lock
 
     # What the host says by itself.
 

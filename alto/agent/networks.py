@@ -244,7 +244,10 @@ class Networks:
 
     def vpc(self, vpc_id: str) -> asyncio.Lock:
         """Changes to one VPC come one after another."""
-        return self._locks.setdefault(vpc_id, asyncio.Lock())
+        lock = self._locks.get(vpc_id)
+        if lock is None:
+            lock = self._locks[vpc_id] = asyncio.Lock()
+        return lock
 
     async def refresh(self) -> None:
         """Rules of VPCs that changed, or that were found at the start; and VPCs that are to be here without any port."""

@@ -2,6 +2,7 @@
 number on the disk, the places the system has for them."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -19,6 +20,9 @@ from alto.model.errors import AltoError
 
 PROCESS = "server.json"
 STOP_TIMEOUT_S = 10.0
+# New objects after which cycles are looked for, and how often the older ones are looked at too. What requests leave behind is
+# freed as they end; Python's own thresholds are met by each second request, and looked through all that caches hold.
+GARBAGE_THRESHOLDS = (20_000, 50, 100)
 
 log = structlog.get_logger()
 
@@ -28,6 +32,7 @@ def run(body: Callable[[], Coroutine[Any, Any, int]]) -> int:
     import uvloop
 
     set_up_log()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(body())

@@ -16,6 +16,7 @@ import signal as signals
 import socket
 import subprocess
 import time
+from array import array
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -204,6 +205,9 @@ class World:
     net: Net
 
 
+TOGETHER_S = 0.005  # a sleep that is no shorter ends at a multiple of it
+
+
 class RealClock:
     def now(self) -> float:
         return time.time()
@@ -212,16 +216,21 @@ class RealClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
+        # Whoever sleeps wakes together: a process that is woken for each finds its caches cold each time.
+        if seconds >= TOGETHER_S:
+            seconds += -(time.monotonic() + seconds) % TOGETHER_S
         await asyncio.sleep(seconds)
 
 
 _DRAWN_DIGITS = 32
+_WORDS = 256
 
 
 class RealChance:
     def __init__(self, clock: Clock) -> None:
         self._drawn: deque[str] = deque()  # asked of the kernel in numbers: most are short, and a launch draws ten
-        self._serial = Serial(clock.now, lambda bits: int(self.hex((bits + 3) // 4), 16) >> -bits % 4)
+        self._words: deque[int] = deque()
+        self._serial = Serial(clock.now, self._bits)
 
     def hex(self, digits: int) -> str:
         if digits > _DRAWN_DIGITS:
@@ -232,6 +241,14 @@ class RealChance:
             except IndexError:
                 fresh = os.urandom(64 * _DRAWN_DIGITS // 2).hex()
                 self._drawn.extend(fresh[at : at + _DRAWN_DIGITS] for at in range(0, len(fresh), _DRAWN_DIGITS))
+
+    def _bits(self, count: int) -> int:
+        """A number of at most 32 bits."""
+        while True:
+            try:
+                return self._words.popleft() >> 32 - count
+            except IndexError:
+                self._words.extend(array("I", os.urandom(_WORDS * 4)))
 
     def serials(self, count: int, digits: int, gap: int) -> str:
         return self._serial.draw(count, digits, gap)

@@ -46,6 +46,8 @@ class Knobs:
 
     async def before(self, world: World, method: str) -> Fault | None:
         """Half of the delay, then whatever goes wrong before the effect. Returns LOSE for `after`."""
+        if not (self.delay_s or self.script or self.fault_chance):
+            return None
         await self._delay(world, method)
         fault = self._next(world, method)
         if fault is Fault.REFUSE:
@@ -59,6 +61,8 @@ class Knobs:
 
     async def after(self, world: World, method: str, fault: Fault | None) -> None:
         """The other half of the delay, so that a crash can fall between effect and answer."""
+        if fault is None and not self.delay_s:
+            return
         await self._delay(world, method)
         if fault is Fault.LOSE:
             raise DriverFault(f"The simulated host lost its answer to {method}")

@@ -1,5 +1,6 @@
 """An image driver that simulates: every well-named source is there at once, unless the knobs say otherwise."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from alto.drivers.compute.driver import BootFiles
@@ -26,4 +27,9 @@ class FakeImages:
         await self.knobs.after(self._world, "fetch", fault)
         if source == BOOTS_ITSELF:
             return BootFiles()
-        return BootFiles(disk=Path("/simulated") / source.removeprefix("file:///"))
+        return _files_of(source)
+
+
+@lru_cache(maxsize=256)
+def _files_of(source: str) -> BootFiles:
+    return BootFiles(disk=Path("/simulated") / source.removeprefix("file:///"))

@@ -32,13 +32,14 @@ class FakeVpc(msgspec.Struct, frozen=True, kw_only=True):
 
     def put(self, new: FakePort) -> None:
         port = new.port
-        for key in _keys(port):
+        keys = _keys(port)
+        for key in keys:
             owner = self.owners.get(key, port.id)
             if owner != port.id:
                 raise DriverFault(f"{port.private_ip} ({port.mac}) in {self.plan.vpc_id} still belongs to {owner}")
         self.take(port.id)
         self.ports[port.id] = new
-        self.owners.update(dict.fromkeys(_keys(port), port.id))
+        self.owners.update(dict.fromkeys(keys, port.id))
 
     def take(self, port_id: str) -> None:
         gone = self.ports.pop(port_id, None)

@@ -68,7 +68,7 @@ class FakeVolumes:
     async def create(
         self, volume_id: str, size_bytes: int, *, account: str, base: Base | None = None, sealed_key: str | None = None
     ) -> Disk:
-        of_snapshot = base is not None and base.path.parent == FOLDER
+        of_snapshot = base is not None and str(base.path).startswith(f"{FOLDER}/")
         copied = base is not None and of_snapshot and base.sealed_key != sealed_key
         if volume_id not in self.storage.volumes:
             if base is not None and base.sealed_key is not None and sealed_key is None:
