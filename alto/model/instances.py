@@ -110,10 +110,9 @@ class PlacementWish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checks(msgspec.Struct, frozen=True, kw_only=True):
-    """Status checks of a running machine, as its host measured them. `at` orders two of them: it is when the host found what
-    this says, and not when it looked last."""
+    """Status checks of a running machine, as its host measured them; times of a report are the host's clock, those of a row the
+    server's."""
 
-    at: float
     machine_failed_since: float | None = None
     guest_failed_since: float | None = None
 

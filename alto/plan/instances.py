@@ -114,11 +114,20 @@ def _moved(instance: Instance, report: Report) -> Instance | None:
 
 
 def _checked(before: Checks | None, said: Checks | None) -> Checks | None:
-    """The newer of both; the same object when it is no news. That all is well is news only after something was not."""
-    if said is None or (before is not None and said.at <= before.at):
+    """What is so now; `before` itself when it is no news. That all is well is news only after something was not, and what has
+    failed since it was first said keeps that time."""
+    if said is None:
         return before
-    well = said.machine_failed_since is None and said.guest_failed_since is None
-    return before if before is None and well else said
+    was = before or Checks()
+    now = Checks(
+        machine_failed_since=_since(was.machine_failed_since, said.machine_failed_since),
+        guest_failed_since=_since(was.guest_failed_since, said.guest_failed_since),
+    )
+    return before if now == was else now
+
+
+def _since(before: float | None, said: float | None) -> float | None:
+    return before if before is not None and said is not None else said
 
 
 def with_attachments(nics: tuple[Nic, ...], report: Report) -> tuple[Nic, ...]:

@@ -66,17 +66,17 @@ def rig() -> Rig:
 
 def test_a_guest_that_falls_silent_is_impaired_after_some_failures_and_healed_by_one_success(rig: Rig) -> None:
     assert rig.measure() == [True], "that all is well is said once"
-    assert rig.said == Checks(at=NOW + 20)
+    assert rig.said == Checks()
     assert rig.measure(times=3) == [False] * 3
     rig.networks.silent.add(rig.port.id)
     assert rig.measure(times=FAILURES - 1) == [False] * (FAILURES - 1)
-    assert rig.said == Checks(at=NOW + 20), "one failure is an accident"
+    assert rig.said == Checks(), "one failure is an accident"
     assert rig.measure(times=2) == [True, False]
     impaired = rig.clock.seconds - 20
-    assert rig.said == Checks(at=impaired, guest_failed_since=impaired)
+    assert rig.said == Checks(guest_failed_since=impaired)
     rig.networks.silent.clear()
     assert rig.measure() == [True]
-    assert rig.said == Checks(at=rig.clock.seconds)
+    assert rig.said == Checks()
 
 
 def test_a_machine_whose_process_does_not_answer_is_impaired_and_its_guest_too(rig: Rig) -> None:
@@ -84,7 +84,7 @@ def test_a_machine_whose_process_does_not_answer_is_impaired_and_its_guest_too(r
     rig.compute.knobs.script["measure"] = [Fault.REFUSE] * FAILURES
     rig.measure(times=FAILURES)
     now = rig.clock.seconds
-    assert rig.said == Checks(at=now, machine_failed_since=now, guest_failed_since=now)
+    assert rig.said == Checks(machine_failed_since=now, guest_failed_since=now)
     last = rig.checks.last(rig.machine.id)
     assert last is not None
     assert (last.at, last.machine_ok, last.guest_ok) == (now, False, False)
@@ -96,7 +96,7 @@ def test_a_guest_that_boots_has_more_time(rig: Rig) -> None:
     assert rig.measure(booting, times=FAILURES_AT_FIRST - 1) == [False] * (FAILURES_AT_FIRST - 1)
     assert rig.said is None, "neither well nor impaired"
     assert rig.measure(booting) == [True]
-    assert rig.said == Checks(at=rig.clock.seconds, guest_failed_since=rig.clock.seconds)
+    assert rig.said == Checks(guest_failed_since=rig.clock.seconds)
 
 
 def test_an_agent_that_begins_anew_does_not_say_well_before_it_knows(rig: Rig) -> None:
@@ -116,15 +116,3 @@ def test_another_incarnation_is_another_machine_to_the_checks(rig: Rig) -> None:
     assert rig.measure(next_one, times=FAILURES - 1) == [False] * (FAILURES - 1), "it counts for itself"
     rig.checks.forget(rig.machine.id)
     assert rig.checks.last(rig.machine.id) is None
-
-
-def test_words_stay_in_order_when_the_clock_is_set_back(rig: Rig) -> None:
-    rig.measure()
-    before = rig.said
-    assert before is not None
-    rig.clock.seconds -= 1000
-    rig.networks.silent.add(rig.port.id)
-    rig.measure(times=FAILURES)
-    after = rig.said
-    assert after is not None
-    assert after.at > before.at

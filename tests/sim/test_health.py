@@ -59,7 +59,7 @@ def well_until_found_ill(stack: ExitStack) -> None:
         news = learn(self, subject, measured)
         record = self._records[subject.id]
         if record.said is None:
-            record.said = Checks(at=measured.at)
+            record.said = Checks()
             return True
         return news
 

@@ -26,7 +26,7 @@ from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, LoadBalancer
 from alto.model.errors import DriverFault, Refused
 from alto.model.hosts import Host, HostState
-from alto.model.instances import Instance, Phase
+from alto.model.instances import Checks, Instance, Phase
 from alto.model.networks import NetworkInterface
 from alto.model.pressure import Gauges
 from alto.model.routing import VpcPeering
@@ -361,7 +361,7 @@ class HostSessions:
             self._session(session)
             late = reports.number <= mine.heard_report
             mine.heard_report = max(mine.heard_report, reports.number)
-            _take_reports(tx, mine.host_id, replace(reports, balancers=()) if late else reports, now)
+            _take_reports(tx, mine.host_id, reports, now, late=late)
 
         await self._store.write(body, patient=True)
 
@@ -536,10 +536,22 @@ def balancer_plan(balancer: LoadBalancer) -> BalancerPlan:
     )
 
 
-def _take_reports(tx: Tx, host_id: str, reports: Reports, now: float) -> None:
+def _shifted(checks: Checks, by_s: float) -> Checks:
+    machine, guest = checks.machine_failed_since, checks.guest_failed_since
+    return Checks(
+        machine_failed_since=machine + by_s if machine is not None else None,
+        guest_failed_since=guest + by_s if guest is not None else None,
+    )
+
+
+def _take_reports(tx: Tx, host_id: str, reports: Reports, now: float, *, late: bool = False) -> None:
+    """`late`: something later was heard already. Then only what orders itself, by incarnation and phase, is taken."""
+    if late:
+        reports = replace(reports, balancers=())
     for said in reports.instances:
         # A host's clock may be wrong by hours; what it knows is how long ago it was when it said so.
-        report = replace(said, at=now - max(0.0, reports.at - said.at))
+        checks = _shifted(said.checks, now - reports.at) if said.checks is not None and not late else None
+        report = replace(said, at=now - max(0.0, reports.at - said.at), checks=checks)
         instance = tx.find(Instance, report.instance_id)
         if instance is None or instance.host_id != host_id:
             continue
