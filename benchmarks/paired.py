@@ -57,8 +57,11 @@ class Comparison(NamedTuple):
         return [their.wall_s / our.wall_s for our, their in zip(self.ours, self.theirs, strict=True)]
 
 
-def compare(ours: Side, theirs: Side, *, pairs: int, calls_max: int = CALLS_MAX) -> Comparison:
-    our_calls, their_calls = block_size(ours, calls_max), block_size(theirs, calls_max)
+def compare(ours: Side, theirs: Side, *, pairs: int, calls_max: int = CALLS_MAX, calls_alike: int | None = None) -> Comparison:
+    """`calls_alike`: so many in each block of both sides, for calls that leave something behind: then both have as much."""
+    our_calls, their_calls = (block_size(side, calls_max) for side in (ours, theirs))
+    if calls_alike is not None:
+        our_calls = their_calls = calls_alike
     found = Comparison([], [])
     for pair in range(pairs):
         # Who begins changes: a drift then falls on both.
