@@ -20,8 +20,8 @@ from alto.model.errors import AltoError
 
 PROCESS = "server.json"
 STOP_TIMEOUT_S = 10.0
-# New objects after which cycles are looked for, and how often the older ones are looked at too. What requests leave behind is
-# freed as they end; Python's own thresholds are met by each second request, and looked through all that caches hold.
+# New objects after which cycles are looked for, and how often the older ones are looked at too. Nearly all that a request
+# leaves behind is freed as it ends, without that; what stays is in caches, and would be looked through again and again.
 GARBAGE_THRESHOLDS = (20_000, 50, 100)
 
 log = structlog.get_logger()
