@@ -16,7 +16,6 @@ import signal as signals
 import socket
 import subprocess
 import time
-from array import array
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -209,11 +208,9 @@ TOGETHER_S = 0.005  # a sleep that is no shorter ends at a multiple of it
 
 
 class RealClock:
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+    # Not methods of our own: they are asked some dozen times for each launch.
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
 
     async def sleep(self, seconds: float) -> None:
         # Whoever sleeps wakes together: a process that is woken for each finds its caches cold each time.
@@ -223,14 +220,12 @@ class RealClock:
 
 
 _DRAWN_DIGITS = 32
-_WORDS = 256
 
 
 class RealChance:
     def __init__(self, clock: Clock) -> None:
         self._drawn: deque[str] = deque()  # asked of the kernel in numbers: most are short, and a launch draws ten
-        self._words: deque[int] = deque()
-        self._serial = Serial(clock.now, self._bits)
+        self._serial = Serial(clock.now, random.getrandbits)
 
     def hex(self, digits: int) -> str:
         if digits > _DRAWN_DIGITS:
@@ -241,14 +236,6 @@ class RealChance:
             except IndexError:
                 fresh = os.urandom(64 * _DRAWN_DIGITS // 2).hex()
                 self._drawn.extend(fresh[at : at + _DRAWN_DIGITS] for at in range(0, len(fresh), _DRAWN_DIGITS))
-
-    def _bits(self, count: int) -> int:
-        """A number of at most 32 bits."""
-        while True:
-            try:
-                return self._words.popleft() >> 32 - count
-            except IndexError:
-                self._words.extend(array("I", os.urandom(_WORDS * 4)))
 
     def serials(self, count: int, digits: int, gap: int) -> str:
         return self._serial.draw(count, digits, gap)
