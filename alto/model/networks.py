@@ -103,6 +103,7 @@ class PublicAddress(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A claim: `id` is the address itself, so that the primary key keeps it from being given twice."""
 
     KIND: ClassVar[str] = "public_address"
+    SHORT: ClassVar[bool] = True
 
     account: str
     region: str
@@ -180,6 +181,7 @@ class NetworkInterface(Record, frozen=True, kw_only=True, omit_defaults=True):
     KIND: ClassVar[str] = "network_interface"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
     UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("vpc_id", "private_ip"), ("mac",))
+    SHORT: ClassVar[bool] = True
 
     account: str
     region: str

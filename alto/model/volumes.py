@@ -71,6 +71,7 @@ class Volume(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     KIND: ClassVar[str] = "volume"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
+    SHORT: ClassVar[bool] = True
 
     account: str
     region: str

@@ -7,7 +7,8 @@ body that fails had touched is forgotten by its caller. Whoever sees another mom
 given out once in the life of a file, whether a cached record is its own.
 """
 
-from collections.abc import Callable
+from itertools import compress
+from operator import ne
 from typing import TypeVar, cast
 
 import apsw
@@ -37,38 +38,31 @@ class Rows:
     def __init__(self, kind: type[Record]) -> None:
         self.kind = kind
         self.table: Table = table_of(kind)
+        self.insert_sql, self.values = self.table.insert, self.table.values
         self.decode = msgspec.json.Decoder(kind).decode
         self.cached: dict[str, Record] = {}
         self.answers: dict[_Question, list[Record]] = {}  # until a row of the kind changes
         self.where_sql: dict[_Asked, str] = {}
         self.count_sql: dict[_Asked, str] = {}
-        self.update_sql: dict[tuple[str, ...], str] = {}
+        self.update_sql: dict[tuple[bool, ...], str] = {}  # by which columns change
 
     def keep(self, record: Record) -> None:
         if len(self.cached) >= CACHED_ROWS_MAX and record.id not in self.cached:
             self.cached.clear()
         self.cached[record.id] = record
 
-    def put(self, record: Record) -> None:
-        self.keep(record)
-        self.answers.clear()
-
     def update(self, record: Record, body: str, version: int) -> tuple[str, tuple[Plain | None, ...]]:
         """What writes `body`, which is `record` as of `version`, over the row that it was read from."""
-        table, values = self.table, self.table.values(record)
+        values = self.values(record)
         before = self.cached.get(record.id)
-        changed, new = table.columns, values
         if before is not None and before.version == record.version:
-            old = table.values(before)
-            if old == values:
-                changed = new = ()
-            else:
-                places = [place for place, value in enumerate(values) if value != old[place]]
-                changed, new = tuple([changed[place] for place in places]), tuple([values[place] for place in places])
+            changed = tuple(map(ne, values, self.values(before)))
+        else:
+            changed = (True,) * len(values)
         sql = self.update_sql.get(changed)
         if sql is None:
-            sql = self.update_sql[changed] = table.update_of(changed)
-        return sql, (version, body, *new, record.id, record.version)
+            sql = self.update_sql[changed] = self.table.update_of(tuple(compress(self.table.columns, changed)))
+        return sql, (version, body, *compress(values, changed), record.id, record.version)
 
     def forget(self, id: str) -> None:
         self.cached.pop(id, None)
@@ -182,36 +176,45 @@ class Transaction(LiveView):
     """A `Tx`."""
 
     def __init__(
-        self, connection: apsw.Connection, kinds: AllRows, next_version: Callable[[], int], changes: set[Change]
+        self, cursor: apsw.Cursor, kinds: AllRows, changes: dict[str, set[Change]], version: int, last_version: int
     ) -> None:
-        super().__init__(connection, kinds)
-        self._next_version = next_version
+        super().__init__(cursor.connection, kinds)
+        self._write = cursor.execute  # one cursor for all that answers nothing: a new one costs as much as a short statement
         self._changes = changes
+        self.version = version  # the last that was given out
+        self._last_version = last_version  # that may be
+
+    def end(self) -> None:
+        super().end()
+        del self._write
 
     def put(self, record: R) -> R:
         rows = self._kinds[type(record)]
-        version = self._next_version()
+        if self.version >= self._last_version:
+            raise RuntimeError("one transaction writes more rows than there are versions set aside")
+        self.version = version = self.version + 1
         written = replace(record, version=version)
         body = _encode(written).decode()
         try:
             if record.version == 0:
-                self._connection.execute(rows.table.insert, (record.id, version, body, *rows.table.values(record)))
+                self._write(rows.insert_sql, (record.id, version, body, *rows.values(record)))
             else:
-                self._connection.execute(*rows.update(record, body, version))
+                self._write(*rows.update(record, body, version))
                 if self._connection.changes() == 0:
                     raise Conflict(f"The {record.KIND} '{record.id}' changed meanwhile")
         except apsw.ConstraintError as error:
             raise _refusal(rows.table, error) from error
-        rows.put(written)
-        self._changes.add((record.KIND, record.id))
+        rows.keep(written)
+        rows.answers.clear()
+        self._changes[record.KIND].add((record.KIND, record.id))
         return written
 
     def delete(self, kind: type[R], id: str) -> None:
         rows = self._kinds[kind]
-        self._connection.execute(rows.table.delete, (id,))
+        self._write(rows.table.delete, (id,))
         if self._connection.changes():
             rows.forget(id)
-            self._changes.add((kind.KIND, id))
+            self._changes[kind.KIND].add((kind.KIND, id))
 
 
 def _refusal(table: Table, error: apsw.ConstraintError) -> Exception:

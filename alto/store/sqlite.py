@@ -15,7 +15,7 @@ Not here: what transactions see and what is cached (`rows.py`), SQL of kinds (`s
 import asyncio
 import queue
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -67,7 +67,7 @@ class _Job:
         self.body = body
         self.patient = patient
         self.future = future
-        self.changes: set[Change] = set()
+        self.changes: dict[str, set[Change]] = defaultdict(set)  # by kind
         self.result: object = None
         self.error: BaseException | None = None
 
@@ -113,6 +113,7 @@ class SqliteStore:
     ) -> None:
         self._path = path
         self._writer = writer
+        self._cursor = writer.cursor()
         self._reader = reader
         self._owner = owner
         self._kinds = rows
@@ -325,7 +326,7 @@ class SqliteStore:
         return False
 
     def _run_body(self, job: _Job) -> None:
-        tx = Transaction(self._writer, self._kinds, self._next_version, job.changes)
+        tx = Transaction(self._cursor, self._kinds, job.changes, self._version, max(self._reserved, self._reserving))
         self._in_body = True
         try:
             job.result = _not_a_coroutine(job.body(tx))
@@ -333,11 +334,13 @@ class SqliteStore:
             if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
                 raise  # the disk, not the body: SQLite may have given up the whole transaction
             job.error = error
-            for kind, id in job.changes:
-                self._by_name[kind].forget(id)
-            job.changes = set()
+            for changes in job.changes.values():
+                for kind, id in changes:
+                    self._by_name[kind].forget(id)
+            job.changes.clear()
         finally:
             self._in_body = False
+            self._version = tx.version
             tx.end()
 
     def _abandon(self, jobs: list[_Job], error: BaseException) -> bool:
@@ -365,20 +368,14 @@ class SqliteStore:
             return
         if self._reserving:
             self._reserved, self._reserving = self._reserving, 0
-        changes: dict[str, set[Change]] = {}  # by kind
-        for job in jobs:
-            for change in job.changes:
-                changes.setdefault(change[0], set()).add(change)
+        changes = jobs[0].changes
+        for job in jobs[1:]:
+            for kind, its in job.changes.items():
+                changes[kind] |= its
         for watch in self._watches:
             watch.add(changes)
         for job in jobs:
             job.tell()
-
-    def _next_version(self) -> int:
-        self._version += 1
-        if self._version > max(self._reserved, self._reserving):
-            raise RuntimeError(f"one transaction wrote more than {VERSIONS_REFILL} rows")
-        return self._version
 
     def _reserve_versions(self) -> None:
         if self._reserved - self._version < VERSIONS_REFILL:

@@ -1,10 +1,12 @@
 """Watches: a bounded set of what changed, emptied by whoever waits for it. Hints, never the truth."""
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 
+from alto.kit.event import Event
+
 Change = tuple[str, str]  # (KIND, id)
+Changes = Mapping[str, AbstractSet[Change]]  # by KIND
 
 EVERYTHING: Change = ("*", "*")
 
@@ -19,25 +21,23 @@ class ChangeSet:
         self._kinds = frozenset(kinds)  # none: all
         self._closed = closed
         self._changes: set[Change] = set()
-        self._some = asyncio.Event()
+        self._some = Event()
 
-    def add(self, changes: Mapping[str, AbstractSet[Change]]) -> None:
-        """`changes` by kind."""
-        for kind, those in changes.items():
-            if kind in self._kinds or not self._kinds:
-                self._changes |= those
-                if not self._some.is_set():
-                    self._some.set()
+    def add(self, changes: Changes) -> None:
+        """What it is not about is passed over."""
+        kinds = changes.keys() & self._kinds if self._kinds else changes.keys()
+        if not kinds:
+            return
+        if not self._changes:
+            self._some.set()
+        for kind in kinds:
+            self._changes |= changes[kind]
         if len(self._changes) > CHANGES_MAX or EVERYTHING in self._changes:
             self._changes = {EVERYTHING}
 
     async def changed(self, *, timeout_s: float) -> frozenset[Change]:
         if not self._changes:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._some.wait()
-            except TimeoutError:
-                pass
+            await self._some.wait(timeout_s)
         # No await from here on: what was taken is returned, even to a caller that is being cancelled.
         taken = frozenset(self._changes)
         self._changes = set()
