@@ -123,6 +123,29 @@ def test_a_head_that_never_ends_is_given_up(models: Models, monkeypatch: pytest.
     assert with_server(models, scenario) == [b""] * 4
 
 
+def test_an_idle_connection_is_closed_and_a_busy_one_is_not(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = edge.BoundedHttp.connection_made
+
+    def impatient(self: edge.BoundedHttp, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        self.timeout_keep_alive = 0.3  # type: ignore[assignment]
+
+    monkeypatch.setattr(edge.BoundedHttp, "connection_made", impatient)
+
+    async def scenario(port: int) -> tuple[int, bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        answers = 0
+        for _ in range(8):  # longer than it may be idle
+            writer.write(REFUSED["anonymous"])
+            answers += (await reader.read(65536)).startswith(b"HTTP/1.1 403")
+            await asyncio.sleep(0.1)
+        rest = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        return answers, rest
+
+    assert with_server(models, scenario) == (8, b"")
+
+
 def test_a_slow_answer_is_waited_for(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is on the head: an answer may take longer, and a connection serves many requests."""
     monkeypatch.setattr(edge, "HEAD_TIMEOUT_S", 0.3)

@@ -35,6 +35,7 @@ SKEW_S = 15 * 60.0
 PRESIGNED_MAX_S = 7 * 24 * 3600
 # Keys for one day, region and service; only made for access keys that exist. A secret that changes is another entry.
 SIGNING_KEYS_MAX = 4096
+SAID_AGAIN_MAX = 256  # what a client's requests all say, taken apart once
 
 _signing_key = lru_cache(maxsize=SIGNING_KEYS_MAX)(signing_key)
 
@@ -91,12 +92,24 @@ def read_claim(request: HttpRequest) -> Claim:
     raise Refused("MissingAuthenticationToken", "Request is missing Authentication Token", status=403)
 
 
+# As every SDK writes it.
+_USUAL = re.compile(rf"{ALGORITHM} Credential=([^\s,]+), ?SignedHeaders=([^\s,]+), ?Signature=([^\s,]+)")
 _PART = re.compile(r"\s*(Credential|SignedHeaders|Signature)=([^\s,]+)\s*")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _TIMESTAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 
 
 def _from_header(header: str, request: HttpRequest) -> Claim:
+    usual = _USUAL.fullmatch(header)
+    credential, signed, proof = usual.groups() if usual is not None else _parts(header)
+    timestamp = request.header("x-amz-date") or request.header("date") or ""
+    if not _TIMESTAMP.fullmatch(timestamp):
+        raise incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header")
+    return _claim(credential, timestamp, signed, proof, request.header("x-amz-security-token"), None)
+
+
+def _parts(header: str) -> tuple[str, str, str]:
+    """Credential, signed headers and signature, in whatever order they come."""
     algorithm, _, rest = header.partition(" ")
     if algorithm != ALGORITHM:
         raise incomplete(f"Unsupported signature algorithm; use {ALGORITHM}")
@@ -109,17 +122,7 @@ def _from_header(header: str, request: HttpRequest) -> Claim:
     for name in ("Credential", "SignedHeaders", "Signature"):
         if name not in parts:
             raise incomplete(f"Authorization header requires '{name}' parameter.")
-    timestamp = request.header("x-amz-date") or request.header("date") or ""
-    if not _TIMESTAMP.fullmatch(timestamp):
-        raise incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header")
-    return _claim(
-        parts["Credential"],
-        timestamp,
-        parts["SignedHeaders"],
-        parts["Signature"],
-        request.header("x-amz-security-token"),
-        None,
-    )
+    return parts["Credential"], parts["SignedHeaders"], parts["Signature"]
 
 
 QUERY_NAMES = frozenset(
@@ -161,17 +164,28 @@ def _from_query(request: HttpRequest) -> Claim:
 
 
 def _claim(credential: str, timestamp: str, signed: str, proof: str, token: str | None, lifetime_s: int | None) -> Claim:
-    parts = credential.split("/")
-    if len(parts) != 5 or parts[4] != TERMINATOR or not all(parts):
-        raise incomplete(f"Credential must have 5 slash-delimited elements, the last being {TERMINATOR}")
-    if not _TIMESTAMP.fullmatch(timestamp) or parts[1] != timestamp[:8]:
+    access_key_id, scope = _credential(credential)
+    if not _TIMESTAMP.fullmatch(timestamp) or scope.date != timestamp[:8]:
         raise incomplete("The date in the credential scope is not that of the request")
     if not _SIGNATURE.fullmatch(proof):
         raise incomplete("The signature must be 64 lower-case hexadecimal digits")
+    return Claim(access_key_id, scope, timestamp, _names(signed), proof, token, lifetime_s)
+
+
+@lru_cache(maxsize=SAID_AGAIN_MAX)
+def _credential(text: str) -> tuple[str, Scope]:
+    parts = text.split("/")
+    if len(parts) != 5 or parts[4] != TERMINATOR or not all(parts):
+        raise incomplete(f"Credential must have 5 slash-delimited elements, the last being {TERMINATOR}")
+    return parts[0], Scope(parts[1], parts[2], parts[3])
+
+
+@lru_cache(maxsize=SAID_AGAIN_MAX)
+def _names(signed: str) -> tuple[str, ...]:
     names = tuple(signed.split(";"))
     if list(names) != sorted(set(names)) or signed != signed.lower():
         raise incomplete("SignedHeaders must be lower-case names in order")
-    return Claim(parts[0], Scope(parts[1], parts[2], parts[3]), timestamp, names, proof, token, lifetime_s)
+    return names
 
 
 def verify(claim: Claim, request: HttpRequest, *, now: float, key_of: Callable[[str], Key | None]) -> Principal:

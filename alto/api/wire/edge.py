@@ -32,6 +32,7 @@ class _Gathering:
         self._transport = transport
         self._loop = loop
         self._waiting: list[bytes] = []
+        self.is_closing = transport.is_closing  # asked for each answer
 
     def write(self, data: bytes) -> None:
         if not self._waiting:
@@ -58,6 +59,7 @@ class _Gathering:
 
 class BoundedHttp(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
+    _idle_since: float | None = None  # on the loop's clock; None: a request is here, or on its way
     _in_head = True
     _head_bytes = 0
 
@@ -71,6 +73,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_here()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -94,12 +98,44 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
-        self._head_is_here()
+        if self._deadline is not None:
+            self._head_is_here()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self.scope[WHOLE] = True  # type: ignore[literal-required]
+        self.scope[WHOLE] = bytes(self.cycle.body)  # type: ignore[literal-required]
+
+    # How long a connection may be idle. uvicorn starts a timer with each answer and ends it with the next request; here one
+    # goes on beside the requests, and looks when it rings.
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_again(self.timeout_keep_alive)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _look_again(self, after_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(after_s, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._look_again(left_s)
+        else:
+            self.timeout_keep_alive_handler()
 
     def _await_head(self) -> None:
         if self._deadline is None:

@@ -11,7 +11,7 @@ ours and is in the log under its request id. Not here: what operations do.
 import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -336,7 +336,7 @@ def _action(request: HttpRequest, principal: Principal) -> tuple[str, list[tuple
     """The action and the other parameters, from the query and the body. Raises: Refused."""
     if request.method not in ("GET", "POST"):
         raise Refused("UnsupportedOperation", "Use GET or POST", status=405)
-    pairs: Iterable[tuple[str, str]] = ()
+    pairs: Sequence[tuple[str, str]] = ()
     if request.query:
         pairs = decode_form(request.query)
     if request.body:
@@ -348,21 +348,25 @@ def _action(request: HttpRequest, principal: Principal) -> tuple[str, list[tuple
         pairs = [*pairs, *decode_form(request.body.decode("ascii"))]
     if principal.parameters:
         pairs = [pair for pair in pairs if pair[0] not in principal.parameters]
-    once: dict[str, str] = {}
-    rest: list[tuple[str, str]] = []
-    for pair in pairs:
-        if pair[0] not in ("Action", "Version"):
-            rest.append(pair)
-        elif pair[0] in once:
-            raise Refused("InvalidQueryParameter", f"The parameter {pair[0]} is given more than once")
-        else:
-            once[pair[0]] = pair[1]
-    if not once.get("Action"):
+    own = [pair for pair in pairs if pair[0] in _OWN]
+    asked = dict(own)
+    if len(asked) < len(own):
+        raise Refused("InvalidQueryParameter", f"The parameter {_twice(own)} is given more than once")
+    action, version = asked.get("Action"), asked.get("Version")
+    if not action:
         raise Refused("MissingAction", "The request is missing an action or a required parameter.")
-    version = once.get("Version")
     if version is not None and not _VERSION.fullmatch(version):
         raise Refused("NoSuchVersion", f"The requested version ({version[:40]}) of the service does not exist")
-    return once["Action"], rest
+    return action, [pair for pair in pairs if pair[0] not in _OWN]
+
+
+_OWN = frozenset({"Action", "Version"})  # what says which operation is asked for
+
+
+def _twice(pairs: Sequence[tuple[str, str]]) -> str:
+    """The first name that comes again."""
+    names = [name for name, _ in pairs]
+    return next(name for place, name in enumerate(names) if name in names[:place])
 
 
 # Older clients name older versions of the same API and read ours well.
@@ -400,12 +404,10 @@ async def _read(scope: Scope, receive: Callable[[], Awaitable[Message]]) -> Http
     if len(raw) > HEADERS_MAX:
         raise Refused("InvalidRequest", f"The request has more than {HEADERS_MAX} headers", status=431)
     headers = tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw])
-    seen = set()
-    for name, _ in headers:
-        if name in _ONCE:
-            if name in seen:
-                raise Refused("InvalidRequest", f"The header {name} is given more than once")
-            seen.add(name)
+    once = [pair for pair in headers if pair[0] in _ONCE]
+    seen = dict(once)
+    if len(seen) < len(once):
+        raise Refused("InvalidRequest", f"The header {_twice(once)} is given more than once")
     if "content-length" in seen and "transfer-encoding" in seen:
         raise Refused("InvalidRequest", "Content-Length and Transfer-Encoding exclude each other")
     if "host" not in seen:
@@ -416,25 +418,29 @@ async def _read(scope: Scope, receive: Callable[[], Awaitable[Message]]) -> Http
         raise Refused("InvalidRequest", "The request line is not ASCII")
     body = b""
     if "content-length" in seen or "transfer-encoding" in seen:
-        stated = next((value for name, value in headers if name == "content-length"), "0")
+        stated = seen.get("content-length", "0")
         if not (stated.isascii() and stated.isdigit()):
             raise Refused("InvalidRequest", "Content-Length is no number")
         if len(stated) > 12 or int(stated) > BODY_BYTES_MAX:
             raise _too_large()
-        try:
-            if scope.get(WHOLE):  # as nearly all are; a timer costs more than reading what is there
-                body = await _read_body(receive)
-            else:
-                async with asyncio.timeout(BODY_TIMEOUT_S):
-                    body = await _read_body(receive)
-        except TimeoutError:
-            raise Refused("RequestTimeout", f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s", status=408) from None
+        whole: bytes | None = scope.get(WHOLE)
+        body = whole if whole is not None else await _read_body(receive)
+        if len(body) > BODY_BYTES_MAX:
+            raise _too_large()
     return HttpRequest(
         method=scope["method"], path=path.decode("ascii"), query=query.decode("ascii"), headers=headers, body=body
     )
 
 
 async def _read_body(receive: Callable[[], Awaitable[Message]]) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _read_chunks(receive)
+    except TimeoutError:
+        raise Refused("RequestTimeout", f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s", status=408) from None
+
+
+async def _read_chunks(receive: Callable[[], Awaitable[Message]]) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:

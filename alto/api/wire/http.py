@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-# In an ASGI scope: the whole request came before anybody was told of it, so that there is no body to wait for.
+# In an ASGI scope: the body, when all of it came before anybody was told of the request, as it nearly always does.
 WHOLE = "alto.whole"
 
 
@@ -21,10 +21,7 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def header(self, name: str) -> str | None:
         """The first of this name; those that matter are refused when they come twice."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return dict(reversed(self.headers)).get(name)
 
 
 class HttpAnswer(NamedTuple):

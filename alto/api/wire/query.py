@@ -33,7 +33,7 @@ _EMPTY_COUNTS = {
 }
 
 # What old clients call a parameter, and EC2 still understands: boto 2, and what was built on it, names one instance as a list.
-_OLD_NAMES = {("GetConsoleOutput", "InstanceId.1"): "InstanceId"}
+_OLD_NAMES = {"GetConsoleOutput": {"InstanceId.1": "InstanceId"}}
 
 # Not allowed in XML 1.0 at all, so no answer could ever show it again.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -43,19 +43,17 @@ def decode_form(text: str) -> list[tuple[str, str]]:
     """Pairs of an application/x-www-form-urlencoded text, in order. Raises: Refused."""
     if text.count("&") >= PARAMETERS_MAX:
         raise Refused("MalformedQueryString", f"The request has more than {PARAMETERS_MAX} parameters")
-    pairs = []
-    for piece in text.split("&"):
-        if not piece:
-            continue
-        name, _, value = piece.partition("=")
-        try:
-            if "%" in piece or "+" in piece:
-                name = unquote(name.replace("+", " "), errors="strict")
-                value = unquote(value.replace("+", " "), errors="strict")
-        except UnicodeDecodeError:
-            raise Refused("MalformedQueryString", "The request is not valid UTF-8") from None
-        pairs.append((name, value))
-    return pairs
+    pieces = [piece.partition("=") for piece in text.split("&") if piece]
+    if "%" not in text and "+" not in text:
+        return [(name, value) for name, _, value in pieces]
+    try:
+        return [(_unquoted(name), _unquoted(value)) for name, _, value in pieces]
+    except UnicodeDecodeError:
+        raise Refused("MalformedQueryString", "The request is not valid UTF-8") from None
+
+
+def _unquoted(text: str) -> str:
+    return unquote(text.replace("+", " "), errors="strict")
 
 
 class _Leaf:
@@ -102,8 +100,13 @@ class Parser:
         # While it is filled, a list is a dict from index to element. `lists` has the place of each, outer before inner.
         lists: list[tuple[dict[Any, Any], Any]] = []
         demanding: list[tuple[dict[Any, Any], _Structure, str]] = []
+        old_names = _OLD_NAMES.get(operation, {})
         for key, text in pairs:
-            key = _OLD_NAMES.get((operation, key), key)
+            simple = root.members.get(key)
+            if simple is not None and type(simple[1]) is _Leaf and text and simple[0] not in result:
+                result[simple[0]] = simple[1].convert(text, key)
+                continue
+            key = old_names.get(key, key)
             steps = key.split(".")
             if len(steps) > STEPS_MAX:
                 raise _unknown(key)

@@ -37,8 +37,23 @@ class Constant(dict[str, Any]):
 
 
 CONSTANTS_MAX = 1024  # of a shape
-ORDERS_MAX = 256  # of a structure's members; operations show them in a few each
+FORMS_MAX = 256  # of a structure: which members, in which order; operations show it in a few each
 CACHED_BYTES_MAX = 48 * 1024 * 1024  # about 12,000 instances; beyond it the oldest are rendered again
+
+
+class _Constants:
+    """Those of one shape that were written: by identity, which is theirs as long as they are kept here."""
+
+    def __init__(self) -> None:
+        self.texts: dict[int, str] = {}
+        self._kept: list[Constant] = []
+
+    def keep(self, constant: Constant, text: str) -> None:
+        if len(self._kept) >= CONSTANTS_MAX:
+            self.texts.clear()
+            self._kept.clear()
+        self.texts[id(constant)] = text
+        self._kept.append(constant)
 
 
 class Renderer:
@@ -47,6 +62,7 @@ class Renderer:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._contents: dict[int, Writer] = {}
+        self._constants: dict[int, _Constants] = {}
         self._rendered: dict[tuple[int, tuple[object, ...]], str] = {}  # oldest first
         self._rendered_bytes = 0
 
@@ -84,54 +100,78 @@ class Renderer:
 
     def _structure(self, number: int) -> Writer:
         places = {member.name: member for member in self._service.shape(number).members}
-        writers: dict[tuple[str, ...], Writer] = {}
-        constants: dict[int, tuple[Constant, str]] = {}  # by identity, which is theirs as long as they are kept here
+        usual: dict[tuple[str, ...], Writer] = {}  # for the members that were there the first time
+        others: dict[tuple[tuple[str, ...], tuple[bool, ...]], Writer] = {}
+        constants = self._constants_of(number)
+
+        def write_other(value: Mapping[str, Any]) -> str:
+            form = tuple(value), tuple([one is None for one in value.values()])
+            writer = others.get(form)
+            if writer is None:
+                if len(others) >= FORMS_MAX:
+                    others.clear()
+                writer = others[form] = self._write_members(places, *form, None)
+            return writer(value)
 
         def write(value: Mapping[str, Any]) -> str:
-            if type(value) is Constant:
-                known = constants.get(id(value))
-                if known is None:
-                    if len(constants) >= CONSTANTS_MAX:
-                        constants.clear()
-                    known = constants[id(value)] = value, write(dict(value))
-                return known[1]
             names = tuple(value)
-            writer = writers.get(names)
+            writer = usual.get(names)
             if writer is None:
-                if len(writers) >= ORDERS_MAX:
-                    writers.clear()
-                writer = writers[names] = self._write_members(places, names)
-            return writer(value)
+                if len(usual) >= FORMS_MAX:
+                    usual.clear()
+                absent = [one is None for one in value.values()]
+                writer = usual[names] = self._write_members(places, names, absent, write_other)
+            text = writer(value)
+            if type(value) is Constant:
+                constants.keep(value, text)
+            return text
 
         return write
 
-    def _write_members(self, places: Mapping[str, Member], names: Sequence[str]) -> Writer:
-        """Writes a structure of these members, in this order. As Python of its own, for an instance has a hundred of them and
-        a call for each would double what it costs; strings, which hardly ever need it, are looked at all at once."""
-        if not names:
-            return lambda value: ""
-        known: dict[str, Any] = {"is_plain": _is_plain, "escaped": _escaped}
-        texts, lines, shown = [], [], []
-        for number, name in enumerate(names):
-            place, value = places.get(name), f"v{number}"
-            if place is None:
-                lines.append(f"if {value} is not None: raise KeyError({name!r})")
+    def _constants_of(self, number: int) -> "_Constants":
+        return self._constants.setdefault(number, _Constants())
+
+    def _write_members(
+        self, places: Mapping[str, Member], names: Sequence[str], absent: Sequence[bool], otherwise: Writer | None
+    ) -> Writer:
+        """Writes a structure that has these members in this order, and as None those that are `absent`; one that has not goes
+        to `otherwise`. As Python of its own, for an instance has a hundred of them and a call for each would double what it
+        costs; strings, which hardly ever need it, are looked at all at once."""
+        known: dict[str, Any] = {"escaped": _escaped, "timestamp": _timestamp, "plain": _PLAIN, "otherwise": otherwise}
+        texts, shown = [], []
+        for number, (name, left_out) in enumerate(zip(names, absent, strict=True)):
+            value = f"v{number}"
+            if left_out:
                 continue
-            content = self.content(place.shape)
+            place = places[name]
+            shape = self._service.shape(place.shape)
             text = value
-            if content is _string:
-                texts.append(value)
-            elif content is _boolean:
-                text = f"'true' if {value} else 'false'"
-            elif content is not str:
-                known[f"write_{value}"] = content
-                text = f"write_{value}({value})"
-            shown.append(value)
-            lines.append(f"{value} = '' if {value} is None else f\"<{place.shown_as}>{{{text}}}</{place.shown_as}>\"")
+            match shape.type:
+                case "string":
+                    texts.append(value)
+                case "boolean":
+                    text = f"'true' if {value} else 'false'"
+                case "timestamp":
+                    text = f"timestamp(int({value}))"
+                case "integer" | "long" | "double" | "float":
+                    pass
+                case type:
+                    known[f"write_{value}"] = self.content(place.shape)
+                    text = f"write_{value}({value})"
+                    if type == "structure":
+                        known[f"constant_{value}"] = self._constants_of(place.shape).texts.get
+                        text = f"constant_{value}(id({value})) or {text}"
+                    elif type == "list":
+                        text = f"{text} if {value} else ''"
+            shown.append(f"<{place.shown_as}>{{{text}}}</{place.shown_as}>")
+        lines = [f"{''.join([f'v{number}, ' for number in range(len(names))])}= value.values()"] if names else []
+        if names and otherwise is not None:
+            strange = " or ".join([f"v{number} is {'not ' if out else ''}None" for number, out in enumerate(absent)])
+            lines.append(f"if {strange}: return otherwise(value)")
         if texts:
-            lines.insert(0, f"if not is_plain(f'{_joined(texts)}'): {', '.join(texts)}, = escaped({', '.join(texts)})")
-        values = ", ".join(f"v{number}" for number in range(len(names)))
-        body = "\n ".join([f"{values}, = value.values()", *lines, f"return f'{_joined(shown)}'"])
+            together = "".join([f"{{{one}}}" for one in texts])
+            lines += [f'text = f"{together}"', f"if {_UNLIKE_PLAIN}: {', '.join(texts)}, = escaped({', '.join(texts)})"]
+        body = "\n ".join([*lines, f'return f"{"".join(shown)}"'])
         exec(f"def write(value):\n {body}", known)
         return cast(Writer, known["write"])
 
@@ -139,20 +179,18 @@ class Renderer:
         head, tail = f"<{item_name}>", f"</{item_name}>"
         content: Writer | None = None
 
-        def one(element: Any) -> str:
-            nonlocal content
-            if content is None:
-                content = self.content(item)
-            if type(element) is not Cached:
-                return f"{head}{content(element)}{tail}"
+        def cached(element: Cached) -> str:
             rendered = self._rendered.get((item, element.key))
             if rendered is None:
-                rendered = f"{head}{content(element.make())}{tail}"
+                rendered = self.content(item)(element.make())
                 self._remember((item, element.key), rendered)
             return rendered
 
         def write(value: Any) -> str:
-            return "".join([one(element) for element in value]) if value else ""
+            nonlocal content
+            if content is None:  # not before: shapes may contain themselves
+                content = self.content(item)
+            return "".join([f"{head}{cached(one) if type(one) is Cached else content(one)}{tail}" for one in value])
 
         return write
 
@@ -181,21 +219,18 @@ _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
+# Whether `text` is not what XML shows as it is.
+_PLAIN = bytes([letter for letter in range(0x20, 0x7F) if letter not in b"&<>"])
+_UNLIKE_PLAIN = "not text.isascii() or text.encode().translate(None, plain)"
+_is_unlike_plain = eval(f"lambda text: {_UNLIKE_PLAIN}", {"plain": _PLAIN})
+
+
 def _string(value: str) -> str:
-    return value if _is_plain(value) else escape(value)
+    return escape(value) if _is_unlike_plain(value) else value
 
 
-def _is_plain(text: str) -> bool:
-    return text.isascii() and text.isprintable() and "&" not in text and "<" not in text and ">" not in text
-
-
-def _escaped(*values: str | None) -> list[str | None]:
-    return [None if value is None else _string(value) for value in values]
-
-
-def _joined(names: Sequence[str]) -> str:
-    """What within a formatted string gives the values of these names, one after the other."""
-    return "".join([f"{{{name}}}" for name in names])
+def _escaped(*values: str) -> list[str]:
+    return [_string(value) for value in values]
 
 
 def escape(text: str) -> str:
