@@ -102,4 +102,4 @@ MAC_DIGITS = 10
 
 def mac(salt_hex: str) -> str:
     """A locally administered unicast address; `salt_hex` has MAC_DIGITS digits by chance; the store keeps it unique."""
-    return "02:" + ":".join(salt_hex[i : i + 2] for i in range(0, MAC_DIGITS, 2))
+    return f"02:{bytes.fromhex(salt_hex).hex(':')}"

@@ -54,6 +54,7 @@ def report_of(
     elif seen.power is Power.OFF:
         phase, guest = Phase.STOPPED, seen.guest_initiated
         reason = GUEST_STOPPED if guest else CRASHED
+    moving = [nic for nic in machine.nics if nic.attach is not Attach.ATTACHED]
     return Report(
         instance_id=machine.id,
         epoch=machine.epoch,
@@ -63,8 +64,8 @@ def report_of(
         guest_initiated=guest,
         guest_reached=guest_reached and phase is Phase.RUNNING,
         checks=checks if phase is Phase.RUNNING else None,
-        attached=tuple(nic.attachment_id for nic in machine.nics if nic.attach is Attach.ATTACHING),
-        detached=tuple(nic.attachment_id for nic in machine.nics if nic.attach is Attach.DETACHING),
+        attached=tuple([nic.attachment_id for nic in moving if nic.attach is Attach.ATTACHING]) if moving else (),
+        detached=tuple([nic.attachment_id for nic in moving if nic.attach is Attach.DETACHING]) if moving else (),
         wired=machine.wiring,
         at=at,
     )

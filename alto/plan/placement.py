@@ -88,6 +88,13 @@ class Room(msgspec.Struct, kw_only=True):
     dedicated_to: str | None = None  # the account whose instances alone it takes
     accounts: set[str] | None = None  # whose instances hold room there; None: not looked, see `look_around`
     refuses: str | None = None  # "draining": why it takes nothing, whatever it has left
+    free: tuple[float, float] = (0.0, 0.0)  # shares of memory and of processors: the greater, the emptier
+
+    def __post_init__(self) -> None:
+        self.weigh()
+
+    def weigh(self) -> None:
+        self.free = self.memory_mib_free / (self.memory_mib or 1), self.vcpus_free / (self.vcpus or 1)
 
     def lacks(self, demand: Demand) -> str | None:
         """Why `demand` does not go here, as the tenant will read it; None when it fits."""
@@ -220,13 +227,12 @@ def last_shared(demand: Demand, rooms: Sequence[Room]) -> Room | None:
 
 def _best(demand: Demand, rooms: Sequence[Room]) -> Placed | Unplaced:
     best: Room | None = None
-    best_score = (False, -1.0, -1.0)
+    best_score: tuple[float, ...] = ()
     last = last_shared(demand, rooms)
     for room in rooms:
         # Dedicated instances keep whole hosts from others: as few hosts as can be.
-        ours = demand.dedicated and bool(room.accounts)
-        score = (ours, room.memory_mib_free / room.memory_mib, room.vcpus_free / (room.vcpus or 1))
-        if best is not None and (score < best_score or (score == best_score and room.host_id > best.host_id)):
+        score = (bool(room.accounts), *room.free) if demand.dedicated else room.free
+        if score < best_score or (score == best_score and best is not None and room.host_id > best.host_id):
             continue  # whatever it lacks
         if room is not last and room.lacks(demand) is None:
             best, best_score = room, score
@@ -240,6 +246,7 @@ def take(demand: Demand, room: Room, partition: int | None = None) -> None:
     room.memory_mib_free -= demand.memory_mib
     if room.disk_gib_free is not None:
         room.disk_gib_free -= demand.disk_gib
+    room.weigh()
     if room.accounts is not None:
         room.accounts = {*room.accounts, demand.account}
     if demand.dedicated:
