@@ -9,7 +9,6 @@ Not here: what a step does to the kernel or to QEMU (drivers), and why it is wis
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 
 import msgspec
 import structlog
@@ -25,6 +24,7 @@ from alto.drivers.balancer.driver import BalancerDriver
 from alto.drivers.compute.driver import ComputeDriver, ImageDriver
 from alto.drivers.network.driver import NetworkDriver
 from alto.drivers.volume.driver import VolumeDriver
+from alto.kit.event import Event
 from alto.kit.pace import rest_s
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, BalancerReport
@@ -101,14 +101,14 @@ class Agent:
         self._session: str | None = None
         self._networks = Networks(world, drivers.network, drivers.compute, machine_of=self._machine_of)
         self._balancers: dict[str, BalancerPlan] = {}
-        self._balancers_changed = asyncio.Event()
+        self._balancers_changed = Event()
         # What is true on this host, as far as we know.
         self._seen: dict[str, Seen] = {}
         self._doubtful: set[str] = set()  # a step failed: it may have happened, so look before the next
         self._failed: dict[str, StateReason] = {}
         self._reached: dict[str, int] = {}  # the incarnation in which a guest answered
         self._unheard: set[str] = set()  # machines that run and whose guests have yet to answer
-        self._probe_now = asyncio.Event()
+        self._probe_now = Event()
         self._checks = StatusChecks(world, drivers.compute, drivers.network)
         self._consoles = Consoles(world, drivers.compute)
         self._quarantined: tuple[str, ...] = ()
@@ -469,15 +469,19 @@ class Agent:
             await self._networks.unplug(machine)
         await self._volumes.wire(machine, running=running)
         if machine.id not in self._again:
-            reached = self._reached.get(machine.id) == machine.incarnation
-            if running and not reached:
-                self._unheard.add(machine.id)
-            checks = self._checks.of(machine.id, machine.incarnation)
-            report = report_of(machine, seen, at=self._world.clock.now(), guest_reached=reached, checks=checks)
-            if report.phase is Phase.STOPPED and machine.id in self._failed:
-                report = replace(report, reason=self._failed[machine.id])
-            self._say(report)
+            self._tell(machine, seen)
         return True
+
+    def _tell(self, machine: Machine, seen: Seen | None) -> None:
+        """What is so of a machine that was brought to where its wish wants it."""
+        reached = self._reached.get(machine.id) == machine.incarnation
+        if seen is not None and seen.power is Power.ON and not reached:
+            self._unheard.add(machine.id)
+        checks = self._checks.of(machine.id, machine.incarnation)
+        report = report_of(machine, seen, at=self._world.clock.now(), guest_reached=reached, checks=checks)
+        if report.phase is Phase.STOPPED and machine.id in self._failed:
+            report = replace(report, reason=self._failed[machine.id])
+        self._say(report)
 
     async def _start(self, machine: Machine) -> None:
         async with self._starts:
@@ -560,9 +564,7 @@ class Agent:
     async def _probe_loop(self) -> None:
         """Guests that run and were never heard: try them, until each answered once in this incarnation. The first try comes
         at once: what answers so soon is told together with its start."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PROBE_S):
-                await self._probe_now.wait()
+        await self._probe_now.wait(PROBE_S)
         self._probe_now.clear()
         for id in sorted(self._unheard):
             manifest, seen = self._manifests.find(id), self._seen.get(id)
@@ -574,7 +576,10 @@ class Agent:
                 continue
             self._unheard.discard(id)
             self._reached[id] = seen.incarnation
-            self._poke(id)
+            if self._manifests.find(id) is manifest and self._seen.get(id) is seen and id not in self._workers:
+                self._tell(manifest.machine, seen)  # nothing else is new of it
+            else:
+                self._poke(id)
 
     async def _check_loop(self) -> None:
         await self._world.clock.sleep(CHECK_S)
@@ -589,11 +594,8 @@ class Agent:
 
     async def _balancer_loop(self) -> None:
         """Membership as wished, health as measured; both without end while there are balancers."""
-        wait_s = HEALTH_S if self._balancers else POLL_S
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self._balancers_changed.wait()
-        if not self._balancers and not self._balancers_changed.is_set():
+        told = await self._balancers_changed.wait(HEALTH_S if self._balancers else POLL_S)
+        if not self._balancers and not told:
             return
         self._balancers_changed.clear()
         failed: AltoError | None = None

@@ -30,6 +30,7 @@ from alto.boot.names import RESOLV_CONF, NameRelay, resolvers
 from alto.boot.relay import ApiRelay
 from alto.drivers.network import families
 from alto.drivers.network.records import NAME_RELAY, NetworkRecord, NetworkRecords, PortRecord
+from alto.kit.event import Event
 from alto.kit.world import NETNS_DIR, World, real_world
 from alto.model.networks import ENDPOINT_PORT, METADATA_ADDRESS, METADATA_ADDRESS_V6
 
@@ -64,7 +65,7 @@ class Edge:
         self._records = NetworkRecords(world, state_dir / "vpcs")
         self._served: dict[str, _Served] = {}
         self._relayed: dict[str, _Relayed] = {}  # by namespace
-        self._changed = asyncio.Event()
+        self._changed = Event()
         self._leaving = asyncio.Event()
 
     async def run(self) -> None:
@@ -85,11 +86,7 @@ class Edge:
                 while not self._leaving.is_set() and self._world.files.exists(pid_file):
                     self._changed.clear()
                     await self._sweep(key)
-                    try:
-                        async with asyncio.timeout(SWEEP_S):
-                            await self._changed.wait()
-                    except TimeoutError:
-                        pass
+                    await self._changed.wait(SWEEP_S)
                 for vpc_id in list(self._served):
                     self._release(vpc_id)
                 for netns in list(self._relayed):

@@ -3,9 +3,10 @@
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from alto.agent.agent import Agent, Drivers
 from alto.agent.keys import HostKeys

@@ -115,11 +115,15 @@ class NetworkNews:
 
     def router_changed(self, interface_ids: AbstractSet[str]) -> bool:
         """Routes may lead to one of these interfaces."""
-        return self.vpc_changed({id for id, named in self._routers.items() if not named.isdisjoint(interface_ids)})
+        return self._routers != {} and self.vpc_changed(
+            {id for id, named in self._routers.items() if not named.isdisjoint(interface_ids)}
+        )
 
     def peers_changed(self, vpc_ids: AbstractSet[str]) -> bool:
         """Rules may let in who is in a group of these VPCs."""
-        return self.vpc_changed({id for id, named in self._peers.items() if not named.isdisjoint(vpc_ids)})
+        return self._peers != {} and self.vpc_changed(
+            {id for id, named in self._peers.items() if not named.isdisjoint(vpc_ids)}
+        )
 
     # News.
 

@@ -21,6 +21,7 @@ from alto.api.hosts.rules import KINDS as RULES
 from alto.api.hosts.storage import take_job_reports
 from alto.api.hosts.whereabouts import Whereabouts
 from alto.api.vault import Vault
+from alto.kit.event import Event
 from alto.kit.pace import rest_s
 from alto.kit.world import World
 from alto.model.balancers import BalancerPlan, LoadBalancer
@@ -76,7 +77,7 @@ class _Session:
         self.quarantined: tuple[str, ...] = ()
         self.gauges: Gauges | None = None
         self.heard_gauges = 0  # the greatest number of a report that had them
-        self.wake = asyncio.Event()
+        self.wake = Event()
 
 
 class HostSessions:
@@ -165,10 +166,12 @@ class HostSessions:
                 mine = self._by_host.get(instance.host_id or "")
                 if mine is None:
                     continue
-                mine.dirty_instances.add(instance.id)
                 # What came back is mostly the host's own report, which is no news to it.
                 told = mine.networks.machines.get(instance.id)
-                if not mine.wake.is_set() and instance.phase is not Phase.TERMINATED and told != machine_of(instance):
+                if instance.phase is Phase.TERMINATED or mine.wake.is_set():
+                    mine.dirty_instances.add(instance.id)
+                elif told is None or told != machine_of(instance):
+                    mine.dirty_instances.add(instance.id)
                     mine.wake.set()
             lived_in = {instance.nic.vpc_id for instance in instances if instance is not None}
             for session in self._by_host.values():
@@ -313,10 +316,7 @@ class HostSessions:
             return await self._say_farewell(mine, timeout_s)
         full = mine.full_at is None or now - mine.full_at >= RESYNC_S
         if not full and not mine.wake.is_set():
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await mine.wake.wait()
-            except TimeoutError:
+            if not await mine.wake.wait(timeout_s):
                 self._session(session)
                 return None
             full = mine.full_at is None

@@ -10,11 +10,15 @@ Invariant: without faults it answers as the contract suite (`tests/drivers/compu
 import asyncio
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from alto.drivers.compute.driver import BootFiles, Line, Power, Seen, Tap
 from alto.drivers.volume.driver import Disk, Keyring, NoKeys
+from alto.kit.event import Event
 from alto.kit.world import World
 from alto.model.errors import DriverFault, Impossible
 from alto.model.hosts import Capabilities
@@ -82,8 +86,7 @@ class Knobs:
         return None
 
 
-@dataclass(frozen=True)
-class FakeMachine:
+class FakeMachine(msgspec.Struct, frozen=True):
     machine: Machine
     seen: Seen
     starts: int = 0  # how often a process began: re-adoption must not raise it
@@ -130,7 +133,7 @@ class FakeMachines:
     def __init__(self) -> None:
         self.machines: dict[str, FakeMachine] = {}
         self.lines: dict[str, FakeLine] = {}  # who holds each machine's serial line
-        self.listener: asyncio.Event | None = None
+        self.listener: Event | None = None
 
     def crash(self, id: str) -> None:
         """The machine's process dies by itself, as by `kill -9`. Nothing happens when it is not on."""
@@ -186,7 +189,7 @@ class FakeCompute:
         self._copy = copy
         self._keys = keys or NoKeys()
         self._capabilities = Capabilities(kind="fake", accelerator="none", vcpus=vcpus, memory_mib=memory_mib)
-        self._changed = asyncio.Event()
+        self._changed = Event()
         self.machines.listener = self._changed
 
     async def capabilities(self) -> Capabilities:
@@ -290,12 +293,8 @@ class FakeCompute:
         return seen
 
     async def wait_change(self, *, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
-        except TimeoutError:
-            return
-        self._changed.clear()
+        if await self._changed.wait(timeout_s):
+            self._changed.clear()
 
     async def console(self, id: str) -> bytes:
         await self.knobs.before(self._world, "console")

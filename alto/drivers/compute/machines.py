@@ -21,6 +21,7 @@ from alto.drivers.compute.groups import ControlGroups
 from alto.drivers.compute.host import boot_id, console_of, host_faults, trim_logs
 from alto.drivers.compute.record import Ended, Origin, Record, Stage, load, save
 from alto.drivers.volume.driver import Disk
+from alto.kit.event import Event
 from alto.kit.world import Pid, World
 from alto.model.errors import DriverFault, Impossible
 from alto.model.instances import Machine, Power, Seen
@@ -54,7 +55,7 @@ class Machines(abc.ABC, Generic[H]):
         self._share = share
         self._machines: dict[str, H] | None = None
         self._boot_id = ""
-        self._changed = asyncio.Event()
+        self._changed = Event()
 
     # What a make says.
 
@@ -182,14 +183,12 @@ class Machines(abc.ABC, Generic[H]):
             async with asyncio.TaskGroup() as tasks:
                 watchers = [tasks.create_task(self._watch_end(here.record.process, timeout_s)) for here in on]
                 try:
-                    async with asyncio.timeout(timeout_s):
-                        await self._changed.wait()
-                except TimeoutError:
-                    return
+                    changed = await self._changed.wait(timeout_s)
                 finally:
                     for watcher in watchers:
                         watcher.cancel()
-            self._changed.clear()
+            if changed:
+                self._changed.clear()
 
     async def console(self, id: str) -> bytes:
         with host_faults():
