@@ -6,6 +6,7 @@ UnsupportedOperation by the gateway, never ignored. The dict answered has the ou
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -38,7 +39,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     patience_s: float = 0.0  # how long an answer may wait for instances that are on their way (api/ec2/instance_moments.py)
 
     def zones(self, region: str) -> tuple[str, ...]:
-        return tuple(region + letter for letter in ZONES.get(region, "abc"))
+        return _zones(region)
+
+
+@lru_cache(maxsize=256)
+def _zones(region: str) -> tuple[str, ...]:
+    return tuple(region + letter for letter in ZONES.get(region, "abc"))
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ lacks. The same client token with the same parameters answers the same reservati
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -42,7 +43,7 @@ from alto.model.networks import (
     Subnet,
     Vpc,
 )
-from alto.model.records import Tags
+from alto.model.records import ID_DIGITS, Tags
 from alto.plan.addresses import MAC_DIGITS
 from alto.plan.launch import IDS_PER_INSTANCE, Order, plan_launch
 from alto.plan.placement import Demand, Room, fitting, look_around, room_of, why_nowhere
@@ -108,7 +109,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     type = instance_type(request.instance_type or DEFAULT_INSTANCE_TYPE)
     listed = _interfaces(request, most)
     interface = listed[0]
-    more = len(listed) > 1 or bool(interface.addresses.further) or interface.v6 != AddressesV6()
+    addresses = interface.addresses
+    more = len(listed) > 1 or bool(addresses.further) or interface.v6 != AddressesV6()
     tags = tags_for(request.tag_specifications, "instance", "volume", "network-interface")
     check_user_data(request.user_data)
     shutdown_behaviour = request.instance_initiated_shutdown_behavior or "stop"
@@ -122,8 +124,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     credits = chosen_credits(request.credit_specification, type)
     arn = find_arn(call, request.iam_instance_profile) if request.iam_instance_profile is not None else None
     now, chance, encrypting = call.world.clock.now(), call.world.chance, Encrypting(call)
-    reservation_id = draw_id(chance, "r")
-    ids, macs = draw_ids(chance, IDS_PER_INSTANCE * most), chance.hex(MAC_DIGITS * most)
+    digits, macs = draw_ids(chance, 1 + IDS_PER_INSTANCE * most), chance.hex(MAC_DIGITS * most)
+    reservation_id, ids = f"r-{digits[:ID_DIGITS]}", digits[ID_DIGITS:]
     drawn = draw_others(call, listed, most)
     association_ids = [draw_id(chance, "iip-assoc") for _ in range(most)] if arn is not None else []
 
@@ -147,7 +149,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         host_kind = host_kind_of(image.source)
         ipv6 = any(one.v6.count(subnet) or one.v6.chosen for one in listed) if more or subnet.ipv6_on_creation else False
         count = _count_that_fits(tx, call, type, cpus, host_kind, subnet, pools, wanted, disks, ipv6, least, most)
-        public, chosen = interface.associate_public_ip_address, interface.addresses.primary
+        public, chosen = interface.associate_public_ip_address, addresses.primary
         private_ip = check_private(chosen, subnet) if chosen else None
         if private_ip is not None:
             refuse_taken(tx, pools[0], subnet.vpc_id, private_ip)
@@ -291,6 +293,8 @@ def _interfaces(request: RunInstancesRequest, most: int) -> tuple[InterfaceSpeci
 
 def metadata_options(request: MetadataOptionsRequest, now: MetadataOptions) -> MetadataOptions:
     """`now` with what the request changes."""
+    if request == MetadataOptionsRequest():
+        return now
     _one_of("HttpTokens", request.http_tokens, ("optional", "required"))
     _one_of("HttpEndpoint", request.http_endpoint, ("enabled", "disabled"))
     _one_of("InstanceMetadataTags", request.instance_metadata_tags, ("enabled", "disabled"))
@@ -340,6 +344,8 @@ def _find_key(reader: Reader, call: Call, name: str | None) -> KeyPair | None:
 def _zone(call: Call, placement: Placement) -> str | None:
     """By its name or by its id."""
     name, id = placement.availability_zone, placement.availability_zone_id
+    if name is None and id is None:
+        return None
     zones = call.settings.zones(call.region)
     if name is not None and name not in zones:
         raise Refused("InvalidParameterValue", f"Invalid availability zone: [{name}]. It must be one of {', '.join(zones)}")
@@ -371,7 +377,7 @@ def _find_subnet(
             "VPCIdNotSpecified",
             "No default VPC for this user. GroupName is only supported for EC2-Classic and default VPC.",
         )
-    subnets = sorted(reader.where(Subnet, vpc_id=vpc.id), key=lambda one: one.zone)
+    subnets = sorted(reader.where(Subnet, vpc_id=vpc.id), key=attrgetter("zone"))
     defaults = [one for one in subnets if one.default_for_zone]
     if not defaults:
         raise Refused("MissingInput", f"No subnets found for the default VPC '{vpc.id}'. Please specify a subnet.")
@@ -431,7 +437,7 @@ def _count_that_fits(
     most: int,
 ) -> int:
     """How many of `least`..`most` can be launched. Raises: NoCapacity with what is lacking."""
-    count = min(most, *(pool.size - pool.used for pool in pools))
+    count = min([most, *[pool.size - pool.used for pool in pools]])
     if count < least:
         raise Refused("InsufficientFreeAddressesInSubnet", f"Not enough free addresses in subnet {subnet.id}: {least} wanted")
     disk_gib = disks.root.size_gib

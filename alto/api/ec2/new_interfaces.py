@@ -117,6 +117,8 @@ def wanted_v6(listed: Sequence[Ipv6Address], more: int | None) -> AddressesV6:
         raise Refused(
             "InvalidParameterCombination", "You may specify ipv6AddressCount or ipv6Addresses, but not both in the same call"
         )
+    if not listed:
+        return AddressesV6((), more)
     chosen = tuple(one.ipv6_address for one in listed if one.ipv6_address is not None)
     if len(chosen) < len(listed):
         raise Refused("MissingParameter", "Each of ipv6Addresses must contain ipv6Address")
