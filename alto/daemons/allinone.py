@@ -41,7 +41,16 @@ from alto.daemons.hosts import (
     simulated_agents,
     take_away,
 )
-from alto.daemons.process import default_cache, is_endpoint, run, run_until, stop_process, told_to_stop, write_process
+from alto.daemons.process import (
+    default_cache,
+    is_endpoint,
+    keep_large_pages,
+    run,
+    run_until,
+    stop_process,
+    told_to_stop,
+    write_process,
+)
 from alto.daemons.server import Operator, Server, first_start, serve_http
 from alto.drivers.image.images import LocalImages
 from alto.drivers.image.shipping import Shipping
@@ -296,6 +305,7 @@ async def up(world: World, options: Options) -> int:
             "http": serve_http(world, server.gateway, sock, answering.set),
             "announce": announce(),
             "networks": prepare_networks(local),
+            "memory": keep_large_pages(world.clock),
             **{f"agent {number}": agent.run() for number, agent in enumerate(agents, 1)},
         }
         if door:
