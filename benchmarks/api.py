@@ -30,7 +30,7 @@ IDLE_HOSTS = 1
 IDLE_S = 5.0
 RUNNING_TIMEOUT_S = 120.0
 LAUNCHES = 200  # one after another, in a block
-# Of each kind in a block: processor time is counted in steps of 10 ms, and a block must cost many of them.
+# Of each kind in a block, which must cost much more than one call that is disturbed.
 CALLS = {"page": 600, "next": 600, "by id": 400, "run": 40}
 TURNS = 9
 ALONE_S = 15.0  # three looks of each host at itself

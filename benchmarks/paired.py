@@ -8,7 +8,7 @@ from typing import NamedTuple
 from benchmarks.clouds import Cloud
 from benchmarks.processes import cpu_s
 
-# CPU time comes in steps of 10 ms: a block must cost much more than one.
+# A block must cost much more than what disturbs one call.
 BLOCK_CPU_S = 0.25
 CALLS_MAX = 2_000
 
