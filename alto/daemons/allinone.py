@@ -41,19 +41,11 @@ from alto.daemons.hosts import (
     simulated_agents,
     take_away,
 )
-from alto.daemons.process import (
-    default_cache,
-    is_endpoint,
-    keep_large_pages,
-    run,
-    run_until,
-    stop_process,
-    told_to_stop,
-    write_process,
-)
+from alto.daemons.process import default_cache, is_endpoint, run, run_until, stop_process, told_to_stop, write_process
 from alto.daemons.server import Operator, Server, first_start, serve_http
 from alto.drivers.image.images import LocalImages
 from alto.drivers.image.shipping import Shipping
+from alto.kit.pages import keep_large_pages
 from alto.kit.world import World, real_world
 from alto.model.encryption import KEY_RING
 from alto.model.errors import AltoError

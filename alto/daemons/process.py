@@ -15,13 +15,11 @@ from typing import Any
 import msgspec
 import structlog
 
-from alto.kit.pages import use_large_pages
-from alto.kit.world import Clock, Pid, World
+from alto.kit.world import Pid, World
 from alto.model.errors import AltoError
 
 PROCESS = "server.json"
 STOP_TIMEOUT_S = 10.0
-LARGE_PAGES_S = 15.0
 # New objects after which cycles are looked for, and how often the older ones are looked at too. Nearly all that a request
 # leaves behind is freed as it ends, without that; what stays is in caches, and would be looked through again and again.
 GARBAGE_THRESHOLDS = (20_000, 50, 100)
@@ -41,13 +39,6 @@ def run(body: Callable[[], Coroutine[Any, Any, int]]) -> int:
     except AltoError as error:
         log.error("cannot go on", error=str(error), cause=str(error.__cause__ or ""))
         return 1
-
-
-async def keep_large_pages(clock: Clock) -> None:
-    """What was made since the last time moves to large pages too; for ever."""
-    while True:
-        use_large_pages()
-        await clock.sleep(LARGE_PAGES_S)
 
 
 def told_to_stop() -> asyncio.Event:

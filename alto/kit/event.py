@@ -33,7 +33,7 @@ class Event:
         self._waiters.append(waiter)
         timer = loop.call_later(timeout_s, _wake, waiter, False)
         try:
-            return await waiter
+            return await waiter or self._set  # both may happen in one turn of the loop
         finally:
             timer.cancel()
             self._waiters.remove(waiter)

@@ -39,6 +39,17 @@ def test_nobody_waits_longer_than_it_said() -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_set_as_the_time_ends_is_set() -> None:
+    async def scenario() -> None:
+        event = Event()
+        waiting = asyncio.create_task(event.wait(0.0))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.0, event.set)
+        assert await waiting is event.is_set()
+
+    asyncio.run(scenario())
+
+
 def test_who_is_cancelled_waits_no_more() -> None:
     async def scenario() -> None:
         event = Event()

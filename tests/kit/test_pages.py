@@ -1,8 +1,12 @@
 """Large pages go where a process's own memory has room for a whole one, and nothing is lost by it."""
 
+import asyncio
+import errno
+
 import pytest
 
-from alto.kit.pages import LARGE, large_places, use_large_pages
+from alto.kit.pages import AT_ONCE, LARGE, LargePages, keep_large_pages, large_places
+from alto.kit.world import RealClock
 
 
 @pytest.mark.parametrize(
@@ -23,5 +27,30 @@ def test_where_a_large_page_fits(line: str, places: list[int]) -> None:
 
 def test_what_is_in_memory_stays_as_it_is() -> None:
     things = [bytes([number % 256]) * 1000 for number in range(4 * LARGE // 1000)]
-    assert use_large_pages() >= 0
+    pages = LargePages()
+    assert 0 <= pages.use() <= AT_ONCE
+    while left := pages.use():
+        assert left <= AT_ONCE
     assert all(thing == bytes([number % 256]) * 1000 for number, thing in enumerate(things))
+
+
+def test_the_server_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the process depends on it: not on a descriptor for it, for one."""
+    tries = 0
+
+    class Enough(Exception):
+        pass
+
+    class Clock(RealClock):
+        async def sleep(self, seconds: float) -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 3:
+                raise Enough
+
+    def use(self: LargePages) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(LargePages, "use", use)
+    with pytest.raises(Enough):
+        asyncio.run(keep_large_pages(Clock()))
