@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from alto.api.auth import sigv4
 from alto.api.auth.sigv4 import Key, Principal, read_claim, verify
 from alto.api.wire.http import HttpRequest
 from alto.kit.sigv4 import Scope, signed_headers, signing_key
@@ -42,6 +43,18 @@ def edited(request: HttpRequest, old: str, new: str) -> HttpRequest:
     assert header is not None
     assert old in header
     return with_header(request, "authorization", header.replace(old, new))
+
+
+def test_nothing_long_is_kept_of_who_is_not_known() -> None:
+    good = sign()
+    header = good.header("authorization")
+    assert header is not None
+    kept = sigv4._remembered.cache_info().currsize
+    for number in range(3):
+        many = ";".join(sorted({"host", *(f"x{number}-{name}" for name in range(1000))}))
+        claim = f"AWS4-HMAC-SHA256 Credential={'A' * 5000}{number}/20260101/us-east-1/ec2/aws4_request, SignedHeaders={many}"
+        assert refusal(with_header(good, "authorization", f"{claim}, Signature={'0' * 64}"))[0] in (400, 401)
+    assert sigv4._remembered.cache_info().currsize == kept
 
 
 def test_signing_key_as_amazon_documents_it() -> None:
