@@ -12,6 +12,7 @@ from botocore.config import Config
 
 from alto.api.call import Call, Operation
 from alto.api.wire import edge
+from alto.api.wire.http import WHOLE
 from alto.api.wire.models import Models
 from alto.daemons.server import serve_http
 from alto.kit.world import real_world
@@ -144,6 +145,27 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not(models: Models, monk
         return answers, rest
 
     assert with_server(models, scenario) == (8, b"")
+
+
+def test_an_idle_connection_keeps_nothing_of_its_last_request(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, protocols = edge.BoundedHttp.connection_made, []
+
+    def noted(self: edge.BoundedHttp, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        protocols.append(self)
+
+    monkeypatch.setattr(edge.BoundedHttp, "connection_made", noted)
+    body = b"a" * 20_000
+
+    async def scenario(port: int) -> tuple[bytes, bytes, bool]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        answer = await reader.readuntil(b"</Response>")
+        left = bytes(protocols[0].cycle.body), WHOLE in protocols[0].scope
+        writer.close()
+        return answer[:12], *left
+
+    assert with_server(models, scenario) == (b"HTTP/1.1 403", b"", False)
 
 
 def test_a_slow_answer_is_waited_for(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

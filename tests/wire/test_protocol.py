@@ -137,6 +137,14 @@ def test_a_constant_is_rendered_once_for_each_shape(models: Models) -> None:
     assert b"<code>16</code>" in terminated
 
 
+def test_a_constant_in_a_list_is_rendered_once_too(models: Models) -> None:
+    renderer = Renderer(models.service("ec2"))
+    region = Constant(RegionName="a")
+    first = renderer.answer("DescribeRegions", {"Regions": [region, region]}, "r-1")
+    region["RegionName"] = "changed by nobody"
+    assert renderer.answer("DescribeRegions", {"Regions": [region, region]}, "r-1") == first
+
+
 def test_cached_elements_are_rendered_once_per_key(models: Models) -> None:
     renderer = Renderer(models.service("ec2"))
     made = []

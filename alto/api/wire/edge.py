@@ -117,6 +117,9 @@ class BoundedHttp(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
+        # A connection may be idle for long: what it brought is not kept meanwhile.
+        self.cycle.body = bytearray()
+        self.scope.pop(WHOLE, None)  # type: ignore[misc]
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_again(self.timeout_keep_alive)

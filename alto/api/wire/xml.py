@@ -114,6 +114,9 @@ class Renderer:
             return writer(value)
 
         def write(value: Mapping[str, Any]) -> str:
+            constant = type(value) is Constant
+            if constant and (known := constants.texts.get(id(value))) is not None:
+                return known
             names = tuple(value)
             writer = usual.get(names)
             if writer is None:
@@ -122,8 +125,8 @@ class Renderer:
                 absent = [one is None for one in value.values()]
                 writer = usual[names] = self._write_members(places, names, absent, write_other)
             text = writer(value)
-            if type(value) is Constant:
-                constants.keep(value, text)
+            if constant:
+                constants.keep(cast(Constant, value), text)
             return text
 
         return write
@@ -190,7 +193,7 @@ class Renderer:
             nonlocal content
             if content is None:  # not before: shapes may contain themselves
                 content = self.content(item)
-            return "".join([f"{head}{cached(one) if type(one) is Cached else content(one)}{tail}" for one in value])
+            return "".join([f"{head}{cached(one) if type(one) is Cached else content(one)}{tail}" for one in value or ()])
 
         return write
 
