@@ -9,7 +9,7 @@ from alto.kit.world import Clock
 
 LARGE = 2 << 20  # bytes of a large page, of x86-64 and of ARM with small pages of 4 KiB
 AT_ONCE = 32
-PAUSE_S = 15.0
+PAUSE_S = 5.0
 
 _MADV_COLLAPSE = 25  # include/uapi/asm-generic/mman-common.h, since Linux 6.1
 _madvise = ctypes.CDLL(None, use_errno=True).madvise

@@ -54,6 +54,9 @@ SLOW_COMMITS, SLOW_COMMITS_MAX = 3, 10
 # the next launch is not far.
 PATIENCE_S = 0.003
 
+# No lock of SQLite's own, of which each statement takes some dozen: a connection is only ever one thread's at a time.
+_OURS = apsw.SQLITE_OPEN_NOMUTEX
+
 # After these nobody knows what is on the disk; only a restart, which reads it again, does.
 _FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
 
@@ -155,13 +158,13 @@ class SqliteStore:
         with ExitStack() as undo:
             owner = _own(path)
             undo.callback(owner.close)
-            writer = apsw.Connection(str(path))
+            writer = apsw.Connection(str(path), flags=_OURS | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
             undo.callback(writer.close)
             _settle(writer)
             writer.execute("PRAGMA journal_mode = WAL").fetchall()
             writer.execute("PRAGMA synchronous = FULL")
             migrate(writer, kinds, path=path)
-            reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            reader = apsw.Connection(str(path), flags=_OURS | apsw.SQLITE_OPEN_READONLY)
             undo.callback(reader.close)
             _settle(reader)
             rows = {kind: Rows(kind) for kind in kinds}
