@@ -6,13 +6,17 @@ An answer leaves in one piece here, too. Not here: TLS, and what requests mean.
 """
 
 import asyncio
+from collections.abc import MutableMapping, Sequence
+from typing import Any
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from alto.api.wire.http import WHOLE
+from alto.api.wire.http import AT_ONCE, WHOLE
 
 log = structlog.get_logger()
+
+Scope = MutableMapping[str, Any]
 
 HEAD_BYTES_MAX = 64 * 1024  # the longest honest request line is a presigned GET of some kilobytes
 HEAD_TIMEOUT_S = 10.0
@@ -48,6 +52,10 @@ class _Gathering:
                 self._transport.write(data)
         elif waiting:
             self._transport.write(b"".join(waiting))
+
+    def write_now(self, data: bytes) -> None:
+        self._flush()
+        self._transport.write(data)
 
     def close(self) -> None:
         self._flush()
@@ -100,11 +108,35 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         if self._deadline is not None:
             self._head_is_here()
+        self.scope[AT_ONCE] = self._answer_at_once  # type: ignore[literal-required]
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self.scope[WHOLE] = bytes(self.cycle.body)  # type: ignore[literal-required]
+
+    def _answer_at_once(self, scope: Scope, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """What uvicorn's `send` does with a start and a body, twice awaited, to an ordinary answer."""
+        cycle, transport = self.cycle, self.transport
+        if (
+            cycle.scope is not scope  # the next request is here already
+            or cycle.response_started
+            or cycle.disconnected
+            or not cycle.keep_alive
+            or self.flow.write_paused
+            or len(body) > GATHERED_BYTES_MAX
+        ):
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        parts = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"\r\n", body)
+        transport.write_now(b"".join(parts))  # type: ignore[attr-defined]
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     # How long a connection may be idle. uvicorn starts a timer with each answer and ends it with the next request; here one
     # goes on beside the requests, and looks when it rings.

@@ -24,7 +24,7 @@ from alto.api.auth.sigv4 import Key, Principal
 from alto.api.call import Call, Operation, Operations, Settings
 from alto.api.ec2.errors import WireError, to_wire
 from alto.api.wire.absent import told
-from alto.api.wire.http import WHOLE, HttpAnswer, HttpRequest
+from alto.api.wire.http import AT_ONCE, WHOLE, HttpAnswer, HttpRequest
 from alto.api.wire.models import Models, Service
 from alto.api.wire.query import Parser, decode_form
 from alto.api.wire.requests import Honoured, honoured, unhonoured
@@ -64,6 +64,7 @@ _ONCE = {
     "x-amz-content-sha256",
     "x-amz-security-token",
 }
+_CLOSING = (408, 413)  # the rest of the body would be taken for the next request
 _FORM = "application/x-www-form-urlencoded"
 _XML = "text/xml;charset=UTF-8"
 _JSON = "application/json"
@@ -164,9 +165,12 @@ class Gateway:
             (b"content-length", b"%d" % len(answer.body)),
             (b"x-amzn-requestid", answer.request_id.encode()),
         ]
+        if not answer.headers and answer.status not in _CLOSING and scope["method"] != "HEAD":
+            at_once = scope.get(AT_ONCE)
+            if at_once is not None and at_once(scope, answer.status, headers, answer.body):
+                return
         headers += [(name.encode(), value.encode()) for name, value in answer.headers]
-        if answer.status in (408, 413):
-            # The rest of the body would be taken for the next request.
+        if answer.status in _CLOSING:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body if scope["method"] != "HEAD" else b""})

@@ -10,6 +10,9 @@ import msgspec
 
 # In an ASGI scope: the body, when all of it came before anybody was told of the request, as it nearly always does.
 WHOLE = "alto.whole"
+# In an ASGI scope: a function (scope, status, headers, body) that answers at once, as most answers can be; it says False, and
+# has done nothing, of one that must go the long way.
+AT_ONCE = "alto.at_once"
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
