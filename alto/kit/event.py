@@ -4,8 +4,8 @@ import asyncio
 
 
 class Event:
-    """An asyncio.Event within asyncio.timeout does the same, at some five times the cost: with as many loops that wait for news
-    as every host has, that was a hundredth of a launch. Belongs to the event loop that waits."""
+    """An asyncio.Event within asyncio.timeout does the same, at twice the cost, with three more lines wherever somebody waits.
+    Belongs to the event loop that waits."""
 
     __slots__ = ("_set", "_waiters")
 
