@@ -2,7 +2,9 @@
 the next client works. Bytes are written by hand here, because no honest client can send them."""
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -166,6 +168,32 @@ def test_an_idle_connection_keeps_nothing_of_its_last_request(models: Models, mo
         return answer[:12], *left
 
     assert with_server(models, scenario) == (b"HTTP/1.1 403", b"", False)
+
+
+def test_a_lost_connection_is_nothing_for_the_search_for_garbage(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each client brings one: what refers to itself would stay until the next search, which is rare."""
+    made = edge.BoundedHttp.connection_made
+    gone: list[weakref.ref[edge.BoundedHttp]] = []
+
+    def noted(self: edge.BoundedHttp, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        gone.append(weakref.ref(self))
+
+    monkeypatch.setattr(edge.BoundedHttp, "connection_made", noted)
+
+    async def scenario(port: int) -> None:
+        gc.disable()
+        try:
+            await said(port, REFUSED["anonymous"])
+            for _ in range(200):
+                if gone[0]() is None:
+                    break
+                await asyncio.sleep(0.01)
+            assert gone[0]() is None
+        finally:
+            gc.enable()
+
+    with_server(models, scenario)
 
 
 def test_a_slow_answer_is_waited_for(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

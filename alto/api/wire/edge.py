@@ -2,21 +2,19 @@
 
 uvicorn's parser (llhttp, strict) refuses what smuggles requests: both lengths, two lengths, folded headers, bare CR or LF,
 odd chunk sizes. It does not bound the bytes of a head, and waits for ever for its end. Bodies are bounded by the gateway.
-An answer leaves in one piece here, too. Not here: TLS, and what requests mean.
+What uvicorn does for each request and an ordinary one need not have is spared here, too: an answer leaves in one piece and
+one step, and one timer watches an idle connection. Not here: TLS, and what requests mean.
 """
 
 import asyncio
-from collections.abc import MutableMapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from alto.api.wire.http import AT_ONCE, WHOLE
+from alto.api.wire.http import AT_ONCE, WHOLE, Scope
 
 log = structlog.get_logger()
-
-Scope = MutableMapping[str, Any]
 
 HEAD_BYTES_MAX = 64 * 1024  # the longest honest request line is a presigned GET of some kilobytes
 HEAD_TIMEOUT_S = 10.0
@@ -83,6 +81,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_is_here()
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
+        if self.scope is not None:
+            self._let_go()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -149,12 +149,16 @@ class BoundedHttp(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
-        # A connection may be idle for long: what it brought is not kept meanwhile.
         self.cycle.body = bytearray()
-        self.scope.pop(WHOLE, None)  # type: ignore[misc]
+        self._let_go()
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_again(self.timeout_keep_alive)
+
+    def _let_go(self) -> None:
+        """A connection may be idle for long, and one that is lost goes at once: neither keeps what the last request had."""
+        self.scope.pop(WHOLE, None)  # type: ignore[misc]
+        self.scope.pop(AT_ONCE, None)  # type: ignore[misc]
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None

@@ -24,7 +24,7 @@ from alto.api.auth.sigv4 import Key, Principal
 from alto.api.call import Call, Operation, Operations, Settings
 from alto.api.ec2.errors import WireError, to_wire
 from alto.api.wire.absent import told
-from alto.api.wire.http import AT_ONCE, WHOLE, HttpAnswer, HttpRequest
+from alto.api.wire.http import AT_ONCE, WHOLE, HttpAnswer, HttpRequest, Scope
 from alto.api.wire.models import Models, Service
 from alto.api.wire.query import Parser, decode_form
 from alto.api.wire.requests import Honoured, honoured, unhonoured
@@ -69,7 +69,6 @@ _FORM = "application/x-www-form-urlencoded"
 _XML = "text/xml;charset=UTF-8"
 _JSON = "application/json"
 
-Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 
 

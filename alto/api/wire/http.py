@@ -4,10 +4,12 @@ The path and the query are kept as they stood on the request line: what was sign
 decodes twice. Not here: sockets, ASGI (gateway.py).
 """
 
-from typing import NamedTuple
+from collections.abc import MutableMapping
+from typing import Any, NamedTuple
 
 import msgspec
 
+Scope = MutableMapping[str, Any]  # of ASGI
 # In an ASGI scope: the body, when all of it came before anybody was told of the request, as it nearly always does.
 WHOLE = "alto.whole"
 # In an ASGI scope: a function (scope, status, headers, body) that answers at once, as most answers can be; it says False, and

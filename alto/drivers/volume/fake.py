@@ -17,7 +17,6 @@ from alto.model.errors import DriverFault, Impossible
 
 T = TypeVar("T")
 FOLDER = Path("/simulated/storage")
-VOLUMES = FOLDER / "volumes"  # where each of them would be, if there were any
 
 
 class FakeVolume(msgspec.Struct, frozen=True):
@@ -175,7 +174,7 @@ class FakeVolumes:
         found = self._volume(volume_id)
         return Disk(
             volume_id=volume_id,
-            path=VOLUMES,
+            path=FOLDER / volume_id,
             size_bytes=found.size_bytes,
             base=found.base,
             sealed_key=found.sealed_key,
