@@ -14,7 +14,7 @@ import msgspec
 from alto.model.images import ROOT_DEVICE
 from alto.model.networks import Naming, PortAddress
 from alto.model.profiles import InstanceProfile
-from alto.model.records import Record, Tags
+from alto.model.records import NumberOf, Record, Tags, number_of
 from alto.model.volumes import Attachment
 
 
@@ -125,6 +125,7 @@ class Instance(Record, frozen=True, kw_only=True, omit_defaults=True):
         ("phase",),
         ("group_name", "account", "region"),
     )
+    NUMBER: ClassVar[NumberOf | None] = number_of
 
     account: str
     region: str

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import msgspec
 
-from alto.model.records import Record, Tags
+from alto.model.records import NumberOf, Record, Tags, number_of, number_of_address
 
 NAT_GATEWAY, VPC_ENDPOINT = "nat_gateway", "vpc_endpoint"  # services that make interfaces for themselves
 ENDPOINT_PORT = 80  # where an interface endpoint takes connections, of HTTP
@@ -103,7 +103,7 @@ class PublicAddress(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A claim: `id` is the address itself, so that the primary key keeps it from being given twice."""
 
     KIND: ClassVar[str] = "public_address"
-    SHORT: ClassVar[bool] = True
+    NUMBER: ClassVar[NumberOf | None] = number_of_address
 
     account: str
     region: str
@@ -180,8 +180,8 @@ class PortAddress(msgspec.Struct, frozen=True, kw_only=True):
 class NetworkInterface(Record, frozen=True, kw_only=True, omit_defaults=True):
     KIND: ClassVar[str] = "network_interface"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
-    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("vpc_id", "private_ip"), ("mac",))
-    SHORT: ClassVar[bool] = True
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("vpc_id", "private_ip"),)
+    NUMBER: ClassVar[NumberOf | None] = number_of
 
     account: str
     region: str

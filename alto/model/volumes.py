@@ -11,7 +11,7 @@ from typing import ClassVar
 import msgspec
 
 from alto.model.encryption import Encryption
-from alto.model.records import Record, Tags
+from alto.model.records import NumberOf, Record, Tags, number_of
 
 DEFAULT_VOLUME_TYPE = "gp3"
 NOBODY = ""  # the account and region of what is deleted, until its bytes are
@@ -71,7 +71,7 @@ class Volume(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     KIND: ClassVar[str] = "volume"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
-    SHORT: ClassVar[bool] = True
+    NUMBER: ClassVar[NumberOf | None] = number_of
 
     account: str
     region: str

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from alto.model.errors import NoCapacity
 from alto.model.network_plans import Names
 from alto.model.networks import AddressPool, Naming, internal_domain
+from alto.model.records import number_of
 
 # EC2 keeps back the first four addresses of a subnet and the last (VPC user guide, "Subnet CIDR blocks"): network,
 # router, DNS, future use, broadcast. Tenants' tools count on it.
@@ -97,9 +98,14 @@ def names_of(instance_id: str, private_ip: str, region: str, naming: Naming | No
     return Names(v4=known if naming.a_record else (of_address,), v6=(of_id,) if naming.aaaa_record else ())
 
 
-MAC_DIGITS = 10
+_MAC_BITS = 46  # of 48: one says that it is nobody's brand, one that it is for one machine
 
 
-def mac(salt_hex: str) -> str:
-    """A locally administered unicast address; `salt_hex` has MAC_DIGITS digits by chance; the store keeps it unique."""
-    return f"02:{bytes.fromhex(salt_hex).hex(':')}"
+def mac(interface_id: str) -> str:
+    """A locally administered unicast address, from the number of an id that was drawn: two would share one only if they were
+    drawn within the same 16 ms of a span of 18 hours, with the same 24 bits by chance. Raises: ValueError."""
+    number = number_of(interface_id)
+    if number is None:
+        raise ValueError(f"'{interface_id}' was not drawn")
+    number %= 1 << _MAC_BITS
+    return (number >> 40 << 42 | 2 << 40 | number % (1 << 40)).to_bytes(6).hex(":")

@@ -13,7 +13,7 @@ from alto.model.instances import Instance, MetadataOptions, Nic, PlacementWish, 
 from alto.model.networks import AddressPool, Naming, NetworkInterface, PublicAddress, Subnet
 from alto.model.records import ID_DIGITS, ID_GAP, Tags
 from alto.model.volumes import Attachment, Volume
-from alto.plan.addresses import MAC_DIGITS, given_out, mac, next_address, own_hostname
+from alto.plan.addresses import given_out, mac, next_address, own_hostname
 
 # One instance's: its own, its interface's, its root volume's, its attachment's.
 IDS_PER_INSTANCE = 4
@@ -75,14 +75,13 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 def plan_launch(
     order: Order,
     ids: str,
-    macs: str,
     private_pool: AddressPool,
     public_pool: AddressPool,
     private_taken: Callable[[str], bool],
     public_taken: Callable[[str], bool],
 ) -> Launch:
-    """Records for `order.count` instances; `ids` has IDS_PER_INSTANCE ids for each, which sort as they were drawn, and `macs`
-    MAC_DIGITS digits of chance. The interfaces are without those claims that `order.interface` has already.
+    """Records for `order.count` instances; `ids` has IDS_PER_INSTANCE ids for each, which sort as they were drawn. The
+    interfaces are without those claims that `order.interface` has already.
 
     Raises: NoCapacity: the subnet or the public pool has too few addresses left; nothing is planned then.
     """
@@ -95,10 +94,10 @@ def plan_launch(
         digits = ids[index * _DIGITS : (index + 1) * _DIGITS]
         instance_id, interface_id = "i-" + digits[0:17], "eni-" + digits[17:34]
         volume_id, attachment_id = "vol-" + digits[34:51], "eni-attach-" + digits[51:68]
-        hardware = mac(macs[index * MAC_DIGITS : (index + 1) * MAC_DIGITS])
         own = order.interface
         if own is None:
             private_cursor, private_ip = next(private)
+            hardware = mac(interface_id)
             public_ip: str | None = None
             if order.public:
                 public_cursor, public_ip = next(public)

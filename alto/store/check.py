@@ -34,7 +34,8 @@ def problems_of(connection: apsw.Connection, kinds: Sequence[type[Record]]) -> l
         decode = msgspec.json.Decoder(kind).decode
         table = table_of(kind)
         columns = "".join(f', "{column}"' for column in table.columns)
-        for id, version, body, *values in connection.execute(f'SELECT id, version, body{columns} FROM "{table.name}"'):
+        rows = connection.execute(f'SELECT "{table.order}", id, version, body{columns} FROM "{table.name}"')
+        for key, id, version, body, *values in rows:
             if len(found) >= PROBLEMS_MAX:
                 return found
             try:
@@ -46,6 +47,8 @@ def problems_of(connection: apsw.Connection, kinds: Sequence[type[Record]]) -> l
                 found.append(
                     f"The {kind.KIND} '{id}' of version {version} says it is '{record.id}' of version {record.version}"
                 )
+            if key != table.key(str(id))[0]:
+                found.append(f"The {kind.KIND} '{id}' stands at {table.order} {key}")
             for column, value, own in zip(table.columns, values, table.values(record), strict=True):
                 if value != own:
                     found.append(f"The {kind.KIND} '{id}' is looked up by {column} '{value}' but says '{own}'")

@@ -28,7 +28,7 @@ def migrate(
 ) -> None:
     """`path`: where the file is; a backup is put beside it before rows are rewritten. None: nothing to back up.
 
-    Raises: Unavailable: the file is of a newer version.
+    Raises: Unavailable: the file is of a newer version, or has a row that has no place in this one.
     """
     current = 1 + len(steps)
     connection.execute("BEGIN IMMEDIATE")
@@ -86,7 +86,13 @@ def _make_table(connection: apsw.Connection, kind: type[Record]) -> None:
     decoder = msgspec.json.Decoder(kind)
     for id, version, body in rows:
         record = decoder.decode(str(body))
-        connection.execute(table.insert, (id, version, msgspec.json.encode(record).decode(), *table.values(record)))
+        key = table.key(str(id))
+        if key[0] is None:
+            raise Unavailable(
+                f"The {table.name} '{id}' of this store has an id from before ids were drawn in order: this Alto cannot"
+                " keep it; terminate it with the one that made it"
+            )
+        connection.execute(table.insert, (*key, version, msgspec.json.encode(record).decode(), *table.values(record)))
     set_meta(connection, f"kind:{table.name}", "\n".join(table.definition))
 
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from alto.model.errors import AlreadyExists, CapacityExceeded, Conflict, NotFound
 from alto.model.records import Record
-from alto.store.schema import Plain, Table, table_of
+from alto.store.schema import Plain, Table, Values, table_of
 from alto.store.watches import Change
 
 R = TypeVar("R", bound=Record)
@@ -62,7 +62,7 @@ class Rows:
         sql = self.update_sql.get(changed)
         if sql is None:
             sql = self.update_sql[changed] = self.table.update_of(tuple(compress(self.table.columns, changed)))
-        return sql, (version, body, *compress(values, changed), record.id, record.version)
+        return sql, (version, body, *compress(values, changed), *self.table.key(record.id), record.version)
 
     def forget(self, id: str) -> None:
         self.cached.pop(id, None)
@@ -102,7 +102,7 @@ class View:
         asked, values = _asked(equals)
         if asked not in rows.where_sql:
             rows.where_sql[asked] = rows.table.page_of(*asked)
-        return self._answer(rows, asked, (*values, after or "", -1 if limit is None else limit))  # type: ignore[return-value]
+        return self._answer(rows, asked, (*values, rows.table.after(after or ""), -1 if limit is None else limit))  # type: ignore[return-value]
 
     def count(self, kind: type[R], **equals: object) -> int:
         rows = self._kinds[kind]
@@ -125,14 +125,14 @@ class View:
         return found
 
     def _load(self, rows: Rows, id: str) -> Record | None:
-        row = self._execute(rows.table.find, (id,)).fetchone()
+        row = self._execute(rows.table.find, rows.table.key(id)).fetchone()
         if row is None:
             return None
         cached = rows.cached.get(id)
         # What is decoded here is not kept: the row may have changed since.
         return cached if cached is not None and cached.version == row[0] else rows.decode(row[1])
 
-    def _execute(self, sql: str, values: tuple[Plain, ...]) -> apsw.Cursor:
+    def _execute(self, sql: str, values: Values) -> apsw.Cursor:
         if not self._connection.in_transaction:
             # Deferred, so that reads and the next group share one view: nobody else writes, so there is no race to lose
             # when the first change makes it a writing one.
@@ -156,7 +156,7 @@ class LiveView(View):
         return found.copy()
 
     def _load(self, rows: Rows, id: str) -> Record | None:
-        row = self._execute(rows.table.find, (id,)).fetchone()
+        row = self._execute(rows.table.find, rows.table.key(id)).fetchone()
         if row is None:
             return None
         record = rows.decode(row[1])
@@ -197,7 +197,10 @@ class Transaction(LiveView):
         body = _encode(written).decode()
         try:
             if record.version == 0:
-                self._write(rows.insert_sql, (record.id, version, body, *rows.values(record)))
+                key = rows.table.key(record.id)
+                if key[0] is None:
+                    raise ValueError(f"The {record.KIND} '{record.id}' has no id that was drawn")
+                self._write(rows.insert_sql, (*key, version, body, *rows.values(record)))
             else:
                 self._write(*rows.update(record, body, version))
                 if self._connection.changes() == 0:
@@ -211,7 +214,7 @@ class Transaction(LiveView):
 
     def delete(self, kind: type[R], id: str) -> None:
         rows = self._kinds[kind]
-        self._write(rows.table.delete, (id,))
+        self._write(rows.table.delete, rows.table.key(id))
         if self._connection.changes():
             rows.forget(id)
             self._changes[kind.KIND].add((kind.KIND, id))

@@ -43,12 +43,18 @@ VERSIONS_RESERVED = 1_000_000
 VERSIONS_REFILL = 100_000
 BUSY_TIMEOUT_MS = 5_000
 CACHE_KIB = 16_384
+# Prepared statements that are kept, as many as apsw can: some ten of each kind, and one for each set of columns that change.
+STATEMENTS_MAX = 512
 
 # A commit that takes less is done on the event loop when at most one client waits: to wake a thread and be woken costs some
 # 0.15 ms of processor time. A disk is slow when so many of its commits, counted up and down again by quick ones, were: now
 # and then one empties the log into the file, and tells nothing.
 QUICK_COMMIT_S = 0.001
 SLOW_COMMITS, SLOW_COMMITS_MAX = 3, 10
+
+# After so many groups with one client each, the next is not waited for: a write runs within the step of who asks, though but
+# one in a turn of the loop. Who finds it taken is one of several, and they share again.
+LONE_GROUPS = 8
 
 # How long a patient write waits for another's commit: a commit costs a launch as much as all that it writes, and under load
 # the next launch is not far.
@@ -124,6 +130,8 @@ class SqliteStore:
         self._failed = failed
         self._pause = pause
         self._slow_commits = SLOW_COMMITS  # nothing is known yet
+        self._lone = 0  # so many groups, up to now, had one client at most
+        self._turn_taken = False  # somebody wrote without waiting, in this turn of the loop
         # In the order they began, so that a replay wakes them alike.
         self._watches: dict[ChangeSet, None] = {}
         self._waiting: deque[_Job] = deque()
@@ -158,13 +166,15 @@ class SqliteStore:
         with ExitStack() as undo:
             owner = _own(path)
             undo.callback(owner.close)
-            writer = apsw.Connection(str(path), flags=_OURS | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+            writer = apsw.Connection(
+                str(path), flags=_OURS | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, statementcachesize=STATEMENTS_MAX
+            )
             undo.callback(writer.close)
             _settle(writer)
             writer.execute("PRAGMA journal_mode = WAL").fetchall()
             writer.execute("PRAGMA synchronous = FULL")
             migrate(writer, kinds, path=path)
-            reader = apsw.Connection(str(path), flags=_OURS | apsw.SQLITE_OPEN_READONLY)
+            reader = apsw.Connection(str(path), flags=_OURS | apsw.SQLITE_OPEN_READONLY, statementcachesize=STATEMENTS_MAX)
             undo.callback(reader.close)
             _settle(reader)
             rows = {kind: Rows(kind) for kind in kinds}
@@ -202,7 +212,14 @@ class SqliteStore:
                     self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._hurry)
             else:
                 self._waiting.append(job)
-                self._wake()
+                if not self._is_alone():
+                    self._wake()
+                else:
+                    self._busy = self._turn_taken = True
+                    asyncio.get_running_loop().call_soon(self._turned)
+                    self._next_group()
+                    if job.future.done():
+                        return cast(T, job.future.result())
         else:
             await self._pause()
             if self._run([job]):
@@ -260,6 +277,18 @@ class SqliteStore:
 
     # A group: gathered on one turn of the loop (_wake), run on the next (_next_group), committed in the thread, told.
 
+    def _is_alone(self) -> bool:
+        """Nobody else is to be expected, so nobody is waited for."""
+        if self._turn_taken:
+            self._lone = 0
+        return not self._busy and self._lone >= LONE_GROUPS and self._is_quick()
+
+    def _turned(self) -> None:
+        self._turn_taken = False
+
+    def _is_quick(self) -> bool:
+        return self._slow_commits < SLOW_COMMITS
+
     def _wake(self) -> None:
         if not self._busy:
             self._busy = True
@@ -282,7 +311,9 @@ class SqliteStore:
             jobs += [self._waiting.popleft() for _ in range(min(GROUP_MAX - len(jobs), len(self._waiting)))]
             if self._run(jobs):
                 assert self._committer is not None
-                if self._slow_commits < SLOW_COMMITS and sum(not job.patient for job in jobs) <= 1:
+                alone = sum(not job.patient for job in jobs) <= 1
+                self._lone = min(self._lone + 1, LONE_GROUPS) if alone else 0
+                if alone and self._is_quick():
                     self._timed(jobs, *self._committer.now())
                 else:
                     self._committer.later(lambda error, took_s, jobs=jobs: self._group_done(jobs, error, took_s))  # type: ignore[misc]

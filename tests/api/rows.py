@@ -31,7 +31,7 @@ def tiny(*, size_gib: int = 1) -> Image:
 def interface_in(tenant: Tenant, subnet: dict[str, Any]) -> NetworkInterface:
     """An address in a subnet, which is 10.0.1.0/24, as the API shows it."""
     return NetworkInterface(
-        id="eni-11111111111111111",
+        id="eni-01111111111111111",
         account=tenant.account.id,
         region=tenant.region,
         vpc_id=subnet["VpcId"],

@@ -130,7 +130,7 @@ def test_a_gateway_takes_the_family_that_it_carries(tenant: Tenant, vpc: str) ->
 def test_a_route_is_replaced_and_goes_through_an_interface(cloud: Cloud, tenant: Tenant, vpc: str) -> None:
     table, gateway = table_of(tenant, vpc), gateway_of(tenant, vpc)
     subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]
-    interface = replace(interface_in(tenant, subnet), instance_id="i-11111111111111111")
+    interface = replace(interface_in(tenant, subnet), instance_id="i-01111111111111111")
     cloud.put(interface)
     tenant("CreateRoute", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
     tenant("ReplaceRoute", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NetworkInterfaceId=interface.id)
@@ -138,7 +138,7 @@ def test_a_route_is_replaced_and_goes_through_an_interface(cloud: Cloud, tenant:
     assert route == {
         "DestinationCidrBlock": "0.0.0.0/0",
         "NetworkInterfaceId": interface.id,
-        "InstanceId": "i-11111111111111111",
+        "InstanceId": "i-01111111111111111",
         "InstanceOwnerId": tenant.account.id,
         "Origin": "CreateRoute",
         "State": "active",

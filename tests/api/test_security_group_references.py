@@ -119,7 +119,7 @@ def test_hosts_are_told_who_is_in_the_group(tenant: Tenant, stranger: Tenant, pe
     stranger("AcceptVpcPeeringConnection", VpcPeeringConnectionId=peered.pcx)
     subnet = stranger("CreateSubnet", VpcId=peered.other, CidrBlock="10.1.0.0/24")["Subnet"]
     interface = NetworkInterface(
-        id="eni-11111111111111111",
+        id="eni-01111111111111111",
         account=stranger.account.id,
         region=stranger.region,
         vpc_id=peered.other,

@@ -1,6 +1,7 @@
 """Addresses. Goal: none is given twice, none that EC2 keeps back is ever given, all others are, and a freed one comes late.
 Method: hypothesis over small subnets, compared with the standard library's own list of hosts."""
 
+import random
 from ipaddress import IPv4Network
 
 import pytest
@@ -98,4 +99,14 @@ def test_names_and_hardware_addresses() -> None:
     assert hostname("172.31.0.5", "us-east-1") == "ip-172-31-0-5.ec2.internal"
     # The user guide's example of another region; guests there get that domain from DHCP too.
     assert hostname("10.24.34.0", "us-west-2") == "ip-10-24-34-0.us-west-2.compute.internal"
-    assert mac("0123456789") == "02:01:23:45:67:89"
+
+
+def test_hardware_addresses_are_those_of_numbers_that_were_drawn() -> None:
+    ids = [f"eni-{number:017x}" for number in (0x0AB3_4567_89AB_CDEF, 0x0AB3_4567_89AB_CDF0, 0x0AB3_8567_89AB_CDEF)]
+    macs = [mac(id) for id in ids]
+    assert macs == ["16:67:89:ab:cd:f0", "16:67:89:ab:cd:f1", "16:67:89:ab:cd:f0"], "46 bits: 18 hours later they come again"
+    for _ in range(1000):
+        first = int(mac(f"eni-{random.getrandbits(64):017x}")[:2], 16)
+        assert first & 3 == 2, "for one machine, and nobody's brand"
+    with pytest.raises(ValueError, match="'eni-x' was not drawn"):
+        mac("eni-x")

@@ -13,10 +13,10 @@ from alto.model.records import Record
 from alto.store.leases import Lease
 from alto.store.sqlite import MemoryDisk, SqliteStore
 from alto.store.store import Store
-from tests.store.kinds import Box, Thing, Token
+from tests.store.kinds import Box, Piece, Thing, Token
 
 T = TypeVar("T")
-KINDS: tuple[type[Record], ...] = (Thing, Box, Token, Lease)
+KINDS: tuple[type[Record], ...] = (Thing, Box, Token, Piece, Lease)
 
 
 class Engine:

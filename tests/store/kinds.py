@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import msgspec
 
-from alto.model.records import Record
+from alto.model.records import NumberOf, Record, number_of
 
 
 class Colour(enum.StrEnum):
@@ -55,3 +55,15 @@ class Token(Record, frozen=True, kw_only=True):
 
     digest: str
     result_id: str
+
+
+class Piece(Record, frozen=True, kw_only=True):
+    """With an id that was drawn: "p-" and 17 digits."""
+
+    KIND: ClassVar[str] = "piece"
+    NUMBER: ClassVar[NumberOf | None] = number_of
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account",),)
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = (("name",),)
+
+    account: str = "1"
+    name: str | None = None

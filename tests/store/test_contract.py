@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from alto.model.errors import AlreadyExists, CapacityExceeded, Conflict, NotFound, Unavailable
 from alto.store.store import Reader, Store, Tx
 from tests.store.conftest import Engine
-from tests.store.kinds import Box, Colour, Shape, Size, Thing, Token
+from tests.store.kinds import Box, Colour, Piece, Shape, Size, Thing, Token
 
 
-async def put(store: Store, *things: Thing | Box | Token) -> None:
+async def put(store: Store, *things: Thing | Box | Token | Piece) -> None:
     def body(tx: Tx) -> None:
         for thing in things:
             tx.put(thing)
@@ -436,3 +436,54 @@ def test_closing_finishes_what_was_asked_and_takes_no_more(engine: Engine) -> No
         await again.close()
 
     engine.loop(scenario())
+
+
+def test_rows_with_ids_that_were_drawn(engine: Engine) -> None:
+    """They stand in the order of their numbers, which is that of their ids; what was not drawn is not there."""
+    numbers = [0, 1, 15, 16, 0x0AB3456789ABCDEF, 0x0FFFFFFFFFFFFFFE]
+    drawn = [f"p-{number:017x}" for number in numbers]
+    strangers = (
+        "",
+        "p-",
+        "p-1",
+        "p-x",
+        "p-0000000000000001",
+        "q-00000000000000001",
+        "p-0000000000000001 ",
+        f"p-{'f' * 17}",
+        "p-1" + "0" * 40,
+    )
+
+    async def scenario(store: Store) -> None:
+        await put(store, *[Piece(id=id, account="12"[at % 2], name=id) for at, id in enumerate(reversed(drawn))])
+        everything = [one.id for one in store.read(lambda reader: reader.where(Piece))]
+        assert everything == drawn == sorted(drawn)
+        pages, after = [], ""
+        while page := store.read(lambda reader, after=after: reader.where(Piece, account="1", after=after, limit=2)):  # type: ignore[misc]
+            pages.append([one.id for one in page])
+            after = page[-1].id
+        assert pages == [[drawn[1], drawn[3]], [drawn[5]]]
+        assert store.read(lambda reader: reader.where(Piece, after="p-x")) == []
+        for id in strangers:
+            assert store.read(lambda reader, id=id: reader.find(Piece, id)) is None, id  # type: ignore[misc]
+            await store.write(lambda tx, id=id: tx.delete(Piece, id))  # type: ignore[misc]
+        for id in ("p-x", f"p-{'f' * 17}"):
+            with pytest.raises(ValueError, match=f"The piece '{id}' has no id that was drawn"):
+                await store.write(lambda tx, id=id: tx.put(Piece(id=id)))  # type: ignore[misc]
+        with pytest.raises(AlreadyExists):
+            await store.write(lambda tx: tx.put(Piece(id=drawn[2])))
+        with pytest.raises(AlreadyExists):
+            await store.write(lambda tx: tx.put(Piece(id="p-00000000000000007", name=drawn[2])))
+        second = store.read(lambda reader: reader.get(Piece, drawn[1]))
+        await store.write(lambda tx: tx.put(replace(second, account="3")))
+        with pytest.raises(Conflict):
+            await store.write(lambda tx: tx.put(replace(second, account="4")))
+        await store.write(lambda tx: tx.delete(Piece, drawn[0]))
+        assert [one.id for one in store.read(lambda reader: reader.where(Piece))] == drawn[1:]
+        assert store.read(lambda reader: reader.count(Piece, account="3")) == 1
+
+    async def again(store: Store) -> list[str]:
+        return [one.id for one in store.read(lambda reader: reader.where(Piece))]
+
+    engine.run(scenario)
+    assert engine.run(again) == drawn[1:]

@@ -5,6 +5,7 @@ SQLite file system (VFS) that writes down each write and each sync.
 """
 
 import asyncio
+import contextlib
 import itertools
 import random
 import signal
@@ -141,6 +142,58 @@ def test_a_patient_write_shares_another_s_commit(tmp_path: Path, disk: _Disk, cl
         # As they come: those that wait for company are there before whoever brings it.
         await asyncio.gather(*writes)
         assert disk.log.count("sync") == 1
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_those_who_come_together_share_commits_though_the_first_was_alone(tmp_path: Path, disk: _Disk) -> None:
+    """Also where each has work to do before it writes, so that they do not come all at once."""
+
+    async def main() -> None:
+        store = await SqliteStore.open(tmp_path / "store.db", monotonic=lambda: 0.0, failed=pytest.fail, kinds=(Thing,))
+
+        async def write(id: str) -> None:
+            until = time.perf_counter() + 0.0003
+            while time.perf_counter() < until:
+                pass
+            await store.write(lambda tx: tx.put(Thing(id=id)))
+
+        for number in range(20):
+            await write(f"t-{number}")
+        disk.log.clear()
+        for number in range(10):
+            await asyncio.gather(*(write(f"u-{number}-{n}") for n in range(16)))
+        await store.close()
+
+    asyncio.run(main())
+    assert disk.log.count("sync") <= 12, "each for itself would be 160"
+
+
+def test_who_is_alone_waits_for_no_turn_of_the_loop_but_once_in_each(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = await SqliteStore.open(tmp_path / "store.db", monotonic=lambda: 0.0, failed=pytest.fail, kinds=(Thing,))
+        for number in range(20):  # disk and clients become known
+            await store.write(lambda tx, number=number: tx.put(Thing(id=f"t-{number}")))  # type: ignore[misc]
+            await asyncio.sleep(0)
+        with pytest.raises(StopIteration):
+            store.write(lambda tx: tx.put(Thing(id="t-20"))).send(None)
+        assert store.read(lambda reader: reader.count(Thing)) == 21
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.ensure_future(others())
+        for _ in range(100):
+            with contextlib.suppress(ZeroDivisionError):
+                await store.write(lambda tx: 1 / 0)
+            await store.write(lambda tx: tx.find(Thing, "t-0"))
+        other.cancel()
+        assert turns >= 50, "who writes again and again leaves time to others"
         await store.close()
 
     asyncio.run(main())

@@ -13,7 +13,7 @@ from alto.model.records import Record
 from alto.store import migrations
 from alto.store.check import problems_of
 from alto.store.sqlite import SqliteStore
-from tests.store.kinds import Box, Thing
+from tests.store.kinds import Box, Piece, Thing
 
 
 class OldBox(Record, frozen=True, kw_only=True):
@@ -79,6 +79,37 @@ def test_a_changed_kind_keeps_its_rows_gets_defaults_and_its_new_rules(tmp_path:
     old = apsw.Connection(str(backup))
     assert old.execute("SELECT count(*) FROM box").get == 2
     assert "used <= 5" not in str(old.execute("SELECT sql FROM sqlite_schema WHERE name = 'box'").get)
+
+
+class OldPiece(Record, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "piece"
+
+    account: str = "1"
+    name: str | None = None
+
+
+def test_a_kind_comes_to_stand_in_the_order_of_its_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    ids = [f"p-{number:017x}" for number in (7, 1 << 60, 3)]
+    use(path, OldPiece, write=tuple(OldPiece(id=id, name=id) for id in ids))
+    assert [(one.id, one.name) for one in use(path, Piece)[Piece] if isinstance(one, Piece)] == [(id, id) for id in sorted(ids)]
+
+
+def test_a_row_whose_id_has_no_number_stops_the_upgrade_and_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    before = use(path, OldPiece, write=(OldPiece(id=f"p-{'f' * 17}"),))
+    with pytest.raises(Unavailable, match="The piece 'p-fffffffffffffffff' of this store has an id"):
+        use(path, Piece)
+    assert use(path, OldPiece) == before
+
+
+def test_a_row_at_another_s_number_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    use(path, Piece, write=(Piece(id=f"p-{7:017x}"),))
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE piece SET number = number + 1")
+    [problem] = problems_of(connection, (Piece,))
+    assert problem.startswith(f"The piece 'p-{7:017x}' stands at number -")
 
 
 def test_rows_that_break_a_new_rule_stop_the_upgrade_and_lose_nothing(tmp_path: Path) -> None:

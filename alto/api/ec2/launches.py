@@ -44,7 +44,6 @@ from alto.model.networks import (
     Vpc,
 )
 from alto.model.records import ID_DIGITS, Tags
-from alto.plan.addresses import MAC_DIGITS
 from alto.plan.launch import IDS_PER_INSTANCE, Order, plan_launch
 from alto.plan.placement import Demand, Room, fitting, look_around, room_of, why_nowhere
 from alto.store.claims import PUBLIC_POOL, lead_elastic
@@ -124,7 +123,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     credits = chosen_credits(request.credit_specification, type)
     arn = find_arn(call, request.iam_instance_profile) if request.iam_instance_profile is not None else None
     now, chance, encrypting = call.world.clock.now(), call.world.chance, Encrypting(call)
-    digits, macs = draw_ids(chance, 1 + IDS_PER_INSTANCE * most), chance.hex(MAC_DIGITS * most)
+    digits = draw_ids(chance, 1 + IDS_PER_INSTANCE * most)
     reservation_id, ids = f"r-{digits[:ID_DIGITS]}", digits[ID_DIGITS:]
     drawn = draw_others(call, listed, most)
     association_ids = [draw_id(chance, "iip-assoc") for _ in range(most)] if arn is not None else []
@@ -198,7 +197,6 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         planned = plan_launch(
             order,
             ids,
-            macs,
             *pools,
             lambda address: is_private_taken(tx, pools[0], subnet.vpc_id, address),
             lambda address: tx.find(PublicAddress, address) is not None,

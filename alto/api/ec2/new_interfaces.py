@@ -16,7 +16,7 @@ from alto.kit.world import Chance
 from alto.model.errors import Refused
 from alto.model.networks import NetworkInterface, PortAddress, SecurityGroup, Subnet
 from alto.model.records import Tags
-from alto.plan.addresses import MAC_DIGITS, mac
+from alto.plan.addresses import mac
 from alto.store.store import Reader, Tx
 
 GROUPS_MAX = 16  # of one interface
@@ -130,11 +130,10 @@ class Drawn(msgspec.Struct, frozen=True):
 
     id: str
     attachment_id: str
-    mac: str
 
 
 def draw_interface(chance: Chance) -> Drawn:
-    return Drawn(draw_id(chance, "eni"), draw_id(chance, "eni-attach"), mac(chance.hex(MAC_DIGITS)))
+    return Drawn(draw_id(chance, "eni"), draw_id(chance, "eni-attach"))
 
 
 def make_interface(
@@ -168,7 +167,7 @@ def make_interface(
             vpc_id=subnet.vpc_id,
             subnet_id=subnet.id,
             zone=subnet.zone,
-            mac=drawn.mac,
+            mac=mac(drawn.id),
             private_ip=first,
             secondary=tuple(PortAddress(private_ip=address) for address in secondary),
             ipv6=take_v6(tx, subnet, drawn.id, count_v6, v6.chosen),
