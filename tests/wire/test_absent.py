@@ -12,6 +12,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ClientError
 from botocore.parsers import create_parser
+from msgspec.structs import replace
 from urllib3.response import HTTPResponse
 
 from alto.api.wire.gateway import Gateway
@@ -112,3 +113,22 @@ def test_so_does_one_that_speaks_cbor(models: Models) -> None:
         "Code": "UnsupportedOperation",
         "Message": "This cloud has no service 'monitoring' yet; it has ec2, sts.",
     }
+
+
+def test_what_is_said_in_cbor_may_be_long(models: Models) -> None:
+    """The message repeats what the client sent, which no one has bounded yet."""
+    name = "x-amz-" + "a" * 70_000
+
+    async def ask() -> HttpAnswer:
+        door = await gateway(models, {})
+        asked = sign(
+            b"\xa0", service="monitoring", headers={"Smithy-Protocol": "rpc-v2-cbor", "Content-Type": "application/cbor"}
+        )
+        return await door.handle(replace(asked, headers=(*asked.headers, (name, ""))))
+
+    answer = asyncio.run(ask())
+    said = create_parser("smithy-rpc-v2-cbor").parse(
+        {"body": answer.body, "headers": dict(answer.headers), "status_code": answer.status}, None
+    )
+    assert said["Error"]["Code"] == "IncompleteSignature"
+    assert name in said["Error"]["Message"]

@@ -55,6 +55,11 @@ def test_nothing_long_is_kept_of_who_is_not_known() -> None:
         claim = f"AWS4-HMAC-SHA256 Credential={'A' * 5000}{number}/20260101/us-east-1/ec2/aws4_request, SignedHeaders={many}"
         assert refusal(with_header(good, "authorization", f"{claim}, Signature={'0' * 64}"))[0] in (400, 401)
     assert sigv4._remembered.cache_info().currsize == kept
+    # Who knows the id of a key, and not its secret, says for which region: as long as it likes.
+    keys = sigv4._signing_key.cache_info().currsize
+    for region in ("a" * 20_000, "b" * 20_000):
+        assert authenticate(sign(region=region)).scope.region == region
+    assert sigv4._signing_key.cache_info().currsize == keys
 
 
 def test_signing_key_as_amazon_documents_it() -> None:

@@ -7,7 +7,6 @@ other than the signed one, a date other than the scope's, a clock too far away. 
 Not here: what the account may do. Keys have no sessions yet, so a session token belongs to no key and is refused.
 """
 
-import hashlib
 import hmac
 import re
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from alto.kit.sigv4 import (
     canonical_path,
     canonical_query,
     canonical_request,
+    sha256_of,
     signature,
     signing_key,
 )
@@ -94,20 +94,29 @@ def read_claim(request: HttpRequest) -> Claim:
     raise Refused("MissingAuthenticationToken", "Request is missing Authentication Token", status=403)
 
 
-# As every SDK writes it.
-_USUAL = re.compile(rf"{ALGORITHM} Credential=([^\s,]+), ?SignedHeaders=([^\s,]+), ?Signature=([^\s,]+)")
+# As every SDK writes it, but for the signature at its end: what a client says again and again.
+_USUAL = re.compile(rf"{ALGORITHM} Credential=([^\s,]+), ?SignedHeaders=([^\s,]+), ?Signature=")
+_SIGNATURE_DIGITS = 64
 _PART = re.compile(r"\s*(Credential|SignedHeaders|Signature)=([^\s,]+)\s*")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _TIMESTAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+_TIMESTAMP_CHARS = 16
 
 
 def _from_header(header: str, request: HttpRequest) -> Claim:
-    usual = _USUAL.fullmatch(header)
-    credential, signed, proof = usual.groups() if usual is not None else _parts(header)
+    said, proof = _said_again(_usual, header[:-_SIGNATURE_DIGITS]), header[-_SIGNATURE_DIGITS:]
+    if said is None:
+        credential, signed, proof = _parts(header)
+        said = _said(credential, signed)
     timestamp = request.header("x-amz-date") or request.header("date") or ""
-    if not _TIMESTAMP.fullmatch(timestamp):
+    if not _is_timestamp(timestamp):
         raise incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header")
-    return _claim(credential, timestamp, signed, proof, request.header("x-amz-security-token"), None)
+    return _claim(said, timestamp, proof, request.header("x-amz-security-token"), None)
+
+
+def _usual(head: str) -> "_Said | None":
+    found = _USUAL.fullmatch(head)
+    return _said(found[1], found[2]) if found is not None else None
 
 
 def _parts(header: str) -> tuple[str, str, str]:
@@ -155,23 +164,34 @@ def _from_query(request: HttpRequest) -> Claim:
     expires = values["X-Amz-Expires"]
     if not re.fullmatch(r"[0-9]{1,6}", expires) or not 1 <= int(expires) <= PRESIGNED_MAX_S:
         raise incomplete(f"X-Amz-Expires must be between 1 and {PRESIGNED_MAX_S} seconds")
+    if not _is_timestamp(values["X-Amz-Date"]):
+        raise incomplete("X-Amz-Date must be a time such as 20260131T120000Z")
     return _claim(
-        values["X-Amz-Credential"],
+        _said(values["X-Amz-Credential"], values["X-Amz-SignedHeaders"]),
         values["X-Amz-Date"],
-        values["X-Amz-SignedHeaders"],
         values["X-Amz-Signature"],
         values.get("X-Amz-Security-Token"),
         int(expires),
     )
 
 
-def _claim(credential: str, timestamp: str, signed: str, proof: str, token: str | None, lifetime_s: int | None) -> Claim:
-    access_key_id, scope = _said_again(_credential, credential)
-    if not _TIMESTAMP.fullmatch(timestamp) or scope.date != timestamp[:8]:
+class _Said(NamedTuple):
+    access_key_id: str
+    scope: Scope
+    signed: tuple[str, ...]
+
+
+def _said(credential: str, signed: str) -> _Said:
+    return _Said(*_credential(credential), _names(signed))
+
+
+def _claim(said: _Said, timestamp: str, proof: str, token: str | None, lifetime_s: int | None) -> Claim:
+    access_key_id, scope, signed = said
+    if scope.date != timestamp[:8]:
         raise incomplete("The date in the credential scope is not that of the request")
     if not _SIGNATURE.fullmatch(proof):
         raise incomplete("The signature must be 64 lower-case hexadecimal digits")
-    return Claim(access_key_id, scope, timestamp, _said_again(_names, signed), proof, token, lifetime_s)
+    return Claim(access_key_id, scope, timestamp, signed, proof, token, lifetime_s)
 
 
 @lru_cache(maxsize=SAID_AGAIN_MAX)
@@ -212,7 +232,7 @@ def verify(claim: Claim, request: HttpRequest, *, now: float, key_of: Callable[[
     if age < -SKEW_S or age > (SKEW_S if claim.lifetime_s is None else claim.lifetime_s):
         raise expired(service, claim.timestamp, now)
 
-    body_sha256 = hashlib.sha256(request.body).hexdigest() if request.body else EMPTY_SHA256
+    body_sha256 = sha256_of(request.body) if request.body else EMPTY_SHA256
     if (stated := request.header("x-amz-content-sha256")) is not None and stated != body_sha256:
         raise _mismatch(service)
 
@@ -230,11 +250,23 @@ def verify(claim: Claim, request: HttpRequest, *, now: float, key_of: Callable[[
         )
     except KeyError as missing:
         raise incomplete(f"'{missing.args[0]}' is a 'SignedHeader' but is not sent") from None
-    expected = signature(_signing_key(key.secret, claim.scope), claim.timestamp, claim.scope, canonical)
+    # Nobody is believed yet, and a scope is as long as its sender likes.
+    usual = len(claim.scope.region) + len(claim.scope.service) <= SAID_AGAIN_CHARS
+    scope_key = (_signing_key if usual else signing_key)(key.secret, claim.scope)
+    expected = signature(scope_key, claim.timestamp, claim.scope, canonical)
     if not hmac.compare_digest(expected, claim.signature):
         raise _mismatch(service)
     own = frozenset() if claim.lifetime_s is None else QUERY_NAMES
     return Principal(key.account, key.operator, claim.access_key_id, claim.scope, own)
+
+
+def _is_timestamp(text: str) -> bool:
+    return len(text) == _TIMESTAMP_CHARS and _looks_like_one(text)
+
+
+@lru_cache(maxsize=64)
+def _looks_like_one(text: str) -> bool:
+    return _TIMESTAMP.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=64)

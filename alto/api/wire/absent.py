@@ -46,4 +46,4 @@ def _cbor(text: str) -> bytes:
     data = text.encode()
     if len(data) < 24:
         return bytes([0x60 | len(data)]) + data
-    return b"\x79" + len(data).to_bytes(2) + data
+    return b"\x7a" + len(data).to_bytes(4) + data if len(data) > 0xFFFF else b"\x79" + len(data).to_bytes(2) + data

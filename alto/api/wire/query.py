@@ -250,7 +250,7 @@ def _short(text: str) -> str:
 
 
 def _string(text: str, key: str) -> str:
-    if UNPRINTABLE.search(text):
+    if not text.isprintable() and UNPRINTABLE.search(text):
         raise _invalid(text, key, "text without control characters")
     return text
 
@@ -262,7 +262,8 @@ def _integer(bits: int) -> Callable[[str, str], int]:
     limit = 1 << (bits - 1)
 
     def convert(text: str, key: str) -> int:
-        if not _INTEGER.fullmatch(text) or not -limit <= (value := int(text)) < limit:
+        usual = len(text) < 10 and text.isascii() and text.isdigit()
+        if not (usual or _INTEGER.fullmatch(text)) or not -limit <= (value := int(text)) < limit:
             raise _invalid(text, key, "an integer")
         return value
 
