@@ -23,7 +23,7 @@ from alto.api.hosts.door import App, CertifiedHttp
 from alto.api.hosts.session import HostSessions
 from alto.api.master_key import MasterKey
 from alto.api.sts.operations import OPERATIONS as STS
-from alto.api.wire.edge import BoundedHttp
+from alto.api.wire.direct import DirectHttp
 from alto.api.wire.gateway import Gateway
 from alto.api.wire.models import Models
 from alto.control.balancers import Balancers
@@ -183,7 +183,7 @@ async def serve_http(
     """Answer HTTP on `sock` until cancelled, over TLS with `tls`; `started` is called when it does."""
     config = _Config(
         app,
-        http=CertifiedHttp if tls is not None else BoundedHttp,
+        http=CertifiedHttp if tls is not None else DirectHttp,
         ws="none",
         lifespan="off",
         access_log=False,

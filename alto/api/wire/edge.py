@@ -2,17 +2,15 @@
 
 uvicorn's parser (llhttp, strict) refuses what smuggles requests: both lengths, two lengths, folded headers, bare CR or LF,
 odd chunk sizes. It does not bound the bytes of a head, and waits for ever for its end. Bodies are bounded by the gateway.
-What uvicorn does for each request and an ordinary one need not have is spared here, too: an answer leaves in one piece and
-one step, and one timer watches an idle connection. Not here: TLS, and what requests mean.
+What uvicorn does for each request and an ordinary one need not have is spared here, too: an answer leaves in one piece, and
+one timer watches an idle connection. Not here: TLS, and what requests mean.
 """
 
 import asyncio
-from collections.abc import Sequence
+from typing import cast
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-
-from alto.api.wire.http import AT_ONCE, WHOLE, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 log = structlog.get_logger()
 
@@ -81,14 +79,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_is_here()
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
-        if self.scope is not None:
-            self._let_go()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._feed(data)
         if self._in_head or self.cycle is None or self.cycle.response_complete:
             # Of most requests the head comes whole. The server has just stopped its own clock for idle connections.
             self._await_head()
@@ -99,44 +95,19 @@ class BoundedHttp(HttpToolsProtocol):
             )
             self.transport.close()
 
+    def _write_now(self, data: bytes) -> None:
+        cast(_Gathering, self.transport).write_now(data)
+
+    def _feed(self, data: bytes) -> None:
+        super().data_received(data)
+
     def on_message_begin(self) -> None:
         self._in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._head_bytes = 0
-        if self._deadline is not None:
-            self._head_is_here()
-        self.scope[AT_ONCE] = self._answer_at_once  # type: ignore[literal-required]
+        self._head_is_whole()
         super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self.scope[WHOLE] = bytes(self.cycle.body)  # type: ignore[literal-required]
-
-    def _answer_at_once(self, scope: Scope, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
-        """What uvicorn's `send` does with a start and a body, twice awaited, to an ordinary answer."""
-        cycle, transport = self.cycle, self.transport
-        if (
-            cycle.scope is not scope  # the next request is here already
-            or cycle.response_started
-            or cycle.disconnected
-            or not cycle.keep_alive
-            or self.flow.write_paused
-            or len(body) > GATHERED_BYTES_MAX
-        ):
-            return False
-        cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
-        parts = [STATUS_LINE[status]]
-        for name, value in (*cycle.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
-        parts += (b"\r\n", body)
-        transport.write_now(b"".join(parts))  # type: ignore[attr-defined]
-        cycle.message_event.set()
-        cycle.on_response()
-        return True
 
     # How long a connection may be idle. uvicorn starts a timer with each answer and ends it with the next request; here one
     # goes on beside the requests, and looks when it rings.
@@ -149,16 +120,10 @@ class BoundedHttp(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
-        self.cycle.body = bytearray()
-        self._let_go()
+        self.cycle.body = bytearray()  # a connection may be idle for long
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_again(self.timeout_keep_alive)
-
-    def _let_go(self) -> None:
-        """A connection may be idle for long, and one that is lost goes at once: neither keeps what the last request had."""
-        self.scope.pop(WHOLE, None)  # type: ignore[misc]
-        self.scope.pop(AT_ONCE, None)  # type: ignore[misc]
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None
@@ -179,6 +144,12 @@ class BoundedHttp(HttpToolsProtocol):
     def _await_head(self) -> None:
         if self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
+
+    def _head_is_whole(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        if self._deadline is not None:
+            self._head_is_here()
 
     def _head_is_here(self) -> None:
         if self._deadline is not None:

@@ -24,7 +24,7 @@ from alto.api.auth.sigv4 import Key, Principal
 from alto.api.call import Call, Operation, Operations, Settings
 from alto.api.ec2.errors import WireError, to_wire
 from alto.api.wire.absent import told
-from alto.api.wire.http import AT_ONCE, WHOLE, HttpAnswer, HttpRequest, Scope
+from alto.api.wire.http import CLOSING, HttpAnswer, HttpRequest, Scope, head_of
 from alto.api.wire.models import Models, Service
 from alto.api.wire.query import Parser, decode_form
 from alto.api.wire.requests import Honoured, honoured, unhonoured
@@ -64,7 +64,6 @@ _ONCE = {
     "x-amz-content-sha256",
     "x-amz-security-token",
 }
-_CLOSING = (408, 413)  # the rest of the body would be taken for the next request
 _FORM = "application/x-www-form-urlencoded"
 _XML = "text/xml;charset=UTF-8"
 _JSON = "application/json"
@@ -159,20 +158,21 @@ class Gateway:
             answer = self._error("ec2", to_wire(refused), self._request_id())
         else:
             answer = await self.handle(request)
-        headers = [
-            (b"content-type", answer.content_type.encode()),
-            (b"content-length", b"%d" % len(answer.body)),
-            (b"x-amzn-requestid", answer.request_id.encode()),
-        ]
-        if not answer.headers and answer.status not in _CLOSING and scope["method"] != "HEAD":
-            at_once = scope.get(AT_ONCE)
-            if at_once is not None and at_once(scope, answer.status, headers, answer.body):
-                return
-        headers += [(name.encode(), value.encode()) for name, value in answer.headers]
-        if answer.status in _CLOSING:
+        headers = head_of(answer)
+        if answer.status in CLOSING:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body if scope["method"] != "HEAD" else b""})
+
+    async def answer(
+        self, method: str, path: bytes, query: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> HttpAnswer:
+        """The same, for a server that has all of a request."""
+        try:
+            request = _request(method, path, query, headers, body)
+        except Refused as refused:
+            return self._error("ec2", to_wire(refused), self._request_id())
+        return await self.handle(request)
 
     async def handle(self, request: HttpRequest) -> HttpAnswer:
         """Answers whatever comes; raises nothing but cancellation."""
@@ -358,7 +358,7 @@ def _action(request: HttpRequest, principal: Principal) -> tuple[str, list[tuple
     action, version = asked.get("Action"), asked.get("Version")
     if not action:
         raise Refused("MissingAction", "The request is missing an action or a required parameter.")
-    if version is not None and not _VERSION.fullmatch(version):
+    if version is not None and version != _USUAL_VERSION and not _VERSION.fullmatch(version):
         raise Refused("NoSuchVersion", f"The requested version ({version[:40]}) of the service does not exist")
     return action, [pair for pair in pairs if pair[0] not in _OWN]
 
@@ -373,7 +373,7 @@ def _twice(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 # Older clients name older versions of the same API and read ours well.
-_VERSION = re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}")
+_USUAL_VERSION, _VERSION = "2016-11-15", re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}")
 
 
 def _digest(parameters: Mapping[str, Any]) -> str:
@@ -403,7 +403,15 @@ class _Disconnected(Exception):
 
 async def _read(scope: Scope, receive: Callable[[], Awaitable[Message]]) -> HttpRequest:
     """Raises: Refused (what no honest client sends), _Disconnected."""
-    raw: list[tuple[bytes, bytes]] = scope["headers"]
+    path = scope.get("raw_path") or quote(scope["path"]).encode()
+    request = _request(scope["method"], path, scope["query_string"], scope["headers"])
+    if request.header("content-length") is None and request.header("transfer-encoding") is None:
+        return request
+    return replace(request, body=await _read_body(receive))
+
+
+def _request(method: str, path: bytes, query: bytes, raw: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> HttpRequest:
+    """Raises: Refused (what no honest client sends)."""
     if len(raw) > HEADERS_MAX:
         raise Refused("InvalidRequest", f"The request has more than {HEADERS_MAX} headers", status=431)
     headers = tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw])
@@ -415,24 +423,16 @@ async def _read(scope: Scope, receive: Callable[[], Awaitable[Message]]) -> Http
         raise Refused("InvalidRequest", "Content-Length and Transfer-Encoding exclude each other")
     if "host" not in seen:
         raise Refused("InvalidRequest", "The request has no Host header")
-    query: bytes = scope["query_string"]
-    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     if not (query.isascii() and path.isascii()):
         raise Refused("InvalidRequest", "The request line is not ASCII")
-    body = b""
-    if "content-length" in seen or "transfer-encoding" in seen:
-        stated = seen.get("content-length", "0")
+    if (stated := seen.get("content-length")) is not None:
         if not (stated.isascii() and stated.isdigit()):
             raise Refused("InvalidRequest", "Content-Length is no number")
         if len(stated) > 12 or int(stated) > BODY_BYTES_MAX:
             raise _too_large()
-        whole: bytes | None = scope.get(WHOLE)
-        body = whole if whole is not None else await _read_body(receive)
-        if len(body) > BODY_BYTES_MAX:
-            raise _too_large()
-    return HttpRequest(
-        method=scope["method"], path=path.decode("ascii"), query=query.decode("ascii"), headers=headers, body=body
-    )
+    if len(body) > BODY_BYTES_MAX:
+        raise _too_large()
+    return HttpRequest(method=method, path=path.decode("ascii"), query=query.decode("ascii"), headers=headers, body=body)
 
 
 async def _read_body(receive: Callable[[], Awaitable[Message]]) -> bytes:

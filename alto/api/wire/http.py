@@ -10,11 +10,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 Scope = MutableMapping[str, Any]  # of ASGI
-# In an ASGI scope: the body, when all of it came before anybody was told of the request, as it nearly always does.
-WHOLE = "alto.whole"
-# In an ASGI scope: a function (scope, status, headers, body) that answers at once, as most answers can be; it says False, and
-# has done nothing, of one that must go the long way.
-AT_ONCE = "alto.at_once"
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,10 +18,13 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     query: str
     headers: tuple[tuple[str, str], ...]  # names in lower case, in the order in which they came
     body: bytes = b""
+    named: dict[str, str] = {}  # from `headers`: the first of each name; those that matter are refused when they come twice
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "named", dict(reversed(self.headers)))
 
     def header(self, name: str) -> str | None:
-        """The first of this name; those that matter are refused when they come twice."""
-        return dict(reversed(self.headers)).get(name)
+        return self.named.get(name)
 
 
 class HttpAnswer(NamedTuple):
@@ -35,3 +33,17 @@ class HttpAnswer(NamedTuple):
     content_type: str
     request_id: str
     headers: tuple[tuple[str, str], ...] = ()  # more of them
+
+
+# After these the rest of a body would be taken for the next request.
+CLOSING = (408, 413)
+
+
+def head_of(answer: HttpAnswer) -> list[tuple[bytes, bytes]]:
+    """Its headers, as they are sent."""
+    return [
+        (b"content-type", answer.content_type.encode()),
+        (b"content-length", b"%d" % len(answer.body)),
+        *([(b"x-amzn-requestid", answer.request_id.encode())] if answer.request_id else []),
+        *((name.encode(), value.encode()) for name, value in answer.headers),
+    ]
