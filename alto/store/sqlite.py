@@ -4,6 +4,7 @@ Bodies run on the event loop, one after another, on the one connection that writ
 runs in a thread of its own. While one group commits, the next gathers. Nothing is told to anybody before its commit has
 returned. Reads run inline: on the same connection, or, while that commits, on a second one that still sees what was.
 Only where no other client waits and the disk has been fast lately, the loop commits itself: a thread costs more than that.
+Who has been alone for some time is not even kept waiting for the next turn of the loop.
 Patient writes, which no client waits for, let some milliseconds pass, to go along with another's commit.
 
 Invariant: a version is given out once in the life of a file, even if its transaction is rolled back.
