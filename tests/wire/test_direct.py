@@ -123,15 +123,7 @@ def test_a_connection_whose_body_came_late_stays_open(models: Models, monkeypatc
 def test_a_body_that_may_not_be_ends_the_connection(models: Models) -> None:
     head = HEAD + b"Content-Length: %d\r\n\r\n" % (2 << 20)
 
-    async def scenario(port: int) -> tuple[bytes, bytes]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(head + BODY)
-        answer = await reader.readuntil(b"\r\n\r\n")
-        rest = await reader.read()
-        writer.close()
-        return answer, rest
-
-    answer, rest = with_server(models, scenario)
+    answer, rest = with_server(models, lambda port: last_answer(port, head + BODY))
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer
     assert rest.endswith(b"</Response>")
@@ -143,14 +135,7 @@ def test_a_bug_is_answered_and_ends_the_connection(models: Models, monkeypatch: 
 
     monkeypatch.setattr(Gateway, "answer", broken)
 
-    async def scenario(port: int) -> tuple[bytes, bytes]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(WHOLE)
-        answer, rest = await reader.readuntil(b"\r\n\r\n"), await reader.read()
-        writer.close()
-        return answer, rest
-
-    answer, rest = with_server(models, scenario)
+    answer, rest = with_server(models, lambda port: last_answer(port, WHOLE))
     assert (answer[:13], rest) == (b"HTTP/1.1 500 ", b"Internal Server Error")
     assert b"x-amzn-requestid" not in answer
 
@@ -196,19 +181,24 @@ def test_a_server_that_ends_answers_first(models: Models, monkeypatch: pytest.Mo
     monkeypatch.setattr(DirectHttp, "connection_made", noted)
 
     async def scenario(port: int) -> tuple[bytes, bytes]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(request_of("Action=DescribeRegions"))
+        answering = asyncio.ensure_future(last_answer(port, request_of("Action=DescribeRegions")))
         await asyncio.sleep(0.1)
         made[0].shutdown()  # as the server does with each of its connections
-        answer = await reader.readuntil(b"\r\n\r\n")
-        rest = await reader.read()
-        writer.close()
-        return answer, rest
+        return await answering
 
     answer, rest = with_server(models, scenario)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in answer
     assert rest.endswith(b"</DescribeRegionsResponse>")
+
+
+async def last_answer(port: int, request: bytes) -> tuple[bytes, bytes]:
+    """Head and body of one after which the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    head, body = await reader.readuntil(b"\r\n\r\n"), await reader.read()
+    writer.close()
+    return head, body
 
 
 async def slow(call: Call, request: object) -> dict[str, object]:
