@@ -37,6 +37,12 @@ def test_each_request_is_counted_once_and_in_its_second() -> None:
     assert traffic.between(requests, 100.9, 102.5) == requests[1:3]
 
 
+def test_an_answer_is_torn_only_by_a_death_in_its_middle() -> None:
+    before, torn, after = (traffic.Request(at, 3000.0, None, "10 of 36 bytes", cut=True) for at in (96.0, 99.9, 100.3))
+    refused = request(99.9, None, "HTTP 503", ms=3000.0)
+    assert traffic.torn([before, torn, refused, request(99.9, ms=3000.0), after], 100.0, 100.2) == [torn]
+
+
 def test_percentiles_are_of_answers() -> None:
     requests = [request(i, ms=float(i)) for i in range(1, 101)] + [request(200, None, "no answer in time", ms=10000.0)]
     assert traffic.percentile(requests, 0.5) == 51.0
@@ -65,13 +71,16 @@ def test_a_half_written_line_is_not_read(tmp_path: Path) -> None:
 
 class Flaky(http.server.BaseHTTPRequestHandler):
     broken = False
+    stops_in_the_middle = False
 
     def log_message(self, *args: object) -> None: ...
 
     def do_GET(self) -> None:
+        body = f"<p>instance {A}</p>".encode()
         self.send_response(503 if self.broken else 200)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(f"<p>instance {A}</p>".encode())
+        self.wfile.write(body[:10] if self.stops_in_the_middle else body)
 
 
 @pytest.fixture
@@ -96,11 +105,15 @@ def test_the_load_generator_tells_answers_from_failures(server: http.server.HTTP
         Flaky.broken = True
         wait(lambda: any(one.wrong == "HTTP 503" for one in traffic.read(path)))
         Flaky.broken = False
+        assert not any(one.cut for one in traffic.read(path))
+        Flaky.stops_in_the_middle = True
+        wait(lambda: any(one.cut and one.wrong == "10 of 35 bytes of an answer" for one in traffic.read(path)))
+        Flaky.stops_in_the_middle = False
         server.shutdown()
         server.server_close()
         wait(lambda: any("refused" in (one.wrong or "") for one in traffic.read(path)))
     finally:
-        Flaky.broken = False
+        Flaky.broken = Flaky.stops_in_the_middle = False
         load.kill()
         load.wait()
     requests = traffic.read(path)

@@ -1,8 +1,9 @@
 """A small load generator of its own: `python -m alto.ui.cli.demo.load URL RATE FILE`.
 
 Sends RATE requests a second, each over a connection of its own, whether or not earlier ones came back, and writes one JSON
-line for each to FILE: when it was sent, how long it took, and the member that answered or what went wrong. A process apart,
-so that nothing the story does slows it. The invariant: it ends with its parent, and after `LIFE_S` in any case.
+line for each to FILE: when it was sent, how long it took, and the member that answered or what went wrong; `cut` when the
+answer had begun, and its end never came. A process apart, so that nothing the story does slows it. The invariant: it ends
+with its parent, and after `LIFE_S` in any case.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import os
 import re
 import sys
 import time
-from typing import TextIO
+from typing import NamedTuple, TextIO
 from urllib.parse import urlsplit
 
 LIFE_S = 3600.0
@@ -19,31 +20,40 @@ ANSWER_S = 10.0
 IN_FLIGHT_MAX = 500
 CHUNK_BYTES = 65536
 MEMBER = re.compile(rb"\bi-[0-9a-f]{8,17}\b")
+LENGTH = re.compile(rb"^content-length: *([0-9]+)\r?$", re.IGNORECASE | re.MULTILINE)
 
 
-async def ask(address: str, port: int, path: str) -> tuple[str | None, str | None]:
-    """(member, None) or (None, what went wrong)."""
+class Outcome(NamedTuple):
+    member: str | None = None
+    wrong: str | None = None
+    cut: bool = False
+
+
+async def ask(address: str, port: int, path: str) -> Outcome:
+    answer = b""
     try:
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_connection(address, port)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
                 await writer.drain()
-                answer = b""
                 while chunk := await reader.read(CHUNK_BYTES):
                     answer += chunk
             finally:
                 writer.close()
     except TimeoutError:
-        return None, "no answer in time"
+        return Outcome(wrong="no answer in time", cut=bool(answer))
     except OSError as error:
         # By number: asyncio has words of its own for a refused connection.
-        return None, os.strerror(error.errno) if error.errno else str(error)
-    status = answer.split(b" ", 2)[1:2]
+        return Outcome(wrong=os.strerror(error.errno) if error.errno else str(error), cut=bool(answer))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status = head.split(b" ", 2)[1:2]
     if status != [b"200"]:
-        return None, f"HTTP {status[0].decode(errors='replace')}" if status else "an empty answer"
-    found = MEMBER.search(answer)
-    return (found.group().decode(), None) if found else (None, "an answer that names no instance")
+        return Outcome(wrong=f"HTTP {status[0].decode(errors='replace')}" if status else "an empty answer")
+    if (length := LENGTH.search(head)) and len(body) < int(length[1]):
+        return Outcome(wrong=f"{len(body)} of {int(length[1])} bytes of an answer", cut=True)
+    found = MEMBER.search(body)
+    return Outcome(member=found.group().decode()) if found else Outcome(wrong="an answer that names no instance")
 
 
 async def generate(url: str, rate: float, out: TextIO) -> None:
@@ -55,8 +65,8 @@ async def generate(url: str, rate: float, out: TextIO) -> None:
 
     async def one() -> None:
         sent, start = time.time(), time.monotonic()
-        member, wrong = await ask(address, port, parts.path or "/")
-        line = {"at": round(sent, 3), "ms": round((time.monotonic() - start) * 1000, 1), "member": member, "wrong": wrong}
+        outcome = await ask(address, port, parts.path or "/")
+        line = {"at": round(sent, 3), "ms": round((time.monotonic() - start) * 1000, 1), **outcome._asdict()}
         out.write(json.dumps(line) + "\n")
         out.flush()
 

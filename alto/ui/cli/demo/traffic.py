@@ -18,6 +18,7 @@ class Request(NamedTuple):
     ms: float
     member: str | None
     wrong: str | None
+    cut: bool = False  # its answer had begun, and did not end
 
 
 class Event(NamedTuple):
@@ -48,6 +49,12 @@ def between(requests: Iterable[Request], start: float, end: float = math.inf) ->
 
 def failures(requests: Iterable[Request]) -> list[Request]:
     return [one for one in requests if one.wrong is not None]
+
+
+def torn(requests: Iterable[Request], start: float, end: float) -> list[Request]:
+    """Those whose answer had begun when a machine died, at some moment from `start` to `end`, and was cut off by that. Nobody
+    could have sent them to another machine: the client has a part of the answer already."""
+    return [one for one in requests if one.cut and one.at <= end and start <= one.at + one.ms / 1000]
 
 
 def members(requests: Iterable[Request]) -> set[str]:
