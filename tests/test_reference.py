@@ -28,7 +28,7 @@ REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 HEAD = """# EC2 and STS operations
 
 Generated from the code; do not edit. Each operation takes the parameters listed, as boto3 spells them, and `DryRun`. Any other
-parameter of Amazon's is refused as `UnsupportedOperation` and never ignored, and so is any other operation. `Filters` are all
+parameter of Amazon's is refused as `UnsupportedOperation` and never ignored, and so is any other operation. Filters are all
 that Amazon documents for the operation. Their names, and every operation's errors, are in coverage.md.
 """
 
@@ -43,7 +43,7 @@ authentication (`AuthFailure`, `SignatureDoesNotMatch`, `InvalidClientTokenId`, 
 def shown(known: Honoured) -> str:
     parts = []
     for name, inner in known.items():
-        parts.append(name if inner is None or name == "Filters" else f"{name} {{{shown(inner)}}}")
+        parts.append(name if inner is None or name in ("Filters", "Filter") else f"{name} {{{shown(inner)}}}")
     return ", ".join(parts)
 
 
