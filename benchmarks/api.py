@@ -306,16 +306,25 @@ def idle(report: Report, folder: Path) -> None:
         alto.process.stop()
 
 
+def _sizes(text: str) -> list[int]:
+    sizes = sorted(int(size) for size in text.split(","))
+    if sizes[0] < 1:
+        raise ValueError
+    return sizes
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--sizes", default="1000,3000,10000", help="instances, for the growth table")
+    parser.add_argument("--sizes", type=_sizes, default="1000,3000,10000", help="instances, for the growth table")
     parser.add_argument("--quick", action="store_true", help="3 pairs, sizes 300,1000,3000")
     parser.add_argument("--without-moto", action="store_true")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     pairs = 3 if options.quick else options.pairs
-    sizes = [300, 1000, 3000] if options.quick else [int(size) for size in options.sizes.split(",")]
+    sizes = [300, 1000, 3000] if options.quick else options.sizes
+    if len(set(sizes)) < 2:
+        parser.error("growth is seen between at least two different sizes, such as --sizes 1000,3000")
 
     report = Report()
     with tempfile.TemporaryDirectory(prefix="alto-benchmark-") as name:
