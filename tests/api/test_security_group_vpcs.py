@@ -109,8 +109,14 @@ def test_rules_name_groups_with_which_theirs_has_a_vpc_in_common(tenant: Tenant,
     for group, source in ((both.local, both.group), (both.group, both.local)):
         (rule,) = tenant("AuthorizeSecurityGroupIngress", **naming(group, source))["SecurityGroupRules"]
         assert rule["ReferencedGroupInfo"] == {"GroupId": source, "UserId": tenant.account.id}
-    # Whom a rule names does not go, wherever the rule's group was made.
+    for vpc in (both.vpc, both.other):
+        assert tenant("DescribeStaleSecurityGroups", VpcId=vpc)["StaleSecurityGroupSet"] == []
+    # Whom a rule names does not go, wherever the rule's group was made; without a VPC in common the rule is stale.
     tenant("DisassociateSecurityGroupVpc", **both.both)
+    for vpc, group, source in ((both.vpc, both.group, both.local), (both.other, both.local, both.group)):
+        (stale,) = tenant("DescribeStaleSecurityGroups", VpcId=vpc)["StaleSecurityGroupSet"]
+        (permission,) = stale["StaleIpPermissions"]
+        assert (stale["GroupId"], permission["UserIdGroupPairs"][0]["GroupId"]) == (group, source)
     for group in (both.group, both.local):
         assert tenant.refused("DeleteSecurityGroup", GroupId=group) == "DependencyViolation"
     for group, source in ((both.local, both.group), (both.group, both.local)):

@@ -52,7 +52,11 @@ def test_a_new_group_lets_everything_out_and_nothing_in(tenant: Tenant, group: s
     ("changes", "code"),
     [
         ({"GroupName": "web"}, "InvalidGroup.Duplicate"),
+        ({"GroupName": "WEB"}, "InvalidGroup.Duplicate"),
+        ({"GroupName": "web  "}, "InvalidGroup.Duplicate"),
+        ({"GroupName": "  "}, "MissingParameter"),
         ({"GroupName": "default"}, "InvalidGroup.Reserved"),
+        ({"GroupName": "Default"}, "InvalidGroup.Reserved"),
         ({"GroupName": "sg-web"}, "InvalidParameterValue"),
         ({"GroupName": "w" * 256}, "InvalidParameterValue"),
         ({"GroupName": "w\u00e9b"}, "InvalidParameterValue"),
@@ -140,13 +144,39 @@ def test_protocols_have_one_name(tenant: Tenant, group: str, protocol: str, know
         ({"UserIdGroupPairs": [{"GroupName": "nobody"}]}, "InvalidGroup.NotFound"),
         ({"IpProtocol": "icmp", "FromPort": -1, "ToPort": 3}, "InvalidParameterValue"),
         ({"IpProtocol": "icmp", "FromPort": 300, "ToPort": 0}, "InvalidParameterValue"),
+        ({"IpProtocol": "icmp", "FromPort": None, "ToPort": None}, "InvalidParameterValue"),
+        ({"IpProtocol": "1", "FromPort": 8, "ToPort": None}, "InvalidParameterValue"),
     ],
 )
 def test_what_a_rule_may_not_be(tenant: Tenant, group: str, changes: dict[str, Any], code: str) -> None:
     good = {**WEB, "FromPort": 22, "ToPort": 22}
-    refused = tenant.refused("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[good, {**WEB, **changes}])
+    wrong = {name: value for name, value in {**WEB, **changes}.items() if value is not None}
+    refused = tenant.refused("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[good, wrong])
     assert refused == code
     assert shown(tenant, group)["IpPermissions"] == []  # nothing of it, the good one neither
+
+
+def test_of_icmp_only_version_6_needs_no_type(tenant: Tenant, group: str) -> None:
+    everywhere = {"IpProtocol": "icmpv6", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
+    (rule,) = tenant("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[everywhere])["SecurityGroupRules"]
+    assert (rule["FromPort"], rule["ToPort"]) == (-1, -1)
+
+
+def test_a_name_is_kept_without_trailing_spaces_and_in_its_own_letters(tenant: Tenant) -> None:
+    id = tenant("CreateSecurityGroup", GroupName="Test Group   ", Description="d")["GroupId"]
+    assert shown(tenant, id)["GroupName"] == "Test Group"
+
+
+def test_without_a_default_vpc_no_name_means_a_group(tenant: Tenant) -> None:
+    (vpc,) = tenant("DescribeVpcs")["Vpcs"]
+    for gateway in tenant("DescribeInternetGateways")["InternetGateways"]:
+        tenant("DetachInternetGateway", InternetGatewayId=gateway["InternetGatewayId"], VpcId=vpc["VpcId"])
+    for subnet in tenant("DescribeSubnets")["Subnets"]:
+        tenant("DeleteSubnet", SubnetId=subnet["SubnetId"])
+    tenant("DeleteVpc", VpcId=vpc["VpcId"])
+    assert tenant.refused("DescribeSecurityGroups", GroupNames=["web"]) == "VPCIdNotSpecified"
+    assert tenant.refused("DeleteSecurityGroup", GroupName="web") == "VPCIdNotSpecified"
+    assert tenant.refused("AuthorizeSecurityGroupIngress", GroupName="web", IpPermissions=[WEB]) == "VPCIdNotSpecified"
 
 
 def test_a_rule_exists_once(tenant: Tenant, group: str) -> None:

@@ -147,6 +147,9 @@ def checked_ports(protocol: str, from_port: int | None, to_port: int | None) -> 
             raise _ports(f"Invalid TCP/UDP port range ({from_port}:{to_port})")
         return from_port, to_port
     if protocol in _WITH_TYPES:
+        # "For tcp, udp, and icmp, you must specify a port range. For icmpv6, the port range is optional" (IpPermission).
+        if protocol == "icmp" and (from_port is None or to_port is None):
+            raise _ports("Must specify both from and to ports with ICMP.")
         type, code = -1 if from_port is None else from_port, -1 if to_port is None else to_port
         if not (-1 <= type <= ICMP_MAX and -1 <= code <= ICMP_MAX):
             raise _ports(f"ICMP type ({type}) or code ({code}) out of range")

@@ -1,7 +1,8 @@
 """Who names a security group across a peering connection, which rules name what is gone, and the groups for a VPC.
 
 A rule may name a group of a peered VPC (`security_group_rules.py`). Such a rule is stale when that group or the connection is
-gone: it stays, lets nothing through, and is listed here.
+gone: it stays, lets nothing through, and is listed here. So does one that names a group by a VPC that both were in, when an
+association with it is gone (`security_group_vpcs.py`).
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.permissions import listed_permissions
 from alto.api.ec2.security_groups import peering_status
 from alto.api.ec2.tags import shown
-from alto.api.security_groups import groups_in
+from alto.api.security_groups import groups_in, vpcs_of
 from alto.model.errors import Refused
 from alto.model.networks import Permission, SecurityGroup, Vpc
 from alto.model.routing import PeeringState, VpcPeering
@@ -36,7 +37,7 @@ async def describe_stale_security_groups(call: Call, request: StaleRequest) -> d
         return [
             (group.id, _shown_stale(reader, group, stale))
             for group in reader.where(SecurityGroup, vpc_id=vpc.id)
-            if (stale := [rule for rule in group.permissions if _is_stale(reader, rule)])
+            if (stale := [rule for rule in group.permissions if _is_stale(reader, group, rule)])
         ]
 
     page = page_of_list(
@@ -49,13 +50,16 @@ async def describe_stale_security_groups(call: Call, request: StaleRequest) -> d
     return listing("StaleSecurityGroupSet", [each[1] for each in page.items], page.next_token)
 
 
-def _is_stale(reader: Reader, rule: Permission) -> bool:
-    peer = rule.group_peer
-    if peer is None or rule.group_id is None:
+def _is_stale(reader: Reader, group: SecurityGroup, rule: Permission) -> bool:
+    if rule.group_id is None:
         return False
-    peering = reader.find(VpcPeering, peer.peering_id)
-    is_gone = peering is None or peering.state is not PeeringState.ACTIVE
-    return is_gone or reader.find(SecurityGroup, rule.group_id) is None
+    named = reader.find(SecurityGroup, rule.group_id)
+    if named is None:
+        return True
+    if rule.group_peer is None:
+        return named.vpc_id != group.vpc_id and vpcs_of(reader, named).isdisjoint(vpcs_of(reader, group))
+    peering = reader.find(VpcPeering, rule.group_peer.peering_id)
+    return peering is None or peering.state is not PeeringState.ACTIVE
 
 
 def _shown_stale(reader: Reader, group: SecurityGroup, stale: list[Permission]) -> dict[str, object]:

@@ -136,7 +136,8 @@ class CreateSecurityGroupRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def create_security_group(call: Call, request: CreateSecurityGroupRequest) -> dict[str, object]:
-    name, description = request.group_name, request.description
+    # "If a name contains trailing spaces, we trim the spaces" (VPC user guide, "Security groups").
+    name, description = (request.group_name or "").rstrip(" "), request.description
     if not name:
         raise Refused("MissingParameter", "The request must contain the parameter GroupName")
     if not description:
@@ -145,7 +146,7 @@ async def create_security_group(call: Call, request: CreateSecurityGroupRequest)
     _check_text(description, "groupDescription")
     if name.lower().startswith("sg-"):
         raise Refused("InvalidParameterValue", f"Value ({name}) for parameter groupName is invalid. It may not begin with sg-.")
-    if name == DEFAULT_NAME:
+    if name.lower() == DEFAULT_NAME:
         raise Refused("InvalidGroup.Reserved", "The security group 'default' is reserved")
     if request.vpc_id:
         check_vpc_id(request.vpc_id)
@@ -156,7 +157,8 @@ async def create_security_group(call: Call, request: CreateSecurityGroupRequest)
         vpc = owned(tx, call, Vpc, request.vpc_id) if request.vpc_id else default_vpc(tx, call.account, call.region)
         if vpc is None:
             raise Refused("VPCIdNotSpecified", "No default VPC for this user")
-        if tx.where(SecurityGroup, vpc_id=vpc.id, name=name, limit=1):
+        # "Names are case-insensitive and must be unique within the VPC" (API reference).
+        if any(group.name.lower() == name.lower() for group in tx.where(SecurityGroup, vpc_id=vpc.id)):
             raise Refused("InvalidGroup.Duplicate", f"The security group '{name}' already exists for VPC '{vpc.id}'")
         return tx.put(
             SecurityGroup(
@@ -209,11 +211,11 @@ async def delete_security_group(call: Call, request: DeleteSecurityGroupRequest)
 def by_name(reader: Reader, call: Call, name: str) -> SecurityGroup:
     """The group of this name in the default VPC: names reach no further, as at EC2. Raises: Refused."""
     vpc = default_vpc(reader, call.account, call.region)
-    found = reader.where(SecurityGroup, vpc_id=vpc.id, name=name, limit=1) if vpc is not None else []
+    if vpc is None:
+        raise Refused("VPCIdNotSpecified", "No default VPC for this user. Name the security group by its ID.")
+    found = reader.where(SecurityGroup, vpc_id=vpc.id, name=name, limit=1)
     if not found:
-        raise Refused(
-            "InvalidGroup.NotFound", f"The security group '{name}' does not exist in default VPC '{vpc.id if vpc else 'none'}'"
-        )
+        raise Refused("InvalidGroup.NotFound", f"The security group '{name}' does not exist in default VPC '{vpc.id}'")
     return found[0]
 
 
