@@ -51,7 +51,9 @@ def test_allocated_at_random_or_chosen_and_released(tenant: Tenant, stranger: Te
     (found,) = tenant("DescribeAddresses", Filters=named)["Addresses"]
     assert (found["PublicIp"], found["AllocationId"]) == ("127.64.7.7", second["AllocationId"])
     assert "AssociationId" not in found
-    tenant("ReleaseAddress", AllocationId=second["AllocationId"])
+    elsewhere = tenant.refused("ReleaseAddress", AllocationId=second["AllocationId"], NetworkBorderGroup="us-east-1-lax-1")
+    assert elsewhere == "InvalidAddress.NotFound"
+    tenant("ReleaseAddress", AllocationId=second["AllocationId"], NetworkBorderGroup="us-east-1")
     tenant("ReleaseAddress", PublicIp=first["PublicIp"])
     assert tenant("DescribeAddresses")["Addresses"] == []
     assert tenant.refused("ReleaseAddress", AllocationId=second["AllocationId"]) == "InvalidAllocationID.NotFound"

@@ -142,7 +142,7 @@ def test_while_it_is_there_nobody_takes_its_parts(site: Site) -> None:
     site.made(SecurityGroupIds=[site.group])
     own = {"NetworkInterfaceId": site.interfaces()[0]["NetworkInterfaceId"]}
     tenant = site.tenant
-    assert tenant.refused("DeleteNetworkInterface", **own) == "OperationNotPermitted"
+    assert tenant.refused("DeleteNetworkInterface", **own) == "InvalidParameterValue"
     assert tenant.refused("ModifyNetworkInterfaceAttribute", **own, SourceDestCheck={"Value": False}) == "OperationNotPermitted"
     assert tenant.refused("AssignPrivateIpAddresses", **own, SecondaryPrivateIpAddressCount=1) == "OperationNotPermitted"
     assert tenant.refused("DeleteSubnet", SubnetId=site.subnets[0]) == "DependencyViolation"

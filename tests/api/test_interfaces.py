@@ -2,6 +2,7 @@
 Method: whole operations over a store in memory; after each test the product's own audit looks at all rows."""
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -224,6 +225,46 @@ def test_further_private_addresses_come_go_and_move(tenant: Tenant, subnet: str)
     assert tenant.refused("UnassignPrivateIpAddresses", NetworkInterfaceId=two, PrivateIpAddresses=[left[0]]) == (
         "InvalidParameterValue"
     )
+
+
+def test_an_address_that_moves_takes_its_elastic_address_along(tenant: Tenant) -> None:
+    (instance,) = launched(tenant)
+    subnet, target = instance["SubnetId"], instance["NetworkInterfaces"][0]["NetworkInterfaceId"]
+    (spare,) = (each["CidrBlock"] for each in tenant("DescribeSubnets", SubnetIds=[subnet])["Subnets"])
+    private = str(IPv4Network(spare)[99])
+    one = made(tenant, subnet)["NetworkInterfaceId"]
+    elastic = tenant("AllocateAddress")
+    tenant("AssignPrivateIpAddresses", NetworkInterfaceId=one, PrivateIpAddresses=[private])
+    to = {"AllocationId": elastic["AllocationId"], "PrivateIpAddress": private}
+    association = tenant("AssociateAddress", NetworkInterfaceId=one, **to)["AssociationId"]
+    tenant("AssignPrivateIpAddresses", NetworkInterfaceId=target, PrivateIpAddresses=[private], AllowReassignment=True)
+    shown = address_of(tenant, elastic["AllocationId"])
+    assert (shown["NetworkInterfaceId"], shown["PrivateIpAddress"]) == (target, private)
+    assert (shown["InstanceId"], shown["AssociationId"]) == (instance["InstanceId"], association)
+    moved = interface_of(tenant, target)["PrivateIpAddresses"][1]
+    assert (moved["PrivateIpAddress"], moved["Association"]["PublicIp"]) == (private, elastic["PublicIp"])
+    assert len(interface_of(tenant, one)["PrivateIpAddresses"]) == 1
+
+
+def test_a_number_of_further_addresses_beside_one_that_is_chosen(tenant: Tenant, subnet: str) -> None:
+    """SecondaryPrivateIpAddressCount excludes "more than one private IP address using privateIpAddresses" (API reference)."""
+    listed = [{"PrivateIpAddress": "10.5.0.30", "Primary": True}]
+    one = made(tenant, subnet, PrivateIpAddresses=listed, SecondaryPrivateIpAddressCount=2)
+    assert (one["PrivateIpAddress"], len(one["PrivateIpAddresses"])) == ("10.5.0.30", 3)
+    several = [{"PrivateIpAddress": "10.5.0.31", "Primary": True}, {"PrivateIpAddress": "10.5.0.32"}]
+    wish = {"SubnetId": subnet, "PrivateIpAddresses": several, "SecondaryPrivateIpAddressCount": 1}
+    assert tenant.refused("CreateNetworkInterface", **wish) == "InvalidParameterCombination"
+
+
+def test_groups_that_are_not_there_have_a_code_of_their_own(tenant: Tenant, stranger: Tenant, subnet: str) -> None:
+    (foreign,) = stranger("DescribeSecurityGroups")["SecurityGroups"]
+    interface = made(tenant, subnet)
+    assert interface["Operator"] == {"Managed": False}
+    for id in ("sg-00000000", "web", foreign["GroupId"]):
+        expected = f"InvalidSecurityGroupID.NotFound: The securityGroup ID '{id}' does not exist"
+        assert tenant.refusal("CreateNetworkInterface", SubnetId=subnet, Groups=[id]) == expected
+        named = {"NetworkInterfaceId": interface["NetworkInterfaceId"], "Groups": [id]}
+        assert tenant.refusal("ModifyNetworkInterfaceAttribute", **named) == expected
 
 
 def test_a_token_makes_one(tenant: Tenant, subnet: str) -> None:

@@ -73,13 +73,11 @@ def test_a_public_one_has_an_elastic_address_and_an_interface_that_is_its_own(te
     assert (led["NetworkInterfaceId"], led["AssociationId"]) == (address["NetworkInterfaceId"], address["AssociationId"])
     # Whoever wants one of these has to ask the gateway.
     own = {"NetworkInterfaceId": address["NetworkInterfaceId"]}
-    assert tenant.refused("DeleteNetworkInterface", **own) == "OperationNotPermitted"
+    assert tenant.refused("DeleteNetworkInterface", **own) == "InvalidParameterValue"
     assert tenant.refused("ModifyNetworkInterfaceAttribute", **own, SourceDestCheck={"Value": True}) == "OperationNotPermitted"
     assert tenant.refused("AssignPrivateIpAddresses", **own, SecondaryPrivateIpAddressCount=1) == "OperationNotPermitted"
-    assert tenant.refused("DisassociateAddress", AssociationId=led["AssociationId"]) == "OperationNotPermitted"
-    assert tenant.refused("ReleaseAddress", AllocationId=elastic["AllocationId"]) == "InvalidIPAddress.InUse"
-    refused = tenant.refused("CreateNatGateway", SubnetId=subnet, AllocationId=elastic["AllocationId"])
-    assert refused == "Resource.AlreadyAssociated"
+    assert tenant.refused("DisassociateAddress", AssociationId=led["AssociationId"]) == "AuthFailure"
+    assert tenant.refused("ReleaseAddress", AllocationId=elastic["AllocationId"]) == "AuthFailure"
     assert tenant.refused("DeleteSubnet", SubnetId=subnet) == "DependencyViolation"
 
 
@@ -179,6 +177,45 @@ def test_a_public_one_without_a_way_out_fails_and_takes_nothing(cloud: Cloud, te
     assert [one["State"] for one in listed(tenant)] == ["available", "available"]
 
 
+def test_one_whose_elastic_address_is_taken_fails(tenant: Tenant, subnet: str) -> None:
+    """Code and messages of these failures are NatGateway's in the API reference."""
+    used, free = (tenant("AllocateAddress")["AllocationId"] for _ in range(2))
+    interface = tenant("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    tenant("AssociateAddress", AllocationId=used, NetworkInterfaceId=interface)
+    for first, second in ((used, free), (free, used)):
+        gateway = made(tenant, subnet, AllocationId=first, SecondaryAllocationIds=[second])
+        assert (gateway["State"], gateway["FailureCode"]) == ("failed", "Resource.AlreadyAssociated")
+        assert gateway["FailureMessage"] == f"Elastic IP address [{used}] is already associated"
+    (address,) = tenant("DescribeAddresses", AllocationIds=[used])["Addresses"]
+    assert address["NetworkInterfaceId"] == interface
+    assert len(tenant("DescribeNetworkInterfaces")["NetworkInterfaces"]) == 1
+    assert made(tenant, subnet, AllocationId=free)["State"] == "available"
+
+
+def test_one_in_a_full_subnet_fails(tenant: Tenant, subnet: str) -> None:
+    vpc = tenant("DescribeSubnets", SubnetIds=[subnet])["Subnets"][0]["VpcId"]
+    small = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.6.1.0/28")["Subnet"]["SubnetId"]
+    for _ in range(10):
+        tenant("CreateNetworkInterface", SubnetId=small)
+    elastic = tenant("AllocateAddress")["AllocationId"]
+    # Two addresses are wanted, and one is left.
+    both = made(tenant, small, ConnectivityType="private", SecondaryPrivateIpAddressCount=1)
+    assert made(tenant, small, ConnectivityType="private")["State"] == "available"
+    for gateway, connectivity in ((both, "private"), (made(tenant, small, AllocationId=elastic), "public")):
+        assert (gateway["State"], gateway["ConnectivityType"]) == ("failed", connectivity)
+        assert gateway["FailureCode"] == "InsufficientFreeAddressesInSubnet"
+        assert gateway["FailureMessage"] == "Subnet has insufficient free addresses to create this NAT gateway"
+    assert both["NatGatewayAddresses"] == [{"IsPrimary": True, "Status": "failed"}]
+
+
+def test_nobody_takes_an_address_away_from_a_gateway(tenant: Tenant, subnet: str) -> None:
+    gateway = made(tenant, subnet, ConnectivityType="private", SecondaryPrivateIpAddresses=["10.6.0.9"])
+    interface = tenant("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    wish = {"NetworkInterfaceId": interface, "PrivateIpAddresses": ["10.6.0.9"], "AllowReassignment": True}
+    assert tenant.refused("AssignPrivateIpAddresses", **wish) == "OperationNotPermitted"
+    assert "10.6.0.9" in told(tenant, gateway["NatGatewayId"])
+
+
 def test_one_that_failed_may_be_deleted_and_keeps_nothing_from_going(tenant: Tenant) -> None:
     subnet, elastic = without_way_out(tenant), tenant("AllocateAddress")["AllocationId"]
     gateway = made(tenant, subnet, AllocationId=elastic)
@@ -231,7 +268,7 @@ def test_a_public_one_gets_and_gives_further_elastic_addresses(tenant: Tenant, s
     other = tenant("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
     for allocation in (first, third):
         stolen = tenant.refused("AssociateAddress", AllocationId=allocation["AllocationId"], NetworkInterfaceId=other)
-        assert stolen == "OperationNotPermitted"
+        assert stolen == "AuthFailure"
     ids = [one["AssociationId"] for one in new]
     gone = tenant("DisassociateNatGatewayAddress", NatGatewayId=id, AssociationIds=ids)
     assert {(one["PublicIp"], one["Status"]) for one in gone["NatGatewayAddresses"]} == {

@@ -10,7 +10,7 @@ import msgspec
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_targets import lead_to, leave, public_of
-from alto.api.ec2.addresses import find_address, refuse_managed
+from alto.api.ec2.addresses import find_address, refuse_managed, refuse_used
 from alto.api.ec2.ids import is_own, owned
 from alto.api.ec2.interface_attachments import changeable, check_single
 from alto.model.addresses import Address
@@ -46,7 +46,7 @@ async def associate_address(call: Call, request: AssociateAddressRequest) -> dic
 
     def body(tx: Tx) -> str:
         address = find_address(tx, call, request.allocation_id, request.public_ip)
-        _refuse_managed(tx, address)
+        refuse_used(tx, address)
         interface = _target(tx, call, request)
         _check_way_in(tx, interface)
         private_ip = request.private_ip_address or interface.private_ip
@@ -74,13 +74,6 @@ def _check_way_in(reader: Reader, interface: NetworkInterface) -> None:
     """Raises: Refused: nobody outside the VPC could reach the address."""
     if not reader.where(InternetGateway, vpc_id=interface.vpc_id, limit=1):
         raise Refused("Gateway.NotAttached", f"Network {interface.vpc_id} is not attached to any internet gateway")
-
-
-def _refuse_managed(reader: Reader, address: Address) -> None:
-    refuse_managed(address)
-    interface = reader.find(NetworkInterface, address.interface_id) if address.interface_id is not None else None
-    if interface is not None and interface.requester is not None:
-        raise Refused("OperationNotPermitted", f"The address is used by {interface.requester}: take it off there first.")
 
 
 def _target(reader: Reader, call: Call, request: AssociateAddressRequest) -> NetworkInterface:
@@ -120,7 +113,7 @@ async def disassociate_address(call: Call, request: DisassociateAddressRequest) 
         else:
             # Named so, one that leads nowhere is no error: EC2 calls the operation idempotent.
             address = find_address(tx, call, None, public_ip)
-        _refuse_managed(tx, address)
+        refuse_used(tx, address)
         leave(tx, call, address)
 
     await call.store.write(body)

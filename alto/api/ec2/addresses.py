@@ -79,11 +79,13 @@ async def release_address(call: Call, request: ReleaseAddressRequest) -> dict[st
     reference)."""
     if request.allocation_id is None and request.public_ip is None:
         raise Refused("MissingParameter", "Invalid request, expect PublicIp/AllocationId parameter.")
-    _check_border(call, request.network_border_group)
+    border = request.network_border_group
 
     def body(tx: Tx) -> None:
         address = find_address(tx, call, request.allocation_id, request.public_ip)
-        refuse_managed(address)
+        if border not in (None, call.region):
+            raise Refused("InvalidAddress.NotFound", f"Address '{address.public_ip}' not found in '{border[:80]}'.")
+        refuse_used(tx, address)
         if address.association_id is not None:
             let_go(tx, call, address)
         tx.delete(Address, address.id)
@@ -100,6 +102,17 @@ def refuse_managed(address: Address) -> None:
         raise Refused(
             "OperationNotPermitted",
             f"The address {address.public_ip} is that of {kind} {name} and goes with it: alto {kind} delete {name}",
+        )
+
+
+def refuse_used(reader: Reader, address: Address) -> None:
+    """Raises: Refused: it goes with what it is for, or is that of a NAT gateway."""
+    refuse_managed(address)
+    interface = reader.find(NetworkInterface, address.interface_id) if address.interface_id is not None else None
+    if interface is not None and interface.requester is not None:
+        raise Refused(
+            "AuthFailure",
+            f"You do not have permission to access the specified resource. It is used by {interface.requester}.",
         )
 
 

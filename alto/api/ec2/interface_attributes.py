@@ -10,7 +10,7 @@ from alto.api.ec2.address_pools import take_public
 from alto.api.ec2.ids import owned
 from alto.api.ec2.interface_attachments import changeable
 from alto.api.ec2.interfaces import check_description, show_attachment
-from alto.api.ec2.new_interfaces import find_groups
+from alto.api.ec2.new_interfaces import find_interface_groups
 from alto.api.ec2.shapes import group_names
 from alto.model.errors import Refused
 from alto.model.networks import NetworkInterface
@@ -106,7 +106,7 @@ def _edits(request: ModifyNetworkInterfaceAttributeRequest) -> list[Edit]:
         checked = request.source_dest_check.value
         edits.append(lambda tx, call, one: replace(one, source_dest_check=checked))
     if request.groups:
-        edits.append(lambda tx, call, one: replace(one, group_ids=find_groups(tx, call, request.groups, one.vpc_id)))
+        edits.append(lambda tx, call, one: replace(one, group_ids=find_interface_groups(tx, call, request.groups, one.vpc_id)))
     if request.attachment is not None:
         edits.append(_set_attachment(request.attachment))
     if request.associate_public_ip_address is not None:

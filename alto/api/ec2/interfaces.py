@@ -11,13 +11,12 @@ import msgspec
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.ids import owned, page_of_own
-from alto.api.ec2.interface_attachments import changeable
 from alto.api.ec2.new_interfaces import (
     SECONDARY_MAX,
     Ipv6Address,
     PrivateIp,
     draw_interface,
-    find_groups,
+    find_interface_groups,
     make_interface,
     wanted_addresses,
     wanted_v6,
@@ -76,7 +75,7 @@ async def create_network_interface(call: Call, request: CreateNetworkInterfaceRe
         if known is not None:
             return show_interface(tx, owned(tx, call, NetworkInterface, known))
         subnet = owned(tx, call, Subnet, request.subnet_id or "")
-        group_ids = find_groups(tx, call, request.groups, subnet.vpc_id)
+        group_ids = find_interface_groups(tx, call, request.groups, subnet.vpc_id)
         description = request.description or ""
         made = make_interface(tx, drawn, subnet, addresses, group_ids, now, v6=v6, description=description, tags=tags)
         remember_result(tx, call, request.client_token, made.id, now)
@@ -101,7 +100,9 @@ async def delete_network_interface(call: Call, request: DeleteNetworkInterfaceRe
         raise Refused("MissingParameter", "The request must contain the parameter networkInterfaceId")
 
     def body(tx: Tx) -> None:
-        interface = changeable(tx, call, id)
+        interface = owned(tx, call, NetworkInterface, id)
+        if interface.requester is not None:
+            raise Refused("InvalidParameterValue", f"Network interface '{id}' is currently in use by {interface.requester}.")
         if interface.instance_id is not None:
             raise Refused("InvalidParameterValue", f"Network interface '{id}' is currently in use.")
         delete_interface(tx, interface)
@@ -301,6 +302,7 @@ def show_interface(reader: Reader, one: NetworkInterface) -> dict[str, object]:
         "Groups": group_names(reader, one.group_ids),
         "SourceDestCheck": one.source_dest_check,
         "RequesterManaged": one.requester is not None,
+        "Operator": {"Managed": False},
         "TagSet": shown(one.tags),
     }
     if one.ipv6:

@@ -57,7 +57,7 @@ def add_addresses(tx: Tx, call: Call, gateway: NatGateway, wanted: Wanted) -> Na
         raise Refused(
             "PrivateIpAddressLimitExceeded", f"A NAT gateway has at most {FURTHER_MAX} addresses beside its primary one."
         )
-    elastic = [free_address(tx, call, id) for id in wanted.allocation_ids]
+    elastic = [_free_address(tx, call, id) for id in wanted.allocation_ids]
     subnet, interface = tx.get(Subnet, gateway.subnet_id), tx.get(NetworkInterface, gateway.interface_id)
     given = take_private(tx, subnet, wanted.more, wanted.chosen)
     claim_secondary(tx, subnet, interface.id, given)
@@ -86,15 +86,26 @@ def addresses_of(gateway: NatGateway) -> tuple[NatAddress, ...]:
     return (primary, *gateway.further)
 
 
-def free_address(reader: Reader, call: Call, id: str) -> Address:
-    """The caller's, that leads nowhere yet. Raises: Refused, NotFound."""
+def find_elastic(reader: Reader, call: Call, id: str) -> Address:
+    """The caller's. Raises: Refused, NotFound."""
     if not is_id_of(Address.KIND, id):
         raise Refused("InvalidElasticIpID.Malformed", f"The elastic-ip ID '{id[:80]}' is malformed")
     address = owned(reader, call, Address, id)
     refuse_managed(address)
-    if address.association_id is not None:
-        raise Refused("Resource.AlreadyAssociated", f"Elastic IP address [{address.id}] is already associated")
     return address
+
+
+def _free_address(reader: Reader, call: Call, id: str) -> Address:
+    """The caller's, that leads nowhere yet. Raises: Refused, NotFound."""
+    address = find_elastic(reader, call, id)
+    if address.association_id is not None:
+        raise Refused(*taken(address))
+    return address
+
+
+def taken(address: Address) -> tuple[str, str]:
+    """Code and message about one that leads somewhere already."""
+    return "Resource.AlreadyAssociated", f"Elastic IP address [{address.id}] is already associated"
 
 
 def shown_address(gateway: NatGateway, one: NatAddress, status: str = "succeeded") -> dict[str, object]:

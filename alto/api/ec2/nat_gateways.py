@@ -4,11 +4,11 @@
 A gateway has an interface of its own, which nobody else attaches, changes or removes; a public one has an elastic address,
 which leads to that interface. Both take effect with the transaction, so that no gateway is ever seen pending or deleting; its
 packets are the hosts' work (`plan/routes.py`). A public one in a VPC without internet gateway has failed from the start, as at
-EC2: it takes nothing, and an internet gateway that comes later does not mend it. What failed or was deleted is listed for an
-hour (`control/keeper.py`).
+EC2, and so has one whose elastic address leads somewhere already, or whose subnet is full: it takes nothing, and what changes
+later does not mend it. What failed or was deleted is listed for an hour (`control/keeper.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -18,14 +18,14 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.address_targets import lead_to, leave
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned, page_of_own
-from alto.api.ec2.nat_gateway_addresses import add_addresses, addresses_of, draw_addresses, free_address, shown_address
+from alto.api.ec2.nat_gateway_addresses import add_addresses, addresses_of, draw_addresses, find_elastic, shown_address, taken
 from alto.api.ec2.new_interfaces import Addresses, draw_interface, make_interface
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.model.addresses import Address
 from alto.model.errors import Refused
-from alto.model.networks import NAT_GATEWAY, NetworkInterface, Subnet
+from alto.model.networks import NAT_GATEWAY, AddressPool, NetworkInterface, Subnet
 from alto.model.records import Tags
 from alto.model.routing import InternetGateway, NatGateway, NatState
 from alto.store.claims import delete_interface
@@ -64,10 +64,13 @@ async def create_nat_gateway(call: Call, request: CreateNatGatewayRequest) -> di
         if known is not None:
             return owned(tx, call, NatGateway, known)
         subnet = owned(tx, call, Subnet, request.subnet_id or "")
-        address = free_address(tx, call, request.allocation_id or "") if public else None
-        if public and not tx.where(InternetGateway, vpc_id=subnet.vpc_id, limit=1):
+        ids = (request.allocation_id or "", *further.allocation_ids) if public else ()
+        elastic = [find_elastic(tx, call, one) for one in ids]
+        address = elastic[0] if elastic else None
+        failure = _failure(tx, subnet, elastic, 1 + len(further.chosen) + further.more)
+        if failure is not None:
             remember_result(tx, call, request.client_token, id, now)
-            return tx.put(_failed(call, id, subnet, request.allocation_id, now, tags))
+            return tx.put(_failed(call, id, subnet, address, failure, now, tags))
         interface = make_interface(
             tx,
             drawn,
@@ -108,7 +111,23 @@ async def create_nat_gateway(call: Call, request: CreateNatGatewayRequest) -> di
     return {"NatGateway": _shown(gateway), "ClientToken": request.client_token}
 
 
-def _failed(call: Call, id: str, subnet: Subnet, allocation_id: str | None, now: float, tags: Tags) -> NatGateway:
+def _failure(reader: Reader, subnet: Subnet, elastic: Sequence[Address], private: int) -> tuple[str, str] | None:
+    """Code and message (NatGateway in the API reference) of why a gateway with these elastic addresses, and so many `private`
+    ones, cannot work. A private gateway has no elastic ones."""
+    if elastic and not reader.where(InternetGateway, vpc_id=subnet.vpc_id, limit=1):
+        return "Gateway.NotAttached", f"Network {subnet.vpc_id} has no Internet gateway attached"
+    for address in elastic:
+        if address.association_id is not None:
+            return taken(address)
+    pool = reader.get(AddressPool, subnet.id)
+    if pool.used + private > pool.size:
+        return "InsufficientFreeAddressesInSubnet", "Subnet has insufficient free addresses to create this NAT gateway"
+    return None
+
+
+def _failed(
+    call: Call, id: str, subnet: Subnet, address: Address | None, failure: tuple[str, str], now: float, tags: Tags
+) -> NatGateway:
     return NatGateway(
         id=id,
         account=call.account,
@@ -117,9 +136,10 @@ def _failed(call: Call, id: str, subnet: Subnet, allocation_id: str | None, now:
         subnet_id=subnet.id,
         interface_id="",
         private_ip="",
-        allocation_id=allocation_id,
+        public=address is not None,
+        allocation_id=address.id if address is not None else None,
         state=NatState.FAILED,
-        failure=("Gateway.NotAttached", f"Network {subnet.vpc_id} has no Internet gateway attached"),
+        failure=failure,
         created_at=now,
         tags=tags,
     )

@@ -10,7 +10,7 @@ import msgspec
 from alto.api.accounts import draw_id
 from alto.api.call import Call
 from alto.api.ec2.address_pools import claim_secondary, take_private, take_v6
-from alto.api.ec2.ids import owned
+from alto.api.ec2.ids import is_id_of, is_own, owned
 from alto.api.security_groups import is_in_vpc
 from alto.kit.world import Chance
 from alto.model.errors import Refused
@@ -43,15 +43,15 @@ class Addresses(msgspec.Struct, frozen=True):
 
 
 def wanted_addresses(primary: str | None, listed: Sequence[PrivateIp], more: int | None) -> Addresses:
-    """Raises: Refused: two primary ones, none among several, a number beside a list."""
+    """Raises: Refused: two primary ones, none among several, a number beside several."""
     if more is not None and more < 0:
         raise Refused("InvalidParameterValue", f"Value ({more}) for secondaryPrivateIpAddressCount is invalid.")
     if not listed:
         return Addresses(primary, (), more or 0)
-    if more:
+    if more and len(listed) > 1:
         raise Refused(
             "InvalidParameterCombination",
-            "You may specify secondaryPrivateIpAddressCount or privateIpAddresses, but not both in the same call",
+            "You may specify secondaryPrivateIpAddressCount or several privateIpAddresses, but not both in the same call",
         )
     texts = []
     for one in listed:
@@ -64,10 +64,10 @@ def wanted_addresses(primary: str | None, listed: Sequence[PrivateIp], more: int
         else:
             texts.append(one.private_ip_address)
     if primary is None and len(texts) == 1:
-        return Addresses(texts[0], (), 0)
+        return Addresses(texts[0], (), more or 0)
     if primary is None:
         raise Refused("InvalidParameterValue", "One of privateIpAddresses must be the primary one")
-    return Addresses(primary, tuple(texts), 0)
+    return Addresses(primary, tuple(texts), more or 0)
 
 
 def asked_for(interface_id: str | None, listed: Sequence[str], count: int | None, *, listed_name: str, count_name: str) -> str:
@@ -194,3 +194,12 @@ def find_groups(reader: Reader, call: Call, ids: Sequence[str], vpc_id: str) -> 
             "SecurityGroupsPerInterfaceLimitExceeded", f"The maximum number of security groups per interface is {GROUPS_MAX}."
         )
     return chosen
+
+
+def find_interface_groups(reader: Reader, call: Call, ids: Sequence[str], vpc_id: str) -> tuple[str, ...]:
+    """The same for the operations on interfaces, which have a code of their own for a group that is not there, whatever its
+    id looks like ("Error codes for the Amazon EC2 API"). Raises: Refused."""
+    for id in ids:
+        if not is_id_of(SecurityGroup.KIND, id) or (group := reader.find(SecurityGroup, id)) is None or not is_own(call, group):
+            raise Refused("InvalidSecurityGroupID.NotFound", f"The securityGroup ID '{id[:80]}' does not exist")
+    return find_groups(reader, call, ids, vpc_id)

@@ -1,6 +1,7 @@
 """Secondary private addresses: AssignPrivateIpAddresses, UnassignPrivateIpAddresses.
 
-Each is claimed by a row of its own (`SecondaryAddress`). One that is unassigned lets go of its elastic address, as at EC2.
+Each is claimed by a row of its own (`SecondaryAddress`). One that is unassigned lets go of its elastic address, and one that
+moves to another interface takes it along, as at EC2.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, claim_secondary, take_private
-from alto.api.ec2.ids import owned
+from alto.api.ec2.address_targets import lead_to
 from alto.api.ec2.interface_attachments import changeable
 from alto.api.ec2.new_interfaces import SECONDARY_MAX, asked_for
 from alto.model.addresses import Address
@@ -46,12 +47,13 @@ async def assign_private_ip_addresses(call: Call, request: AssignPrivateIpAddres
         asked = list(dict.fromkeys(check_private(text, subnet) for text in listed))
         new = [address for address in asked if address not in has]
         _check_room(tx, interface, len(interface.secondary) + len(new) + (count or 0))
-        if request.allow_reassignment:
-            _take_from_others(tx, call, interface, new)
+        moved = _take_from_others(tx, call, interface, new) if request.allow_reassignment else []
         given = take_private(tx, subnet, count or 0, new) if new or count else []
         claim_secondary(tx, subnet, interface.id, given)
         secondary = (*interface.secondary, *(PortAddress(private_ip=address) for address in given))
         put_interface(tx, replace(interface, secondary=secondary))
+        for one in moved:
+            lead_to(tx, call, tx.get(Address, one.id), interface.id, one.private_ip or "", one.association_id or "")
         return asked or given
 
     assigned = await call.store.write(body)
@@ -72,13 +74,17 @@ def _check_room(reader: Reader, interface: NetworkInterface, secondary: int) -> 
         )
 
 
-def _take_from_others(tx: Tx, call: Call, interface: NetworkInterface, addresses: Sequence[str]) -> None:
-    """Secondary addresses of the caller's other interfaces become free. A primary one stays where it is."""
+def _take_from_others(tx: Tx, call: Call, interface: NetworkInterface, addresses: Sequence[str]) -> list[Address]:
+    """Secondary addresses of the caller's other interfaces become free; answered are the elastic ones that led to them, as they
+    were. A primary one stays where it is."""
+    elastic: list[Address] = []
     for address in addresses:
         claim = tx.find(SecondaryAddress, secondary_id(interface.vpc_id, address))
         if claim is not None:
-            holder = owned(tx, call, NetworkInterface, claim.interface_id)
+            holder = changeable(tx, call, claim.interface_id)
+            elastic += tx.where(Address, interface_id=holder.id, private_ip=address)
             give_back_private(tx, holder, [address])
+    return elastic
 
 
 class UnassignPrivateIpAddressesRequest(msgspec.Struct, frozen=True, rename="pascal"):
