@@ -102,6 +102,75 @@ def test_rejected_and_expired(tenant: Tenant, stranger: Tenant) -> None:
     assert stranger.refused("AcceptVpcPeeringConnection", VpcPeeringConnectionId=id) == "InvalidStateTransition"
 
 
+HOUR_S = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("ending", "requester_h", "accepter_h"),
+    [("expired", 48, 48), ("rejected", 48, 2), ("deleted by its requester", 2, 48), ("deleted by its accepter", 48, 2)],
+)
+def test_how_long_its_end_is_seen(tenant: Tenant, stranger: Tenant, ending: str, requester_h: float, accepter_h: float) -> None:
+    id = between(tenant, stranger)
+    for who in (tenant, stranger):
+        who("CreateTags", Resources=[id], Tags=[{"Key": "a", "Value": "b"}])
+    if ending == "rejected":
+        stranger("RejectVpcPeeringConnection", VpcPeeringConnectionId=id)
+    elif ending != "expired":
+        stranger("AcceptVpcPeeringConnection", VpcPeeringConnectionId=id)
+        (tenant if "requester" in ending else stranger)("DeleteVpcPeeringConnection", VpcPeeringConnectionId=id)
+    for who, shown_h in ((tenant, requester_h), (stranger, accepter_h)):
+        for hours in (shown_h - 1, shown_h):
+            ended_at = who.cloud.clock.seconds - hours * HOUR_S
+            row = who.cloud.store.read(lambda reader: reader.get(VpcPeering, id))
+            who.cloud.put(replace(row, **{"expires_at" if ending == "expired" else "ended_at": ended_at}))
+            seen = [one["VpcPeeringConnectionId"] for one in who("DescribeVpcPeeringConnections")["VpcPeeringConnections"]]
+            tagged = [one["ResourceId"] for one in who("DescribeTags")["Tags"]]
+            if hours < shown_h:
+                assert seen == tagged == [id]
+                assert shown(who, id)["Status"]["Code"] == ending.split()[0]
+            else:
+                assert seen == tagged == []
+                gone = who.refused("DescribeVpcPeeringConnections", VpcPeeringConnectionIds=[id])
+                assert gone == "InvalidVpcPeeringConnectionID.NotFound"
+
+
+def test_a_request_that_failed_never_came_to_the_other(tenant: Tenant, stranger: Tenant) -> None:
+    own, foreign = vpc_of(tenant, "10.0.0.0/16"), vpc_of(stranger, "10.0.0.0/16")
+    made = tenant("CreateVpcPeeringConnection", VpcId=own, PeerVpcId=foreign, PeerOwnerId=stranger.account.id)
+    id = made["VpcPeeringConnection"]["VpcPeeringConnectionId"]
+    assert state(tenant, id) == "failed"
+    assert stranger("DescribeVpcPeeringConnections")["VpcPeeringConnections"] == []
+    refused = stranger.refused("RejectVpcPeeringConnection", VpcPeeringConnectionId=id)
+    assert refused == "InvalidVpcPeeringConnectionID.NotFound"
+
+
+def test_a_route_may_wait_for_the_answer(tenant: Tenant, stranger: Tenant) -> None:
+    id = between(tenant, stranger)
+    table = tenant("CreateRouteTable", VpcId=shown(tenant, id)["RequesterVpcInfo"]["VpcId"])["RouteTable"]["RouteTableId"]
+    wish = {"RouteTableId": table, "VpcPeeringConnectionId": id}
+    tenant("CreateRoute", **wish, DestinationCidrBlock="10.1.0.0/16")
+
+    def through() -> list[str]:
+        (found,) = tenant("DescribeRouteTables", RouteTableIds=[table])["RouteTables"]
+        return [route["State"] for route in found["Routes"] if route.get("VpcPeeringConnectionId") == id]
+
+    assert through() == ["blackhole"]
+    stranger("AcceptVpcPeeringConnection", VpcPeeringConnectionId=id)
+    assert through() == ["active"]
+    stranger("DeleteVpcPeeringConnection", VpcPeeringConnectionId=id)
+    assert through() == ["blackhole"]
+    assert tenant.refused("CreateRoute", **wish, DestinationCidrBlock="10.2.0.0/16") == "InvalidParameterValue"
+
+
+def test_a_vpc_that_goes_takes_its_own_requests_only(tenant: Tenant, stranger: Tenant) -> None:
+    id = between(tenant, stranger)
+    asked = {"VpcId": shown(tenant, id)["AccepterVpcInfo"]["VpcId"]}
+    assert stranger.refused("DeleteVpc", **asked) == "DependencyViolation"
+    tenant("DeleteVpc", VpcId=shown(tenant, id)["RequesterVpcInfo"]["VpcId"])
+    assert state(tenant, id) == state(stranger, id) == "deleted"
+    stranger("DeleteVpc", **asked)
+
+
 @pytest.mark.parametrize("cidr", ["10.0.0.0/16", "10.0.128.0/20"])
 def test_ranges_that_meet_fail(tenant: Tenant, cidr: str) -> None:
     made = tenant("CreateVpcPeeringConnection", VpcId=vpc_of(tenant, "10.0.0.0/16"), PeerVpcId=vpc_of(tenant, cidr))[

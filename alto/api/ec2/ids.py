@@ -17,6 +17,7 @@ from alto.model.records import Record
 from alto.model.routing import VpcPeering
 from alto.model.volumes import Snapshot
 from alto.plan.endpoints import amazons_list
+from alto.plan.peerings import is_visible
 from alto.store.store import Reader
 
 R = TypeVar("R", bound=Record)
@@ -161,9 +162,22 @@ def find_peering(reader: Reader, call: Call, id: str) -> VpcPeering:
     """A connection that the caller asked for or was asked for. Raises: Refused (Malformed), NotFound."""
     check_id(VpcPeering.KIND, id)
     found = reader.find(VpcPeering, id)
-    if found is None or not (is_requester(call, found) or is_accepter(call, found)):
+    if found is None or not sees_peering(call, found):
         raise NotFound(VpcPeering.KIND, id)
     return found
+
+
+def all_peerings(reader: Reader, call: Call) -> list[VpcPeering]:
+    """All that the caller asked for or was asked for and still sees, each once."""
+    asked = reader.where(VpcPeering, account=call.account, region=call.region)
+    was_asked = reader.where(VpcPeering, accepter_account=call.account, accepter_region=call.region)
+    found = {one.id: one for one in (*asked, *was_asked)}.values()
+    return [one for one in found if sees_peering(call, one)]
+
+
+def sees_peering(call: Call, peering: VpcPeering) -> bool:
+    has_part = is_requester(call, peering) or is_accepter(call, peering)
+    return has_part and is_visible(peering, call.account, call.world.clock.now())
 
 
 def is_requester(call: Call, peering: VpcPeering) -> bool:

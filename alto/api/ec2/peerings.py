@@ -1,8 +1,8 @@
 """VPC peering: ask for a connection, accept, reject, end and describe it.
 
 The row belongs to who asked; who was asked finds it too and may accept or reject it. Not here: which packets pass (both
-sides' route tables and the host's plan). Invariant: an active connection joins two VPCs whose ranges do not meet, and is
-the only one that does.
+sides' route tables and the host's plan), and what time makes of it (`plan/peerings.py`). Invariant: an active connection joins
+two VPCs whose ranges do not meet, and is the only one that does.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import check_id, find_peering, is_accepter, is_requester, owned
+from alto.api.ec2.ids import all_peerings, check_id, find_peering, is_accepter, is_requester, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.wire.xml import timestamp
@@ -22,12 +22,10 @@ from alto.model.errors import NotFound, Refused
 from alto.model.networks import Vpc
 from alto.model.records import Tags
 from alto.model.routing import PeeringState, VpcPeering
+from alto.plan.peerings import EXPIRES_S, is_visible, peering_state
 from alto.plan.ranges import overlap
 from alto.plan.vpcs import ranges, ranges_v6
 from alto.store.store import Reader, Tx
-
-EXPIRES_S = 7 * 24 * 3600.0  # "VPC peering connection lifecycle"
-ENDED_SHOWN_S = 2 * 3600.0  # a deleted one stays visible to both sides for a while
 
 _SENTENCES: Mapping[PeeringState, str] = {
     PeeringState.ACTIVE: "Active",
@@ -49,7 +47,7 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 def _seen(reader: Reader, call: Call, peering: VpcPeering) -> _Seen:
-    state = _state(peering, call.world.clock.now())
+    state = peering_state(peering, call.world.clock.now())
     # Who only asked learns nothing of the other's VPC before the other agreed.
     knows = state is PeeringState.ACTIVE or call.account == peering.accepter_account
     return _Seen(
@@ -59,13 +57,6 @@ def _seen(reader: Reader, call: Call, peering: VpcPeering) -> _Seen:
         reader.find(Vpc, peering.accepter_vpc_id) if knows else None,
         peering.tags if is_requester(call, peering) else peering.accepter_tags,
     )
-
-
-def _state(peering: VpcPeering, now: float) -> PeeringState:
-    """What nobody answered for a week has expired; no clock needs to write that down."""
-    if peering.state is PeeringState.PENDING and now >= peering.expires_at:
-        return PeeringState.EXPIRED
-    return peering.state
 
 
 _FILTERS: Filters[_Seen] = {
@@ -99,17 +90,10 @@ async def describe_vpc_peering_connections(call: Call, request: DescribeRequest)
     ids = request.vpc_peering_connection_ids
     check_page(request.max_results, ids, ids_parameter="vpcPeeringConnectionIdSet")
     matches = matcher(request.filters, _FILTERS)
-    now = call.world.clock.now()
 
     def body(reader: Reader) -> list[_Seen]:
-        if ids:
-            found = [find_peering(reader, call, id) for id in sorted(set(ids))]
-        else:
-            asked = reader.where(VpcPeering, account=call.account, region=call.region)
-            was_asked = reader.where(VpcPeering, accepter_account=call.account, accepter_region=call.region)
-            found = list({one.id: one for one in (*asked, *was_asked)}.values())
-        recent = [one for one in found if not _is_forgotten(one, now)]
-        return [seen for seen in (_seen(reader, call, one) for one in recent) if matches(seen)]
+        found = [find_peering(reader, call, id) for id in sorted(set(ids))] if ids else all_peerings(reader, call)
+        return [seen for seen in (_seen(reader, call, one) for one in found) if matches(seen)]
 
     page = page_of_list(
         call.store.read(body),
@@ -119,10 +103,6 @@ async def describe_vpc_peering_connections(call: Call, request: DescribeRequest)
         next_token=request.next_token,
     )
     return listing("VpcPeeringConnections", [_shown(seen) for seen in page.items], page.next_token)
-
-
-def _is_forgotten(peering: VpcPeering, now: float) -> bool:
-    return peering.ended_at is not None and now - peering.ended_at >= ENDED_SHOWN_S
 
 
 def _shown(seen: _Seen) -> dict[str, Any]:
@@ -191,7 +171,7 @@ async def create_vpc_peering_connection(call: Call, request: CreateRequest) -> d
         if peer_id == vpc.id:
             raise Refused("InvalidParameterValue", f"The VPC '{vpc.id}' cannot be peered with itself")
         for one in tx.where(VpcPeering, vpc_id=vpc.id):
-            if _is_forgotten(one, now):
+            if not any(is_visible(one, account, now) for account in (one.account, one.accepter_account)):
                 tx.delete(VpcPeering, one.id)
             elif one.accepter_vpc_id == peer_id and _is_open(one, now):
                 return _seen(tx, call, one)  # as EC2: asking again makes no second one
@@ -223,7 +203,7 @@ async def create_vpc_peering_connection(call: Call, request: CreateRequest) -> d
 
 
 def _is_open(peering: VpcPeering, now: float) -> bool:
-    return _state(peering, now) in (PeeringState.PENDING, PeeringState.ACTIVE)
+    return peering_state(peering, now) in (PeeringState.PENDING, PeeringState.ACTIVE)
 
 
 class PeeringIdRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -271,7 +251,7 @@ def _asked(tx: Tx, call: Call, id: str, what: str) -> VpcPeering:
             f"Incorrect region ({call.region}) specified for this request. VPC peering connection {peering.id} must be {must} "
             f"in region {peering.accepter_region}",
         )
-    state = _state(peering, call.world.clock.now())
+    state = peering_state(peering, call.world.clock.now())
     if state is not PeeringState.PENDING:
         raise Refused("InvalidStateTransition", f"Invalid state transition for {peering.id}, attempted to {what} in {state}")
     return peering
@@ -282,7 +262,7 @@ async def delete_vpc_peering_connection(call: Call, request: PeeringIdRequest) -
 
     def body(tx: Tx) -> None:
         peering = find_peering(tx, call, request.vpc_peering_connection_id)
-        state = _state(peering, now)
+        state = peering_state(peering, now)
         pending_of_mine = state is PeeringState.PENDING and is_requester(call, peering)
         if state is not PeeringState.ACTIVE and not pending_of_mine:
             raise Refused(

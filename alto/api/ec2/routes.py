@@ -1,7 +1,7 @@
 """The routes of a route table: create, replace, delete, and how they are shown.
 
-A route keeps its target's id when the target goes, and is a black hole then, as at EC2. Not here: the tables
-(`route_tables.py`), and what a kernel makes of a route (`plan/routes.py`).
+A route keeps its target's id when the target goes, and is a black hole then, as at EC2; so is one through a peering connection
+that waits to be accepted. Not here: the tables (`route_tables.py`), and what a kernel makes of a route (`plan/routes.py`).
 Invariant: a table has at most one route for a destination, and the local ones of its VPC's ranges.
 """
 
@@ -30,6 +30,7 @@ from alto.model.routing import (
     VpcPeering,
 )
 from alto.plan.endpoints import amazons_list
+from alto.plan.peerings import peering_state
 from alto.plan.ranges import checked_v4, checked_v6, parse_v4, parse_v6
 from alto.store.store import Reader, Tx
 
@@ -197,8 +198,8 @@ def _target(
                 raise Refused(
                     "InvalidParameterValue", f"route table {table.id} and peering connection {id} belong to different networks"
                 )
-            if peering.state is not PeeringState.ACTIVE:
-                raise Refused("InvalidParameterValue", f"The vpcPeeringConnection {id} is not active")
+            if peering_state(peering, call.world.clock.now()) not in (PeeringState.PENDING, PeeringState.ACTIVE):
+                raise Refused("InvalidParameterValue", f"The vpcPeeringConnection {id} is neither active nor to be accepted")
             return Target.PEERING, id, None
     egress_only = owned(reader, call, EgressOnlyInternetGateway, id)
     _same_network(table, egress_only.vpc_id, "egress-only internet gateway", id)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import find_image, find_peering, is_id, is_own, is_requester, owned
+from alto.api.ec2.ids import all_peerings, find_image, find_peering, is_id, is_own, is_requester, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.wire.query import UNPRINTABLE
 from alto.model.acls import NetworkAcl, PrefixList
@@ -30,7 +30,6 @@ from alto.model.routing import (
     NatGateway,
     RouteTable,
     VpcEndpoint,
-    VpcPeering,
 )
 from alto.model.volumes import Snapshot, Volume
 from alto.store.store import Reader, Tx
@@ -336,11 +335,9 @@ def _rows(reader: Reader, call: Call, ids: frozenset[str] | None, types: frozens
             for rule in group.permissions:
                 yield from (_Row(rule.id, _RULE_TYPE, key, value) for key, value in rule.tags.items())
     if _may_be_asked(_PEERING_PREFIX, _PEERING_TYPE, ids, types):
-        asked = reader.where(VpcPeering, account=call.account, region=call.region)
-        was_asked = reader.where(VpcPeering, accepter_account=call.account, accepter_region=call.region)
-        sides = {one.id: one.accepter_tags for one in was_asked} | {one.id: one.tags for one in asked}
-        for id, tags in sides.items():
-            yield from (_Row(id, _PEERING_TYPE, key, value) for key, value in tags.items())
+        for one in all_peerings(reader, call):
+            tags = one.tags if is_requester(call, one) else one.accepter_tags
+            yield from (_Row(one.id, _PEERING_TYPE, key, value) for key, value in tags.items())
 
 
 def _may_be_asked(prefix: str, resource_type: str, ids: frozenset[str] | None, types: frozenset[str] | None) -> bool:

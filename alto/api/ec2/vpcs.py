@@ -29,6 +29,7 @@ from alto.model.routing import (
     VpcEndpoint,
     VpcPeering,
 )
+from alto.plan.peerings import peering_state
 from alto.plan.ranges import AMAZON_DIGITS, amazon_v6, vpc_range
 from alto.plan.vpcs import DEFAULT_VPC_IDS, SUBNET_IDS, VPC_IDS, Ids, vpc_parts
 from alto.store.store import Tx
@@ -201,17 +202,19 @@ async def delete_vpc(call: Call, request: VpcIdRequest) -> dict[str, object]:
         acls = tx.where(NetworkAcl, vpc_id=vpc.id)
         groups = tx.where(SecurityGroup, vpc_id=vpc.id)
         peerings = [*tx.where(VpcPeering, vpc_id=vpc.id), *tx.where(VpcPeering, accepter_vpc_id=vpc.id)]
+        waiting = [one for one in peerings if peering_state(one, now) is PeeringState.PENDING]
         if (
             # One of each is its own and goes with it.
             max(len(tables), len(acls), len(groups)) > 1
             or any(tx.where(kind, vpc_id=vpc.id, limit=1) for kind in _INSIDE)
             or any(one.holds for one in tx.where(NatGateway, vpc_id=vpc.id))
             or any(one.state is PeeringState.ACTIVE for one in peerings)
+            # What another account asks of it is to be answered first ("Delete a VPC peering connection").
+            or any(one.account != call.account for one in waiting)
         ):
             raise Refused("DependencyViolation", f"The vpc '{vpc.id}' has dependencies and cannot be deleted.")
-        for peering in peerings:
-            if peering.state is PeeringState.PENDING:
-                tx.put(replace(peering, state=PeeringState.DELETED, message=call.account, ended_at=now))
+        for peering in waiting:
+            tx.put(replace(peering, state=PeeringState.DELETED, message=call.account, ended_at=now))
         for own in (*tables, *acls, *groups, *tx.where(SecurityGroupVpc, vpc_id=vpc.id), vpc):
             tx.delete(type(own), own.id)
 
