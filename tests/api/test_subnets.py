@@ -20,6 +20,7 @@ def test_a_new_subnet(tenant: Tenant, vpc: str) -> None:
     assert made["AvailableIpAddressCount"] == 251  # 256 less the five that EC2 keeps
     assert made["MapPublicIpOnLaunch"] is False
     assert made["DefaultForAz"] is False
+    assert made["BlockPublicAccessStates"] == {"InternetGatewayBlockMode": "off"}
     assert made["SubnetArn"] == f"arn:aws:ec2:us-east-1:{tenant.account.id}:subnet/{made['SubnetId']}"
     by_id = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.2.0/24", AvailabilityZoneId="use1-az3")["Subnet"]
     assert by_id["AvailabilityZone"] == "us-east-1c"

@@ -70,6 +70,9 @@ def test_a_vpc_made_with_ipv6(tenant: Tenant) -> None:
     (association,) = vpc["Ipv6CidrBlockAssociationSet"]
     cidr = association["Ipv6CidrBlock"].replace("/56", "/64")
     subnet = tenant("CreateSubnet", VpcId=vpc["VpcId"], CidrBlock="10.0.0.0/24", Ipv6CidrBlock=cidr)["Subnet"]
-    assert subnet["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"] == cidr
+    (given,) = subnet["Ipv6CidrBlockAssociationSet"]
+    assert (given["Ipv6CidrBlock"], given["Ipv6CidrBlockState"]) == (cidr, {"State": "associating"})
+    (seen,) = tenant("DescribeSubnets", SubnetIds=[subnet["SubnetId"]])["Subnets"][0]["Ipv6CidrBlockAssociationSet"]
+    assert seen == {**given, "Ipv6CidrBlockState": {"State": "associated"}}
     clash = tenant.refused("CreateSubnet", VpcId=vpc["VpcId"], CidrBlock="10.0.1.0/24", Ipv6CidrBlock=cidr)
     assert clash == "InvalidSubnet.Conflict"

@@ -113,6 +113,7 @@ def test_a_new_vpc(tenant: Tenant) -> None:
     (vpc,) = tenant("DescribeVpcs", VpcIds=[made["VpcId"]])["Vpcs"]
     assert vpc == {**made, "State": "available"}
     assert (vpc["CidrBlock"], vpc["IsDefault"], vpc["InstanceTenancy"]) == ("10.0.0.0/16", False, "default")
+    assert vpc["BlockPublicAccessStates"] == {"InternetGatewayBlockMode": "off"}
     # "VPC attributes": names are resolved in each VPC, and given in the default one only.
     assert attribute(tenant, vpc["VpcId"], "enableDnsSupport") is True
     assert attribute(tenant, vpc["VpcId"], "enableDnsHostnames") is False

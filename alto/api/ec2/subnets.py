@@ -18,7 +18,7 @@ from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
 from alto.api.ec2.shapes import hostname_type, naming_shape
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
-from alto.api.ec2.vpcs import ASSOCIATED, AVAILABLE, BooleanValue
+from alto.api.ec2.vpcs import ASSOCIATED, ASSOCIATING, AVAILABLE, PUBLIC_ACCESS, BooleanValue
 from alto.model.acls import NetworkAcl
 from alto.model.errors import Refused
 from alto.model.networks import AddressPool, CidrAssociation, Naming, Subnet, Vpc
@@ -114,7 +114,7 @@ def _arn(subnet: Subnet) -> str:
     return f"arn:aws:ec2:{subnet.region}:{subnet.account}:subnet/{subnet.id}"
 
 
-def _shown(seen: _Seen) -> dict[str, object]:
+def _shown(seen: _Seen, ipv6_state: str = ASSOCIATED) -> dict[str, object]:
     subnet = seen.subnet
     return {
         "SubnetId": subnet.id,
@@ -123,7 +123,7 @@ def _shown(seen: _Seen) -> dict[str, object]:
         "VpcId": subnet.vpc_id,
         "State": AVAILABLE,
         "CidrBlock": subnet.cidr,
-        "Ipv6CidrBlockAssociationSet": [shown_association_v6(each) for each in subnet.ipv6],
+        "Ipv6CidrBlockAssociationSet": [shown_association_v6(each, ipv6_state) for each in subnet.ipv6],
         "AvailableIpAddressCount": seen.addresses_free,
         "AvailabilityZone": subnet.zone,
         "AvailabilityZoneId": zone_id(subnet.zone),
@@ -134,6 +134,7 @@ def _shown(seen: _Seen) -> dict[str, object]:
         "EnableDns64": False,
         "Ipv6Native": False,
         "PrivateDnsNameOptionsOnLaunch": naming_shape(subnet.naming),
+        "BlockPublicAccessStates": PUBLIC_ACCESS,
         "Tags": shown(subnet.tags),
     }
 
@@ -190,7 +191,7 @@ async def create_subnet(call: Call, request: CreateSubnetRequest) -> dict[str, o
         )
         return _put(tx, subnet, ids("aclassoc"), others)
 
-    return {"Subnet": _shown(await call.store.write(body))}
+    return {"Subnet": _shown(await call.store.write(body), ASSOCIATING)}
 
 
 def _zone(call: Call, name: str | None, id: str | None) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.paging import capped, check_page, listing, page_of_list
+from alto.api.ec2.regions import zone_id
 from alto.model.errors import Refused
 from alto.model.routing import EndpointType
 from alto.plan.endpoints import INTERFACE_SERVICES, SERVICES, amazons_lists, private_name, service_name
@@ -79,6 +80,7 @@ def _shown(call: Call, one: Service) -> dict[str, object]:
         "ServiceId": f"vpce-svc-{_digits(one)}",
         "ServiceType": [{"ServiceType": one.type.value}],
         "ServiceRegion": one.region,
+        "AvailabilityZoneIds": [zone_id(zone) for zone in call.settings.zones(call.region)],
         "AvailabilityZones": call.settings.zones(call.region),
         "Owner": "amazon",
         "BaseEndpointDnsNames": [private_name(one.region, one.short)],

@@ -39,6 +39,8 @@ ASSOCIATED, ASSOCIATING, DISASSOCIATING = "associated", "associating", "disassoc
 # What EC2 shows of a VPC that has no set of DHCP options.
 NO_DHCP_OPTIONS = "default"
 AMAZONS_POOL = "Amazon"
+# There is no VPC Block Public Access here, which is how EC2 shows a region that has not turned it on.
+PUBLIC_ACCESS = {"InternetGatewayBlockMode": "off"}
 TENANCIES = ("default", "dedicated", "host")
 
 
@@ -106,6 +108,7 @@ def _shown(vpc: Vpc, state: str = AVAILABLE) -> dict[str, object]:
         "DhcpOptionsId": _dhcp_options(vpc),
         "InstanceTenancy": vpc.tenancy,
         "IsDefault": vpc.default_of is not None,
+        "BlockPublicAccessStates": PUBLIC_ACCESS,
         "Tags": shown(vpc.tags),
     }
 
