@@ -39,6 +39,17 @@ def test_the_life_of_a_set(tenant: Tenant) -> None:
     assert slip == 'InvalidDhcpOptionsId.Malformed: Invalid id: "foo-1234abcd" (expecting "dopt-...")'
 
 
+def test_several_addresses(tenant: Tenant) -> None:
+    times = [f"10.0.0.{n}" for n in range(4)] + [f"fd00::{n}" for n in range(4)]
+    asked = [
+        {"Key": "domain-name-servers", "Values": ["10.0.0.2, 10.0.0.3", "10.0.0.4"]},
+        {"Key": "ntp-servers", "Values": times},
+    ]
+    servers, ntp = tenant("CreateDhcpOptions", DhcpConfigurations=asked)["DhcpOptions"]["DhcpConfigurations"]
+    assert [each["Value"] for each in servers["Values"]] == ["10.0.0.2", "10.0.0.3", "10.0.0.4"]
+    assert [each["Value"] for each in ntp["Values"]] == times
+
+
 def test_choosing_sets(tenant: Tenant) -> None:
     id = tenant("CreateDhcpOptions", DhcpConfigurations=SETTINGS)["DhcpOptions"]["DhcpOptionsId"]
 
@@ -61,7 +72,10 @@ def test_choosing_sets(tenant: Tenant) -> None:
         [{"Key": "domain-name", "Values": ["a\nb"]}],
         [{"Key": "netbios-node-type", "Values": ["0"]}],
         [{"Key": "ntp-servers", "Values": ["not an address"]}],
+        [{"Key": "ntp-servers", "Values": [f"10.0.0.{n}" for n in range(5)]}],
         [{"Key": "domain-name-servers", "Values": ["f.example"]}],
+        [{"Key": "domain-name-servers", "Values": ["10.0.0.2,"]}],
+        [{"Key": "domain-name-servers", "Values": ["10.0.0.1,10.0.0.2", "10.0.0.3,10.0.0.4", "10.0.0.5"]}],
     ],
 )
 def test_what_no_guest_could_be_told(tenant: Tenant, settings: list[dict[str, Any]]) -> None:

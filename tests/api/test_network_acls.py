@@ -77,6 +77,15 @@ def test_entries(tenant: Tenant, acl: str) -> None:
     assert tenant.refused("ReplaceNetworkAclEntry", **entry, Protocol="-1") == "InvalidNetworkAclEntry.NotFound"
 
 
+def test_icmpv6_of_an_ipv4_range_means_all_its_types(tenant: Tenant, acl: str) -> None:
+    entry = {"NetworkAclId": acl, "Egress": False, "Protocol": "58", "RuleAction": "allow"}
+    tenant("CreateNetworkAclEntry", **entry, RuleNumber=1, CidrBlock="10.0.0.0/8")
+    tenant("CreateNetworkAclEntry", **entry, RuleNumber=2, CidrBlock="10.0.0.0/8", IcmpTypeCode={"Type": 128, "Code": 0})
+    assert tenant.refused("CreateNetworkAclEntry", **entry, RuleNumber=3, Ipv6CidrBlock="::/0") == "MissingParameter"
+    found = {each["RuleNumber"]: each for each in shown(tenant, acl)["Entries"]}
+    assert all("IcmpTypeCode" not in found[number] for number in (1, 2))
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [

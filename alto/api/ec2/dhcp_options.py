@@ -26,11 +26,12 @@ from alto.store.store import Tx
 _KEYS: Mapping[str, int] = {
     "domain-name": 1,
     "domain-name-servers": 4,
-    "ntp-servers": 4,
+    "ntp-servers": 8,
     "netbios-name-servers": 4,
     "netbios-node-type": 1,
     "ipv6-address-preferred-lease-time": 1,
 }
+_NTP_OF_A_FAMILY = 4  # IPv4 and IPv6 each
 _AMAZONS_DNS = "AmazonProvidedDNS"
 _NODE_TYPES = ("1", "2", "4", "8")
 # Names that resolvers and dnsmasq take; EC2 allows several in one value, apart by spaces.
@@ -88,10 +89,11 @@ async def create_dhcp_options(call: Call, request: CreateDhcpOptionsRequest) -> 
     settings: dict[str, tuple[str, ...]] = {}
     for each in request.dhcp_configurations:
         key = each.key or ""
-        _check(key, each.values)
+        values = _servers(each.values) if key == "domain-name-servers" else each.values
+        _check(key, values)
         if key in settings:
             raise Refused("InvalidParameterValue", f"The option {key} is given more than once")
-        settings[key] = each.values
+        settings[key] = values
     made = DhcpOptions(
         id=draw_id(call.world.chance, "dopt"),
         account=call.account,
@@ -100,6 +102,11 @@ async def create_dhcp_options(call: Call, request: CreateDhcpOptionsRequest) -> 
         tags=tags_for(request.tag_specifications, "dhcp-options")["dhcp-options"],
     )
     return {"DhcpOptions": _shown(await call.store.write(lambda tx: tx.put(made)))}
+
+
+def _servers(values: Sequence[str]) -> tuple[str, ...]:
+    """One value may be several servers, apart by commas."""
+    return tuple(one.strip() for value in values for one in value.split(","))
 
 
 def _check(key: str, values: Sequence[str]) -> None:
@@ -112,6 +119,9 @@ def _check(key: str, values: Sequence[str]) -> None:
     for value in values:
         if not _fits(key, value):
             raise Refused("InvalidParameterValue", f"Value ({value[:80]}) for parameter {key} is invalid.")
+    v6 = sum(":" in value for value in values)
+    if key == "ntp-servers" and max(v6, len(values) - v6) > _NTP_OF_A_FAMILY:
+        raise Refused("InvalidParameterValue", f"The option {key} takes {_NTP_OF_A_FAMILY} addresses of a family at most")
 
 
 def _fits(key: str, value: str) -> bool:

@@ -269,7 +269,7 @@ def _entry(request: EntryRequest) -> AclEntry:
         if not 0 <= ports.from_ <= ports.to <= PORT_MAX:
             raise Refused("InvalidParameterValue", f"Invalid TCP/UDP port range ({ports.from_}:{ports.to})")
         return replace(bare, from_port=ports.from_, to_port=ports.to)
-    if protocol in _WITH_TYPES:
+    if protocol in _WITH_TYPES and not (protocol == _NUMBERS["icmpv6"] and cidr is not None):  # all types and codes
         icmp = request.icmp_type_code
         if icmp is None or icmp.type is None or icmp.code is None:
             raise Refused("MissingParameter", "The request must contain the parameter icmpTypeCode: ICMP needs type and code")
