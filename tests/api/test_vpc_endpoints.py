@@ -166,7 +166,8 @@ def test_what_cannot_be_made(tenant: Tenant) -> None:
         ({"ServiceName": S3, "VpcEndpointType": "Interface"}, "InvalidParameter"),
         ({"ServiceName": S3, "PrivateDnsEnabled": True}, "InvalidParameter"),
         ({"ServiceName": S3, "RouteTableIds": [far]}, "InvalidParameter"),
-        ({"ServiceName": S3, "RouteTableIds": ["rtb-00000000000000000"]}, "InvalidRouteTableID.NotFound"),
+        ({"ServiceName": S3, "RouteTableIds": ["rtb-00000000000000000"]}, "InvalidRouteTableId.NotFound"),
+        ({"ServiceName": S3, "RouteTableIds": ["rtb-"]}, "InvalidRouteTableId.Malformed"),
         ({"ServiceName": S3, "VpcId": "vpc-00000000000000000"}, "InvalidVpcID.NotFound"),
     ):
         assert tenant.refused("CreateVpcEndpoint", **{"VpcId": vpc, **wish}) == code
@@ -187,6 +188,7 @@ def test_the_services(tenant: Tenant) -> None:
     assert answer["ServiceNames"] == [DYNAMODB, EC2, S3, STS]
     (s3,) = tenant("DescribeVpcEndpointServices", ServiceNames=[S3])["ServiceDetails"]
     assert (s3["ServiceName"], s3["ServiceType"], s3["Owner"]) == (S3, [{"ServiceType": "Gateway"}], "amazon")
+    assert (s3["AvailabilityZones"][0], s3["AvailabilityZoneIds"][0]) == ("us-east-1a", "use1-az1")
     by_type = [{"Name": "service-type", "Values": ["Interface"]}]
     interfaces = tenant("DescribeVpcEndpointServices", Filters=by_type)
     assert interfaces["ServiceNames"] == [EC2, STS]

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from alto.api.call import Call
-from alto.api.ec2.ids import owned
+from alto.api.ec2.ids import is_id_of, is_own
 from alto.api.ec2.new_interfaces import Addresses, Drawn, draw_interface, find_groups, make_interface
 from alto.model.errors import Refused
 from alto.model.hosts import Host
@@ -20,6 +20,8 @@ from alto.model.routing import EndpointInterface, VpcEndpoint
 from alto.plan.endpoints import own_service, private_name
 from alto.store.claims import delete_interface
 from alto.store.store import Reader, Tx
+
+ID_CHARACTERS = "the Id may only contain lowercase alphanumeric characters and a single dash"
 
 
 class SubnetConfiguration(msgspec.Struct, frozen=True, rename="pascal"):
@@ -60,7 +62,7 @@ def enter(tx: Tx, call: Call, endpoint: VpcEndpoint, wanted: Iterable[Wanted], n
     """The endpoint, in these subnets too; its own row is not written yet. Raises: Refused, NotFound."""
     interfaces = list(endpoint.interfaces)
     for one in wanted:
-        subnet = owned(tx, call, Subnet, one.subnet_id)
+        subnet = _own_subnet(tx, call, one.subnet_id)
         if subnet.vpc_id != endpoint.vpc_id:
             raise Refused("InvalidParameter", f"Subnet {subnet.id} and VPC {endpoint.vpc_id} belong to different networks.")
         if any(each.subnet_id == subnet.id for each in interfaces):
@@ -84,6 +86,16 @@ def enter(tx: Tx, call: Call, endpoint: VpcEndpoint, wanted: Iterable[Wanted], n
             EndpointInterface(interface_id=made.id, subnet_id=subnet.id, zone=subnet.zone, private_ip=made.private_ip)
         )
     return replace(endpoint, interfaces=tuple(interfaces))
+
+
+def _own_subnet(reader: Reader, call: Call, id: str) -> Subnet:
+    """As `owned`; EC2 spells the codes otherwise here than for every other operation. Raises: Refused."""
+    if not is_id_of(Subnet.KIND, id):
+        raise Refused("InvalidSubnetId.Malformed", f"Invalid Subnet Id: '{id[:80]}' (expecting 'subnet-...; {ID_CHARACTERS}')")
+    subnet = reader.find(Subnet, id)
+    if subnet is None or not is_own(call, subnet):
+        raise Refused("InvalidSubnetId.NotFound", f"The subnet ID '{id}' does not exist")
+    return subnet
 
 
 def leave(tx: Tx, endpoint: VpcEndpoint, subnet_ids: Sequence[str] | None = None) -> VpcEndpoint:

@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import check_id, is_own, owned, page_of_own
+from alto.api.ec2.ids import check_id, is_id_of, is_own, owned, page_of_own
 from alto.api.ec2.interface_endpoints import (
+    ID_CHARACTERS,
     SubnetConfiguration,
     check_policy,
     check_private_dns,
@@ -212,7 +213,7 @@ def _checked_policy(text: str | None) -> str | None:
 
 def _enter(tx: Tx, call: Call, endpoint: VpcEndpoint, service: Service, table_id: str) -> None:
     its = _list_of(service)
-    table = owned(tx, call, RouteTable, table_id)
+    table = _own_table(tx, call, table_id)
     if table.vpc_id != endpoint.vpc_id:
         raise Refused("InvalidParameter", f"Route table {table.id} and VPC {endpoint.vpc_id} belong to different networks.")
     if any(route.target_id == endpoint.id for route in table.routes):
@@ -225,6 +226,16 @@ def _enter(tx: Tx, call: Call, endpoint: VpcEndpoint, service: Service, table_id
     routes = (*table.routes, Route(destination=its.id, target=Target.ENDPOINT, target_id=endpoint.id))
     check_route_number(tx, routes)
     tx.put(replace(table, routes=routes))
+
+
+def _own_table(reader: Reader, call: Call, id: str) -> RouteTable:
+    """As `owned`; EC2 spells the codes otherwise here than for every other operation. Raises: Refused."""
+    if not is_id_of(RouteTable.KIND, id):
+        raise Refused("InvalidRouteTableId.Malformed", f"Invalid Id: '{id[:80]}' (expecting 'rtb-...; {ID_CHARACTERS}')")
+    table = reader.find(RouteTable, id)
+    if table is None or not is_own(call, table):
+        raise Refused("InvalidRouteTableId.NotFound", f"The routeTable ID '{id}' does not exist")
+    return table
 
 
 def _list_of(service: Service) -> PrefixList:
@@ -291,7 +302,7 @@ async def modify_vpc_endpoint(call: Call, request: ModifyEndpointRequest) -> dic
                 "Private DNS": request.private_dns_enabled,
             },
         )
-        gone = {owned(tx, call, RouteTable, id).id for id in request.remove_route_table_ids}
+        gone = {_own_table(tx, call, id).id for id in request.remove_route_table_ids}
         _leave_tables(tx, endpoint, lambda table: table.id in gone)
         for table_id in request.add_route_table_ids:
             _enter(tx, call, endpoint, find_service(call, endpoint.service_name), table_id)
