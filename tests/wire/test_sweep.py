@@ -77,8 +77,9 @@ def test_no_request_is_answered_by_a_bug(models: Models) -> None:
     assert answers[""] > REQUESTS / 50, answers
     # Past the parser, in the operations' own words.
     assert len(answers) > 18, answers
-    for code in ("UnknownParameter", "MissingParameter", "InvalidParameterValue", "UnsupportedOperation", "DryRunOperation"):
+    for code in ("UnknownParameter", "MissingParameter", "InvalidParameterValue", "UnsupportedOperation"):
         assert answers[code] > 20, answers
+    assert answers["DryRunOperation"] > 5, answers  # said only of what would have succeeded
 
 
 if __name__ == "__main__":

@@ -244,15 +244,14 @@ async def terminate_instances(call: Call, request: TerminateRequest, *, protecti
         named = all_owned(tx, call, Instance, request.instance_ids)
         held = [one for one in named if protection_holds and _protected_by(one) and one.wish is not Wish.TERMINATED]
         zones = {one.zone for one in held}
-        return [_changed(tx, one, _terminated, now) for one in named if one.zone not in zones], held
+        going = [one for one in named if one.zone not in zones]
+        if held and not going:
+            raise _held(held[0])  # in the transaction, where a dry run hears it
+        return [_changed(tx, one, _terminated, now) for one in going], held
 
     changes, held = await call.store.write(body)
     if held:
-        raise Refused(
-            "OperationNotPermitted",
-            f"The instance '{held[0].id}' may not be terminated. Modify its '{_protected_by(held[0])}' instance attribute "
-            "and try again.",
-        )
+        raise _held(held[0])
     await until_settled(call, request.instance_ids)
     return {"TerminatingInstances": changes}
 
@@ -262,6 +261,14 @@ def _protected_by(instance: Instance) -> str | None:
     if instance.termination_protected:
         return "disableApiTermination"
     return "disableApiStop" if instance.stop_protected else None
+
+
+def _held(instance: Instance) -> Refused:
+    return Refused(
+        "OperationNotPermitted",
+        f"The instance '{instance.id}' may not be terminated. Modify its '{_protected_by(instance)}' instance attribute and "
+        "try again.",
+    )
 
 
 def _terminated(tx: Tx, instance: Instance, now: float) -> Instance:

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from alto.api.auth.proof import claim_of, prove
 from alto.api.auth.sigv4 import Key, Principal
 from alto.api.call import Call, Operation, Operations, Settings
 from alto.api.ec2.errors import WireError, to_wire
+from alto.api.rehearsal import Rehearsal, Rehearsed
 from alto.api.wire.absent import told
 from alto.api.wire.http import CLOSING, HttpAnswer, HttpRequest, Scope, head_of
 from alto.api.wire.models import Models, Service
@@ -257,11 +259,13 @@ class Gateway:
             request = msgspec.convert(parameters, endpoint.operation.request)
         except msgspec.ValidationError as error:
             raise _invalid(str(error)) from None
-        if dry:
-            raise Refused("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412)
         if self._prepare is not None:
             await self._prepare(call)
-        return await endpoint.operation.run(call, request)
+        if not dry:
+            return await endpoint.operation.run(call, request)
+        with suppress(Rehearsed):
+            await endpoint.operation.run(replace(call, store=Rehearsal(call.store)), request)
+        raise Refused("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412)
 
     # Parts.
 
