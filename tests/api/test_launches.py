@@ -421,9 +421,23 @@ def test_user_data_comes_back_as_it_was_given_and_changes_only_while_stopped(clo
     says(cloud, id, Phase.STOPPED)
     tenant("ModifyInstanceAttribute", **new)
     assert base64.b64decode(user_data()) == b"#!/bin/sh\ntrue\n"
+    tenant("ModifyInstanceAttribute", InstanceId=id, UserData={"Value": b""})
+    assert user_data() is None, "nothing is a value of its own"
     tenant("ModifyInstanceAttribute", InstanceId=id, InstanceType={"Value": "t3.nano"})
     shown = tenant("DescribeInstances", InstanceIds=[id])["Reservations"][0]["Instances"][0]
     assert shown["InstanceType"] == "t3.nano"
+
+
+def test_optimised_disks_are_chosen_while_stopped(cloud: Cloud, tenant: Tenant) -> None:
+    id = launch(tenant)[0]["InstanceId"]
+    says(cloud, id, Phase.RUNNING)
+    wish = {"InstanceId": id, "EbsOptimized": {"Value": True}}
+    assert tenant.refused("ModifyInstanceAttribute", **wish) == "IncorrectInstanceState"
+    tenant("ModifyInstanceAttribute", InstanceId=id, DisableApiTermination={"Value": True})
+    tenant("StopInstances", InstanceIds=[id])
+    says(cloud, id, Phase.STOPPED)
+    tenant("ModifyInstanceAttribute", **wish)
+    assert tenant("DescribeInstances", InstanceIds=[id])["Reservations"][0]["Instances"][0]["EbsOptimized"] is True
 
 
 def test_a_system_and_its_type_have_the_same_processors(cloud: Cloud, tenant: Tenant) -> None:

@@ -165,7 +165,7 @@ def _edits(request: ModifyInstanceAttributeRequest) -> list[Edit]:
     for name, given, field in switches:
         value = _boolean(name, flat.get(name)) if name in flat else (given.value if given else None)
         if value is not None:
-            edits.append(_set_switch(field, value))
+            edits.append(_set_switch(field, value, stopped=name == "ebsOptimized"))
     checked = request.source_dest_check.value if request.source_dest_check else None
     if "sourceDestCheck" in flat:
         checked = _boolean("sourceDestCheck", flat["sourceDestCheck"])
@@ -213,8 +213,15 @@ def _boolean(name: str, text: str | None) -> bool:
     return text == "true"
 
 
-def _set_switch(field: str, value: bool) -> Edit:
-    return lambda tx, call, one: replace(one, **{field: value})
+def _set_switch(field: str, value: bool, *, stopped: bool) -> Edit:
+    """`stopped`: only of an instance that is."""
+
+    def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
+        if stopped and state_name(instance) != "stopped":
+            raise not_stopped(instance)
+        return replace(instance, **{field: value})
+
+    return edit
 
 
 def _set_source_dest_check(value: bool) -> Edit:

@@ -26,7 +26,8 @@ INDEX_DIGITS_MAX = 9
 # (structure, member): where an empty text is a value of its own.
 _EMPTY_COUNTS = {
     ("Tag", "Value"),
-    ("BlobAttributeValue", "Value"),
+    ("BlobAttributeValue", "Value"),  # no user data any more
+    ("SecureBlobAttributeValue", "Value"),  # the same, as newer models name it
     ("ModifyInstancePlacementRequest", "GroupName"),  # out of its group
     ("BlockDeviceMapping", "NoDevice"),  # the image's device is left out
     ("LaunchTemplateBlockDeviceMappingRequest", "NoDevice"),
