@@ -8,6 +8,9 @@ from alto.model.instances import Instance
 from alto.model.volumes import VOLUME_TYPES, Volume, VolumePhase
 from alto.plan.placement import room_of
 
+MIB_PER_OPERATION_MAX = 0.25  # of gp3, which alone has a throughput to choose
+IOPS_OF_ANOTHER_TYPE = 3000  # what a change to a type that needs a number gives, where the request has none
+
 
 def choose_home(hosts: Iterable[Host], size_gib: int, storage: str | None = None) -> Host:
     """The host with the most room among those that reach `storage` (None: any). Raises: Refused, with what each lacked."""
@@ -73,6 +76,13 @@ def check_type(name: str, size_gib: int, iops: int | None, throughput: int | Non
             )
     if throughput is not None and type.throughput is not None:
         _check_range("throughput", throughput, *type.throughput)
+        promised = iops or type.iops_default or 0
+        if throughput > promised * MIB_PER_OPERATION_MAX:
+            raise Refused(
+                "InvalidParameterCombination",
+                f"Throughput (MiBps) to iops ratio of {throughput / promised:f} is too high; maximum is "
+                f"{MIB_PER_OPERATION_MAX:f} MiBps per iops.",
+            )
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:

@@ -19,10 +19,12 @@ from alto.api.wire.xml import timestamp
 from alto.model.errors import Refused
 from alto.model.images import CONTAINER, host_kind_of
 from alto.model.instances import Instance
-from alto.model.volumes import Modification, Task, Volume, VolumePhase
-from alto.plan.volumes import check_type, home_of, iops_of, throughput_of
+from alto.model.volumes import VOLUME_TYPES, Modification, Task, Volume, VolumePhase
+from alto.plan.volumes import IOPS_OF_ANOTHER_TYPE, check_type, home_of, iops_of, throughput_of
 from alto.store.store import Reader, Tx
 from alto.store.volumes import claim_disk, job_for, put_job
+
+PAGE_MAX = 500  # of DescribeVolumesModifications
 
 
 class ModifyVolumeRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -57,6 +59,8 @@ async def modify_volume(call: Call, request: ModifyVolumeRequest) -> dict[str, o
         same = type == volume.type
         iops = request.iops if request.iops is not None else (volume.iops if same else None)
         throughput = request.throughput if request.throughput is not None else (volume.throughput if same else None)
+        if iops is None and type in VOLUME_TYPES and VOLUME_TYPES[type].iops_needed:
+            iops = IOPS_OF_ANOTHER_TYPE
         check_type(type, size, iops, throughput)
         if size < volume.size_gib:
             raise Refused("InvalidParameterValue", "New size cannot be smaller than existing size")
@@ -134,7 +138,7 @@ class DescribeVolumesModificationsRequest(msgspec.Struct, frozen=True, rename="p
 
 
 async def describe_volumes_modifications(call: Call, request: DescribeVolumesModificationsRequest) -> dict[str, object]:
-    check_page(request.max_results, request.volume_ids, ids_parameter="volumeSet")
+    check_page(request.max_results, request.volume_ids, high=PAGE_MAX, ids_parameter="volumeSet")
     wanted = matcher(request.filters, _FILTERS)
     page = call.store.read(
         lambda reader: page_of_own(

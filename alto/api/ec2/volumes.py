@@ -77,6 +77,8 @@ async def describe_volumes(call: Call, request: DescribeVolumesRequest) -> dict[
 def show_volume(volume: Volume) -> dict[str, object]:
     return {
         "VolumeId": volume.id,
+        "VolumeArn": f"arn:aws:ec2:{volume.region}:{volume.account}:volume/{volume.id}",
+        "OwnerId": volume.account,
         "State": volume_state(volume),
         "Size": volume.size_gib,
         "VolumeType": volume.type,
@@ -200,6 +202,8 @@ def _made(reader: Reader, id: str) -> bool:
 
 def _zone(call: Call, request: CreateVolumeRequest) -> str:
     zones = call.settings.zones(call.region)
+    if request.availability_zone is not None and request.availability_zone_id is not None:
+        raise Refused("InvalidParameterCombination", "AvailabilityZone and AvailabilityZoneId cannot be given together")
     if request.availability_zone is not None:
         if request.availability_zone not in zones:
             raise Refused("InvalidZone.NotFound", f"The zone '{request.availability_zone[:80]}' does not exist.")

@@ -73,6 +73,9 @@ def test_what_a_volume_may_not_be(tenant: Tenant) -> None:
     assert refused(Size=10, VolumeType="gp2", Throughput=300) == "InvalidParameterCombination"
     assert refused(Size=10, VolumeType="io1", Iops=600) == "InvalidParameterCombination"
     assert refused(Size=10, VolumeType="gp3", Throughput=9999) == "InvalidParameterValue"
+    assert refused(Size=10, VolumeType="gp3", Throughput=751) == "InvalidParameterCombination"  # 0.25 MiB/s an operation
+    assert refused(Size=10, VolumeType="gp3", Iops=4000, Throughput=1001) == "InvalidParameterCombination"
+    assert refused(Size=1, AvailabilityZoneId="use1-az1") == "InvalidParameterCombination"  # either, "but not both"
     assert refused(Size=1, SnapshotId="snap-00000000000000000") == "InvalidSnapshot.NotFound"
     assert refused(Size=1, SnapshotId="snap-x") == "InvalidParameterValue"
     assert refused(Size=1, KmsKeyId="k") == "InvalidParameterDependency"
@@ -84,6 +87,10 @@ def test_what_a_volume_may_not_be(tenant: Tenant) -> None:
     assert (shown["Iops"], shown["VolumeType"]) == (500, "io1")
     gp3 = tenant("CreateVolume", AvailabilityZone=ZONE, Size=10, VolumeType="gp3")
     assert (gp3["Iops"], gp3["Throughput"]) == (3000, 125)
+    assert gp3["OwnerId"] == tenant.account.id
+    assert gp3["VolumeArn"] == f"arn:aws:ec2:us-east-1:{tenant.account.id}:volume/{gp3['VolumeId']}"
+    fast = tenant("CreateVolume", AvailabilityZone=ZONE, Size=10, VolumeType="gp3", Iops=4000, Throughput=1000)
+    assert (fast["Iops"], fast["Throughput"]) == (4000, 1000)
 
 
 def test_a_client_token_makes_one_volume(tenant: Tenant) -> None:
@@ -258,6 +265,15 @@ def test_a_volume_grows(tenant: Tenant) -> None:
     assert tenant.refused("ModifyVolume", VolumeId=id) == "InvalidParameterValue"
     completed = [{"Name": "modification-state", "Values": ["completed"]}]
     assert len(tenant("DescribeVolumesModifications", Filters=completed)["VolumesModifications"]) == 1
+
+
+def test_another_type_has_what_the_reference_says_it_begins_with(tenant: Tenant) -> None:
+    id = made(tenant, Size=60, VolumeType="gp2")
+    changed = tenant("ModifyVolume", VolumeId=id, VolumeType="io1")["VolumeModification"]
+    assert (changed["OriginalIops"], changed["TargetIops"]) == (180, 3000)
+    small = made(tenant, Size=10, VolumeType="gp2")  # of which io1 has 500 at most
+    assert tenant.refused("ModifyVolume", VolumeId=small, VolumeType="io1") == "InvalidParameterCombination"
+    assert tenant.refused("DescribeVolumesModifications", MaxResults=501) == "InvalidParameterValue"
 
 
 def test_a_snapshot_and_what_is_made_of_it(tenant: Tenant, stranger: Tenant) -> None:
