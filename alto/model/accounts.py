@@ -52,6 +52,10 @@ class MetadataDefaults(msgspec.Struct, frozen=True, kw_only=True):
     tags: str | None = None
 
 
+# What an account lets be public of its images and snapshots, in EC2's words.
+UNBLOCKED, NEW_SHARING, ALL_SHARING = "unblocked", "block-new-sharing", "block-all-sharing"
+
+
 class AccountRegion(Record, frozen=True, kw_only=True):
     """That an account has begun in a region, and so was given what each begins with. `id` is "account/region".
 
@@ -65,7 +69,7 @@ class AccountRegion(Record, frozen=True, kw_only=True):
     metadata: MetadataDefaults = MetadataDefaults()  # api/ec2/instance_metadata_defaults.py writes
     # Whether its images and snapshots may be made public; api/ec2/public_access.py writes, in EC2's words.
     images_blocked: bool = False
-    snapshots_blocked: str = "unblocked"
+    snapshots_blocked: str = UNBLOCKED
     # New volumes are encrypted whatever is asked, and by which key if none is named (None: the account's "aws/ebs");
     # api/ec2/encryption.py writes.
     volumes_encrypted: bool = False

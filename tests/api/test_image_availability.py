@@ -122,7 +122,7 @@ def test_images_are_not_made_public_where_the_account_forbids_it(tenant: Tenant,
     tenant("ModifyImageAttribute", ImageId=SHARED, **everybody)
 
 
-def test_snapshots_are_not_made_public_where_the_account_forbids_it(cloud: Cloud, tenant: Tenant) -> None:
+def test_snapshots_are_not_public_where_the_account_forbids_it(cloud: Cloud, tenant: Tenant, stranger: Tenant) -> None:
     snapshot = Snapshot(
         id="snap-00000000000000001",
         account=tenant.account.id,
@@ -142,7 +142,15 @@ def test_snapshots_are_not_made_public_where_the_account_forbids_it(cloud: Cloud
     assert tenant.refused("ModifySnapshotAttribute", **everybody) == "OperationNotPermitted"
     assert tenant("DisableSnapshotBlockPublicAccess")["State"] == "unblocked"
     tenant("ModifySnapshotAttribute", **everybody)
-    # One that is public already is not hidden here, so that state is refused and not pretended.
-    assert tenant.refused("EnableSnapshotBlockPublicAccess", State="block-all-sharing") == "UnsupportedOperation"
+    assert [one["SnapshotId"] for one in stranger("DescribeSnapshots")["Snapshots"]] == [snapshot.id]
+    # One that is public already keeps its permission, and nobody has anything of it.
+    assert tenant("EnableSnapshotBlockPublicAccess", State="block-all-sharing")["State"] == "block-all-sharing"
+    assert stranger("DescribeSnapshots")["Snapshots"] == []
+    assert stranger.refused("DescribeSnapshots", SnapshotIds=[snapshot.id]) == "InvalidSnapshot.NotFound"
+    new = {"AvailabilityZone": "us-east-1a", "SnapshotId": snapshot.id}
+    assert stranger.refused("CreateVolume", **new) == "InvalidSnapshot.NotFound"
+    permission = {"SnapshotId": snapshot.id, "Attribute": "createVolumePermission"}
+    assert tenant("DescribeSnapshotAttribute", **permission)["CreateVolumePermissions"] == [{"Group": "all"}]
     assert tenant("EnableSnapshotBlockPublicAccess", State="block-new-sharing")["State"] == "block-new-sharing"
+    assert len(stranger("DescribeSnapshots")["Snapshots"]) == 1
     assert tenant.refused("EnableSnapshotBlockPublicAccess", State="block-some") == "InvalidParameterValue"

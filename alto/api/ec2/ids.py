@@ -4,16 +4,18 @@ Invariant: an id of another account or another region is answered exactly like o
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+from alto.api.accounts import region_key
 from alto.api.call import Call
 from alto.api.ec2.paging import Page, page_of_records
+from alto.model.accounts import ALL_SHARING, AccountRegion
 from alto.model.acls import PrefixList
 from alto.model.errors import NotFound, Refused
 from alto.model.images import Image, stand_in
-from alto.model.records import Record
+from alto.model.records import Record, Tags
 from alto.model.routing import VpcPeering
 from alto.model.volumes import Snapshot
 from alto.plan.endpoints import amazons_list
@@ -23,6 +25,7 @@ from alto.store.store import Reader
 R = TypeVar("R", bound=Record)
 
 _DIGITS = re.compile(r"[0-9a-f]{8}(?:[0-9a-f]{9})?")
+_ACCOUNT = re.compile(r"[0-9]{12}")
 
 
 _BAD_VALUE = "InvalidParameterValue"
@@ -158,6 +161,11 @@ def sees_image(call: Call, image: Image) -> bool:
     return (mine or image.public) and image.region in (None, call.region)
 
 
+def tags_seen(call: Call, record: Image | Snapshot) -> Tags:
+    """What others have written on something that they share is theirs ("Share an AMI with specific AWS accounts", "Tags")."""
+    return record.tags if record.account == call.account else {}
+
+
 def find_peering(reader: Reader, call: Call, id: str) -> VpcPeering:
     """A connection that the caller asked for or was asked for. Raises: Refused (Malformed), NotFound."""
     check_id(VpcPeering.KIND, id)
@@ -197,14 +205,33 @@ def find_snapshot(reader: Reader, call: Call, id: str) -> Snapshot:
     """One that the caller may make volumes of: its own, or one that others share. Raises: Refused (Malformed), NotFound."""
     check_id(Snapshot.KIND, id)
     snapshot = reader.find(Snapshot, id)
-    if snapshot is None or not sees_snapshot(call, snapshot):
+    if snapshot is None or not sees_snapshot(reader, call, snapshot):
         raise NotFound(Snapshot.KIND, id)
     return snapshot
 
 
-def sees_snapshot(call: Call, snapshot: Snapshot) -> bool:
-    shared = snapshot.public or call.account in snapshot.shared_with
-    return snapshot.region == call.region and (shared or snapshot.account == call.account)
+def sees_snapshot(reader: Reader, call: Call, snapshot: Snapshot) -> bool:
+    if snapshot.region != call.region:
+        return False
+    if call.account == snapshot.account or call.account in snapshot.shared_with:
+        return True
+    return snapshot.public and not _is_hidden(reader, snapshot)
+
+
+def _is_hidden(reader: Reader, snapshot: Snapshot) -> bool:
+    """Its owner shows nothing to everybody, whatever its permissions say (EnableSnapshotBlockPublicAccess)."""
+    region = reader.find(AccountRegion, region_key(snapshot.account, snapshot.region))
+    return region is not None and region.snapshots_blocked == ALL_SHARING
+
+
+def user_ids(call: Call, given: Sequence[str], words: Collection[str]) -> frozenset[str]:
+    """The accounts that a listing is narrowed to; `self` is the caller. `words` stay as they are.
+
+    Raises: Refused: one is neither an account's number nor a word that the operation knows."""
+    for user in given:
+        if user != "self" and user not in words and not _ACCOUNT.fullmatch(user):
+            raise Refused("InvalidUserID.Malformed", f'Invalid user id: "{user[:80]}"')
+    return frozenset(call.account if user == "self" else user for user in given)
 
 
 def is_own(call: Call, record: Record) -> bool:

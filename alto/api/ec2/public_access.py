@@ -12,12 +12,9 @@ from msgspec.structs import replace
 
 from alto.api.accounts import region_key
 from alto.api.call import Call, Operation
-from alto.model.accounts import AccountRegion
+from alto.model.accounts import ALL_SHARING, NEW_SHARING, UNBLOCKED, AccountRegion
 from alto.model.errors import Refused
-from alto.model.volumes import Snapshot
 from alto.store.store import Reader, Tx
-
-UNBLOCKED, NEW_SHARING, ALL_SHARING = "unblocked", "block-new-sharing", "block-all-sharing"
 
 
 def check_public_image(reader: Reader, call: Call) -> None:
@@ -81,21 +78,10 @@ class BlockSnapshotsRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def enable_snapshot_block_public_access(call: Call, request: BlockSnapshotsRequest) -> dict[str, object]:
+    """What is public keeps its permission. With `block-all-sharing` nobody gets anything by it meanwhile (ids.py)."""
     if request.state not in (NEW_SHARING, ALL_SHARING):
         raise _bad_value("State", request.state, f"{ALL_SHARING} or {NEW_SHARING}")
-
-    def body(tx: Tx) -> None:
-        shared = tx.where(Snapshot, shared=True) if request.state == ALL_SHARING else []
-        public = [one.id for one in shared if one.public and (one.account, one.region) == (call.account, call.region)]
-        if public:
-            raise Refused(
-                "UnsupportedOperation",
-                f"{public[0]} is public, and is not hidden here while it is: take its permission back first, or block new "
-                f"sharing ({NEW_SHARING}).",
-            )
-        _put_snapshots(tx, call, request.state)
-
-    await call.store.write(body)
+    await call.store.write(lambda tx: _put_snapshots(tx, call, request.state))
     return {"State": request.state}
 
 

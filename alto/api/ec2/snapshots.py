@@ -14,7 +14,7 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.encryption import Encrypting, own_region
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import check_id, find_snapshot, owned, sees_snapshot
+from alto.api.ec2.ids import check_id, find_snapshot, owned, sees_snapshot, tags_seen, user_ids
 from alto.api.ec2.moments import moment_until
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
@@ -33,6 +33,7 @@ from alto.store.volumes import begin_snapshot_deletion, claim_disk, put_job, sea
 
 DESCRIPTION_MAX = 255
 COPIED = "vol-ffffffff"  # what EC2 calls the volume of a copy
+_NOT_IN_INFO = ("StateMessage", "CompletionTime", "StorageTier", "TransferType")  # what CreateSnapshots does not answer
 
 _FILTERS: Filters[Snapshot] = {
     "description": lambda snapshot: snapshot.description,
@@ -44,7 +45,7 @@ _FILTERS: Filters[Snapshot] = {
     "start-time": lambda snapshot: timestamp(snapshot.started_at),
     "status": lambda snapshot: snapshot.phase,
     "storage-tier": lambda snapshot: "standard",
-    "transfer-type": lambda snapshot: None,
+    "transfer-type": lambda snapshot: _transfer(snapshot),
     "volume-id": lambda snapshot: snapshot.volume_id,
     "volume-size": lambda snapshot: snapshot.size_gib,
 }
@@ -61,9 +62,9 @@ class DescribeSnapshotsRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def describe_snapshots(call: Call, request: DescribeSnapshotsRequest) -> dict[str, object]:
     check_page(request.max_results, request.snapshot_ids, ids_parameter="snapshotSet")
-    matches = matcher(request.filters, _FILTERS)
-    owners = {call.account if owner == "self" else owner for owner in request.owner_ids}
-    users = {call.account if user == "self" else user for user in request.restorable_by_user_ids}
+    matches = matcher(request.filters, _FILTERS, tags=lambda snapshot: tags_seen(call, snapshot))
+    owners = user_ids(call, request.owner_ids, ("amazon", "aws-marketplace"))
+    users = user_ids(call, request.restorable_by_user_ids, ("all",))
 
     def chosen(snapshot: Snapshot) -> bool:
         if owners and snapshot.account not in owners:
@@ -81,8 +82,12 @@ async def describe_snapshots(call: Call, request: DescribeSnapshotsRequest) -> d
         max_results=request.max_results,
         next_token=request.next_token,
     )
-    items = [Cached((snapshot.id, snapshot.version), partial(show_snapshot, snapshot)) for snapshot in page.items]
-    return listing("Snapshots", items, page.next_token)
+    return listing("Snapshots", [_seen(call, snapshot) for snapshot in page.items], page.next_token)
+
+
+def _seen(call: Call, snapshot: Snapshot) -> Cached:
+    tags = tags_seen(call, snapshot)
+    return Cached((snapshot.id, snapshot.version, bool(tags)), partial(show_snapshot, replace(snapshot, tags=tags)))
 
 
 def _asked(reader: Reader, call: Call, ids: Sequence[str]) -> list[Snapshot]:
@@ -91,8 +96,12 @@ def _asked(reader: Reader, call: Call, ids: Sequence[str]) -> list[Snapshot]:
             check_id(Snapshot.KIND, id)
         return [find_snapshot(reader, call, id) for id in dict.fromkeys(ids)]
     own = reader.where(Snapshot, account=call.account, region=call.region)
-    shared = (one for one in reader.where(Snapshot, shared=True) if one.account != call.account and sees_snapshot(call, one))
-    return [*own, *shared]
+    others = (one for one in reader.where(Snapshot, shared=True) if one.account != call.account)
+    return [*own, *(one for one in others if sees_snapshot(reader, call, one))]
+
+
+def _transfer(snapshot: Snapshot) -> str | None:
+    return "standard" if snapshot.volume_id == COPIED else None
 
 
 def _progress(snapshot: Snapshot) -> str:
@@ -114,6 +123,7 @@ def show_snapshot(snapshot: Snapshot) -> dict[str, object]:
         "Encrypted": snapshot.encryption is not None,
         "KmsKeyId": snapshot.encryption.kms_key_id if snapshot.encryption is not None else None,
         "StorageTier": "standard",
+        "TransferType": _transfer(snapshot),
         "Tags": shown(snapshot.tags),
     }
 
@@ -267,7 +277,7 @@ async def create_snapshots(call: Call, request: CreateSnapshotsRequest) -> dict[
 
 def _info(snapshot: Snapshot) -> dict[str, object]:
     shape = show_snapshot(snapshot)
-    return {name: value for name, value in shape.items() if name not in ("StateMessage", "CompletionTime", "StorageTier")}
+    return {name: value for name, value in shape.items() if name not in _NOT_IN_INFO}
 
 
 class CopySnapshotRequest(msgspec.Struct, frozen=True, rename="pascal"):

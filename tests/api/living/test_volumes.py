@@ -288,6 +288,8 @@ def test_a_snapshot_and_what_is_made_of_it(tenant: Tenant, stranger: Tenant) -> 
         assert [each["SnapshotId"] for each in found] == [snapshot], name
     assert tenant("DescribeSnapshots", OwnerIds=["self"])["Snapshots"][0]["OwnerId"] == tenant.account.id
     assert tenant("DescribeSnapshots", OwnerIds=["amazon"])["Snapshots"] == []
+    for narrowed in ({"OwnerIds": ["alice"]}, {"RestorableByUserIds": ["amazon"]}):
+        assert tenant.refused("DescribeSnapshots", **narrowed) == "InvalidUserID.Malformed"
     tenant("DeleteVolume", VolumeId=id)
     again = made(tenant, SnapshotId=snapshot, Size=9)
     assert (volume(tenant, again)["SnapshotId"], volume(tenant, again)["Size"]) == (snapshot, 9)
@@ -300,7 +302,9 @@ def test_a_snapshot_and_what_is_made_of_it(tenant: Tenant, stranger: Tenant) -> 
     tenant("ModifySnapshotAttribute", **share, OperationType="add", UserIds=[stranger.account.id])
     shown = tenant("DescribeSnapshotAttribute", **share)["CreateVolumePermissions"]
     assert shown == [{"UserId": stranger.account.id}]
-    assert len(stranger("DescribeSnapshots")["Snapshots"]) == 1
+    (seen,) = stranger("DescribeSnapshots")["Snapshots"]
+    assert seen.get("Tags", []) == []  # what its owner wrote on it is not shared
+    assert stranger("DescribeSnapshots", Filters=[{"Name": "tag:Name", "Values": ["copy"]}])["Snapshots"] == []
     made(stranger, SnapshotId=snapshot)
     assert stranger.refused("DeleteSnapshot", SnapshotId=snapshot) == "UnauthorizedOperation"
     tenant("ResetSnapshotAttribute", **share)
@@ -332,6 +336,10 @@ def test_a_snapshot_is_copied_into_another_region(tenant: Tenant, stranger: Tena
     until(there, lambda: there("DescribeSnapshots", SnapshotIds=[copy])["Snapshots"][0]["State"] == "completed")
     (shown,) = there("DescribeSnapshots", SnapshotIds=[copy])["Snapshots"]
     assert (shown["VolumeId"], shown["Description"], shown["VolumeSize"]) == ("vol-ffffffff", "far", 8)
+    assert shown["TransferType"] == "standard"
+    by_transfer = [{"Name": "transfer-type", "Values": ["standard"]}]
+    assert [one["SnapshotId"] for one in there("DescribeSnapshots", Filters=by_transfer)["Snapshots"]] == [copy]
+    assert tenant("DescribeSnapshots", Filters=by_transfer)["Snapshots"] == []  # made of a volume
     # As boto3 sends each of them: with a URL that it signed for the source's region.
     signed = {"PresignedUrl": "https://ec2.us-east-1.amazonaws.com/?Action=CopySnapshot", "DestinationRegion": "eu-central-1"}
     assert there("CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=snapshot, **signed)["SnapshotId"] != copy
