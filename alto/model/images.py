@@ -84,6 +84,12 @@ class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
     source_image_region: str | None = None
     deprecated_at: float | None = None  # from then on others do not see it in listings
     protected: bool = False  # from being deregistered
+    cooldown: bool = False  # and for a day longer once that is taken back,
+    protected_until: float | None = None  # which was
+    # What whoever registered it says of its system, and tools compare.
+    ena: bool = True
+    sriov: bool = False
+    imds_v2: bool = False  # its instances demand tokens of who asks for metadata, unless their launch says otherwise
 
     @property
     def root_snapshot_id(self) -> str | None:

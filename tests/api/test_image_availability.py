@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from alto.model.images import Image
 from alto.model.volumes import Snapshot, SnapshotPhase
@@ -83,10 +84,54 @@ def test_a_protected_image_stays_until_it_is_not(tenant: Tenant) -> None:
     shown = tenant("DescribeImageAttribute", ImageId=SHARED, Attribute="deregistrationProtection")
     assert shown["DeregistrationProtection"] == {"Value": "enabled-without-cooldown"}
     assert tenant.refused("DeregisterImage", ImageId=SHARED) == "OperationNotPermitted"
-    cooled = tenant.refused("EnableImageDeregistrationProtection", ImageId=SHARED, WithCooldown=True)
-    assert cooled == "UnsupportedOperation"
     assert tenant("DisableImageDeregistrationProtection", ImageId=SHARED)["Return"] == "disabled"
     tenant("DeregisterImage", ImageId=SHARED)
+
+
+def test_a_protection_with_a_cooldown_lasts_a_day_longer(cloud: Cloud, tenant: Tenant) -> None:
+    protect = {"ImageId": SHARED, "WithCooldown": True}
+    assert tenant("EnableImageDeregistrationProtection", **protect)["Return"] == "enabled-with-cooldown"
+    assert listed(tenant)[0]["DeregistrationProtection"] == "enabled-with-cooldown"
+    copy = tenant("CopyImage", SourceRegion="us-east-1", SourceImageId=SHARED, Name="copy")["ImageId"]
+    assert listed(tenant, ImageIds=[copy])[0]["DeregistrationProtection"] == "disabled"  # as of every new image
+    assert tenant("DisableImageDeregistrationProtection", ImageId=SHARED)["Return"] == "disabled"
+    tenant("DisableImageDeregistrationProtection", ImageId=SHARED)
+    assert tenant.refused("DeregisterImage", ImageId=SHARED) == "OperationNotPermitted"
+    row = cloud.store.read(lambda reader: reader.get(Image, SHARED))
+    assert row.protected_until == pytest.approx(NOW + 24 * 3600, abs=60)
+    cloud.put(replace(row, protected_until=NOW - 1))
+    tenant("DeregisterImage", ImageId=SHARED)
+
+
+def test_what_the_owner_wrote_on_it_is_not_shared_with_it(tenant: Tenant, stranger: Tenant) -> None:
+    tenant("CreateTags", Resources=[SHARED], Tags=[{"Key": "Name", "Value": "of mine"}])
+    named = [{"Name": "tag:Name", "Values": ["of mine"]}]
+    (own,) = listed(tenant, Filters=named)
+    assert own["Tags"] == [{"Key": "Name", "Value": "of mine"}]
+    assert listed(stranger)[0].get("Tags", []) == listed(stranger, Filters=named) == []
+
+
+def test_one_attribute_is_changed_at_a_time(tenant: Tenant, stranger: Tenant) -> None:
+    share = {"LaunchPermission": {"Add": [{"UserId": stranger.account.id}]}}
+    both = tenant.refusal("ModifyImageAttribute", ImageId=SHARED, Description={"Value": "x"}, **share)
+    assert both.startswith("InvalidParameterCombination: Fields for multiple attribute types specified: ")
+
+
+def test_instances_of_an_image_that_demands_tokens_demand_them(tenant: Tenant) -> None:
+    def asked(**options: Any) -> tuple[str, int]:
+        (instance,) = tenant("RunInstances", **LAUNCH, **options)["Instances"]
+        return instance["MetadataOptions"]["HttpTokens"], instance["MetadataOptions"]["HttpPutResponseHopLimit"]
+
+    assert asked() == ("optional", 1)
+    assert tenant.refused("ModifyImageAttribute", ImageId=SHARED, ImdsSupport={"Value": "v1.0"}) == "InvalidParameterValue"
+    tenant("ModifyImageAttribute", ImageId=SHARED, Attribute="imdsSupport", Value="v2.0")
+    assert listed(tenant)[0]["ImdsSupport"] == "v2.0"
+    shown = tenant("DescribeImageAttribute", ImageId=SHARED, Attribute="imdsSupport")
+    assert shown["ImdsSupport"] == {"Value": "v2.0"}
+    assert asked() == ("required", 2)
+    assert asked(MetadataOptions={"HttpTokens": "optional"}) == ("optional", 2)
+    tenant("ModifyInstanceMetadataDefaults", HttpTokens="optional", HttpPutResponseHopLimit=5)
+    assert asked() == ("optional", 5)  # the account's word goes before the image's
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Attributes of images: the description, and who may launch them. Describe-, Modify- and ResetImageAttribute."""
+"""Describe-, Modify- and ResetImageAttribute: an image's description, who may launch it, and what its instances demand."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ import msgspec
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.encryption import has_amazons_key
-from alto.api.ec2.images import DESCRIPTION_MAX, deregistration_protection, own_image, show_image
+from alto.api.ec2.images import DESCRIPTION_MAX, IMDS_V2, deregistration_protection, imds, own_image, show_image, sriov
 from alto.api.ec2.public_access import check_public_image
 from alto.model.errors import Refused
 from alto.model.images import ImageState
@@ -34,6 +34,7 @@ class ModifyImageAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
     image_id: str | None = None
     attribute: str | None = None
     description: Attribute | None = None
+    imds_support: Attribute | None = None
     launch_permission: LaunchPermissions | None = None
     operation_type: str | None = None
     user_groups: tuple[str, ...] = ()
@@ -42,14 +43,23 @@ class ModifyImageAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def modify_image_attribute(call: Call, request: ModifyImageAttributeRequest) -> dict[str, object]:
-    """The description, and who may launch it."""
+    """The description, who may launch it, or that its instances demand tokens, which is for good."""
     id = request.image_id
     if not id:
         raise Refused("MissingParameter", "The request must contain the parameter ImageId")
     description = _new_description(request)
     permissions = _checked_permissions(request)
-    if description is None and not permissions.add and not permissions.remove:
+    demanding = _demands_tokens(request)
+    asked = {
+        "description": description is not None,
+        "imdsSupport": demanding,
+        "launchPermission": bool(permissions.add or permissions.remove),
+    }
+    named = [name for name, given in asked.items() if given]
+    if not named:
         raise Refused("InvalidParameterCombination", "No attributes specified.")
+    if len(named) > 1:
+        raise Refused("InvalidParameterCombination", f"Fields for multiple attribute types specified: {', '.join(named)}")
 
     def body(tx: Tx) -> None:
         image = own_image(tx, call, id)
@@ -71,6 +81,7 @@ async def modify_image_attribute(call: Call, request: ModifyImageAttributeReques
                 description=image.description if description is None else description,
                 public=public or any(permission.group for permission in permissions.add),
                 shared_with=tuple(dict.fromkeys(shared)),
+                imds_v2=image.imds_v2 or demanding,
             )
         )
 
@@ -85,6 +96,15 @@ def _new_description(request: ModifyImageAttributeRequest) -> str | None:
     if description is not None and len(description) > DESCRIPTION_MAX:
         raise Refused("InvalidParameterValue", f"The description of an image is limited to {DESCRIPTION_MAX} characters")
     return description
+
+
+def _demands_tokens(request: ModifyImageAttributeRequest) -> bool:
+    value = request.imds_support.value if request.imds_support is not None else None
+    if request.attribute == "imdsSupport":
+        value = request.value
+    if value not in (None, IMDS_V2):
+        raise Refused("InvalidParameterValue", f"Value ({str(value)[:80]}) for parameter imdsSupport is invalid: {IMDS_V2}")
+    return value is not None
 
 
 def _checked_permissions(request: ModifyImageAttributeRequest) -> LaunchPermissions:
@@ -136,10 +156,10 @@ async def describe_image_attribute(call: Call, request: DescribeImageAttributeRe
         "blockDeviceMapping": ("BlockDeviceMappings", show_image(image)["BlockDeviceMappings"]),
         "kernel": ("KernelId", {}),
         "ramdisk": ("RamdiskId", {}),
-        "sriovNetSupport": ("SriovNetSupport", {}),
+        "sriovNetSupport": ("SriovNetSupport", {"Value": sriov(image)}),
         "tpmSupport": ("TpmSupport", {}),
         "uefiData": ("UefiData", {}),
-        "imdsSupport": ("ImdsSupport", {}),
+        "imdsSupport": ("ImdsSupport", {"Value": imds(image)}),
         "deregistrationProtection": ("DeregistrationProtection", {"Value": deregistration_protection(image)}),
         "lastLaunchedTime": ("LastLaunchedTime", {}),  # nobody counts it
     }

@@ -5,18 +5,18 @@ owner's alone, and nobody launches it. Not here: who may launch an image otherwi
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
-from alto.api.ec2.images import own_image
+from alto.api.ec2.images import deregistration_protection, own_image
 from alto.model.errors import Refused
 from alto.model.images import Image, ImageState
 from alto.store.store import Tx
 
 MINUTE_S = 60
+COOLDOWN_S = 86400
 # As EC2 has it: a date further away is a slip.
 AHEAD_MAX_S = 10 * 365.25 * 86400
 
@@ -25,6 +25,11 @@ Change = Callable[[Image], Image]
 
 class ImageRequest(msgspec.Struct, frozen=True, rename="pascal"):
     image_id: str
+
+
+class ProtectRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    image_id: str
+    with_cooldown: bool = False
 
 
 class DeprecateRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -68,26 +73,39 @@ async def enable_image(call: Call, request: ImageRequest) -> dict[str, object]:
     return {"Return": True}
 
 
-async def _protect(protected: bool, call: Call, request: ImageRequest) -> dict[str, object]:
-    await _change(call, request.image_id, lambda image: replace(image, protected=protected))
-    return {"Return": "enabled-without-cooldown" if protected else "disabled"}
+async def enable_image_deregistration_protection(call: Call, request: ProtectRequest) -> dict[str, object]:
+    changed = await _change(
+        call, request.image_id, lambda image: replace(image, protected=True, cooldown=request.with_cooldown)
+    )
+    return {"Return": deregistration_protection(changed)}
 
 
-async def _change(call: Call, id: str, change: Change) -> None:
-    def body(tx: Tx) -> None:
+async def disable_image_deregistration_protection(call: Call, request: ImageRequest) -> dict[str, object]:
+    """With a cooldown it cannot be deregistered for another day, though it is said to be protected no more."""
+    until = call.world.clock.now() + COOLDOWN_S
+
+    def disabled(image: Image) -> Image:
+        if not image.protected:
+            return image
+        return replace(image, protected=False, protected_until=until if image.cooldown else image.protected_until)
+
+    return {"Return": deregistration_protection(await _change(call, request.image_id, disabled))}
+
+
+async def _change(call: Call, id: str, change: Change) -> Image:
+    def body(tx: Tx) -> Image:
         image = own_image(tx, call, id)
         changed = change(image)
-        if changed != image:
-            tx.put(changed)
+        return tx.put(changed) if changed != image else image
 
-    await call.store.write(body)
+    return await call.store.write(body)
 
 
 OPERATIONS: Mapping[str, Operation] = {
     "DisableImage": Operation(ImageRequest, disable_image),
     "DisableImageDeprecation": Operation(ImageRequest, disable_image_deprecation),
-    "DisableImageDeregistrationProtection": Operation(ImageRequest, partial(_protect, False)),
+    "DisableImageDeregistrationProtection": Operation(ImageRequest, disable_image_deregistration_protection),
     "EnableImage": Operation(ImageRequest, enable_image),
     "EnableImageDeprecation": Operation(DeprecateRequest, enable_image_deprecation),
-    "EnableImageDeregistrationProtection": Operation(ImageRequest, partial(_protect, True)),
+    "EnableImageDeregistrationProtection": Operation(ProtectRequest, enable_image_deregistration_protection),
 }

@@ -106,6 +106,8 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
                 devices=tuple(devices),
                 storage=storage,
                 source_instance_id=instance.id,
+                source_image_id=instance.image_id,
+                source_image_region=call.region,
             )
         )
 
@@ -222,6 +224,10 @@ async def copy_image(call: Call, request: CopyImageRequest) -> dict[str, object]
             state=ImageState.PENDING if any(one.snapshot_id for one in devices) else ImageState.AVAILABLE,
             devices=tuple(devices),
             encryption=root,
+            deprecated_at=None,
+            protected=False,
+            cooldown=False,
+            protected_until=None,
             source_instance_id=None,
             source_image_id=source.id,
             source_image_region=request.source_region,

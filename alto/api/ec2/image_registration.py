@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.block_devices import BlockDeviceMapping, launch_devices, wished
-from alto.api.ec2.images import DESCRIPTION_MAX, own_image
+from alto.api.ec2.images import DESCRIPTION_MAX, IMDS_V2, SRIOV, own_image
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.model.encryption import Encryption
 from alto.model.errors import Refused
@@ -46,6 +46,8 @@ class RegisterImageRequest(msgspec.Struct, frozen=True, rename="pascal"):
     block_device_mappings: tuple[BlockDeviceMapping, ...] = ()
     virtualization_type: str = "hvm"
     ena_support: bool = True
+    sriov_net_support: str | None = None
+    imds_support: str | None = None
     boot_mode: str = "legacy-bios"
     tag_specifications: tuple[TagSpecification, ...] = ()
 
@@ -57,6 +59,8 @@ async def register_image(call: Call, request: RegisterImageRequest) -> dict[str,
     _only("architecture", request.architecture, "x86_64", "arm64")
     _only("virtualizationType", request.virtualization_type, "hvm")
     _only("bootMode", request.boot_mode, "legacy-bios")
+    _only("sriovNetSupport", request.sriov_net_support or SRIOV, SRIOV)
+    _only("imdsSupport", request.imds_support or IMDS_V2, IMDS_V2)
     if not _DEVICE.fullmatch(request.root_device_name):
         raise Refused(
             "InvalidParameterValue", f"Value ({request.root_device_name[:80]}) for parameter rootDeviceName is invalid."
@@ -80,6 +84,9 @@ async def register_image(call: Call, request: RegisterImageRequest) -> dict[str,
         created_at=call.world.clock.now(),
         tags=tags,
         encryption=_root_encryption(call, request),
+        ena=request.ena_support,
+        sriov=request.sriov_net_support is not None,
+        imds_v2=request.imds_support is not None,
     )
 
     def body(tx: Tx) -> None:
@@ -107,6 +114,9 @@ async def _register_snapshot(call: Call, request: RegisterImageRequest, name: st
             size_gib=0,
             created_at=now,
             tags=tags,
+            ena=request.ena_support,
+            sriov=request.sriov_net_support is not None,
+            imds_v2=request.imds_support is not None,
         )
         # Read as a launch would read them, of an image that has nothing yet: so the root is one of the further devices.
         elsewhere = replace(bare, root_device="")
@@ -230,13 +240,15 @@ async def deregister_image(call: Call, request: DeregisterImageRequest) -> dict[
     id = request.image_id
     if not id:
         raise Refused("MissingParameter", "The request must contain the parameter ImageId")
+    now = call.world.clock.now()
 
     def body(tx: Tx) -> list[dict[str, str]]:
         image = own_image(tx, call, id)
-        if image.protected:
+        if image.protected or (image.protected_until or 0) > now:
             raise Refused(
                 "OperationNotPermitted",
-                f"The image '{id}' is protected from being deregistered. Disable its deregistration protection first.",
+                f"The image '{id}' is protected from being deregistered. Disable its deregistration protection, and wait for a "
+                "day if that has a cooldown.",
             )
         tx.delete(Image, id)
         deleted = []

@@ -5,14 +5,14 @@ region. Not here: where images come from (image_registration.py, image_creation.
 (image_attributes.py).
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import find_image, find_images, sees_image
+from alto.api.ec2.ids import find_image, find_images, sees_image, tags_seen, user_ids
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import timestamp
@@ -21,17 +21,9 @@ from alto.model.images import Image, ImageDevice, ImageState
 from alto.model.volumes import DEFAULT_VOLUME_TYPE
 from alto.store.store import Reader
 
-FILE_SCHEME = "file://"
-GIB = 1 << 30
-SIZE_GIB_MAX = 16_384  # EC2's largest volume
-
-_DEVICE = re.compile(r"/dev/(?:sd|xvd|vd)[a-z]{1,2}[0-9]{0,2}")
-_NAME = re.compile(r"[a-zA-Z0-9()\[\] ./\-'@_]{3,128}")
 DESCRIPTION_MAX = 255
-_ACCOUNT = re.compile(r"[0-9]{12}")
-
-_QCOW2_MAGIC = b"QFI\xfb"
-_QCOW2_HEADER_BYTES = 72
+SRIOV, IMDS_V2 = "simple", "v2.0"  # the only values that EC2 has
+ALIASES = ("amazon", "aws-backup-vault", "aws-marketplace")
 
 
 class DescribeImagesRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -56,7 +48,7 @@ _FILTERS: Filters[Image] = {
     "boot-mode": lambda image: "legacy-bios",
     "creation-date": lambda image: timestamp(image.created_at),
     "description": lambda image: image.description,
-    "ena-support": lambda image: True,
+    "ena-support": lambda image: image.ena,
     "free-tier-eligible": lambda image: False,
     "hypervisor": lambda image: "xen",
     "image-allowed": lambda image: True,
@@ -72,6 +64,7 @@ _FILTERS: Filters[Image] = {
     "source-image-id": lambda image: image.source_image_id,
     "source-image-region": lambda image: image.source_image_region,
     "source-instance-id": lambda image: image.source_instance_id,
+    "sriov-net-support": lambda image: sriov(image),
     "state": lambda image: image.state,
     "state-reason-message": lambda image: image.fault,
     "virtualization-type": lambda image: "hvm",
@@ -98,7 +91,6 @@ _FILTERS: Filters[Image] = {
             "scan-result.informational-fix-available-since",
             "scan-result.low-fix-available-since",
             "scan-result.medium-fix-available-since",
-            "sriov-net-support",
             "state-reason-code",
         ),
         lambda image: None,
@@ -108,7 +100,7 @@ _FILTERS: Filters[Image] = {
 
 async def describe_images(call: Call, request: DescribeImagesRequest) -> dict[str, object]:
     check_page(request.max_results, request.image_ids, ids_parameter="imageIdSet")
-    matches = matcher(request.filters, _FILTERS)
+    matches = matcher(request.filters, _FILTERS, tags=lambda image: tags_seen(call, image))
     owned_by = _owner_test(call, request.owners)
     runnable_by = _user_test(call, request.executable_users)
     now = call.world.clock.now()
@@ -127,7 +119,8 @@ async def describe_images(call: Call, request: DescribeImagesRequest) -> dict[st
         max_results=request.max_results,
         next_token=request.next_token,
     )
-    return listing("Images", [show_image(image) for image in page.items], page.next_token)
+    items = [show_image(replace(image, tags=tags_seen(call, image))) for image in page.items]
+    return listing("Images", items, page.next_token)
 
 
 def _asked(reader: Reader, call: Call, ids: Sequence[str]) -> list[Image]:
@@ -142,7 +135,7 @@ def visible(reader: Reader, call: Call) -> Iterator[Image]:
 def _owner_test(call: Call, owners: Sequence[str]) -> Callable[[Image], bool]:
     if not owners:
         return lambda image: True
-    accounts = {call.account if owner == "self" else owner for owner in owners}
+    accounts = user_ids(call, owners, ALIASES)
     return lambda image: image.account in accounts or alias(image) in accounts
 
 
@@ -150,7 +143,7 @@ def _user_test(call: Call, users: Sequence[str]) -> Callable[[Image], bool]:
     """Who was given an explicit permission to launch: everybody (`all`), the caller (`self`), or an account by number."""
     if not users:
         return lambda image: True
-    accounts = {call.account if user == "self" else user for user in users}
+    accounts = user_ids(call, users, ("all",))
     return lambda image: (image.public and "all" in accounts) or not accounts.isdisjoint(image.shared_with)
 
 
@@ -186,7 +179,9 @@ def show_image(image: Image) -> dict[str, object]:
         "BlockDeviceMappings": [_show_device(one) for one in devices(image)],
         "VirtualizationType": "hvm",
         "Hypervisor": "xen",
-        "EnaSupport": True,
+        "EnaSupport": image.ena,
+        "SriovNetSupport": sriov(image),
+        "ImdsSupport": imds(image),
         "BootMode": "legacy-bios",
         "SourceInstanceId": image.source_instance_id,
         "SourceImageId": image.source_image_id,
@@ -196,8 +191,18 @@ def show_image(image: Image) -> dict[str, object]:
     }
 
 
+def sriov(image: Image) -> str | None:
+    return SRIOV if image.sriov else None
+
+
+def imds(image: Image) -> str | None:
+    return IMDS_V2 if image.imds_v2 else None
+
+
 def deregistration_protection(image: Image) -> str:
-    return "enabled-without-cooldown" if image.protected else "disabled"
+    if not image.protected:
+        return "disabled"
+    return "enabled-with-cooldown" if image.cooldown else "enabled-without-cooldown"
 
 
 def devices(image: Image) -> tuple[ImageDevice, ...]:

@@ -1,7 +1,7 @@
 """What launches of an account that say nothing of the metadata service do: its defaults, in one region.
 
-The request comes first, then these, then EC2's own. Not here: what an instance has (`instance_attributes.py` changes it), and
-the refusal of launches that do not require tokens (HttpTokensEnforced).
+The request comes first, then these, then what the image demands, then EC2's own. Not here: what an instance has
+(`instance_attributes.py` changes it), and the refusal of launches that do not require tokens (HttpTokensEnforced).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,19 +20,22 @@ from alto.store.store import Tx
 NO_PREFERENCE = "no-preference"
 HOPS_MAX = 64
 _NOTHING, _AMAZONS = MetadataDefaults(), MetadataOptions()
+_IMAGES = MetadataOptions(tokens_required=True, hop_limit=2)  # where an image demands it
 _SWITCH = ("enabled", "disabled", NO_PREFERENCE)
 
 
-def default_metadata(region: AccountRegion) -> MetadataOptions:
-    own = region.metadata
+def default_metadata(region: AccountRegion, *, imds_v2: bool) -> MetadataOptions:
+    """`imds_v2`: the image's word, which counts where the account has none ("Order of precedence for instance metadata
+    options")."""
+    own, rest = region.metadata, _IMAGES if imds_v2 else _AMAZONS
     if own == _NOTHING:
-        return _AMAZONS  # of nearly every launch
+        return rest  # of nearly every launch
     return replace(
-        _AMAZONS,
-        tokens_required=_AMAZONS.tokens_required if own.http_tokens is None else own.http_tokens == "required",
-        hop_limit=own.hop_limit or _AMAZONS.hop_limit,
-        enabled=_AMAZONS.enabled if own.http_endpoint is None else own.http_endpoint == "enabled",
-        tags_enabled=_AMAZONS.tags_enabled if own.tags is None else own.tags == "enabled",
+        rest,
+        tokens_required=rest.tokens_required if own.http_tokens is None else own.http_tokens == "required",
+        hop_limit=own.hop_limit or rest.hop_limit,
+        enabled=rest.enabled if own.http_endpoint is None else own.http_endpoint == "enabled",
+        tags_enabled=rest.tags_enabled if own.tags is None else own.tags == "enabled",
     )
 
 

@@ -179,7 +179,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             shutdown_behaviour=shutdown_behaviour,
             termination_protected=bool(request.disable_api_termination),
             stop_protected=bool(request.disable_api_stop),
-            metadata=metadata_options(request.metadata_options, default_metadata(region)),
+            metadata=metadata_options(request.metadata_options, default_metadata(region, imds_v2=image.imds_v2)),
             monitoring=bool(request.monitoring.enabled),
             ebs_optimized=bool(request.ebs_optimized),
             credit_specification=credits,

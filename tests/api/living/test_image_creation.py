@@ -15,6 +15,7 @@ def test_an_image_of_an_instance_and_its_volumes(tenant: Tenant) -> None:
     id = imaged(tenant, instance, Description="both", TagSpecifications=tags)
     shown = image(tenant, id)
     assert (shown["SourceInstanceId"], shown["Description"], shown["Public"]) == (instance, "both", False)
+    assert (shown["SourceImageId"], shown["SourceImageRegion"]) == (TINY_IMAGE_ID, "us-east-1")
     assert shown["Tags"] == [{"Key": "of", "Value": "image"}]
     root, further = shown["BlockDeviceMappings"]
     assert root["DeviceName"] == shown["RootDeviceName"]
@@ -103,5 +104,17 @@ def test_an_image_is_copied_and_registered_from_a_snapshot(tenant: Tenant) -> No
     mine = there("RegisterImage", Name="named", RootDeviceName="/dev/xvda", BlockDeviceMappings=mapping)["ImageId"]
     (device,) = image(there, mine)["BlockDeviceMappings"]
     assert (device["DeviceName"], device["Ebs"]["VolumeSize"]) == ("/dev/xvda", 20)
+    assert (image(there, mine)["EnaSupport"], "SriovNetSupport" in image(there, mine)) == (True, False)
+    said = {"EnaSupport": False, "SriovNetSupport": "simple", "ImdsSupport": "v2.0"}
+    fourth = there("RegisterImage", Name="said", RootDeviceName="/dev/xvda", BlockDeviceMappings=mapping, **said)["ImageId"]
+    assert {name: image(there, fourth)[name] for name in said} == said
+    assert there("DescribeImageAttribute", ImageId=fourth, Attribute="sriovNetSupport")["SriovNetSupport"] == {
+        "Value": "simple"
+    }
+    for name, value in (("sriov-net-support", "simple"), ("ena-support", "false")):
+        found = there("DescribeImages", Owners=["self"], Filters=[{"Name": name, "Values": [value]}])["Images"]
+        assert [one["ImageId"] for one in found] == [fourth]
+    other = {"Name": "other", "RootDeviceName": "/dev/xvda", "BlockDeviceMappings": mapping}
+    assert there.refused("RegisterImage", **other, SriovNetSupport="double") == "InvalidParameterValue"
     third = launched(there, "eu-central-1a", ImageId=mine)
     assert disks(there, third)["/dev/xvda"]["Size"] == 20
