@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from alto.model.instances import Phase
 from tests.api.cloud import Cloud, Tenant
-from tests.api.rows import interface_in
+from tests.api.rows import host, interface_in, tiny
+from tests.api.test_launches import ONE, says
 
 
 @pytest.fixture
@@ -143,6 +145,27 @@ def test_a_route_is_replaced_and_goes_through_an_interface(cloud: Cloud, tenant:
         "Origin": "CreateRoute",
         "State": "active",
     }
+
+
+def test_a_route_to_a_stopped_instance_is_a_black_hole(cloud: Cloud, tenant: Tenant, vpc: str) -> None:
+    cloud.put(host(1), tiny())
+    subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+    (instance,) = tenant("RunInstances", **ONE, SubnetId=subnet)["Instances"]
+    table, id = table_of(tenant, vpc), instance["InstanceId"]
+    tenant("CreateRoute", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", InstanceId=id)
+
+    def state() -> str:
+        (route,) = shown(tenant, table)["Routes"][1:]
+        assert route["InstanceId"] == id
+        return str(route["State"])
+
+    says(cloud, id, Phase.RUNNING)
+    assert state() == "active"
+    tenant("StopInstances", InstanceIds=[id])
+    says(cloud, id, Phase.STOPPED)
+    assert state() == "blackhole"
+    tenant("StartInstances", InstanceIds=[id])
+    assert state() == "active"
 
 
 def test_associations(tenant: Tenant, vpc: str) -> None:

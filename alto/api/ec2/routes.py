@@ -16,7 +16,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.ids import find_peering, find_prefix_list, is_own, owned
 from alto.model.acls import PrefixList
 from alto.model.errors import Refused
-from alto.model.instances import Instance
+from alto.model.instances import Instance, Phase
 from alto.model.networks import NetworkInterface
 from alto.model.routing import (
     EgressOnlyInternetGateway,
@@ -83,10 +83,16 @@ def is_active(reader: Reader, table: RouteTable, route: Route) -> bool:
             return nat is not None and nat.state in (NatState.PENDING, NatState.AVAILABLE)
         case Target.INTERFACE:
             interface = reader.find(NetworkInterface, route.target_id)
-            return interface is not None and interface.instance_id is not None
+            return interface is not None and _is_up(reader, interface.instance_id)
         case Target.PEERING:
             peering = reader.find(VpcPeering, route.target_id)
             return peering is not None and peering.state is PeeringState.ACTIVE
+
+
+def _is_up(reader: Reader, instance_id: str | None) -> bool:
+    """Whether an interface of it could take a packet. A stopped one has no process."""
+    instance = reader.find(Instance, instance_id) if instance_id is not None else None
+    return instance_id is not None and (instance is None or instance.phase is not Phase.STOPPED)
 
 
 class RouteRequest(msgspec.Struct, frozen=True, rename="pascal"):
