@@ -164,6 +164,8 @@ def test_what_cannot_be_made(tenant: Tenant) -> None:
         ({"ServiceName": "com.amazonaws.us-east-1.sqs"}, "InvalidServiceName"),
         ({"ServiceName": EC2}, "InvalidParameter"),
         ({"ServiceName": S3, "VpcEndpointType": "Interface"}, "InvalidParameter"),
+        ({"ServiceName": S3, "ServiceRegion": "eu-central-1"}, "UnsupportedOperation"),
+        ({"ServiceName": S3, "ServiceRegion": "mars-1"}, "InvalidParameter"),
         ({"ServiceName": S3, "PrivateDnsEnabled": True}, "InvalidParameter"),
         ({"ServiceName": S3, "RouteTableIds": [far]}, "InvalidParameter"),
         ({"ServiceName": S3, "RouteTableIds": ["rtb-00000000000000000"]}, "InvalidRouteTableId.NotFound"),
@@ -175,7 +177,7 @@ def test_what_cannot_be_made(tenant: Tenant) -> None:
 
 
 def test_asking_again_with_the_token_makes_no_second_one(tenant: Tenant) -> None:
-    wish = {"VpcId": default_vpc(tenant), "ServiceName": S3, "ClientToken": "once"}
+    wish = {"VpcId": default_vpc(tenant), "ServiceName": S3, "ServiceRegion": "us-east-1", "ClientToken": "once"}
     first, second = (tenant("CreateVpcEndpoint", **wish) for _ in range(2))
     assert first == second
     assert first["ClientToken"] == "once"
@@ -199,6 +201,8 @@ def test_the_services(tenant: Tenant) -> None:
     assert all(one["ServiceType"] == [{"ServiceType": "Interface"}] for one in interfaces["ServiceDetails"])
     by_type[0]["Values"] = ["GatewayLoadBalancer"]
     assert tenant("DescribeVpcEndpointServices", Filters=by_type) == {"ServiceNames": [], "ServiceDetails": []}
+    assert tenant("DescribeVpcEndpointServices", ServiceRegions=["us-east-1"]) == answer
+    assert tenant.refused("DescribeVpcEndpointServices", ServiceRegions=["eu-central-1"]) == "UnsupportedOperation"
     assert tenant.refused("DescribeVpcEndpointServices", ServiceNames=[S3, "nope"]) == "InvalidServiceName"
     # EC2 names no least page here.
     first = tenant("DescribeVpcEndpointServices", MaxResults=1)

@@ -42,6 +42,16 @@ def find_service(call: Call, name: str) -> Service:
     raise Refused("InvalidServiceName", f"The Vpc Endpoint Service '{name[:255]}' does not exist")
 
 
+def check_service_region(call: Call, region: str) -> None:
+    """Raises: Refused: a service is reached from its own region."""
+    if region not in call.settings.regions:
+        raise Refused("InvalidParameter", f"The region '{region[:80]}' does not exist")
+    if region != call.region:
+        raise Refused(
+            "UnsupportedOperation", f"The services of another region than {call.region} are not reached by endpoints here"
+        )
+
+
 _FILTERS: Filters[Service] = {
     "owner": lambda one: "amazon",
     "service-name": lambda one: one.name,
@@ -53,6 +63,7 @@ _FILTERS: Filters[Service] = {
 
 class DescribeServicesRequest(msgspec.Struct, frozen=True, rename="pascal"):
     service_names: tuple[str, ...] = ()
+    service_regions: tuple[str, ...] = ()
     filters: tuple[Filter, ...] = ()
     max_results: int | None = None
     next_token: str | None = None
@@ -62,6 +73,8 @@ async def describe_vpc_endpoint_services(call: Call, request: DescribeServicesRe
     most = capped(request.max_results)
     check_page(most, low=1)
     matches = matcher(request.filters, _FILTERS)
+    for region in request.service_regions:
+        check_service_region(call, region)
     wanted = [find_service(call, name) for name in request.service_names] or services(call.region)
     page = page_of_list(
         [one for one in wanted if matches(one)],

@@ -33,7 +33,7 @@ from alto.api.ec2.routes import check_route_number
 from alto.api.ec2.shapes import group_names
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
-from alto.api.ec2.vpc_endpoint_services import IPV4, Service, find_service
+from alto.api.ec2.vpc_endpoint_services import IPV4, Service, check_service_region, find_service
 from alto.model.acls import PrefixList
 from alto.model.errors import Refused
 from alto.model.networks import Vpc
@@ -118,6 +118,7 @@ def _tables(reader: Reader, endpoint: VpcEndpoint) -> list[RouteTable]:
 class CreateEndpointRequest(msgspec.Struct, frozen=True, rename="pascal"):
     vpc_id: str
     service_name: str | None = None
+    service_region: str | None = None
     vpc_endpoint_type: str = EndpointType.GATEWAY.value
     policy_document: str | None = None
     private_dns_enabled: bool | None = None
@@ -134,6 +135,8 @@ async def create_vpc_endpoint(call: Call, request: CreateEndpointRequest) -> dic
     check_token(request.client_token)
     if request.service_name is None:
         raise Refused("MissingParameter", "The request must contain the parameter ServiceName")
+    if request.service_region is not None:
+        check_service_region(call, request.service_region)
     service = find_service(call, request.service_name)
     if request.vpc_endpoint_type != service.type:
         type = request.vpc_endpoint_type[:80]
