@@ -48,7 +48,8 @@ def needed(tenant: Tenant, operation: str) -> dict[str, Any]:
 def test_each_documented_filter_is_known(tenant: Tenant, operation: str, name: str) -> None:
     if name in LEFT_OUT.get(operation, set()):
         pytest.skip("left out on purpose")
-    filters = {str(parameter(operation)): [{"Name": name, "Values": ["nothing-has-this-value"]}]}
+    # Nothing has this value, and DescribeSecurityGroupRules refuses what is no id of a group.
+    filters = {str(parameter(operation)): [{"Name": name, "Values": ["sg-00000000"]}]}
     tenant(operation, **needed(tenant, operation), **filters)
 
 

@@ -62,7 +62,7 @@ def test_a_group_of_a_peer_is_named_once_the_connection_is_active(tenant: Tenant
         assert tenant.refused("AuthorizeSecurityGroupIngress", **peered.rule(**wrong)) == "InvalidGroup.NotFound"
     (rule,) = tenant("AuthorizeSecurityGroupIngress", **peered.rule())["SecurityGroupRules"]
     where = {"UserId": stranger.account.id, "VpcId": peered.other, "VpcPeeringConnectionId": peered.pcx}
-    assert rule["ReferencedGroupInfo"] == {"GroupId": peered.theirs, **where}
+    assert rule["ReferencedGroupInfo"] == {"GroupId": peered.theirs, **where, "PeeringStatus": "active"}
     assert pairs(tenant, peered.mine) == [{"GroupId": peered.theirs, **where, "PeeringStatus": "active"}]
     assert tenant.refused("AuthorizeSecurityGroupIngress", **peered.rule()) == "InvalidPermission.Duplicate"
     references = stranger("DescribeSecurityGroupReferences", GroupId=[peered.theirs])["SecurityGroupReferenceSet"]
@@ -110,6 +110,11 @@ def test_a_rule_is_stale_when_what_it_names_is_gone(tenant: Tenant, stranger: Te
     (pair,) = permission["UserIdGroupPairs"]
     assert (pair["GroupId"], pair["VpcPeeringConnectionId"]) == (peered.theirs, peered.pcx)
     assert pair["PeeringStatus"] == ("deleted" if what_goes == "connection" else "active")
+    # Whose a deleted group was is not said.
+    assert pair.get("UserId") == (stranger.account.id if what_goes == "connection" else None)
+    assert pairs(tenant, peered.mine) == [pair]
+    listed = tenant("DescribeSecurityGroupRules", Filters=[{"Name": "group-id", "Values": [peered.mine]}])["SecurityGroupRules"]
+    assert [rule["ReferencedGroupInfo"] for rule in listed if "ReferencedGroupInfo" in rule] == [pair]
     # It can still be taken away, though nothing is there any more that it names.
     tenant("RevokeSecurityGroupIngress", **peered.rule())
     assert pairs(tenant, peered.mine) == []

@@ -341,6 +341,9 @@ def test_choosing_groups(tenant: Tenant, group: str) -> None:
     assert tenant.refused("DescribeSecurityGroups", GroupIds=["sg-00000000"]) == "InvalidGroup.NotFound"
     assert tenant.refused("DescribeSecurityGroups", GroupIds=["web"]) == "InvalidGroupId.Malformed"
     assert tenant.refused("DescribeSecurityGroups", GroupNames=["nobody"]) == "InvalidGroup.NotFound"
+    assert rules(tenant, "sg-00000000") == rules(tenant, "sg-0000000?") == []
+    refused = tenant.refusal("DescribeSecurityGroupRules", Filters=[{"Name": "group-id", "Values": [group, "web"]}])
+    assert refused == "InvalidGroupId.Malformed: The security group ID 'web' is malformed"
 
 
 def test_in_a_vpc_with_ipv6_everything_goes_out_by_that_too(tenant: Tenant) -> None:

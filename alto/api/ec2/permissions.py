@@ -255,17 +255,23 @@ def in_words(rule: Permission) -> str:
     return f"peer: {peer}, protocol: {rule.protocol}, ALLOW"
 
 
-def shown_permissions(
-    group: SecurityGroup, *, egress: bool, peering_status: Callable[[str], str] = lambda id: "active"
-) -> list[dict[str, object]]:
-    """`IpPermissions`: rules of one protocol and range of ports stand together, in the order in which they were made.
-    `peering_status` says it of a peering connection's id, and is only asked where a rule names one."""
-    return listed_permissions(group, [rule for rule in group.permissions if rule.egress is egress], peering_status)
+class PeerSeen(msgspec.Struct, frozen=True):
+    """What has become of a group that a rule names across a peering connection."""
+
+    status: str = "active"  # of the connection
+    is_there: bool = True  # the group
 
 
-def listed_permissions(
-    group: SecurityGroup, rules: Sequence[Permission], peering_status: Callable[[str], str]
-) -> list[dict[str, object]]:
+Look = Callable[[Permission], PeerSeen]
+"""Only asked about rules that name such a group."""
+
+
+def shown_permissions(group: SecurityGroup, *, egress: bool, look: Look = lambda rule: PeerSeen()) -> list[dict[str, object]]:
+    """`IpPermissions`: rules of one protocol and range of ports stand together, in the order in which they were made."""
+    return listed_permissions(group, [rule for rule in group.permissions if rule.egress is egress], look)
+
+
+def listed_permissions(group: SecurityGroup, rules: Sequence[Permission], look: Look) -> list[dict[str, object]]:
     found: dict[tuple[str, int, int], dict[str, list[dict[str, object]]]] = {}
     for rule in rules:
         sources = found.setdefault(
@@ -279,7 +285,7 @@ def listed_permissions(
         elif rule.prefix_list_id is not None:
             sources["PrefixListIds"].append({"PrefixListId": rule.prefix_list_id, "Description": rule.description})
         else:
-            sources["UserIdGroupPairs"].append(_pair(group, rule, peering_status))
+            sources["UserIdGroupPairs"].append(_pair(group, rule, look))
     return [
         {
             "IpProtocol": protocol,
@@ -290,33 +296,27 @@ def listed_permissions(
     ]
 
 
-def _pair(group: SecurityGroup, rule: Permission, peering_status: Callable[[str], str]) -> dict[str, object]:
+def _pair(group: SecurityGroup, rule: Permission, look: Look) -> dict[str, object]:
+    return {**_referenced(group, rule, look), "Description": rule.description}
+
+
+def _referenced(group: SecurityGroup, rule: Permission, look: Look) -> dict[str, object]:
+    """The group that a rule names. Whose it was is not said of one that is deleted (UserIdGroupPair in the API reference)."""
     peer = rule.group_peer
     if peer is None:
-        return {"GroupId": rule.group_id, "UserId": group.account, "Description": rule.description}
+        return {"GroupId": rule.group_id, "UserId": group.account}
+    seen = look(rule)
     return {
         "GroupId": rule.group_id,
-        "UserId": peer.account,
+        "UserId": peer.account if seen.is_there else None,
         "VpcId": peer.vpc_id,
         "VpcPeeringConnectionId": peer.peering_id,
-        "PeeringStatus": peering_status(peer.peering_id),
-        "Description": rule.description,
+        "PeeringStatus": seen.status,
     }
 
 
-def shown_rule(group: SecurityGroup, rule: Permission) -> dict[str, object]:
+def shown_rule(group: SecurityGroup, rule: Permission, look: Look = lambda rule: PeerSeen()) -> dict[str, object]:
     """As DescribeSecurityGroupRules and the Authorize operations list a rule."""
-    peer = rule.group_peer
-    referenced: dict[str, object] | None = None
-    if peer is not None:
-        referenced = {
-            "GroupId": rule.group_id,
-            "UserId": peer.account,
-            "VpcId": peer.vpc_id,
-            "VpcPeeringConnectionId": peer.peering_id,
-        }
-    elif rule.group_id is not None:
-        referenced = {"GroupId": rule.group_id, "UserId": group.account}
     return {
         "SecurityGroupRuleId": rule.id,
         "GroupId": group.id,
@@ -328,7 +328,7 @@ def shown_rule(group: SecurityGroup, rule: Permission) -> dict[str, object]:
         "CidrIpv4": rule.cidr,
         "CidrIpv6": rule.cidr_v6,
         "PrefixListId": rule.prefix_list_id,
-        "ReferencedGroupInfo": referenced,
+        "ReferencedGroupInfo": _referenced(group, rule, look) if rule.group_id is not None else None,
         "Description": rule.description,
         "Tags": shown(rule.tags),
         "SecurityGroupRuleArn": f"arn:aws:ec2:{group.region}:{group.account}:security-group-rule/{rule.id}",

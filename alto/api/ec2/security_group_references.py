@@ -14,7 +14,7 @@ from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import all_owned, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.permissions import listed_permissions
-from alto.api.ec2.security_groups import peering_status
+from alto.api.ec2.security_groups import peer_seen
 from alto.api.ec2.tags import shown
 from alto.api.security_groups import groups_in, vpcs_of
 from alto.model.errors import Refused
@@ -65,7 +65,7 @@ def _is_stale(reader: Reader, group: SecurityGroup, rule: Permission) -> bool:
 def _shown_stale(reader: Reader, group: SecurityGroup, stale: list[Permission]) -> dict[str, object]:
     def listed(*, egress: bool) -> list[dict[str, object]]:
         rules = [rule for rule in stale if rule.egress is egress]
-        permissions = listed_permissions(group, rules, lambda id: peering_status(reader, id))
+        permissions = listed_permissions(group, rules, lambda rule: peer_seen(reader, rule))
         # The answer has no such member: ranges do not become stale.
         return [{name: value for name, value in each.items() if name != "Ipv6Ranges"} for each in permissions]
 

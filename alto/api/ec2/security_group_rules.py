@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import check_id, find_prefix_list
-from alto.api.ec2.paging import check_page, listing, page_of_list
+from alto.api.ec2.ids import check_id, find_prefix_list, is_id_of
+from alto.api.ec2.paging import Page, check_page, listing, page_of_list
 from alto.api.ec2.permissions import (
     Draft,
     IpPermission,
@@ -32,7 +32,7 @@ from alto.api.ec2.permissions import (
     shown_revoked,
     shown_rule,
 )
-from alto.api.ec2.security_groups import active_peering, by_name, one_group
+from alto.api.ec2.security_groups import active_peering, by_name, one_group, peer_seen
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.api.security_groups import vpcs_of
 from alto.model.acls import PrefixList
@@ -73,24 +73,39 @@ async def describe_security_group_rules(call: Call, request: DescribeSecurityGro
     for id in ids:
         check_id("security_group_rule", id)
     matches = matcher(request.filters, _RULE_FILTERS)
-    groups = call.store.read(lambda reader: reader.where(SecurityGroup, account=call.account, region=call.region))
-    rules = {rule.id: _RuleOf(group, rule) for group in groups for rule in group.permissions}
-    for id in ids:
-        if id not in rules:
-            raise NotFound("security_group_rule", id)
-    found = [each for each in (rules[id] for id in ids or rules) if matches(each)]
-    if request.max_results is None and request.next_token is None:
-        # As they stand in their groups, inward ones first: people compare it with what they wrote.
-        found.sort(key=lambda each: (each.group.id, each.rule.egress))
-        return listing("SecurityGroupRules", [shown_rule(each.group, each.rule) for each in found], None)
-    page = page_of_list(
-        found,
-        lambda each: each.rule.id,
-        scope="security_group_rules",
-        max_results=request.max_results,
-        next_token=request.next_token,
-    )
-    return listing("SecurityGroupRules", [shown_rule(each.group, each.rule) for each in page.items], page.next_token)
+    _check_group_ids(request.filters)
+
+    def body(reader: Reader) -> dict[str, object]:
+        groups = reader.where(SecurityGroup, account=call.account, region=call.region)
+        rules = {rule.id: _RuleOf(group, rule) for group in groups for rule in group.permissions}
+        for id in ids:
+            if id not in rules:
+                raise NotFound("security_group_rule", id)
+        found = [each for each in (rules[id] for id in ids or rules) if matches(each)]
+        page = Page(found, None)
+        if request.max_results is None and request.next_token is None:
+            # As they stand in their groups, inward ones first: people compare it with what they wrote.
+            found.sort(key=lambda each: (each.group.id, each.rule.egress))
+        else:
+            page = page_of_list(
+                found,
+                lambda each: each.rule.id,
+                scope="security_group_rules",
+                max_results=request.max_results,
+                next_token=request.next_token,
+            )
+        shown = [shown_rule(each.group, each.rule, lambda rule: peer_seen(reader, rule)) for each in page.items]
+        return listing("SecurityGroupRules", shown, page.next_token)
+
+    return call.store.read(body)
+
+
+def _check_group_ids(filters: Sequence[Filter]) -> None:
+    """EC2 looks at the ids in this operation's filter before it looks for rules: others recorded this code and message of AWS's
+    own answers, and none for an id that only is unknown. Raises: Refused."""
+    for value in (value for filter in filters if filter.name == "group-id" for value in filter.values):
+        if not is_id_of(SecurityGroup.KIND, value) and not set(value) & set("*?"):
+            raise Refused("InvalidGroupId.Malformed", f"The security group ID '{value[:80]}' is malformed")
 
 
 class AuthorizeIngressRequest(msgspec.Struct, frozen=True, rename="pascal"):

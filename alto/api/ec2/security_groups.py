@@ -14,7 +14,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.ids import check_vpc_id, owned, page_of_own
 from alto.api.ec2.paging import check_page, listing
-from alto.api.ec2.permissions import shown_permissions
+from alto.api.ec2.permissions import PeerSeen, shown_permissions
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.model.errors import Refused
 from alto.model.networks import NetworkInterface, Permission, SecurityGroup, SecurityGroupVpc, Vpc
@@ -94,8 +94,8 @@ async def describe_security_groups(call: Call, request: DescribeSecurityGroupsRe
 
 
 def _shown(reader: Reader, group: SecurityGroup) -> dict[str, object]:
-    def status(id: str) -> str:
-        return peering_status(reader, id)
+    def look(rule: Permission) -> PeerSeen:
+        return peer_seen(reader, rule)
 
     return {
         "GroupId": group.id,
@@ -104,16 +104,19 @@ def _shown(reader: Reader, group: SecurityGroup) -> dict[str, object]:
         "OwnerId": group.account,
         "VpcId": group.vpc_id,
         "SecurityGroupArn": _arn(group),
-        "IpPermissions": shown_permissions(group, egress=False, peering_status=status),
-        "IpPermissionsEgress": shown_permissions(group, egress=True, peering_status=status),
+        "IpPermissions": shown_permissions(group, egress=False, look=look),
+        "IpPermissionsEgress": shown_permissions(group, egress=True, look=look),
         "Tags": shown(group.tags),
     }
 
 
-def peering_status(reader: Reader, id: str) -> str:
-    """Of a connection that a rule names: one that is gone was deleted."""
-    peering = reader.find(VpcPeering, id)
-    return peering.state if peering is not None else PeeringState.DELETED
+def peer_seen(reader: Reader, rule: Permission) -> PeerSeen:
+    """Of a rule that names a group across a connection: one that is gone was deleted."""
+    peering = reader.find(VpcPeering, rule.group_peer.peering_id) if rule.group_peer is not None else None
+    return PeerSeen(
+        status=peering.state if peering is not None else PeeringState.DELETED,
+        is_there=reader.find(SecurityGroup, rule.group_id or "") is not None,
+    )
 
 
 def active_peering(reader: Reader, vpc_id: str, other_id: str) -> VpcPeering | None:
