@@ -213,6 +213,13 @@ def test_the_flat_parameters_of_ec2s_first_years(tenant: Tenant, group: str) -> 
     assert {each["IpProtocol"] for each in shown(tenant, group)["IpPermissions"]} == {"tcp", "udp", "icmp"}
     both = tenant.refused("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[WEB], **flat)
     assert both == "InvalidParameterCombination"
+    # A source group means all of three protocols, and an owner is that of a source group.
+    for more in ({"FromPort": 22}, {"ToPort": 22}, {"IpProtocol": "tcp"}, {"CidrIp": "10.0.0.0/8"}):
+        wrong = {"GroupName": "web", "SourceSecurityGroupName": "default", **more}
+        assert tenant.refused("AuthorizeSecurityGroupIngress", **wrong) == "InvalidParameterCombination"
+    for rest in (flat, {"IpPermissions": [WEB]}):
+        owned = {"GroupName": "web", "SourceSecurityGroupOwnerId": tenant.account.id, **rest}
+        assert tenant.refused("AuthorizeSecurityGroupIngress", **owned) == "InvalidParameterCombination"
 
 
 def test_revoking_by_what_describe_showed(tenant: Tenant, group: str) -> None:

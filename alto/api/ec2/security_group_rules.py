@@ -173,18 +173,23 @@ async def revoke_egress(call: Call, request: RevokeEgressRequest) -> dict[str, o
 def _with_flat(request: AuthorizeIngressRequest | RevokeIngressRequest) -> tuple[IpPermission, ...]:
     """The flat parameters as one more permission. A source group alone means all of TCP, UDP and ICMP, as in EC2's first
     API; the two forms together are refused."""
-    flat = (request.ip_protocol, request.from_port, request.to_port, request.cidr_ip, request.source_security_group_name)
-    if all(value is None for value in flat):
+    plain = (request.ip_protocol, request.from_port, request.to_port, request.cidr_ip)
+    source, owner = request.source_security_group_name, request.source_security_group_owner_id
+    if all(value is None for value in (*plain, source, owner)):
         return request.ip_permissions
     if request.ip_permissions:
         raise Refused("InvalidParameterCombination", "The parameter 'ipPermissions' may not be used with 'ipProtocol'")
-    if request.source_security_group_name is not None:
-        if request.cidr_ip is not None or request.ip_protocol is not None:
+    if source is None and owner is not None:
+        raise Refused(
+            "InvalidParameterCombination", "The parameter 'SourceSecurityGroupOwnerId' needs 'SourceSecurityGroupName'"
+        )
+    if source is not None:
+        if any(value is not None for value in plain):
             raise Refused(
                 "InvalidParameterCombination",
-                "The parameter 'SourceSecurityGroupName' may not be used with 'CidrIp' or 'IpProtocol'",
+                "The parameter 'SourceSecurityGroupName' may not be used with 'CidrIp', 'IpProtocol' or ports",
             )
-        pair = UserIdGroupPair(group_name=request.source_security_group_name, user_id=request.source_security_group_owner_id)
+        pair = UserIdGroupPair(group_name=source, user_id=owner)
         return (
             IpPermission("tcp", 0, 65_535, user_id_group_pairs=(pair,)),
             IpPermission("udp", 0, 65_535, user_id_group_pairs=(pair,)),
