@@ -48,7 +48,10 @@ def test_what_a_gateway_would_not_do_is_refused_when_it_is_asked_for(tenant: Ten
     first = tenant("AllocateAddress", Domain="vpc")["AllocationId"]
     refused = tenant.refused("CreateNatGateway", SubnetId=subnet, AllocationId=first, AvailabilityMode="regional")
     assert refused == "UnsupportedOperation"
+    refused = tenant.refused("CreateNatGateway", SubnetId=subnet, AllocationId=first, AvailabilityMode="lunar")
+    assert refused == "InvalidParameterValue"
     assert listed(tenant) == []
+    assert made(tenant, subnet, AllocationId=first, AvailabilityMode="zonal")["AvailabilityMode"] == "zonal"
 
 
 def listed(tenant: Tenant, **how: Any) -> list[dict[str, Any]]:
@@ -69,6 +72,17 @@ def test_a_public_one_has_an_elastic_address_and_an_interface_that_is_its_own(te
     assert interface["PrivateIpAddress"] == address["PrivateIp"]
     assert interface["Association"]["PublicIp"] == elastic["PublicIp"]
     assert interface["SourceDestCheck"] is False
+    attachment = interface["Attachment"]
+    for name, value in (
+        ("attachment.attachment-id", attachment["AttachmentId"]),
+        ("attachment.attach-time", attachment["AttachTime"].strftime("%Y-%m-%dT%H:%M:%S.000Z")),
+        ("attachment.delete-on-termination", "false"),
+        ("attachment.device-index", str(attachment["DeviceIndex"])),
+        ("attachment.instance-owner-id", attachment["InstanceOwnerId"]),
+        ("attachment.status", attachment["Status"]),
+    ):
+        found = tenant("DescribeNetworkInterfaces", Filters=[{"Name": name, "Values": [value]}])["NetworkInterfaces"]
+        assert [one["NetworkInterfaceId"] for one in found] == [interface["NetworkInterfaceId"]], name
     led = tenant("DescribeAddresses")["Addresses"][0]
     assert (led["NetworkInterfaceId"], led["AssociationId"]) == (address["NetworkInterfaceId"], address["AssociationId"])
     # Whoever wants one of these has to ask the gateway.

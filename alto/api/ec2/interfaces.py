@@ -37,6 +37,9 @@ from alto.store.store import Reader, Tx
 
 DESCRIPTION_MAX = 255
 
+# To whom, and how, an interface is attached that the cloud made for a service.
+SERVICE, SERVICE_INDEX, SERVICE_DELETES = "amazon-aws", 1, False
+
 
 class CreateNetworkInterfaceRequest(msgspec.Struct, frozen=True, rename="pascal"):
     subnet_id: str | None = None
@@ -111,8 +114,9 @@ async def delete_network_interface(call: Call, request: DeleteNetworkInterfaceRe
     return {}
 
 
-def _attached(value: Callable[[NetworkInterface], Values]) -> Callable[[NetworkInterface], Values]:
-    return lambda one: value(one) if one.instance_id is not None else None
+def _attached(to_instance: Callable[[NetworkInterface], Values], to_service: Values) -> Callable[[NetworkInterface], Values]:
+    """What `show_attachment` shows: of an interface that an instance has, or one that the cloud made for a service."""
+    return lambda one: to_service if one.requester is not None else to_instance(one) if one.instance_id is not None else None
 
 
 def addresses_of(one: NetworkInterface) -> tuple[PortAddress, ...]:
@@ -137,12 +141,12 @@ _FILTERS: Filters[NetworkInterface] = {
     "addresses.private-ip-address": lambda one: [address.private_ip for address in addresses_of(one)],
     "association.ip-owner-id": lambda one: [_owner(one, address) for address in _public(one)],
     "association.public-ip": lambda one: [address.public_ip for address in _public(one)],
-    "attachment.attach-time": _attached(lambda one: timestamp(one.attached_at or 0.0)),
+    "attachment.attach-time": lambda one: _attach_time(one),
     "attachment.attachment-id": lambda one: one.attachment_id,
-    "attachment.delete-on-termination": _attached(lambda one: one.delete_on_termination),
-    "attachment.device-index": _attached(lambda one: one.device_index),
+    "attachment.delete-on-termination": _attached(lambda one: one.delete_on_termination, SERVICE_DELETES),
+    "attachment.device-index": _attached(lambda one: one.device_index, SERVICE_INDEX),
     "attachment.instance-id": lambda one: one.instance_id,
-    "attachment.instance-owner-id": _attached(lambda one: one.account),
+    "attachment.instance-owner-id": _attached(lambda one: one.account, SERVICE),
     "availability-zone": lambda one: one.zone,
     "availability-zone-id": lambda one: zone_id(one.zone),
     "description": lambda one: one.description,
@@ -173,9 +177,15 @@ def _filters(reader: Reader) -> Filters[NetworkInterface]:
         "association.public-dns-name": lambda one: [
             public_dns(one.region, address.public_ip) for address in (_public(one) if _named(reader, one) else ())
         ],
-        "attachment.status": _attached(lambda one: _attach(reader, one)),
+        "attachment.status": _attached(lambda one: _attach(reader, one), Attach.ATTACHED.value),
         "group-name": lambda one: [group["GroupName"] for group in group_names(reader, one.group_ids)],
     }
+
+
+def _attach_time(one: NetworkInterface) -> str | None:
+    if one.requester is not None:
+        return timestamp(one.created_at)
+    return timestamp(one.attached_at or 0.0) if one.instance_id is not None else None
 
 
 def _elastic(reader: Reader, one: NetworkInterface) -> Mapping[str, Address]:
@@ -227,12 +237,12 @@ def show_attachment(reader: Reader, one: NetworkInterface) -> dict[str, object] 
     if one.requester is not None:
         return {
             "AttachmentId": one.attachment_id,
-            "InstanceOwnerId": "amazon-aws",
-            "DeviceIndex": 1,
+            "InstanceOwnerId": SERVICE,
+            "DeviceIndex": SERVICE_INDEX,
             "NetworkCardIndex": 0,
-            "Status": "attached",
+            "Status": Attach.ATTACHED.value,
             "AttachTime": one.created_at,
-            "DeleteOnTermination": False,
+            "DeleteOnTermination": SERVICE_DELETES,
         }
     if one.instance_id is None:
         return None

@@ -31,11 +31,14 @@ from alto.model.routing import InternetGateway, NatGateway, NatState
 from alto.store.claims import delete_interface
 from alto.store.store import Reader, Tx
 
+ZONAL = "zonal"
+
 
 class CreateNatGatewayRequest(msgspec.Struct, frozen=True, rename="pascal"):
     subnet_id: str | None = None
     allocation_id: str | None = None
     connectivity_type: str | None = None
+    availability_mode: str | None = None
     private_ip_address: str | None = None
     secondary_allocation_ids: tuple[str, ...] = ()
     secondary_private_ip_addresses: tuple[str, ...] = ()
@@ -150,6 +153,10 @@ def _is_public(request: CreateNatGatewayRequest) -> bool:
         raise Refused("MissingParameter", "The request must contain the parameter subnetId")
     if request.connectivity_type not in (None, "public", "private"):
         raise Refused("InvalidParameterValue", f"Invalid value '{request.connectivity_type[:40]}' for ConnectivityType.")
+    if request.availability_mode == "regional":
+        raise Refused("UnsupportedOperation", "A NAT gateway is in one availability zone here: AvailabilityMode is zonal.")
+    if request.availability_mode not in (None, ZONAL):
+        raise Refused("InvalidParameterValue", f"Invalid value '{request.availability_mode[:40]}' for AvailabilityMode.")
     public = request.connectivity_type != "private"
     if public and request.allocation_id is None:
         raise Refused("MissingParameter", "The request must contain the parameter allocationId: the gateway is a public one")
@@ -191,6 +198,7 @@ def _shown(one: NatGateway) -> dict[str, object]:
         "NatGatewayId": one.id,
         "State": one.state.value,
         "ConnectivityType": "public" if one.public else "private",
+        "AvailabilityMode": ZONAL,
         "SubnetId": one.subnet_id,
         "VpcId": one.vpc_id,
         "CreateTime": one.created_at,
