@@ -1,22 +1,35 @@
 """DescribeInstances' filters, all that are documented.
 
 What an instance's own record answers is in one table; names of groups and tags of interfaces are other records', and are
-only looked up when a request asks for them.
+only looked up when a request asks for them. A filter finds what the answer shows: a terminated instance is not found by what
+it gave back.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from alto.api.ec2.filters import Filter, Filters, Value, Values
 from alto.api.ec2.regions import zone_id
-from alto.api.ec2.shapes import group_names, has_hostnames, hostname_type, public_dns, transition_reason
+from alto.api.ec2.shapes import (
+    block_devices,
+    group_names,
+    has_hostnames,
+    hostname_type,
+    public_dns,
+    state_reason,
+    transition_reason,
+)
 from alto.api.wire.xml import timestamp
 from alto.model.addresses import Address
 from alto.model.instance_types import CATALOGUE
-from alto.model.instances import Instance, Nic
+from alto.model.instances import Instance, Nic, Phase
 from alto.model.networks import NetworkInterface, PortAddress
 from alto.plan.addresses import hostname
 from alto.plan.instances import STATE_CODES, state_name
 from alto.store.store import Reader
+
+
+def _until_terminated(value: Callable[[Instance], Values]) -> Callable[[Instance], Values]:
+    return lambda i: None if i.phase is Phase.TERMINATED else value(i)
 
 
 def _each(value: Callable[[Instance, Nic], Value]) -> Callable[[Instance], Values]:
@@ -72,13 +85,10 @@ _INTERFACES: Filters[Instance] = {
     "network-interface.vpc-id": _each(lambda i, nic: nic.vpc_id),
 }
 
-_OWN: Filters[Instance] = {
+# What a terminated instance has no more.
+_GIVEN_BACK: Filters[Instance] = {
     **_INTERFACES,
-    "affinity": lambda i: "host" if i.placement and i.placement.host_id else "default",
-    "architecture": lambda i: CATALOGUE[i.instance_type].architecture,
-    "availability-zone": lambda i: i.zone,
-    "availability-zone-id": lambda i: zone_id(i.zone),
-    "block-device-mapping.attach-time": lambda i: timestamp(i.created_at),
+    "block-device-mapping.attach-time": lambda i: [timestamp(one["Ebs"]["AttachTime"]) for one in block_devices(i)],
     "block-device-mapping.delete-on-termination": lambda i: (
         *(() if i.root.away else (i.root.delete_on_termination,)),
         *(one.delete_on_termination for one in i.volumes),
@@ -87,8 +97,33 @@ _OWN: Filters[Instance] = {
         *(() if i.root.away else (i.root.device,)),
         *(one.device for one in i.volumes),
     ],
-    "block-device-mapping.status": lambda i: "attached",
+    "block-device-mapping.status": lambda i: [one["Ebs"]["Status"] for one in block_devices(i)],
     "block-device-mapping.volume-id": lambda i: i.volume_ids,
+    "group-id": lambda i: i.nic.group_ids,
+    "iam-instance-profile.arn": lambda i: i.profile.arn if i.profile else None,
+    "iam-instance-profile.id": lambda i: i.profile.id if i.profile else None,
+    "iam-instance-profile.name": lambda i: i.profile.name if i.profile else None,
+    "instance.group-id": lambda i: i.nic.group_ids,
+    "ip-address": lambda i: i.nic.public_ip,
+    "ipv6-address": lambda i: i.nic.ipv6,
+    "network-interface.ipv6-native": lambda i: False,
+    "network-interface.operator.managed": lambda i: False,
+    "network-interface.requester-managed": lambda i: False,
+    "private-dns-name": lambda i: i.hostname,
+    "private-dns-name-options.enable-resource-name-dns-a-record": lambda i: i.naming is not None and i.naming.a_record,
+    "private-dns-name-options.enable-resource-name-dns-aaaa-record": lambda i: i.naming is not None and i.naming.aaaa_record,
+    "private-dns-name-options.hostname-type": lambda i: hostname_type(i.naming),
+    "private-ip-address": lambda i: i.nic.private_ip,
+    "subnet-id": lambda i: i.nic.subnet_id,
+    "vpc-id": lambda i: i.nic.vpc_id,
+}
+
+_OWN: Filters[Instance] = {
+    **{name: _until_terminated(value) for name, value in _GIVEN_BACK.items()},
+    "affinity": lambda i: "host" if i.placement and i.placement.host_id else "default",
+    "architecture": lambda i: CATALOGUE[i.instance_type].architecture,
+    "availability-zone": lambda i: i.zone,
+    "availability-zone-id": lambda i: zone_id(i.zone),
     "boot-mode": lambda i: "legacy-bios",
     "capacity-reservation-specification.capacity-reservation-preference": lambda i: "open",
     "client-token": lambda i: i.client_token,
@@ -96,21 +131,14 @@ _OWN: Filters[Instance] = {
     "ebs-optimized": lambda i: i.ebs_optimized,
     "ena-support": lambda i: True,
     "enclave-options.enabled": lambda i: False,
-    "group-id": lambda i: i.nic.group_ids,
     "hibernation-options.configured": lambda i: False,
     "host-id": lambda i: i.placement.host_id if i.placement else None,
     "hypervisor": lambda i: "xen",
-    "iam-instance-profile.arn": lambda i: i.profile.arn if i.profile else None,
-    "iam-instance-profile.id": lambda i: i.profile.id if i.profile else None,
-    "iam-instance-profile.name": lambda i: i.profile.name if i.profile else None,
     "image-id": lambda i: i.image_id,
     "instance-id": lambda i: i.id,
     "instance-state-code": lambda i: STATE_CODES[state_name(i)],
     "instance-state-name": state_name,
     "instance-type": lambda i: i.instance_type,
-    "instance.group-id": lambda i: i.nic.group_ids,
-    "ip-address": lambda i: i.nic.public_ip,
-    "ipv6-address": lambda i: i.nic.ipv6,
     "key-name": lambda i: i.key_name,
     "launch-index": lambda i: i.launch_index,
     "launch-time": lambda i: timestamp(i.launched_at),
@@ -123,32 +151,23 @@ _OWN: Filters[Instance] = {
     "metadata-options.instance-metadata-tags": lambda i: "enabled" if i.metadata.tags_enabled else "disabled",
     "metadata-options.state": lambda i: "applied",
     "monitoring-state": lambda i: "enabled" if i.monitoring else "disabled",
-    "network-interface.ipv6-native": lambda i: False,
-    "network-interface.operator.managed": lambda i: False,
-    "network-interface.requester-managed": lambda i: False,
+    "network-performance-options.bandwidth-weighting": lambda i: "default",
     "operator.managed": lambda i: False,
     "owner-id": lambda i: i.account,
     "placement-group-name": lambda i: i.placement.group_name if i.placement else None,
     "placement-partition-number": lambda i: i.placement.partition if i.placement else None,
     "platform-details": lambda i: "Linux/UNIX",
-    "private-dns-name": lambda i: i.hostname,
-    "private-dns-name-options.enable-resource-name-dns-a-record": lambda i: i.naming is not None and i.naming.a_record,
-    "private-dns-name-options.enable-resource-name-dns-aaaa-record": lambda i: i.naming is not None and i.naming.aaaa_record,
-    "private-dns-name-options.hostname-type": lambda i: hostname_type(i.naming),
-    "private-ip-address": lambda i: i.nic.private_ip,
     "reason": transition_reason,
     "reservation-id": lambda i: i.reservation_id,
     "root-device-name": lambda i: i.root.device,
     "root-device-type": lambda i: "ebs",
     "source-dest-check": lambda i: i.nic.source_dest_check,
-    "state-reason-code": lambda i: i.reason.code if i.reason else "",
-    "state-reason-message": lambda i: i.reason.message if i.reason else "",
-    "subnet-id": lambda i: i.nic.subnet_id,
+    "state-reason-code": lambda i: (state_reason(i) or {}).get("Code", ""),
+    "state-reason-message": lambda i: (state_reason(i) or {}).get("Message", ""),
     "tenancy": lambda i: "dedicated" if i.is_dedicated else "default",
     "usage-operation": lambda i: "RunInstances",
     "usage-operation-update-time": lambda i: timestamp(i.created_at),
     "virtualization-type": lambda i: "hvm",
-    "vpc-id": lambda i: i.nic.vpc_id,
     # Documented, and no instance here has any.
     **dict.fromkeys(
         (
@@ -167,7 +186,6 @@ _OWN: Filters[Instance] = {
             "network-interface.operator.principal",
             "network-interface.outpost-arn",
             "network-interface.requester-id",
-            "network-performance-options.bandwidth-weighting",
             "operator.principal",
             "outpost-arn",
             "platform",
@@ -191,8 +209,8 @@ def instance_filters(reader: Reader, filters: Sequence[Filter]) -> Filters[Insta
         joined[name] = _named(reader, _PUBLIC_NAMES[name])
     for name in asked & _ASSOCIATIONS.keys():
         joined[name] = _elastic(reader, _ASSOCIATIONS[name], primary="addresses" not in name)
-    for name in asked & _GROUP_NAMES:
-        joined[name] = lambda i: [group["GroupName"] for group in group_names(reader, i.nic.group_ids)]
+    for name in asked & _GROUP_NAMES.keys():
+        joined[name] = _group_named(reader, _GROUP_NAMES[name])
     for name in asked:
         if name.startswith(_INTERFACE_TAG) and len(name) > len(_INTERFACE_TAG):
             joined[name] = _tag_of_interface(reader, name.removeprefix(_INTERFACE_TAG))
@@ -200,7 +218,9 @@ def instance_filters(reader: Reader, filters: Sequence[Filter]) -> Filters[Insta
         joined["network-interface.tag-key"] = lambda i: _interface_tags(reader, i).keys()
     if "network-interface.tag-value" in asked:
         joined["network-interface.tag-value"] = lambda i: _interface_tags(reader, i).values()
-    return {**_OWN, **joined} if joined else _OWN
+    if not joined:
+        return _OWN
+    return {**_OWN, **{name: _until_terminated(value) for name, value in joined.items()}}
 
 
 # Whose names these are: interfaces, each with a public address.
@@ -225,6 +245,10 @@ def _named(reader: Reader, of: Callable[[Instance], list[tuple[Nic, str | None]]
     return lambda i: [public_dns(i.region, ip) for nic, ip in of(i) if ip is not None and has_hostnames(reader, nic.vpc_id)]
 
 
+def _group_named(reader: Reader, of: Callable[[Instance], Sequence[Nic]]) -> Callable[[Instance], Values]:
+    return lambda i: [group["GroupName"] for nic in of(i) for group in group_names(reader, nic.group_ids)]
+
+
 def _elastic(reader: Reader, value: Callable[[Address], Value], *, primary: bool) -> Callable[[Instance], Values]:
     """Of the elastic addresses of its interfaces, or only of those on their primary private ones."""
 
@@ -238,7 +262,12 @@ def _elastic(reader: Reader, value: Callable[[Address], Value], *, primary: bool
     return found
 
 
-_GROUP_NAMES = {"group-name", "instance.group-name", "network-interface.group-name"}
+# Which interfaces' groups these are names of.
+_GROUP_NAMES: Mapping[str, Callable[[Instance], Sequence[Nic]]] = {
+    "group-name": lambda i: [i.nic],
+    "instance.group-name": lambda i: [i.nic],
+    "network-interface.group-name": lambda i: i.nics,
+}
 _INTERFACE_TAG = "network-interface.tag:"
 
 

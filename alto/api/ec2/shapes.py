@@ -28,6 +28,8 @@ _MONITORED = {True: Constant(State="enabled"), False: Constant(State="disabled")
 _OPEN_RESERVATIONS = Constant(CapacityReservationPreference="open")
 _NO_HIBERNATION = Constant(Configured=False)
 _NO_ENCLAVE = Constant(Enabled=False)
+_EVEN_BANDWIDTH = Constant(BandwidthWeighting="default")
+NO_OPERATOR = Constant(Managed=False)  # of what belongs to its account: no service keeps it for somebody
 
 
 def state(instance: Instance) -> dict[str, Any]:
@@ -40,6 +42,13 @@ def transition_reason(instance: Instance) -> str:
     if reason is None:
         return ""
     return reason.message if reason.transition is None else reason.transition
+
+
+def state_reason(instance: Instance) -> dict[str, Any] | None:
+    """None while nothing changed its state, except that it has not begun."""
+    if instance.reason is not None:
+        return {"Code": instance.reason.code, "Message": instance.reason.message}
+    return _PENDING if state_name(instance) == "pending" else None
 
 
 def group_names(reader: Reader, ids: Sequence[str]) -> list[dict[str, str]]:
@@ -132,11 +141,12 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "UsageOperationUpdateTime": instance.created_at,
         "BootMode": "legacy-bios",
         "CurrentInstanceBootMode": "legacy-bios",
+        "NetworkPerformanceOptions": _EVEN_BANDWIDTH,
+        "Operator": NO_OPERATOR,
     }
-    if instance.reason is not None:
-        shape["StateReason"] = {"Code": instance.reason.code, "Message": instance.reason.message}
-    elif shape["State"]["Name"] == "pending":
-        shape["StateReason"] = _PENDING
+    reason = state_reason(instance)
+    if reason is not None:
+        shape["StateReason"] = reason
     if gone:
         return shape
     if instance.profile is not None:
@@ -151,10 +161,15 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         shape["PublicIpAddress"] = nic.public_ip
     if nic.ipv6:
         shape["Ipv6Address"] = nic.ipv6[0]
-    root = [] if instance.root.away else [_root_device(instance)]
-    shape["BlockDeviceMappings"] = [*root, *(_block_device(instance, one) for one in instance.volumes)]
+    shape["BlockDeviceMappings"] = block_devices(instance)
     shape["NetworkInterfaces"] = [_interface(reader, instance, one, one.vpc_id in named) for one in instance.nics]
     return shape
+
+
+def block_devices(instance: Instance) -> list[dict[str, Any]]:
+    """The root first, unless it was detached."""
+    root = [] if instance.root.away else [_root_device(instance)]
+    return [*root, *(_block_device(instance, one) for one in instance.volumes)]
 
 
 def _root_device(instance: Instance) -> dict[str, Any]:
@@ -208,6 +223,7 @@ def _interface(reader: Reader, instance: Instance, nic: Nic, named: bool) -> dic
         },
         "PrivateIpAddresses": addresses,
         "Ipv6Addresses": shown_v6(nic.ipv6),
+        "Operator": NO_OPERATOR,
     }
     if "Association" in addresses[0]:
         shape["Association"] = addresses[0]["Association"]
