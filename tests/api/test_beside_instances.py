@@ -89,6 +89,17 @@ def test_credits(tenant: Tenant, instance: dict[str, Any]) -> None:
     assert [each["InstanceId"] for each in unasked] == [t3]  # only those that are unlimited, as the reference says
 
 
+def test_one_that_was_unlimited_is_still_listed(cloud: Cloud, tenant: Tenant, instance: dict[str, Any]) -> None:
+    id = instance["InstanceId"]
+    for phase in (Phase.RUNNING, Phase.STOPPED):
+        if phase is Phase.STOPPED:
+            tenant("StopInstances", InstanceIds=[id])
+        says(cloud, id, phase)
+    tenant("ModifyInstanceAttribute", InstanceId=id, InstanceType={"Value": "m1.tiny"})
+    listed = tenant("DescribeInstanceCreditSpecifications")["InstanceCreditSpecifications"]
+    assert listed == [{"InstanceId": id, "CpuCredits": "standard"}]
+
+
 def test_recovery_is_remembered(tenant: Tenant, instance: dict[str, Any]) -> None:
     id = instance["InstanceId"]
     answer = tenant("ModifyInstanceMaintenanceOptions", InstanceId=id, AutoRecovery="disabled")
@@ -178,6 +189,12 @@ def test_changing_credits_says_of_each_instance_how_it_went(tenant: Tenant, inst
     assert failed == {m1: "InstanceCreditSpecification.NotSupported", absent: "InvalidInstanceID.NotFound"}
     (now,) = tenant("DescribeInstanceCreditSpecifications", InstanceIds=[t3])["InstanceCreditSpecifications"]
     assert now["CpuCredits"] == "standard"
+    tenant("TerminateInstances", InstanceIds=[t3])
+    wish = [{"InstanceId": t3, "CpuCredits": "unlimited"}]
+    (failure,) = tenant("ModifyInstanceCreditSpecification", InstanceCreditSpecifications=wish)[
+        "UnsuccessfulInstanceCreditSpecifications"
+    ]
+    assert (failure["InstanceId"], failure["Error"]["Code"]) == (t3, "IncorrectInstanceState")
     wrong = [{"InstanceId": t3, "CpuCredits": "endless"}]
     assert tenant.refused("ModifyInstanceCreditSpecification", InstanceCreditSpecifications=wrong) == "InvalidCpuCredits"
 

@@ -406,6 +406,15 @@ def test_a_group_that_becomes_smaller_does_not_heed_protection(cloud: Cloud, ten
     assert state(tenant, id) == "terminated"
 
 
+def test_an_interface_has_a_bounded_number_of_groups(tenant: Tenant) -> None:
+    many = [tenant("CreateSecurityGroup", GroupName=f"group {n}", Description="one of many")["GroupId"] for n in range(17)]
+    assert tenant.refused("RunInstances", **ONE, SecurityGroupIds=many) == "SecurityGroupsPerInterfaceLimitExceeded"
+    id = launch(tenant, SecurityGroupIds=many[:16])[0]["InstanceId"]
+    wish = {"InstanceId": id, "Groups": many}
+    assert tenant.refused("ModifyInstanceAttribute", **wish) == "SecurityGroupsPerInterfaceLimitExceeded"
+    tenant("ModifyInstanceAttribute", InstanceId=id, Groups=many[1:])
+
+
 def test_user_data_comes_back_as_it_was_given_and_changes_only_while_stopped(cloud: Cloud, tenant: Tenant) -> None:
     text = base64.b64encode(b"#!/bin/sh\necho hello\n").decode()
     id = launch(tenant, UserData=text)[0]["InstanceId"]

@@ -21,6 +21,7 @@ from alto.api.ec2.launches import (
     check_shutdown_behaviour,
     metadata_options,
 )
+from alto.api.ec2.new_interfaces import check_group_count
 from alto.api.ec2.shapes import group_names, metadata_shape, show_instance
 from alto.api.ec2.user_data import check_user_data
 from alto.api.ec2.volume_attachments import with_attachment
@@ -308,6 +309,7 @@ def _set_groups(ids: tuple[str, ...]) -> Edit:
             if not is_in_vpc(tx, group, instance.nic.vpc_id):
                 raise Refused("InvalidParameter", f"Security group {group.id} belongs to another VPC than the instance.")
         chosen = tuple(group.id for group in groups)
+        check_group_count(chosen)
         interface = tx.get(NetworkInterface, instance.nic.interface_id)
         tx.put(replace(interface, group_ids=chosen))
         return replace(instance, nics=(replace(instance.nic, group_ids=chosen), *instance.nics[1:]))

@@ -36,12 +36,13 @@ class DescribeCreditSpecificationsRequest(msgspec.Struct, frozen=True, rename="p
 
 
 async def describe_credit_specifications(call: Call, request: DescribeCreditSpecificationsRequest) -> dict[str, object]:
-    """With ids, each one's option, "standard" where the type has none. Without, those that are unlimited."""
+    """With ids, each one's option, "standard" where the type has none. Without, those that are unlimited, or were when they
+    had a type that has credits."""
     check_page(request.max_results, request.instance_ids)
     matches = matcher(request.filters, _CREDIT_FILTERS)
 
     def is_listed(instance: Instance) -> bool:
-        if not request.instance_ids and (_credits(instance) != "unlimited" or instance.phase is Phase.TERMINATED):
+        if not request.instance_ids and (instance.credit_specification != "unlimited" or instance.phase is Phase.TERMINATED):
             return False
         return matches(instance)
 
@@ -90,6 +91,8 @@ async def modify_credit_specification(call: Call, request: ModifyCreditsRequest)
         for id, credits in wanted.items():
             try:
                 instance = owned(tx, call, Instance, id)
+                if instance.phase is Phase.TERMINATED:
+                    raise Refused("IncorrectInstanceState", f"The instance '{instance.id}' is terminated")
                 kind = CATALOGUE.get(instance.instance_type)
                 if kind is None or not kind.burstable:
                     raise Refused("InstanceCreditSpecification.NotSupported", f"{instance.instance_type} has no CPU credits")

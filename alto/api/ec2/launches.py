@@ -23,7 +23,7 @@ from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfaces, draw_others, existing, with_interfaces
 from alto.api.ec2.launch_options import Cpus, LaunchOptions, check_options, chosen_cpus, chosen_credits, chosen_naming
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
-from alto.api.ec2.new_interfaces import AddressesV6, Ipv6Address, wanted_v6
+from alto.api.ec2.new_interfaces import AddressesV6, Ipv6Address, check_group_count, wanted_v6
 from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, find_wanted
 from alto.api.ec2.regions import zone_by_id, zone_id
 from alto.api.ec2.shapes import show_reservation
@@ -417,7 +417,9 @@ def _find_groups(
     chosen = [group.id for group in (*ids, *names)]
     if not chosen:
         chosen = [group.id for group in reader.where(SecurityGroup, vpc_id=vpc_id, name="default", limit=1)]
-    return tuple(dict.fromkeys(chosen))
+    distinct = tuple(dict.fromkeys(chosen))
+    check_group_count(distinct)
+    return distinct
 
 
 def _count_that_fits(

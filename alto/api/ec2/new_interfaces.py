@@ -189,11 +189,16 @@ def find_groups(reader: Reader, call: Call, ids: Sequence[str], vpc_id: str) -> 
     for id in chosen:
         if not is_in_vpc(reader, owned(reader, call, SecurityGroup, id), vpc_id):
             raise Refused("InvalidGroup.NotFound", f"The security group '{id}' does not exist in VPC '{vpc_id}'")
-    if len(chosen) > GROUPS_MAX:
+    check_group_count(chosen)
+    return chosen
+
+
+def check_group_count(ids: Sequence[str]) -> None:
+    """Raises: Refused, when they are too many for one interface."""
+    if len(ids) > GROUPS_MAX:
         raise Refused(
             "SecurityGroupsPerInterfaceLimitExceeded", f"The maximum number of security groups per interface is {GROUPS_MAX}."
         )
-    return chosen
 
 
 def find_interface_groups(reader: Reader, call: Call, ids: Sequence[str], vpc_id: str) -> tuple[str, ...]:
