@@ -64,7 +64,10 @@ def test_what_a_new_one_is(tenant: Tenant) -> None:
 
 
 def test_asking_again_with_the_token_makes_no_second_one(tenant: Tenant) -> None:
-    assert made(tenant, ClientToken="once") == made(tenant, ClientToken="once")
+    wish = {"PrefixListName": "offices", "MaxEntries": 5, "AddressFamily": "IPv4", "ClientToken": "once"}
+    first, second = (tenant("CreateManagedPrefixList", **wish)["PrefixList"] for _ in range(2))
+    assert first["State"] == "create-in-progress"
+    assert second == {**first, "State": "create-complete"}
     assert len(own(tenant)) == 1
 
 
@@ -93,13 +96,15 @@ def test_versions(tenant: Tenant) -> None:
     second = modified(
         tenant, id, CurrentVersion=1, AddEntries=[{"Cidr": "192.0.2.0/24"}], RemoveEntries=[{"Cidr": "10.0.0.0/9"}]
     )
-    assert (second["Version"], second["State"]) == (2, "modify-complete")
-    assert second == shown(tenant, id)
+    # The answer comes before its version is there.
+    assert (second["Version"], second["State"]) == (1, "modify-in-progress")
+    assert shown(tenant, id) == {**second, "Version": 2, "State": "modify-complete"}
     stale = tenant.refusal("ModifyManagedPrefixList", PrefixListId=id, CurrentVersion=1, RemoveEntries=[{"Cidr": "10.0.0.0/8"}])
     assert stale == "PrefixListVersionMismatch: The prefix list has the incorrect version number"
     # A name and a maximum make no version.
-    assert modified(tenant, id, PrefixListName="homes")["Version"] == 2
-    assert modified(tenant, id, MaxEntries=2)["Version"] == 2
+    assert modified(tenant, id, PrefixListName="homes")["PrefixListName"] == "homes"
+    assert modified(tenant, id, MaxEntries=2)["MaxEntries"] == 2
+    assert shown(tenant, id)["Version"] == 2
     assert tenant.refused("ModifyManagedPrefixList", PrefixListId=id, MaxEntries=1) == "PrefixListMaxEntriesExceeded"
     assert entries(tenant, id) == ["10.0.0.0/8", "192.0.2.0/24"]
     assert entries(tenant, id, TargetVersion=1) == ["10.0.0.0/8", "10.0.0.0/9"]
@@ -107,7 +112,8 @@ def test_versions(tenant: Tenant) -> None:
         refused = tenant.refused("GetManagedPrefixListEntries", PrefixListId=id, TargetVersion=absent)
         assert refused == "InvalidParameterValue"
     restored = tenant("RestoreManagedPrefixListVersion", PrefixListId=id, PreviousVersion=1, CurrentVersion=2)["PrefixList"]
-    assert (restored["Version"], restored["State"]) == (3, "restore-complete")
+    assert (restored["Version"], restored["State"]) == (2, "restore-in-progress")
+    assert shown(tenant, id) == {**restored, "Version": 3, "State": "restore-complete"}
     assert entries(tenant, id) == entries(tenant, id, TargetVersion=1)
     assert entries(tenant, id, TargetVersion=2) == ["10.0.0.0/8", "192.0.2.0/24"]
 
@@ -153,7 +159,7 @@ def test_what_names_a_list_keeps_it(tenant: Tenant) -> None:
     tenant("DeleteRoute", **route)
     tenant("RevokeSecurityGroupIngress", GroupId=group, IpPermissions=listed)
     gone = tenant("DeleteManagedPrefixList", PrefixListId=id)["PrefixList"]
-    assert gone["State"] == "delete-complete"
+    assert gone["State"] == "delete-in-progress"
     assert tenant.refused("DescribeManagedPrefixLists", PrefixListIds=[id]) == "InvalidPrefixListID.NotFound"
 
 

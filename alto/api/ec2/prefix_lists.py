@@ -68,6 +68,11 @@ async def describe_managed_prefix_lists(call: Call, request: DescribeManagedRequ
     return listing("PrefixLists", [_shown(one) for one in page.items], page.next_token)
 
 
+def _begun(one: PrefixList, change: str, revision: int) -> dict[str, object]:
+    """The answer to a request that changes it, which EC2 gives before the change and its version are there."""
+    return {"PrefixList": {**_shown(one), "State": f"{change}-in-progress", "Version": revision}}
+
+
 def _shown(one: PrefixList) -> dict[str, object]:
     amazons = one.account == AMAZON
     shape: dict[str, object] = {
@@ -158,7 +163,8 @@ async def create_managed_prefix_list(call: Call, request: CreateRequest) -> dict
         remember_result(tx, call, request.client_token, made.id, now)
         return tx.put(made)
 
-    return {"PrefixList": _shown(await call.store.write(body))}
+    written = await call.store.write(body)
+    return _begun(written, "create", written.revision) if written.id == made.id else {"PrefixList": _shown(written)}
 
 
 def _invalid(value: object, parameter: str, why: str) -> Refused:
@@ -238,7 +244,7 @@ async def modify_managed_prefix_list(call: Call, request: ModifyRequest) -> dict
             )
     _check_number(request.remove_entries)
 
-    def body(tx: Tx) -> PrefixList:
+    def body(tx: Tx) -> dict[str, object]:
         old = owned(tx, call, PrefixList, request.prefix_list_id)
         _check_version(old, request.current_version)
         new = replace(old, name=request.prefix_list_name or old.name, max_entries=request.max_entries or old.max_entries)
@@ -255,9 +261,9 @@ async def modify_managed_prefix_list(call: Call, request: ModifyRequest) -> dict
         _check_room(new)
         if new.max_entries > old.max_entries:
             _check_users(tx, call, new)
-        return tx.put(replace(new, done="modify-complete"))
+        return _begun(tx.put(replace(new, done="modify-complete")), "modify", old.revision)
 
-    return {"PrefixList": _shown(await call.store.write(body))}
+    return await call.store.write(body)
 
 
 def _check_version(one: PrefixList, current: int | None) -> None:
@@ -301,7 +307,8 @@ async def delete_managed_prefix_list(call: Call, request: PrefixListIdRequest) -
         tx.delete(PrefixList, gone.id)
         return gone
 
-    return {"PrefixList": {**_shown(await call.store.write(body)), "State": "delete-complete"}}
+    deleted = await call.store.write(body)
+    return _begun(deleted, "delete", deleted.revision)
 
 
 class EntriesRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -364,14 +371,14 @@ class RestoreRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def restore_managed_prefix_list_version(call: Call, request: RestoreRequest) -> dict[str, object]:
-    def body(tx: Tx) -> PrefixList:
+    def body(tx: Tx) -> dict[str, object]:
         old = owned(tx, call, PrefixList, request.prefix_list_id)
         _check_version(old, request.current_version)
         new = _revised(old, _entries_at(old, request.previous_version))
         _check_room(new)
-        return tx.put(replace(new, done="restore-complete"))
+        return _begun(tx.put(replace(new, done="restore-complete")), "restore", old.revision)
 
-    return {"PrefixList": _shown(await call.store.write(body))}
+    return await call.store.write(body)
 
 
 OPERATIONS: Mapping[str, Operation] = {
