@@ -177,6 +177,8 @@ def test_making_an_image_public_and_private_again(operator: Tenant, tenant: Tena
     operator("ModifyImageAttribute", ImageId=id, Description={"Value": "new"})
     described = operator("DescribeImageAttribute", ImageId=id, Attribute="description")
     assert described["Description"] == {"Value": "new"}
+    # Amazon's reference: "Using this attribute returns the Client.AuthFailure error".
+    assert operator.refused("DescribeImageAttribute", ImageId=id, Attribute="blockDeviceMapping") == "AuthFailure"
 
 
 def test_sharing_an_image_with_one_account(operator: Tenant, tenant: Tenant, stranger: Tenant, tmp_path: Path) -> None:

@@ -167,10 +167,11 @@ def launch_devices(
 def _registered(call: Call, device: ImageDevice, ebs: Ebs) -> ImageDevice:
     if device.snapshot_id is None:
         return replace(device, encryption=wished(call, ebs))
-    if ebs.kms_key_id is not None or ebs.encrypted not in (None, device.encryption is not None):
+    if ebs.kms_key_id is not None or ebs.encrypted is not None:
+        # "The request will fail, regardless of the value" ("EbsBlockDevice").
         raise Refused(
             "InvalidBlockDeviceMapping",
-            f"An image has its snapshots as they are: {device.snapshot_id} is encrypted or not, whatever is said here",
+            f"the encrypted flag cannot be specified since device {device.device} has a snapshot specified.",
         )
     return device
 

@@ -7,7 +7,7 @@ import msgspec
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.encryption import has_amazons_key
-from alto.api.ec2.images import DESCRIPTION_MAX, IMDS_V2, deregistration_protection, imds, own_image, show_image, sriov
+from alto.api.ec2.images import DESCRIPTION_MAX, IMDS_V2, deregistration_protection, imds, own_image, sriov
 from alto.api.ec2.public_access import check_public_image
 from alto.model.errors import Refused
 from alto.model.images import ImageState
@@ -142,6 +142,9 @@ async def describe_image_attribute(call: Call, request: DescribeImageAttributeRe
     if not id or not request.attribute:
         raise Refused("MissingParameter", "The request must contain the parameters ImageId and Attribute")
     image = call.store.read(lambda reader: own_image(reader, call, id))
+    if request.attribute == "blockDeviceMapping":
+        # "Using this attribute returns the Client.AuthFailure error": DescribeImages shows it.
+        raise Refused("AuthFailure", "Unauthorized attempt to access restricted resource", status=403)
     shown_attributes: Mapping[str, tuple[str, object]] = {
         "description": ("Description", {"Value": image.description}),
         "launchPermission": (
@@ -153,7 +156,6 @@ async def describe_image_attribute(call: Call, request: DescribeImageAttributeRe
         ),
         "productCodes": ("ProductCodes", []),
         "bootMode": ("BootMode", {"Value": "legacy-bios"}),
-        "blockDeviceMapping": ("BlockDeviceMappings", show_image(image)["BlockDeviceMappings"]),
         "kernel": ("KernelId", {}),
         "ramdisk": ("RamdiskId", {}),
         "sriovNetSupport": ("SriovNetSupport", {"Value": sriov(image)}),

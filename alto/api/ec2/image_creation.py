@@ -128,10 +128,11 @@ def _made(reader: Reader, id: str) -> bool:
 
 def _mapped(device: ImageDevice, ebs: Ebs) -> ImageDevice:
     """What the image says of a device that the instance has, its snapshot aside."""
-    if ebs.kms_key_id is not None or ebs.encrypted not in (None, device.encryption is not None):
+    # "If you specify false, the parameter is ignored" for what is encrypted ("EbsBlockDevice").
+    if ebs.kms_key_id is not None or (ebs.encrypted and device.encryption is None):
         raise Refused(
             "InvalidBlockDeviceMapping",
-            f"The volume of '{device.device}' is encrypted or not, and so is its snapshot, whatever is said here",
+            f"The volume of '{device.device}' is not encrypted, or has a key, and so has its snapshot, whatever is said here",
         )
     size, type = ebs.volume_size or device.size_gib, ebs.volume_type or device.type
     iops, throughput = ebs.iops or device.iops, ebs.throughput or device.throughput

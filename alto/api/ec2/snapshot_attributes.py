@@ -103,6 +103,8 @@ def _permissions(request: ModifySnapshotAttributeRequest) -> VolumePermissions:
         given = VolumePermissions(add=named) if request.operation_type == "add" else VolumePermissions(remove=named)
     if not given.add and not given.remove:
         raise Refused("InvalidParameterCombination", "No attributes specified.")
+    if given.add and given.remove:
+        raise Refused("InvalidParameterCombination", "Permissions are added or removed, and not both by one request.")
     for one in (*given.add, *given.remove):
         value, kind = (one.group, "userGroup") if one.group is not None else (one.user_id or "", "userId")
         if not (one.group == "all" or (one.group is None and _ACCOUNT.fullmatch(value or ""))):

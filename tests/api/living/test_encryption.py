@@ -144,6 +144,10 @@ def test_launches_and_images(tenant: Tenant) -> None:
     asked = [{"DeviceName": "/dev/sdg", "Ebs": {"Encrypted": True}}]
     refusal = tenant.refused("CreateImage", InstanceId=instance, Name="other", BlockDeviceMappings=asked)
     assert refusal == "InvalidBlockDeviceMapping"
+    ignored = [{"DeviceName": "/dev/sda1", "Ebs": {"Encrypted": False}}]
+    still = imaged(tenant, instance, Name="still", BlockDeviceMappings=ignored)
+    assert image(tenant, still)["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True
+    tenant("DeregisterImage", ImageId=still, DeleteAssociatedSnapshots=True)
 
     # An encrypted copy of an image: of its snapshots; and of one whose root is the image itself, what its launches write.
     copy = tenant("CopyImage", SourceRegion=REGION, SourceImageId=id, Name="copy", Encrypted=True, KmsKeyId=KEY)["ImageId"]
@@ -168,13 +172,14 @@ def test_launches_and_images(tenant: Tenant) -> None:
     )["ImageId"]
     assert [each["Ebs"]["Encrypted"] for each in image(tenant, registered)["BlockDeviceMappings"]] == [True, True]
     assert keys(launched(tenant, ImageId=registered)) == {"/dev/xvda": own, "/dev/sdh": own}
-    refusal = tenant.refused(
-        "RegisterImage",
-        Name="registered 2",
-        RootDeviceName="/dev/xvda",
-        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": root, "Encrypted": False}}],
-    )
-    assert refusal == "InvalidBlockDeviceMapping"
+    for encrypted in (False, True):  # "regardless of the value"
+        refusal = tenant.refused(
+            "RegisterImage",
+            Name="registered 2",
+            RootDeviceName="/dev/xvda",
+            BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": root, "Encrypted": encrypted}}],
+        )
+        assert refusal == "InvalidBlockDeviceMapping"
 
 
 def test_encryption_by_default(tenant: Tenant, stranger: Tenant) -> None:

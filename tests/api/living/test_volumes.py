@@ -307,6 +307,9 @@ def test_a_snapshot_and_what_is_made_of_it(tenant: Tenant, stranger: Tenant) -> 
     assert stranger("DescribeSnapshots", Filters=[{"Name": "tag:Name", "Values": ["copy"]}])["Snapshots"] == []
     made(stranger, SnapshotId=snapshot)
     assert stranger.refused("DeleteSnapshot", SnapshotId=snapshot) == "UnauthorizedOperation"
+    both = {"Add": [{"UserId": tenant.account.id}], "Remove": [{"UserId": stranger.account.id}]}
+    refusal = tenant.refused("ModifySnapshotAttribute", SnapshotId=snapshot, CreateVolumePermission=both)
+    assert refusal == "InvalidParameterCombination"
     tenant("ResetSnapshotAttribute", **share)
     assert stranger("DescribeSnapshots")["Snapshots"] == []
     tenant("DeleteSnapshot", SnapshotId=snapshot)
