@@ -256,6 +256,8 @@ async def create_snapshots(call: Call, request: CreateSnapshotsRequest) -> dict[
 
     def body(tx: Tx) -> list[Snapshot]:
         instance = owned(tx, call, Instance, instance_id)
+        if state_name(instance) in ("shutting-down", "terminated"):
+            raise Refused("IncorrectInstanceState", f"The instance '{instance.id}' is {state_name(instance)}.")
         attached = {one.volume_id for one in instance.volumes}
         for id in wanted.exclude_data_volume_ids:
             check_id(Volume.KIND, id)

@@ -87,7 +87,7 @@ def test_what_a_volume_may_not_be(tenant: Tenant) -> None:
     assert (shown["Iops"], shown["VolumeType"]) == (500, "io1")
     gp3 = tenant("CreateVolume", AvailabilityZone=ZONE, Size=10, VolumeType="gp3")
     assert (gp3["Iops"], gp3["Throughput"]) == (3000, 125)
-    assert gp3["OwnerId"] == tenant.account.id
+    assert (gp3["OwnerId"], gp3["Operator"]) == (tenant.account.id, {"Managed": False})
     assert gp3["VolumeArn"] == f"arn:aws:ec2:us-east-1:{tenant.account.id}:volume/{gp3['VolumeId']}"
     fast = tenant("CreateVolume", AvailabilityZone=ZONE, Size=10, VolumeType="gp3", Iops=4000, Throughput=1000)
     assert (fast["Iops"], fast["Throughput"]) == (4000, 1000)
@@ -330,6 +330,9 @@ def test_snapshots_of_all_volumes_of_an_instance(tenant: Tenant) -> None:
     one = tenant("CreateSnapshots", InstanceSpecification=without)["Snapshots"]
     assert [each["VolumeId"] for each in one] == [id]
     until(tenant, lambda: all(each["State"] == "completed" for each in tenant("DescribeSnapshots")["Snapshots"]))
+    tenant("TerminateInstances", InstanceIds=[instance])
+    until(tenant, lambda: instance_of(tenant, instance)["State"]["Name"] == "terminated")
+    assert tenant.refused("CreateSnapshots", InstanceSpecification={"InstanceId": instance}) == "IncorrectInstanceState"
 
 
 def test_a_snapshot_is_copied_into_another_region(tenant: Tenant, stranger: Tenant) -> None:
