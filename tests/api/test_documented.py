@@ -1,5 +1,5 @@
-"""Goal: no documented filter is missing. Method: filters are read out of botocore's copy of the API reference, and each
-is sent alone; an undocumented one must be refused."""
+"""Goal: no documented filter is missing, and pages have the documented bounds. Method: filters and bounds are read out of
+botocore's copy of the API reference, and each is sent alone; an undocumented filter and a longer page must be refused."""
 
 import re
 from typing import Any
@@ -39,9 +39,25 @@ def documented() -> list[tuple[str, str]]:
 
 
 def needed(tenant: Tenant, operation: str) -> dict[str, Any]:
-    if operation == "GetSecurityGroupsForVpc":
+    if operation in ("GetSecurityGroupsForVpc", "DescribeStaleSecurityGroups"):
         return {"VpcId": tenant("DescribeVpcs")["Vpcs"][0]["VpcId"]}
+    if operation.startswith("GetManagedPrefixList"):
+        made = tenant("CreateManagedPrefixList", PrefixListName="list", MaxEntries=1, AddressFamily="IPv4")
+        return {"PrefixListId": made["PrefixList"]["PrefixListId"]}
+    if operation == "DescribeAddressesAttribute":
+        return {"Attribute": "domain-name"}
     return NEEDED.get(operation, {})
+
+
+def pages() -> list[tuple[str, int, int]]:
+    """Least and most of MaxResults, where the model has them or, for one operation, its words."""
+    found = [("DescribeHosts", 5, 500)]
+    for operation in sorted(OPERATIONS):
+        shape = MODEL.operation_model(operation).input_shape
+        bounds = shape.members["MaxResults"].metadata if shape is not None and "MaxResults" in shape.members else {}
+        if "max" in bounds:
+            found.append((operation, bounds["min"], bounds["max"]))
+    return found
 
 
 @pytest.mark.parametrize(("operation", "name"), documented())
@@ -60,6 +76,17 @@ def test_an_unknown_filter_is_refused(tenant: Tenant, operation: str) -> None:
         tenant(operation, **needed(tenant, operation), **filters)
 
 
+@pytest.mark.parametrize(("operation", "least", "most"), pages())
+def test_pages_have_the_documented_bounds(tenant: Tenant, operation: str, least: int, most: int) -> None:
+    more = needed(tenant, operation)
+    for allowed in (least, most):
+        tenant(operation, **more, MaxResults=allowed)
+    # Clients refuse less than the least themselves.
+    with pytest.raises(Answered, match=rf"InvalidParameterValue: Value \( {most + 1} \) for parameter maxResults is invalid"):
+        tenant(operation, **more, MaxResults=most + 1)
+
+
 def test_enough_was_read() -> None:
+    assert len(pages()) > 20
     names = {name for operation, name in documented() if operation == "DescribeSubnets"}
     assert {"availability-zone", "vpc-id", "tag:key", "tag-key", "default-for-az"} <= names

@@ -442,10 +442,12 @@ def test_optimised_disks_are_chosen_while_stopped(cloud: Cloud, tenant: Tenant) 
     says(cloud, id, Phase.RUNNING)
     wish = {"InstanceId": id, "EbsOptimized": {"Value": True}}
     assert tenant.refused("ModifyInstanceAttribute", **wish) == "IncorrectInstanceState"
-    tenant("ModifyInstanceAttribute", InstanceId=id, DisableApiTermination={"Value": True})
     tenant("StopInstances", InstanceIds=[id])
     says(cloud, id, Phase.STOPPED)
     tenant("ModifyInstanceAttribute", **wish)
+    assert tenant("DescribeInstances", InstanceIds=[id])["Reservations"][0]["Instances"][0]["EbsOptimized"] is True
+    for value in ("False", "true"):  # the older form; clients that write booleans as Python does are understood
+        tenant("ModifyInstanceAttribute", InstanceId=id, Attribute="ebsOptimized", Value=value)
     assert tenant("DescribeInstances", InstanceIds=[id])["Reservations"][0]["Instances"][0]["EbsOptimized"] is True
 
 

@@ -209,9 +209,10 @@ def _base64(given: BlobValue | None) -> str | None:
 
 
 def _boolean(name: str, text: str | None) -> bool:
-    if text not in ("true", "false"):
-        raise Refused("InvalidParameterValue", f"Value ({text}) for {name} is invalid: true or false")
-    return text == "true"
+    value = (text or "").lower()  # as the wire reads booleans
+    if value not in ("true", "false"):
+        raise Refused("InvalidParameterValue", f"Value ({value[:80]}) for {name} is invalid: true or false")
+    return value == "true"
 
 
 def _set_switch(field: str, value: bool, *, stopped: bool) -> Edit:

@@ -256,6 +256,7 @@ _HOST_FILTERS = _none("auto-placement", "availability-zone", "client-token", "ho
 
 async def describe_hosts(call: Call, request: DedicatedHosts) -> dict[str, object]:
     absent = ("InvalidHostID.NotFound", "The host ID '{id}' does not exist")
+    check_page(request.max_results, request.host_ids, ids_parameter="hostIdSet", high=500)
     return _empty("Hosts", request, request.filter, _HOST_FILTERS, request.host_ids, absent)
 
 

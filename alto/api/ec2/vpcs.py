@@ -357,7 +357,7 @@ class DescribeVpcClassicLinkDnsSupportRequest(msgspec.Struct, frozen=True, renam
 async def describe_vpc_classic_link_dns_support(
     call: Call, request: DescribeVpcClassicLinkDnsSupportRequest
 ) -> dict[str, object]:
-    check_page(request.max_results, request.vpc_ids, ids_parameter="vpcIds")
+    check_page(request.max_results, request.vpc_ids, ids_parameter="vpcIds", high=255)
     page = call.store.read(
         lambda reader: page_of_own(
             reader, call, Vpc, request.vpc_ids, lambda vpc: True, request.max_results, request.next_token
