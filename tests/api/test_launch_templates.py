@@ -1,6 +1,7 @@
 """Goal: launch templates are remembered word for word, versions never change, and a launch from one is what EC2 would launch:
 the request wins, named elements are merged. Method: whole calls through the gateway, as botocore writes and reads them."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -131,6 +132,9 @@ def test_the_same_token_makes_one_template_and_one_version(tenant: Tenant) -> No
     assert tenant("CreateLaunchTemplateVersion", **version) == tenant("CreateLaunchTemplateVersion", **version)
     assert tenant("DescribeLaunchTemplates")["LaunchTemplates"][0]["LatestVersionNumber"] == 2
     assert tenant.refused("CreateLaunchTemplate", **{**again, "LaunchTemplateName": "other"}) == "IdempotentParameterMismatch"
+    tenant("CreateLaunchTemplateVersion", **{**version, "ClientToken": "v" * 128})
+    for token in ("v" * 129, "\u00e9"):
+        assert tenant.refused("CreateLaunchTemplateVersion", **{**version, "ClientToken": token}) == "InvalidParameterValue"
 
 
 def test_versions_are_found_by_number_word_and_range(tenant: Tenant) -> None:
@@ -216,6 +220,19 @@ def test_a_version_may_begin_with_another(tenant: Tenant) -> None:
         "InstanceType": "t2.nano",
         "KeyName": "k",
     }
+
+
+def test_snapshots_are_not_inherited(tenant: Tenant) -> None:
+    disk = {"SnapshotId": "snap-0123456789abcdef0", "VolumeSize": 8}
+    id = make(tenant, BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "Ebs": disk}, {"DeviceName": "/dev/sdg", "NoDevice": ""}])
+    add = partial(tenant, "CreateLaunchTemplateVersion", LaunchTemplateId=id, SourceVersion="1")
+    inherited = add(LaunchTemplateData={"InstanceType": "t3.nano"})["LaunchTemplateVersion"]["LaunchTemplateData"]
+    assert inherited["BlockDeviceMappings"] == [
+        {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 8}},
+        {"DeviceName": "/dev/sdg", "NoDevice": ""},
+    ]
+    named = {"BlockDeviceMappings": [{"DeviceName": "/dev/sdf", "Ebs": disk}]}
+    assert add(LaunchTemplateData=named)["LaunchTemplateVersion"]["LaunchTemplateData"] == named
 
 
 def test_versions_are_deleted_but_the_default_one(tenant: Tenant) -> None:

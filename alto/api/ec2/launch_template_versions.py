@@ -12,7 +12,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.launch_templates import PAGE_MAX, check_named, check_version, the_template
 from alto.api.ec2.paging import check_page, listing, page_of_list
-from alto.api.ec2.tokens import check_token, known_result, remember_result
+from alto.api.ec2.tokens import TEMPLATE_TOKEN_MAX, check_token, known_result, remember_result
 from alto.api.wire.xml import timestamp
 from alto.model.errors import Refused
 from alto.model.launch_templates import LaunchParameters, LaunchTemplate, LaunchTemplateVersion, version_id
@@ -71,7 +71,7 @@ class CreateLaunchTemplateVersionRequest(msgspec.Struct, frozen=True, rename="pa
 async def create_launch_template_version(call: Call, request: CreateLaunchTemplateVersionRequest) -> dict[str, object]:
     id, name = request.launch_template_id, request.launch_template_name
     check_named(id, name, "create a version of")
-    check_token(request.client_token)
+    check_token(request.client_token, TEMPLATE_TOKEN_MAX)
     check_version(request.version_description, request.launch_template_data)
     now = call.world.clock.now()
 
@@ -82,7 +82,7 @@ async def create_launch_template_version(call: Call, request: CreateLaunchTempla
             return version_shape(template, tx.get(LaunchTemplateVersion, known))
         parameters = request.launch_template_data
         if request.source_version:
-            parameters = {**the_version(tx, template, request.source_version).parameters, **parameters}
+            parameters = {**_inherited(the_version(tx, template, request.source_version)), **parameters}
         if tx.count(LaunchTemplateVersion, template_id=template.id) >= VERSIONS_MAX:
             raise Refused("TemplateVersionLimitExceeded", f"A launch template has at most {VERSIONS_MAX} versions.")
         number = template.versions_made + 1
@@ -100,6 +100,18 @@ async def create_launch_template_version(call: Call, request: CreateLaunchTempla
         return version_shape(tx.put(replace(template, latest_version=number, versions_made=number)), made)
 
     return {"LaunchTemplateVersion": await call.store.write(body)}
+
+
+def _inherited(source: LaunchTemplateVersion) -> LaunchParameters:
+    """Without the snapshots of its devices: a new version has those that it names itself (API reference, SourceVersion)."""
+    parameters = dict(source.parameters)
+    devices = parameters.get("BlockDeviceMappings")
+    if isinstance(devices, list):
+        parameters["BlockDeviceMappings"] = [
+            {**one, "Ebs": {name: value for name, value in one["Ebs"].items() if name != "SnapshotId"}} if "Ebs" in one else one
+            for one in devices
+        ]
+    return parameters
 
 
 def version_shape(template: LaunchTemplate, version: LaunchTemplateVersion) -> dict[str, object]:

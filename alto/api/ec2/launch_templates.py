@@ -16,7 +16,7 @@ from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
-from alto.api.ec2.tokens import check_token, known_result, remember_result
+from alto.api.ec2.tokens import TEMPLATE_TOKEN_MAX, check_token, known_result, remember_result
 from alto.api.ec2.user_data import check_user_data
 from alto.api.wire.xml import timestamp
 from alto.model.errors import Refused
@@ -46,7 +46,7 @@ async def create_launch_template(call: Call, request: CreateLaunchTemplateReques
             "A launch template name must be between 3 and 128 characters, and may contain letters, numbers, and the "
             "following characters: - ( ) . / _.",
         )
-    check_token(request.client_token)
+    check_token(request.client_token, TEMPLATE_TOKEN_MAX)
     check_version(request.version_description, request.launch_template_data)
     tags = tags_for(request.tag_specifications, "launch-template")["launch-template"]
     now = call.world.clock.now()

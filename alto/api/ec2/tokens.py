@@ -10,12 +10,14 @@ from alto.model.errors import Refused
 from alto.store.store import Reader, Tx
 
 TOKEN_MAX = 64
+TEMPLATE_TOKEN_MAX = 128  # of launch templates and their versions
 TOKEN_KEPT_S = 24 * 3600.0  # EC2 promises at least that long
 
 
-def check_token(token: str | None) -> None:
-    if token is not None and len(token) > TOKEN_MAX:
-        raise Refused("InvalidParameterValue", f"ClientToken is limited to {TOKEN_MAX} characters")
+def check_token(token: str | None, longest: int = TOKEN_MAX) -> None:
+    """Raises: Refused."""
+    if token is not None and (len(token) > longest or not token.isascii()):
+        raise Refused("InvalidParameterValue", f"ClientToken is limited to {longest} ASCII characters")
 
 
 def known_result(reader: Reader, call: Call, token: str | None) -> str | None:
