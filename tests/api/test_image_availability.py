@@ -59,9 +59,12 @@ def test_a_deprecated_image_is_launched_and_left_out_of_what_others_list(
     assert "DeprecationTime" not in listed(stranger)[0]
 
 
-@pytest.mark.parametrize("ahead", [{"days": -1}, {"days": 3700}])
-def test_a_date_that_cannot_be_meant_is_refused(tenant: Tenant, ahead: dict[str, float]) -> None:
-    assert tenant.refused("EnableImageDeprecation", ImageId=SHARED, DeprecateAt=at(**ahead)) == "InvalidParameterValue"
+@pytest.mark.parametrize(("public", "days"), [(True, -1), (True, 740), (False, -1), (False, 3700)])
+def test_a_date_that_cannot_be_meant_is_refused(tenant: Tenant, public: bool, days: int) -> None:
+    if not public:
+        tenant("ResetImageAttribute", ImageId=SHARED, Attribute="launchPermission")
+        tenant("EnableImageDeprecation", ImageId=SHARED, DeprecateAt=at(days=3600))
+    assert tenant.refused("EnableImageDeprecation", ImageId=SHARED, DeprecateAt=at(days=days)) == "InvalidParameterValue"
 
 
 def test_a_disabled_image_is_its_owners_alone_and_nobody_launches_it(tenant: Tenant, stranger: Tenant) -> None:
@@ -109,6 +112,16 @@ def test_what_the_owner_wrote_on_it_is_not_shared_with_it(tenant: Tenant, strang
     (own,) = listed(tenant, Filters=named)
     assert own["Tags"] == [{"Key": "Name", "Value": "of mine"}]
     assert listed(stranger)[0].get("Tags", []) == listed(stranger, Filters=named) == []
+    # But for keys that say otherwise, as CopyImage's reference has it.
+    told = {"Key": "ec2:SharedTag/for", "Value": "all"}
+    tenant("CreateTags", Resources=[SHARED], Tags=[told])
+    assert listed(stranger)[0]["Tags"] == [told]
+    assert len(listed(stranger, Filters=[{"Name": "tag-key", "Values": ["ec2:SharedTag/*"]}])) == 1
+    copied = {"SourceRegion": "us-east-1", "SourceImageId": SHARED, "CopyImageTags": True}
+    copy = stranger("CopyImage", **copied, Name="theirs")["ImageId"]
+    assert listed(stranger, ImageIds=[copy])[0]["Tags"] == [told]
+    mine = tenant("CopyImage", **copied, Name="own")["ImageId"]
+    assert len(listed(tenant, ImageIds=[mine])[0]["Tags"]) == 2
 
 
 def test_one_attribute_is_changed_at_a_time(tenant: Tenant, stranger: Tenant) -> None:

@@ -26,6 +26,7 @@ R = TypeVar("R", bound=Record)
 
 _DIGITS = re.compile(r"[0-9a-f]{8}(?:[0-9a-f]{9})?")
 _ACCOUNT = re.compile(r"[0-9]{12}")
+SHARED_TAG = "ec2:SharedTag/"
 
 
 _BAD_VALUE = "InvalidParameterValue"
@@ -162,8 +163,11 @@ def sees_image(call: Call, image: Image) -> bool:
 
 
 def tags_seen(call: Call, record: Image | Snapshot) -> Tags:
-    """What others have written on something that they share is theirs ("Share an AMI with specific AWS accounts", "Tags")."""
-    return record.tags if record.account == call.account else {}
+    """What others have written on something that they share is theirs ("Share an AMI with specific AWS accounts", "Tags"), but
+    for keys that say otherwise (CopyImage, `CopyImageTags`)."""
+    if record.account == call.account:
+        return record.tags
+    return {key: value for key, value in record.tags.items() if key.startswith(SHARED_TAG)}
 
 
 def find_peering(reader: Reader, call: Call, id: str) -> VpcPeering:

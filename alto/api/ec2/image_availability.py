@@ -18,7 +18,9 @@ from alto.store.store import Tx
 MINUTE_S = 60
 COOLDOWN_S = 86400
 # As EC2 has it: a date further away is a slip.
-AHEAD_MAX_S = 10 * 365.25 * 86400
+YEAR_S = 365.25 * 86400
+AHEAD_MAX_S = 10 * YEAR_S
+PUBLIC_AGE_MAX_S = 2 * YEAR_S  # of what everybody may launch, at its deprecation
 
 Change = Callable[[Image], Image]
 
@@ -44,7 +46,13 @@ async def enable_image_deprecation(call: Call, request: DeprecateRequest) -> dic
     if ahead_s > AHEAD_MAX_S:
         raise Refused("InvalidParameterValue", "DeprecateAt must be at most 10 years from now")
     at = float(round(request.deprecate_at / MINUTE_S) * MINUTE_S)
-    await _change(call, request.image_id, lambda image: replace(image, deprecated_at=at))
+
+    def deprecated(image: Image) -> Image:
+        if image.public and at > image.created_at + PUBLIC_AGE_MAX_S:
+            raise Refused("InvalidParameterValue", "DeprecateAt of a public AMI must be at most 2 years from its creation date")
+        return replace(image, deprecated_at=at)
+
+    await _change(call, request.image_id, deprecated)
     return {"Return": True}
 
 

@@ -14,7 +14,7 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.block_devices import BlockDeviceMapping, Ebs, wished
 from alto.api.ec2.encryption import Encrypting, own_region
-from alto.api.ec2.ids import find_image, owned
+from alto.api.ec2.ids import find_image, owned, tags_seen
 from alto.api.ec2.image_registration import check_free, checked_name
 from alto.api.ec2.images import DESCRIPTION_MAX
 from alto.api.ec2.moments import moment_until
@@ -209,7 +209,7 @@ async def copy_image(call: Call, request: CopyImageRequest) -> dict[str, object]
         if source.root_snapshot_id is None and (request.encrypted or request.kms_key_id is not None):
             # No bytes are copied: each launch encrypts what it writes over the image.
             root = wished(call, Ebs(encrypted=request.encrypted, kms_key_id=request.kms_key_id))
-        own: Tags = source.tags if request.copy_image_tags and source.account == call.account else {}
+        kept: Tags = tags_seen(call, source) if request.copy_image_tags else {}
         copy = replace(
             source,
             id=id,
@@ -221,7 +221,7 @@ async def copy_image(call: Call, request: CopyImageRequest) -> dict[str, object]
             public=False,
             shared_with=(),
             created_at=now,
-            tags={**own, **tags["image"]},
+            tags={**kept, **tags["image"]},
             state=ImageState.PENDING if any(one.snapshot_id for one in devices) else ImageState.AVAILABLE,
             devices=tuple(devices),
             encryption=root,

@@ -86,8 +86,9 @@ async def describe_snapshots(call: Call, request: DescribeSnapshotsRequest) -> d
 
 
 def _seen(call: Call, snapshot: Snapshot) -> Cached:
-    tags = tags_seen(call, snapshot)
-    return Cached((snapshot.id, snapshot.version, bool(tags)), partial(show_snapshot, replace(snapshot, tags=tags)))
+    own = snapshot.account == call.account
+    shown_as = snapshot if own else replace(snapshot, tags=tags_seen(call, snapshot))
+    return Cached((snapshot.id, snapshot.version, own), partial(show_snapshot, shown_as))
 
 
 def _asked(reader: Reader, call: Call, ids: Sequence[str]) -> list[Snapshot]:

@@ -304,6 +304,9 @@ def test_a_snapshot_and_what_is_made_of_it(tenant: Tenant, stranger: Tenant) -> 
     assert shown == [{"UserId": stranger.account.id}]
     (seen,) = stranger("DescribeSnapshots")["Snapshots"]
     assert seen.get("Tags", []) == []  # what its owner wrote on it is not shared
+    told = {"Key": "ec2:SharedTag/for", "Value": "all"}
+    tenant("CreateTags", Resources=[snapshot], Tags=[told])
+    assert [len(one("DescribeSnapshots")["Snapshots"][0]["Tags"]) for one in (tenant, stranger)] == [2, 1]
     assert stranger("DescribeSnapshots", Filters=[{"Name": "tag:Name", "Values": ["copy"]}])["Snapshots"] == []
     made(stranger, SnapshotId=snapshot)
     assert stranger.refused("DeleteSnapshot", SnapshotId=snapshot) == "UnauthorizedOperation"
