@@ -14,7 +14,7 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.block_devices import BlockDeviceMapping, Ebs, wished
 from alto.api.ec2.encryption import Encrypting, own_region
-from alto.api.ec2.ids import find_image, owned, tags_seen
+from alto.api.ec2.ids import find_image, owned, sees_snapshot, tags_seen
 from alto.api.ec2.image_registration import check_free, checked_name
 from alto.api.ec2.images import DESCRIPTION_MAX
 from alto.api.ec2.moments import moment_until
@@ -200,6 +200,9 @@ async def copy_image(call: Call, request: CopyImageRequest) -> dict[str, object]
                 continue
             wish = SnapshotWish(snapshot_id, f"Copied for {id} from {source.id}", tags["snapshot"], now)
             old = tx.get(Snapshot, one.snapshot_id)
+            if not sees_snapshot(tx, there, old):
+                # Who may launch it need not be able to copy it ("Copy an Amazon EC2 AMI", "Cross-account copying").
+                raise Refused("InvalidRequest", "You do not have permission to access the storage of this ami")
             encryption = encrypting.chosen(
                 region, request.encrypted, request.kms_key_id, name=one.device, source=old.encryption, keeps_key=False
             )

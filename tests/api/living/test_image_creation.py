@@ -86,7 +86,7 @@ def test_mappings_that_no_launch_may_have(tenant: Tenant) -> None:
     assert refused(DeviceName="/dev/sdf", Ebs={"VolumeSize": 1, "VolumeType": "gp9"}) == "InvalidParameterValue"
 
 
-def test_an_image_is_copied_and_registered_from_a_snapshot(tenant: Tenant) -> None:
+def test_an_image_is_copied_and_registered_from_a_snapshot(tenant: Tenant, stranger: Tenant) -> None:
     instance = launched(tenant)
     without = [{"DeviceName": "/dev/sdz", "Ebs": {"VolumeSize": 4}}]
     id = imaged(tenant, instance, NoReboot=True, BlockDeviceMappings=without)
@@ -97,6 +97,17 @@ def test_an_image_is_copied_and_registered_from_a_snapshot(tenant: Tenant) -> No
     assert root["Ebs"]["SnapshotId"] != image(tenant, id)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
     assert (empty["DeviceName"], empty["Ebs"]["VolumeSize"], "SnapshotId" in empty["Ebs"]) == ("/dev/sdz", 4, False)
     assert (image(there, copy)["SourceImageId"], image(there, copy)["SourceImageRegion"]) == (id, "us-east-1")
+    # Who may launch an image copies it if its snapshots are shared too.
+    tenant("ModifyImageAttribute", ImageId=id, LaunchPermission={"Add": [{"UserId": stranger.account.id}]})
+    theirs = {"SourceRegion": "us-east-1", "SourceImageId": id, "Name": "theirs"}
+    refusal = stranger.refusal("CopyImage", **theirs)
+    assert refusal == "InvalidRequest: You do not have permission to access the storage of this ami"
+    tenant(
+        "ModifySnapshotAttribute",
+        SnapshotId=image(tenant, id)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"],
+        CreateVolumePermission={"Add": [{"UserId": stranger.account.id}]},
+    )
+    image(stranger, stranger("CopyImage", **theirs)["ImageId"])
     far = launched(there, "eu-central-1a", ImageId=copy)
     assert len(disks(there, far)) == 2
     (snapshot,) = there("DescribeSnapshots", OwnerIds=["self"])["Snapshots"]
