@@ -77,6 +77,7 @@ class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
     state: ImageState = ImageState.AVAILABLE
     fault: str | None = None
     devices: tuple[ImageDevice, ...] = ()
+    instance_stores: dict[str, str] = {}  # device to "ephemeral0"...: shown, and nothing here has any
     storage: str | None = None
     encryption: Encryption | None = None  # that a root which is the source's own disk is to have
     source_instance_id: str | None = None

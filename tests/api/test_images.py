@@ -83,9 +83,11 @@ def test_registering_a_file(operator: Tenant, tmp_path: Path) -> None:
         Architecture="x86_64",
         RootDeviceName="/dev/sda1",
         VirtualizationType="hvm",
+        BlockDeviceMappings=[{"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}],
         TagSpecifications=specification,
     )["ImageId"]
     (image,) = operator("DescribeImages", ImageIds=[id])["Images"]
+    assert image["BlockDeviceMappings"][1] == {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}
     assert image["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 3  # rounded up to whole GiB
     assert (image["Name"], image["Description"], image["Public"]) == ("Debian 12 [test]", "d", False)
     assert image["Tags"] == [{"Key": "os", "Value": "debian"}]

@@ -36,19 +36,36 @@ class Ebs(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class BlockDeviceMapping(msgspec.Struct, frozen=True, rename="pascal"):
+    """Tools of EC2's first years map the instance store of whatever they launch, by `virtual_name` ("ephemeral0"). A type
+    without one, as all are here, takes no notice of that, as at EC2 ("Add instance store volumes to an EC2 instance"); an
+    image shows it."""
+
     device_name: str | None = None
     ebs: Ebs | None = None
     no_device: str | None = None
-
-
-class LaunchMapping(BlockDeviceMapping, frozen=True, rename="pascal"):
-    """Tools of EC2's first years map the instance store of whatever they launch ("ephemeral0"). A type without one, as all are
-    here, takes no notice of that, as at EC2 ("Add instance store volumes to an EC2 instance")."""
-
     virtual_name: str | None = None
 
 
 _EPHEMERAL = re.compile(r"ephemeral[0-9]{1,2}")
+
+
+def is_instance_store(mapping: BlockDeviceMapping) -> bool:
+    """Raises: Refused: it is one that has no name of such."""
+    if not mapping.virtual_name:
+        return False
+    if not _EPHEMERAL.fullmatch(mapping.virtual_name):
+        raise Refused(
+            "InvalidBlockDeviceMapping", f"The virtual device name '{mapping.virtual_name[:80]}' is no ephemeral[0-23]"
+        )
+    return True
+
+
+def instance_stores(mappings: Sequence[BlockDeviceMapping]) -> dict[str, str]:
+    """The virtual names that an image shows, by device. Raises: Refused."""
+    named = {one.device_name or "": one.virtual_name or "" for one in mappings if is_instance_store(one)}
+    for device in named:
+        check_device(device)
+    return named
 
 
 class Devices(msgspec.Struct, frozen=True):
@@ -106,11 +123,7 @@ def launch_devices(
         name, ebs = mapping.device_name, mapping.ebs or Ebs()
         if not name:
             raise Refused("MissingParameter", "The request must contain the parameter deviceName")
-        if isinstance(mapping, LaunchMapping) and mapping.virtual_name:
-            if not _EPHEMERAL.fullmatch(mapping.virtual_name):
-                raise Refused(
-                    "InvalidBlockDeviceMapping", f"The virtual device name '{mapping.virtual_name[:80]}' is no ephemeral[0-23]"
-                )
+        if is_instance_store(mapping):
             continue
         if mapping.no_device:
             raise Refused("InvalidRequest", "The request received was invalid")

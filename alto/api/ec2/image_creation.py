@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
-from alto.api.ec2.block_devices import BlockDeviceMapping, Ebs, wished
+from alto.api.ec2.block_devices import BlockDeviceMapping, Ebs, instance_stores, is_instance_store, wished
 from alto.api.ec2.encryption import Encrypting, own_region
 from alto.api.ec2.ids import find_image, owned, sees_snapshot, tags_seen
 from alto.api.ec2.image_registration import check_free, checked_name
@@ -60,13 +60,16 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
                 f"The instance '{instance.id}' is not in a state from which an image can be made ({state_name(instance)}).",
             )
         check_free(tx, call, name)
-        mappings = {one.device_name or "": one for one in request.block_device_mappings}
+        mappings = {one.device_name or "": one for one in request.block_device_mappings if not is_instance_store(one)}
         reboot = not request.no_reboot and state_name(instance) == "running"
         devices, storage = [], None
         if instance.root.away:
             raise Refused("IncorrectState", f"The instance '{instance.id}' does not have a volume attached at root.")
         volumes = [(instance.root.volume_id, instance.root.device, instance.root.delete_on_termination)]
         volumes += [(one.volume_id, one.device, one.delete_on_termination) for one in instance.volumes if not one.detaching]
+        virtual = instance_stores(request.block_device_mappings)
+        if both := virtual.keys() & {device for _, device, _ in volumes}:
+            raise Refused("InvalidBlockDeviceMapping", f"The device {min(both)} is a volume of '{instance.id}'")
         for (volume_id, device, deleted), snapshot_id in zip(volumes, drawn, strict=False):
             mapping = mappings.pop(device, None)
             if mapping is not None and mapping.no_device is not None:
@@ -104,6 +107,7 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
                 tags=tags["image"],
                 state=ImageState.PENDING,
                 devices=tuple(devices),
+                instance_stores=virtual,
                 storage=storage,
                 source_instance_id=instance.id,
                 source_image_id=instance.image_id,

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
-from alto.api.ec2.block_devices import BlockDeviceMapping, launch_devices, wished
+from alto.api.ec2.block_devices import BlockDeviceMapping, instance_stores, is_instance_store, launch_devices, wished
 from alto.api.ec2.images import DESCRIPTION_MAX, IMDS_V2, SRIOV, own_image
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.model.encryption import Encryption
@@ -84,6 +84,7 @@ async def register_image(call: Call, request: RegisterImageRequest) -> dict[str,
         created_at=call.world.clock.now(),
         tags=tags,
         encryption=_root_encryption(call, request),
+        instance_stores=instance_stores(request.block_device_mappings),
         ena=request.ena_support,
         sriov=request.sriov_net_support is not None,
         imds_v2=request.imds_support is not None,
@@ -114,6 +115,7 @@ async def _register_snapshot(call: Call, request: RegisterImageRequest, name: st
             size_gib=0,
             created_at=now,
             tags=tags,
+            instance_stores=instance_stores(request.block_device_mappings),
             ena=request.ena_support,
             sriov=request.sriov_net_support is not None,
             imds_v2=request.imds_support is not None,
@@ -215,6 +217,8 @@ def _virtual_gib(call: Call, path: Path) -> int:
 def _wanted_gib(request: RegisterImageRequest) -> int:
     wanted = 0
     for mapping in request.block_device_mappings:
+        if is_instance_store(mapping):
+            continue
         if mapping.device_name != request.root_device_name or mapping.ebs is None:
             raise Refused("UnsupportedOperation", f"Only the root device {request.root_device_name} can be mapped")
         wanted = mapping.ebs.volume_size or 0

@@ -40,7 +40,7 @@ class DescribeImagesRequest(msgspec.Struct, frozen=True, rename="pascal"):
 _FILTERS: Filters[Image] = {
     "architecture": lambda image: image.architecture,
     "block-device-mapping.delete-on-termination": lambda image: [one.delete_on_termination for one in devices(image)],
-    "block-device-mapping.device-name": lambda image: [one.device for one in devices(image)],
+    "block-device-mapping.device-name": lambda image: [*(one.device for one in devices(image)), *image.instance_stores],
     "block-device-mapping.encrypted": lambda image: [one.encryption is not None for one in devices(image)],
     "block-device-mapping.snapshot-id": lambda image: [one.snapshot_id for one in devices(image)],
     "block-device-mapping.volume-size": lambda image: [one.size_gib for one in devices(image)],
@@ -176,7 +176,10 @@ def show_image(image: Image) -> dict[str, object]:
         "UsageOperation": "RunInstances",
         "RootDeviceType": "ebs",
         "RootDeviceName": image.root_device,
-        "BlockDeviceMappings": [_show_device(one) for one in devices(image)],
+        "BlockDeviceMappings": [
+            *(_show_device(one) for one in devices(image)),
+            *({"DeviceName": device, "VirtualName": name} for device, name in image.instance_stores.items()),
+        ],
         "VirtualizationType": "hvm",
         "Hypervisor": "xen",
         "EnaSupport": image.ena,

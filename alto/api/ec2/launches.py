@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from alto.api.accounts import default_vpc, draw_id, draw_ids
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import check_private, is_private_taken, refuse_taken
-from alto.api.ec2.block_devices import Ciphers, Devices, LaunchMapping, launch_devices
+from alto.api.ec2.block_devices import BlockDeviceMapping, Ciphers, Devices, launch_devices
 from alto.api.ec2.encryption import Encrypting, own_region
 from alto.api.ec2.ids import find_launchable, is_own, owned
 from alto.api.ec2.instance_metadata_defaults import default_metadata
@@ -88,7 +88,7 @@ class RunInstancesRequest(LaunchOptions, frozen=True, rename="pascal"):
     disable_api_termination: bool | None = None
     disable_api_stop: bool | None = None
     instance_initiated_shutdown_behavior: str | None = None
-    block_device_mappings: tuple[LaunchMapping, ...] = ()
+    block_device_mappings: tuple[BlockDeviceMapping, ...] = ()
     network_interfaces: tuple[InterfaceSpecification, ...] = ()
     metadata_options: MetadataOptionsRequest = MetadataOptionsRequest()
     tag_specifications: tuple[TagSpecification, ...] = ()

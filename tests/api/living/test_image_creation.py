@@ -89,11 +89,17 @@ def test_mappings_that_no_launch_may_have(tenant: Tenant) -> None:
 def test_an_image_is_copied_and_registered_from_a_snapshot(tenant: Tenant, stranger: Tenant) -> None:
     instance = launched(tenant)
     without = [{"DeviceName": "/dev/sdz", "Ebs": {"VolumeSize": 4}}]
-    id = imaged(tenant, instance, NoReboot=True, BlockDeviceMappings=without)
+    store = {"DeviceName": "/dev/sdy", "VirtualName": "ephemeral0"}
+    id = imaged(tenant, instance, NoReboot=True, BlockDeviceMappings=[*without, store])
+    assert image(tenant, id)["BlockDeviceMappings"][-1] == store
+    for odd in ({"DeviceName": "/dev/sda1", "VirtualName": "ephemeral0"}, {"DeviceName": "/dev/sdy", "VirtualName": "floppy0"}):
+        refusal = tenant.refused("CreateImage", InstanceId=instance, Name="odd", BlockDeviceMappings=[odd])
+        assert refusal == "InvalidBlockDeviceMapping"
     there = tenant.in_region("eu-central-1")
     copy = there("CopyImage", SourceRegion="us-east-1", SourceImageId=id, Name="far")["ImageId"]
     until(there, lambda: image(there, copy)["State"] == "available")
-    root, empty = image(there, copy)["BlockDeviceMappings"]
+    root, empty, kept = image(there, copy)["BlockDeviceMappings"]
+    assert kept == store
     assert root["Ebs"]["SnapshotId"] != image(tenant, id)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
     assert (empty["DeviceName"], empty["Ebs"]["VolumeSize"], "SnapshotId" in empty["Ebs"]) == ("/dev/sdz", 4, False)
     assert (image(there, copy)["SourceImageId"], image(there, copy)["SourceImageRegion"]) == (id, "us-east-1")
@@ -116,7 +122,11 @@ def test_an_image_is_copied_and_registered_from_a_snapshot(tenant: Tenant, stran
     (device,) = image(there, mine)["BlockDeviceMappings"]
     assert (device["DeviceName"], device["Ebs"]["VolumeSize"]) == ("/dev/xvda", 20)
     assert (image(there, mine)["EnaSupport"], "SriovNetSupport" in image(there, mine)) == (True, False)
+    by_device = [{"Name": "block-device-mapping.device-name", "Values": ["/dev/sdy"]}]
+    assert [one["ImageId"] for one in there("DescribeImages", Owners=["self"], Filters=by_device)["Images"]] == [copy]
     said = {"EnaSupport": False, "SriovNetSupport": "simple", "ImdsSupport": "v2.0"}
+    fifth = {"RootDeviceName": "/dev/xvda", "BlockDeviceMappings": [*mapping, store]}
+    assert image(there, there("RegisterImage", Name="fifth", **fifth)["ImageId"])["BlockDeviceMappings"][1:] == [store]
     fourth = there("RegisterImage", Name="said", RootDeviceName="/dev/xvda", BlockDeviceMappings=mapping, **said)["ImageId"]
     assert {name: image(there, fourth)[name] for name in said} == said
     assert there("DescribeImageAttribute", ImageId=fourth, Attribute="sriovNetSupport")["SriovNetSupport"] == {
