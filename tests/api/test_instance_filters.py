@@ -87,6 +87,9 @@ def test_a_terminated_one_is_not_found_by_what_it_gave_back(cloud: Cloud, tenant
 def test_nobody_else_keeps_an_instance(tenant: Tenant, instance: dict[str, Any]) -> None:
     assert instance["Operator"] == {"Managed": False}
     assert {each["Operator"]["Managed"] for each in instance["NetworkInterfaces"]} == {False}
+    (status,) = tenant("DescribeInstanceStatus", IncludeAllInstances=True)["InstanceStatuses"]
+    group = tenant("CreatePlacementGroup", GroupName="near", Strategy="cluster")["PlacementGroup"]
+    assert status["Operator"] == group["Operator"] == {"Managed": False}
     assert found(tenant, "operator.managed", "false")
     assert found(tenant, "network-interface.operator.managed", "false")
     assert not found(tenant, "operator.managed", "true")

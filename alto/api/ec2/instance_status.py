@@ -15,7 +15,7 @@ from alto.api.ec2.instance_moments import until_begun
 from alto.api.ec2.instances import DescribeInstancesRequest, select
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
-from alto.api.ec2.shapes import state
+from alto.api.ec2.shapes import NO_OPERATOR, state
 from alto.model.hosts import Host, HostState
 from alto.model.instances import Instance
 from alto.plan.instances import STATE_CODES, state_name
@@ -131,6 +131,7 @@ def _shape(instance: Instance, host: Host | None) -> dict[str, Any]:
         "InstanceStatus": _summary(guest),
         "SystemStatus": _summary(system),
         "Events": [],
+        "Operator": NO_OPERATOR,
     }
 
 

@@ -11,6 +11,7 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned
+from alto.api.ec2.shapes import NO_OPERATOR
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.model.errors import Refused
 from alto.model.hosts import Host
@@ -99,6 +100,7 @@ def _shape(group: PlacementGroup) -> dict[str, object]:
         "GroupId": group.id,
         "Tags": shown(group.tags),
         "GroupArn": _arn(group),
+        "Operator": NO_OPERATOR,
     }
     if group.strategy is Strategy.PARTITION:
         shape["PartitionCount"] = group.partitions
