@@ -23,7 +23,7 @@ from alto.api.ec2.new_interfaces import (
 )
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
-from alto.api.ec2.shapes import group_names, has_hostnames, public_dns, shown_v6
+from alto.api.ec2.shapes import NO_OPERATOR, group_names, has_hostnames, public_dns, shown_v6
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.wire.xml import Cached, timestamp
@@ -312,7 +312,7 @@ def show_interface(reader: Reader, one: NetworkInterface) -> dict[str, object]:
         "Groups": group_names(reader, one.group_ids),
         "SourceDestCheck": one.source_dest_check,
         "RequesterManaged": one.requester is not None,
-        "Operator": {"Managed": False},
+        "Operator": NO_OPERATOR,
         "TagSet": shown(one.tags),
     }
     if one.ipv6:

@@ -12,6 +12,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.launch_templates import PAGE_MAX, check_named, check_version, the_template
 from alto.api.ec2.paging import check_page, listing, page_of_list
+from alto.api.ec2.shapes import NO_OPERATOR
 from alto.api.ec2.tokens import TEMPLATE_TOKEN_MAX, check_token, known_result, remember_result
 from alto.api.wire.xml import timestamp
 from alto.model.errors import Refused
@@ -124,7 +125,7 @@ def version_shape(template: LaunchTemplate, version: LaunchTemplateVersion) -> d
         "CreatedBy": f"arn:aws:iam::{template.account}:root",
         "DefaultVersion": version.number == template.default_version,
         "LaunchTemplateData": version.parameters,
-        "Operator": {"Managed": False},
+        "Operator": NO_OPERATOR,
     }
 
 

@@ -15,6 +15,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
+from alto.api.ec2.shapes import NO_OPERATOR
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import TEMPLATE_TOKEN_MAX, check_token, known_result, remember_result
 from alto.api.ec2.user_data import check_user_data
@@ -101,7 +102,7 @@ def template_shape(template: LaunchTemplate) -> dict[str, object]:
         "DefaultVersionNumber": template.default_version,
         "LatestVersionNumber": template.latest_version,
         "Tags": shown(template.tags),
-        "Operator": {"Managed": False},
+        "Operator": NO_OPERATOR,
     }
 
 

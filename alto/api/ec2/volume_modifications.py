@@ -14,8 +14,8 @@ from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned, page_of_own
 from alto.api.ec2.moments import moment_until
 from alto.api.ec2.paging import check_page, listing
+from alto.api.ec2.shapes import NO_OPERATOR
 from alto.api.ec2.volume_attachments import with_attachment
-from alto.api.ec2.volumes import UNMANAGED
 from alto.api.wire.xml import timestamp
 from alto.model.errors import Refused
 from alto.model.images import CONTAINER, host_kind_of
@@ -183,7 +183,7 @@ def _shown(volume: Volume) -> dict[str, object]:
         "Progress": 0 if before.ended_at is None else 100,
         "StartTime": before.started_at,
         "EndTime": before.ended_at,
-        "Operator": UNMANAGED,
+        "Operator": NO_OPERATOR,
     }
 
 

@@ -14,7 +14,7 @@ from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import owned, page_of_own
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
-from alto.api.ec2.volumes import UNMANAGED
+from alto.api.ec2.shapes import NO_OPERATOR
 from alto.model.errors import Refused
 from alto.model.volumes import Volume, VolumePhase
 from alto.store.store import Tx
@@ -91,7 +91,7 @@ def _shown(volume: Volume) -> dict[str, object]:
             "Details": [{"Name": name, "Status": status} for name, status in _details(volume)],
         },
         "AttachmentStatuses": _attachments(volume),
-        "Operator": UNMANAGED,
+        "Operator": NO_OPERATOR,
         "Actions": [],
         "Events": [],
     }

@@ -17,9 +17,10 @@ from alto.api.ec2.ids import find_snapshot, owned, page_of_own
 from alto.api.ec2.moments import moment_until
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_by_id, zone_id
+from alto.api.ec2.shapes import NO_OPERATOR
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
-from alto.api.wire.xml import Cached, Constant, timestamp
+from alto.api.wire.xml import Cached, timestamp
 from alto.model.errors import Refused
 from alto.model.hosts import Host
 from alto.model.volumes import SnapshotPhase, Task, Volume, VolumePhase
@@ -28,7 +29,6 @@ from alto.store.store import Reader, Tx
 from alto.store.volumes import begin_deletion, claim_disk, job_for, put_job
 
 DEFAULT_TYPE = "gp2"  # of CreateVolume, whatever a launch's is
-UNMANAGED = Constant({"Managed": False})  # no service of the cloud's has volumes
 MULTI_ATTACHED = ("io1", "io2")  # at EC2; no volume is here
 
 
@@ -92,7 +92,7 @@ def show_volume(volume: Volume) -> dict[str, object]:
         "Encrypted": volume.encryption is not None,
         "KmsKeyId": volume.encryption.kms_key_id if volume.encryption is not None else None,
         "MultiAttachEnabled": False,
-        "Operator": UNMANAGED,
+        "Operator": NO_OPERATOR,
         "Attachments": [show_attachment(volume)] if volume.instance_id is not None else [],
         "Tags": shown(volume.tags),
     }
