@@ -64,6 +64,9 @@ class MetadataOptionsRequest(msgspec.Struct, frozen=True, rename="pascal"):
     http_protocol_ipv6: str | None = None
 
 
+NO_METADATA_OPTIONS = MetadataOptionsRequest()
+
+
 class RunInstancesRequest(LaunchOptions, frozen=True, rename="pascal"):
     """None and empty: not given, so that a launch template may say it."""
 
@@ -90,7 +93,7 @@ class RunInstancesRequest(LaunchOptions, frozen=True, rename="pascal"):
     instance_initiated_shutdown_behavior: str | None = None
     block_device_mappings: tuple[BlockDeviceMapping, ...] = ()
     network_interfaces: tuple[InterfaceSpecification, ...] = ()
-    metadata_options: MetadataOptionsRequest = MetadataOptionsRequest()
+    metadata_options: MetadataOptionsRequest = NO_METADATA_OPTIONS
     tag_specifications: tuple[TagSpecification, ...] = ()
 
 
@@ -291,7 +294,7 @@ def _interfaces(request: RunInstancesRequest, most: int) -> tuple[InterfaceSpeci
 
 def metadata_options(request: MetadataOptionsRequest, now: MetadataOptions) -> MetadataOptions:
     """`now` with what the request changes."""
-    if request == MetadataOptionsRequest():
+    if request == NO_METADATA_OPTIONS:
         return now
     _one_of("HttpTokens", request.http_tokens, ("optional", "required"))
     _one_of("HttpEndpoint", request.http_endpoint, ("enabled", "disabled"))
@@ -414,12 +417,11 @@ def _find_groups(
         if not found or not is_own(call, found[0]):
             raise NotFound(SecurityGroup.KIND, name)
         names.append(found[0])
-    chosen = [group.id for group in (*ids, *names)]
-    if not chosen:
-        chosen = [group.id for group in reader.where(SecurityGroup, vpc_id=vpc_id, name="default", limit=1)]
-    distinct = tuple(dict.fromkeys(chosen))
-    check_group_count(distinct)
-    return distinct
+    if not ids and not names:
+        return tuple(group.id for group in reader.where(SecurityGroup, vpc_id=vpc_id, name="default", limit=1))
+    chosen = tuple(dict.fromkeys(group.id for group in (*ids, *names)))
+    check_group_count(chosen)
+    return chosen
 
 
 def _count_that_fits(

@@ -44,11 +44,11 @@ def transition_reason(instance: Instance) -> str:
     return reason.message if reason.transition is None else reason.transition
 
 
-def state_reason(instance: Instance) -> dict[str, Any] | None:
-    """None while nothing changed its state, except that it has not begun."""
+def state_reason(instance: Instance, state: str) -> dict[str, Any] | None:
+    """Of an instance in this state. None while nothing changed its state, except that it has not begun."""
     if instance.reason is not None:
         return {"Code": instance.reason.code, "Message": instance.reason.message}
-    return _PENDING if state_name(instance) == "pending" else None
+    return _PENDING if state == "pending" else None
 
 
 def group_names(reader: Reader, ids: Sequence[str]) -> list[dict[str, str]]:
@@ -144,7 +144,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "NetworkPerformanceOptions": _EVEN_BANDWIDTH,
         "Operator": NO_OPERATOR,
     }
-    reason = state_reason(instance)
+    reason = state_reason(instance, shape["State"]["Name"])
     if reason is not None:
         shape["StateReason"] = reason
     if gone:
