@@ -35,6 +35,11 @@ class MemoryFiles:
     def append(self, path: Path, data: bytes) -> None:
         self._data[str(path)] = self._data.get(str(path), b"") + data
 
+    def move(self, path: Path, to: Path) -> None:
+        data = self.read(path)
+        self.remove(path)
+        self._data[str(to)] = data
+
     def remove(self, path: Path) -> None:
         self._data.pop(str(path), None)
 

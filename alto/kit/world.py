@@ -81,6 +81,9 @@ class Files(Protocol):
 
     def append(self, path: Path, data: bytes) -> None: ...
 
+    def move(self, path: Path, to: Path) -> None:
+        """Within one file system; what is at `to` is replaced."""
+
     def remove(self, path: Path) -> None:
         """Idempotent."""
 
@@ -293,6 +296,9 @@ class RealFiles:
     def append(self, path: Path, data: bytes) -> None:
         with open(path, "ab") as file:
             file.write(data)
+
+    def move(self, path: Path, to: Path) -> None:
+        path.rename(to)
 
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)

@@ -132,6 +132,9 @@ class SimFiles:
         self._need_folder(path)
         self._disk.files[path] = self._disk.files.get(path, b"") + data
 
+    def move(self, path: Path, to: Path) -> None:
+        _refuse(f"another name for {path}")
+
     def remove(self, path: Path) -> None:
         self._disk.remove(path)
 

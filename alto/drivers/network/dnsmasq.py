@@ -1,7 +1,10 @@
 """DHCP, DHCPv6 and DNS of one VPC: one dnsmasq in its namespace, which outlives this process. Without `dns_support` it answers
 no questions for names; without `dns_hostnames` it knows none of the VPC's own, and asks the relay for all others.
 
-It is told of ports by files that it reads as they appear; only what it must forget needs a signal. Everything written here
+It is told of ports by files that it reads as they appear; only what it must forget needs a signal. dnsmasq 2.90 uses memory
+that it gave back, and dies of that sooner or later (tried, with valgrind), in two cases. When it saw a file of names go or
+change: so such a file is never changed, and goes by being moved away, which it does not see. And when it reads anew after it
+gave a lease that sets a tag: so it begins anew instead. Everything written here
 was parsed first, so that no tenant's text can become a setting (CVE-2021-40085 was a newline).
 
 It answers whatever guests send, so it is a user of its own, who has of root's rights only those over ports below 1024 and over
@@ -11,9 +14,11 @@ Invariant: an address is never offered to a MAC other than its port's, also righ
 """
 
 import grp
+import hashlib
 import pwd
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -26,7 +31,8 @@ from alto.model.networks import internal_domain
 
 LEASE = "1h"
 FOLDERS = ("dhcp", "options", "dns")  # what it reads
-ENDPOINTS = "endpoints"  # among the files of names, which are else called as the addresses are
+ENDPOINTS = "endpoints"  # among the files of names, which are else called as the addresses are, and each by its text too
+FORGOTTEN = "forgotten"  # where it does not look
 SIGHUP = 1
 AMAZONS_DNS = "AmazonProvidedDNS"
 DOMAIN = re.compile(r"[A-Za-z0-9._ -]{1,255}")
@@ -50,7 +56,7 @@ class Dnsmasq:
     async def ensure(self, plan: NetworkPlan, ports: Iterable[Port], *, names_outside: bool) -> None:
         """It runs, with this plan's subnets, and knows exactly `ports`; and asks the relay for what it does not know."""
         self._names_outside = names_outside
-        files = self._world.files
+        files, tagged = self._world.files, self._tagged()
         argv = self._argv(plan)
         settings = "\n".join(argv).encode()
         path = self._folder / "dnsmasq.args"
@@ -66,16 +72,17 @@ class Dnsmasq:
             "dhcp": {port.private_ip: _lease(plan, port) for port in listed}
             | {_name_v6(port): _lease_v6(port) for port in listed if port.ipv6},
             "options": {port.private_ip: text for port in listed if (text := _told_alone(plan, port))},
-            # Names of those on other hosts too.
-            "dns": {one.addresses[0]: _names(plan, one) for one in plan.neighbours}
-            | {port.private_ip: _names(plan, port) for port in (*listed, *plan.endpoint_ports)}
-            | {ENDPOINTS: "".join(f"{address} {name}\n" for name, its in sorted(plan.names.items()) for address in its)},
         }
+        # Of those on other hosts too.
+        names = {one.addresses[0]: _names(plan, one) for one in plan.neighbours}
+        names |= {port.private_ip: _names(plan, port) for port in (*listed, *plan.endpoint_ports)}
+        names[ENDPOINTS] = "".join(f"{address} {name}\n" for name, its in sorted(plan.names.items()) for address in its)
+        wanted["dns"] = {_called(whose, text): text for whose, text in names.items()}
         forgotten = False
         for kind, texts in wanted.items():
             for name in files.names(self._folder / kind):
                 if name not in texts:
-                    files.remove(self._folder / kind / name)
+                    self._remove(kind, name)
                     forgotten = True
             for name, text in texts.items():
                 forgotten |= self._write(kind, name, text)
@@ -84,10 +91,11 @@ class Dnsmasq:
                 files.remove(self._folder / "leases")  # they remember names
             files.write(path, settings)
         elif forgotten:
-            self._process.signal(SIGHUP)
+            await self._read_anew(tagged)
         await self._run(argv)
 
     async def put(self, plan: NetworkPlan, port: Port) -> None:
+        tagged = self._tagged()
         if self._leased_to_another(port):
             # dnsmasq would keep the address for its old owner until that lease ends.
             await self._process.stop()
@@ -96,8 +104,8 @@ class Dnsmasq:
         told = _told_alone(plan, port)
         other = self._write("options", port.private_ip, told) if told else self._take_away("options", port.private_ip)
         other |= self._put_v6(port)
-        if self._write("dns", port.private_ip, _names(plan, port)) or other:
-            self._process.signal(SIGHUP)
+        if self._call({port.private_ip: _names(plan, port)}) or other:
+            await self._read_anew(tagged)
         await self._run(self._argv(plan))
 
     async def _run(self, argv: Sequence[str]) -> None:
@@ -129,25 +137,60 @@ class Dnsmasq:
         path = self._folder / "dhcp" / _name_v6(port)
         return self._world.files.read(path) if self._world.files.exists(path) else None
 
-    def forget(self, port: Port, *, moved: bool) -> None:
+    async def forget(self, plan: NetworkPlan, port: Port, *, moved: bool) -> None:
         """`moved`: its address is one's on another host now, who keeps the name."""
-        for kind in ("dhcp", "options") if moved else FOLDERS:
+        tagged = self._tagged()
+        for kind in ("dhcp", "options"):
             self._world.files.remove(self._folder / kind / port.private_ip)
+        if not moved:
+            self._call({port.private_ip: ""})
         self._world.files.remove(self._folder / "dhcp" / _name_v6(port))
-        self._process.signal(SIGHUP)
+        await self._read_anew(tagged)
+        await self._run(self._argv(plan))
 
-    def resettle(self, plan: NetworkPlan, gone: Collection[str], neighbours: Iterable[Neighbour]) -> None:
+    async def resettle(self, plan: NetworkPlan, gone: Collection[str], neighbours: Iterable[Neighbour]) -> None:
         """Names of those on other hosts: addresses that may be nobody's now, and who came or is different."""
         texts = {one.addresses[0]: _names(plan, one) for one in neighbours}
-        forgotten = [self._write("dns", address, text) for address, text in texts.items()]
-        for address in sorted(set(gone) - texts.keys()):
-            self._world.files.remove(self._folder / "dns" / address)
-            forgotten.append(True)
-        if any(forgotten):
-            self._process.signal(SIGHUP)
+        if self._call(dict.fromkeys(gone, "") | texts):
+            await self._read_anew(self._tagged())
+            await self._run(self._argv(plan))
 
     async def stop(self) -> None:
         await self._process.stop()
+
+    def _tagged(self) -> bool:
+        """Whether a lease may have set a tag: only who is told something alone has one."""
+        return bool(self._world.files.names(self._folder / "options"))
+
+    async def _read_anew(self, tagged: bool) -> None:
+        """What it must forget. `tagged`: before what is new. It may not run then, until `_run`."""
+        if tagged:
+            await self._process.stop()
+        else:
+            self._process.signal(SIGHUP)
+
+    def _call(self, names: Mapping[str, str]) -> bool:
+        """Exactly these are the names of these addresses; "": none. Whether any had others."""
+        there = defaultdict(list)
+        for name in self._world.files.names(self._folder / "dns"):
+            there[name.rpartition("-")[0]].append(name)
+        had_others = False
+        for whose, text in names.items():
+            wanted = _called(whose, text)
+            for name in there[whose]:
+                if not text or name != wanted:
+                    self._remove("dns", name)
+                    had_others = True
+            if text:
+                self._write("dns", wanted, text)
+        return had_others
+
+    def _remove(self, kind: str, name: str) -> None:
+        path = self._folder / kind / name
+        if kind == "dns":
+            self._world.files.move(path, self._folder / FORGOTTEN)
+            path = self._folder / FORGOTTEN
+        self._world.files.remove(path)
 
     def _write(self, kind: str, name: str, text: str) -> bool:
         """Whether there was another text."""
@@ -230,7 +273,7 @@ def _user() -> pwd.struct_passwd:
 def _lease(plan: NetworkPlan, port: Port) -> str:
     # A name in a lease is answered by DNS as well. Without one a guest has its name from its metadata.
     name = f",{port.hostname.partition('.')[0]}" if plan.dns_hostnames and _is_known(port) else ""
-    tag = "" if _is_known(port) else f",set:{port.id}"
+    tag = f",set:{port.id}" if _told_alone(plan, port) else ""
     return f"{port.mac}{tag},{port.private_ip}{name}\n"
 
 
@@ -254,6 +297,11 @@ def _name_v6(port: Port) -> str:
 def _lease_v6(port: Port) -> str:
     """The first alone: a lease is of one address. Without a name: EC2 gives those of this kind no AAAA record."""
     return f"{port.mac},[{port.ipv6[0]}]\n"
+
+
+def _called(whose: str, text: str) -> str:
+    """The file of these names. Another text is another file."""
+    return f"{whose}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _names(plan: NetworkPlan, one: Port | Neighbour) -> str:

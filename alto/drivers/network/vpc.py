@@ -371,7 +371,7 @@ class VpcNetworks:
             patch_of_routes = vpc.routing.to(self._compiled_routing(vpc))
         await self._translate(vpc, patch, routing=patch_of_routes, ended=left)
         own = {record.port.private_ip for record in vpc.ports.values()}
-        vpc.dns.resettle(
+        await vpc.dns.resettle(
             plan, {one.addresses[0] for one in before} - own, [one for one in change.neighbours if one.addresses[0] not in own]
         )
         return {one.interface_id: one.public for one in before if one.public} != {
@@ -497,7 +497,7 @@ class VpcNetworks:
 
     async def _unplug(self, vpc: _Vpc, port: Port) -> None:
         vpc.ports.pop(port.id, None)
-        vpc.dns.forget(port, moved=any(port.private_ip == one.addresses[0] for one in vpc.plan.neighbours))
+        await vpc.dns.forget(vpc.plan, port, moved=any(port.private_ip == one.addresses[0] for one in vpc.plan.neighbours))
         if port.device in self._links(vpc.netns):
             try:
                 await self._commands.ip(vpc.netns, [f"link delete {port.device}"])

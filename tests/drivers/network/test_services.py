@@ -274,6 +274,25 @@ def test_a_folder_that_dnsmasq_cannot_enter_is_said_and_not_found_out_by_guests(
     assert cloud.guest(1, configured=False).dhcp(tmp_path) == lease(1)
 
 
+@pytest.mark.parametrize("tagged", [False, True], ids=["all names are known", "one is told its name alone"])
+def test_names_that_change_over_and_over(cloud: Cloud, tmp_path: Path, tagged: bool) -> None:
+    """Goal: dnsmasq lives, which has died of its memory. Method: names of a guest with a lease change while another asks."""
+    cloud.ensure()
+    called = "web.ec2.internal"
+    guest = cloud.guest(1, configured=False)
+    asker = cloud.guest(2, configured=False, names=Names(v4=("other.ec2.internal",)) if tagged else None)
+    for one in (guest, asker):
+        one.dhcp(tmp_path)
+    pid_file = next(cloud.folder.rglob("dnsmasq.pid"))
+    before = pid_file.read_text()
+    for is_known in (True, False) * 5:
+        again = port(1, hostname=called) if is_known else port(1)
+        cloud.do(lambda driver, again=again: driver.describe(again, machine(1, of=again)))
+        answer = "10.77.0.11" if is_known else "NXDOMAIN"
+        wait_for(lambda answer=answer: answer in name_of(asker, called), "the last word is known")
+    assert tagged or pid_file.read_text() == before
+
+
 def test_names_of_ids_are_known_where_they_are_wanted(cloud: Cloud, tmp_path: Path) -> None:
     """By their own guest and by others, from DHCP too, both ways; and only where DNS is to know them."""
     cloud.ensure()
