@@ -49,8 +49,10 @@ def _free(host: Host) -> int:
     return host.disk_gib - host.disk_gib_used if host.disk_gib is not None else 1 << 40
 
 
-def check_type(name: str, size_gib: int, iops: int | None, throughput: int | None) -> None:
-    """Raises: Refused: there is no such type, or it does not come so ("Amazon EBS volume types")."""
+def check_type(name: str, size_gib: int, iops: int | None, throughput: int | None, *, kept: bool = False) -> None:
+    """`kept`: type, IOPS and throughput are what the volume has, so that their ratio is nothing that a request could mend.
+
+    Raises: Refused: there is no such type, or it does not come so ("Amazon EBS volume types")."""
     type = VOLUME_TYPES.get(name)
     if type is None:
         raise Refused("UnknownVolumeType", f"Unsupported volume type '{name[:80]}' for volume creation.")
@@ -77,7 +79,7 @@ def check_type(name: str, size_gib: int, iops: int | None, throughput: int | Non
     if throughput is not None and type.throughput is not None:
         _check_range("throughput", throughput, *type.throughput)
         promised = iops or type.iops_default or 0
-        if throughput > promised * MIB_PER_OPERATION_MAX:
+        if not kept and throughput > promised * MIB_PER_OPERATION_MAX:
             raise Refused(
                 "InvalidParameterCombination",
                 f"Throughput (MiBps) to iops ratio of {throughput / promised:f} is too high; maximum is "

@@ -59,6 +59,13 @@ def test_a_deprecated_image_is_launched_and_left_out_of_what_others_list(
     assert "DeprecationTime" not in listed(stranger)[0]
 
 
+def test_what_is_made_public_is_deprecated_within_two_years(tenant: Tenant) -> None:
+    tenant("ResetImageAttribute", ImageId=SHARED, Attribute="launchPermission")
+    tenant("EnableImageDeprecation", ImageId=SHARED, DeprecateAt=at(days=3600))
+    tenant("ModifyImageAttribute", ImageId=SHARED, LaunchPermission={"Add": [{"Group": "all"}]})
+    assert listed(tenant)[0]["DeprecationTime"] < at(days=732).strftime("%Y-%m-%d")
+
+
 @pytest.mark.parametrize(("public", "days"), [(True, -1), (True, 740), (False, -1), (False, 3700)])
 def test_a_date_that_cannot_be_meant_is_refused(tenant: Tenant, public: bool, days: int) -> None:
     if not public:
@@ -97,6 +104,8 @@ def test_a_protection_with_a_cooldown_lasts_a_day_longer(cloud: Cloud, tenant: T
     assert listed(tenant)[0]["DeregistrationProtection"] == "enabled-with-cooldown"
     copy = tenant("CopyImage", SourceRegion="us-east-1", SourceImageId=SHARED, Name="copy")["ImageId"]
     assert listed(tenant, ImageIds=[copy])[0]["DeregistrationProtection"] == "disabled"  # as of every new image
+    # Nor does a second word take the cooldown off.
+    assert tenant("EnableImageDeregistrationProtection", ImageId=SHARED)["Return"] == "enabled-with-cooldown"
     assert tenant("DisableImageDeregistrationProtection", ImageId=SHARED)["Return"] == "disabled"
     tenant("DisableImageDeregistrationProtection", ImageId=SHARED)
     assert tenant.refused("DeregisterImage", ImageId=SHARED) == "OperationNotPermitted"
@@ -122,6 +131,8 @@ def test_what_the_owner_wrote_on_it_is_not_shared_with_it(tenant: Tenant, strang
     assert listed(stranger, ImageIds=[copy])[0]["Tags"] == [told]
     mine = tenant("CopyImage", **copied, Name="own")["ImageId"]
     assert len(listed(tenant, ImageIds=[mine])[0]["Tags"]) == 2
+    many = [{"ResourceType": "image", "Tags": [{"Key": f"k{n}", "Value": ""} for n in range(49)]}]
+    assert tenant.refused("CopyImage", **copied, Name="full", TagSpecifications=many) == "TagLimitExceeded"
 
 
 def test_one_attribute_is_changed_at_a_time(tenant: Tenant, stranger: Tenant) -> None:

@@ -91,6 +91,14 @@ def test_registering_a_file(operator: Tenant, tmp_path: Path) -> None:
     assert image["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 3  # rounded up to whole GiB
     assert (image["Name"], image["Description"], image["Public"]) == ("Debian 12 [test]", "d", False)
     assert image["Tags"] == [{"Key": "os", "Value": "debian"}]
+    for twice in (
+        [{"DeviceName": "/dev/sda1", "VirtualName": "ephemeral0"}],
+        [{"DeviceName": "/dev/sdb", "VirtualName": f"ephemeral{n}"} for n in (0, 1)],
+        [{"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0", "Ebs": {"VolumeSize": 1}}],
+        [{"DeviceName": "/dev/sdb", "VirtualName": "ephemeral24"}],
+    ):
+        given = {"ImageLocation": f"file://{path}", "RootDeviceName": "/dev/sda1", "BlockDeviceMappings": twice}
+        assert operator.refused("RegisterImage", Name="twice", **given) == "InvalidBlockDeviceMapping"
     again = operator.refused("RegisterImage", Name="Debian 12 [test]", ImageLocation=f"file://{path}")
     assert again == "InvalidAMIName.Duplicate"
 

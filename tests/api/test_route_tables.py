@@ -4,11 +4,10 @@ over a store in memory."""
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from alto.model.instances import Phase
 from tests.api.cloud import Cloud, Tenant
-from tests.api.rows import host, interface_in, tiny
+from tests.api.rows import host, tiny
 from tests.api.test_launches import ONE, says
 
 
@@ -131,16 +130,17 @@ def test_a_gateway_takes_the_family_that_it_carries(tenant: Tenant, vpc: str) ->
 
 def test_a_route_is_replaced_and_goes_through_an_interface(cloud: Cloud, tenant: Tenant, vpc: str) -> None:
     table, gateway = table_of(tenant, vpc), gateway_of(tenant, vpc)
-    subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]
-    interface = replace(interface_in(tenant, subnet), instance_id="i-01111111111111111")
-    cloud.put(interface)
+    cloud.put(host(1), tiny())
+    subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+    (instance,) = tenant("RunInstances", **ONE, SubnetId=subnet)["Instances"]
+    interface = instance["NetworkInterfaces"][0]["NetworkInterfaceId"]
     tenant("CreateRoute", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
-    tenant("ReplaceRoute", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NetworkInterfaceId=interface.id)
+    tenant("ReplaceRoute", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NetworkInterfaceId=interface)
     (route,) = shown(tenant, table)["Routes"][1:]
     assert route == {
         "DestinationCidrBlock": "0.0.0.0/0",
-        "NetworkInterfaceId": interface.id,
-        "InstanceId": "i-01111111111111111",
+        "NetworkInterfaceId": interface,
+        "InstanceId": instance["InstanceId"],
         "InstanceOwnerId": tenant.account.id,
         "Origin": "CreateRoute",
         "State": "active",

@@ -5,7 +5,7 @@ from a snapshot. The names under which people know a root all mean the root.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -46,26 +46,38 @@ class BlockDeviceMapping(msgspec.Struct, frozen=True, rename="pascal"):
     virtual_name: str | None = None
 
 
-_EPHEMERAL = re.compile(r"ephemeral[0-9]{1,2}")
+_EPHEMERAL = re.compile(r"ephemeral(?:1?[0-9]|2[0-3])")
 
 
 def is_instance_store(mapping: BlockDeviceMapping) -> bool:
-    """Raises: Refused: it is one that has no name of such."""
+    """Raises: Refused: it is one that has no name of such, or a volume too."""
     if not mapping.virtual_name:
         return False
     if not _EPHEMERAL.fullmatch(mapping.virtual_name):
         raise Refused(
             "InvalidBlockDeviceMapping", f"The virtual device name '{mapping.virtual_name[:80]}' is no ephemeral[0-23]"
         )
+    if mapping.ebs is not None:
+        raise Refused("InvalidBlockDeviceMapping", f"The device '{(mapping.device_name or '')[:80]}' is mapped to two things")
     return True
 
 
-def instance_stores(mappings: Sequence[BlockDeviceMapping]) -> dict[str, str]:
-    """The virtual names that an image shows, by device. Raises: Refused."""
-    named = {one.device_name or "": one.virtual_name or "" for one in mappings if is_instance_store(one)}
-    for device in named:
-        check_device(device)
+def instance_stores(mappings: Sequence[BlockDeviceMapping], volumes: Collection[str]) -> dict[str, str]:
+    """The virtual names that an image shows, by device. `volumes`: devices that it has beside those mapped. Raises: Refused."""
+    named: dict[str, str] = {}
+    taken = {*volumes, *(one.device_name for one in mappings if not one.virtual_name)}
+    for one in mappings:
+        if is_instance_store(one):
+            device = one.device_name or ""
+            check_device(device)
+            if device in taken or device in named:
+                raise device_mapped_twice(device)
+            named[device] = one.virtual_name or ""
     return named
+
+
+def device_mapped_twice(name: str) -> Refused:
+    return Refused("InvalidBlockDeviceMapping", f"The device '{name}' is used in more than one block-device mapping")
 
 
 class Devices(msgspec.Struct, frozen=True):
@@ -123,17 +135,18 @@ def launch_devices(
         name, ebs = mapping.device_name, mapping.ebs or Ebs()
         if not name:
             raise Refused("MissingParameter", "The request must contain the parameter deviceName")
-        if is_instance_store(mapping):
-            continue
+        is_store = is_instance_store(mapping)
         if mapping.no_device:
             raise Refused("InvalidRequest", "The request received was invalid")
-        if mapping.ebs is None and mapping.no_device is None:
+        if mapping.ebs is None and mapping.no_device is None and not is_store:
             raise Refused("MissingParameter", "The request must contain the parameter ebs")
         is_root = name == image.root_device or (name in ROOT_NAMES and not any_name)
         device = root.device if is_root else name
         if device in mapped:
-            raise Refused("InvalidBlockDeviceMapping", f"The device '{name}' is used in more than one block-device mapping")
+            raise device_mapped_twice(name)
         mapped.add(device)
+        if is_store:
+            continue
         if is_root:
             if mapping.no_device is not None:
                 raise Refused("InvalidBlockDeviceMapping", "The root device cannot be left out of a launch")
@@ -189,6 +202,11 @@ def _registered(call: Call, device: ImageDevice, ebs: Ebs) -> ImageDevice:
     return device
 
 
+def says_size_only(ebs: Ebs) -> bool:
+    """Type, IOPS and throughput stay what they are."""
+    return ebs.volume_type is None and ebs.iops is None and ebs.throughput is None
+
+
 def _changed(device: ImageDevice, ebs: Ebs, source: str) -> ImageDevice:
     size, type = ebs.volume_size if ebs.volume_size is not None else device.size_gib, ebs.volume_type or device.type
     if type not in VOLUME_TYPES:
@@ -197,7 +215,7 @@ def _changed(device: ImageDevice, ebs: Ebs, source: str) -> ImageDevice:
     same = type == device.type
     iops = ebs.iops if ebs.iops is not None else (device.iops if same else None)
     throughput = ebs.throughput if ebs.throughput is not None else (device.throughput if same else None)
-    check_type(type, size, iops, throughput)
+    check_type(type, size, iops, throughput, kept=says_size_only(ebs))
     if source and size < device.size_gib:
         raise Refused(
             "InvalidBlockDeviceMapping",

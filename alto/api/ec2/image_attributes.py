@@ -7,6 +7,7 @@ import msgspec
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.encryption import has_amazons_key
+from alto.api.ec2.image_availability import latest_deprecation
 from alto.api.ec2.images import DESCRIPTION_MAX, IMDS_V2, deregistration_protection, imds, own_image, sriov
 from alto.api.ec2.public_access import check_public_image
 from alto.model.errors import Refused
@@ -69,8 +70,10 @@ async def modify_image_attribute(call: Call, request: ModifyImageAttributeReques
             raise Refused(
                 "InvalidParameter", "Snapshots encrypted with the AWS Managed CMK can't be shared. Specify another snapshot."
             )
-        if any(permission.group for permission in permissions.add):
+        made_public, deprecated_at = any(permission.group for permission in permissions.add), image.deprecated_at
+        if made_public:
             check_public_image(tx, call)
+            deprecated_at = deprecated_at and min(deprecated_at, latest_deprecation(image))
         removed = {permission.user_id for permission in permissions.remove}
         added = tuple(permission.user_id for permission in permissions.add if permission.user_id)
         shared = (*(account for account in image.shared_with if account not in removed), *added)
@@ -79,7 +82,8 @@ async def modify_image_attribute(call: Call, request: ModifyImageAttributeReques
             msgspec.structs.replace(
                 image,
                 description=image.description if description is None else description,
-                public=public or any(permission.group for permission in permissions.add),
+                public=public or made_public,
+                deprecated_at=deprecated_at,
                 shared_with=tuple(dict.fromkeys(shared)),
                 imds_v2=image.imds_v2 or demanding,
             )

@@ -20,7 +20,7 @@ COOLDOWN_S = 86400
 # As EC2 has it: a date further away is a slip.
 YEAR_S = 365.25 * 86400
 AHEAD_MAX_S = 10 * YEAR_S
-PUBLIC_AGE_MAX_S = 2 * YEAR_S  # of what everybody may launch, at its deprecation
+_PUBLIC_AGE_MAX_S = 2 * YEAR_S
 
 Change = Callable[[Image], Image]
 
@@ -39,6 +39,11 @@ class DeprecateRequest(msgspec.Struct, frozen=True, rename="pascal"):
     deprecate_at: float
 
 
+def latest_deprecation(image: Image) -> float:
+    """Of one that everybody may launch ("Deprecate an Amazon EC2 AMI")."""
+    return image.created_at + _PUBLIC_AGE_MAX_S
+
+
 async def enable_image_deprecation(call: Call, request: DeprecateRequest) -> dict[str, object]:
     ahead_s = request.deprecate_at - call.world.clock.now()
     if ahead_s < -MINUTE_S:
@@ -48,7 +53,7 @@ async def enable_image_deprecation(call: Call, request: DeprecateRequest) -> dic
     at = float(round(request.deprecate_at / MINUTE_S) * MINUTE_S)
 
     def deprecated(image: Image) -> Image:
-        if image.public and at > image.created_at + PUBLIC_AGE_MAX_S:
+        if image.public and at > latest_deprecation(image):
             raise Refused("InvalidParameterValue", "DeprecateAt of a public AMI must be at most 2 years from its creation date")
         return replace(image, deprecated_at=at)
 
@@ -83,9 +88,16 @@ async def enable_image(call: Call, request: ImageRequest) -> dict[str, object]:
 
 async def enable_image_deregistration_protection(call: Call, request: ProtectRequest) -> dict[str, object]:
     changed = await _change(
-        call, request.image_id, lambda image: replace(image, protected=True, cooldown=request.with_cooldown)
+        call,
+        request.image_id,
+        lambda image: replace(image, protected=True, cooldown=request.with_cooldown or _cools_down(image)),
     )
     return {"Return": deregistration_protection(changed)}
+
+
+def _cools_down(image: Image) -> bool:
+    """Who could take that off at once would have no need to wait."""
+    return image.protected and image.cooldown
 
 
 async def disable_image_deregistration_protection(call: Call, request: ImageRequest) -> dict[str, object]:

@@ -12,14 +12,21 @@ from msgspec.structs import replace
 
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
-from alto.api.ec2.block_devices import BlockDeviceMapping, Ebs, instance_stores, is_instance_store, wished
+from alto.api.ec2.block_devices import (
+    BlockDeviceMapping,
+    Ebs,
+    instance_stores,
+    is_instance_store,
+    says_size_only,
+    wished,
+)
 from alto.api.ec2.encryption import Encrypting, own_region
 from alto.api.ec2.ids import find_image, owned, sees_snapshot, tags_seen
 from alto.api.ec2.image_registration import check_free, checked_name
 from alto.api.ec2.images import DESCRIPTION_MAX
 from alto.api.ec2.moments import moment_until
 from alto.api.ec2.snapshots import SnapshotWish, begin_copy, begin_snapshot
-from alto.api.ec2.tags import TagSpecification, tags_for
+from alto.api.ec2.tags import RESERVED, TagSpecification, check_count, tags_for
 from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.ec2.volume_attachments import check_device
 from alto.model.errors import Refused
@@ -67,9 +74,8 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
             raise Refused("IncorrectState", f"The instance '{instance.id}' does not have a volume attached at root.")
         volumes = [(instance.root.volume_id, instance.root.device, instance.root.delete_on_termination)]
         volumes += [(one.volume_id, one.device, one.delete_on_termination) for one in instance.volumes if not one.detaching]
-        virtual = instance_stores(request.block_device_mappings)
-        if both := virtual.keys() & {device for _, device, _ in volumes}:
-            raise Refused("InvalidBlockDeviceMapping", f"The device {min(both)} is a volume of '{instance.id}'")
+        virtual = instance_stores(request.block_device_mappings, {device for _, device, _ in volumes})
+        source = tx.find(Image, instance.image_id)
         for (volume_id, device, deleted), snapshot_id in zip(volumes, drawn, strict=False):
             mapping = mappings.pop(device, None)
             if mapping is not None and mapping.no_device is not None:
@@ -109,6 +115,8 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
                 devices=tuple(devices),
                 instance_stores=virtual,
                 storage=storage,
+                ena=source is None or source.ena,
+                sriov=source is not None and source.sriov,
                 source_instance_id=instance.id,
                 source_image_id=instance.image_id,
                 source_image_region=call.region,
@@ -140,7 +148,7 @@ def _mapped(device: ImageDevice, ebs: Ebs) -> ImageDevice:
         )
     size, type = ebs.volume_size or device.size_gib, ebs.volume_type or device.type
     iops, throughput = ebs.iops or device.iops, ebs.throughput or device.throughput
-    check_type(type, size, iops, throughput)
+    check_type(type, size, iops, throughput, kept=says_size_only(ebs))
     if size < device.size_gib:
         raise Refused(
             "InvalidBlockDeviceMapping",
@@ -216,7 +224,9 @@ async def copy_image(call: Call, request: CopyImageRequest) -> dict[str, object]
         if source.root_snapshot_id is None and (request.encrypted or request.kms_key_id is not None):
             # No bytes are copied: each launch encrypts what it writes over the image.
             root = wished(call, Ebs(encrypted=request.encrypted, kms_key_id=request.kms_key_id))
-        kept: Tags = tags_seen(call, source) if request.copy_image_tags else {}
+        seen: Tags = tags_seen(call, source) if request.copy_image_tags else {}
+        kept = {key: value for key, value in seen.items() if not key.startswith(RESERVED)}
+        check_count({**kept, **tags["image"]})
         copy = replace(
             source,
             id=id,

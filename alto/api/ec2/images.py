@@ -23,7 +23,7 @@ from alto.store.store import Reader
 
 DESCRIPTION_MAX = 255
 SRIOV, IMDS_V2 = "simple", "v2.0"  # the only values that EC2 has
-ALIASES = ("amazon", "aws-backup-vault", "aws-marketplace")
+ALIASES = ("amazon", "aws-backup-vault", "aws-marketplace", "microsoft")
 
 
 class DescribeImagesRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -119,8 +119,11 @@ async def describe_images(call: Call, request: DescribeImagesRequest) -> dict[st
         max_results=request.max_results,
         next_token=request.next_token,
     )
-    items = [show_image(replace(image, tags=tags_seen(call, image))) for image in page.items]
-    return listing("Images", items, page.next_token)
+    return listing("Images", [show_image(_as_seen(call, image)) for image in page.items], page.next_token)
+
+
+def _as_seen(call: Call, image: Image) -> Image:
+    return image if image.account == call.account else replace(image, tags=tags_seen(call, image))
 
 
 def _asked(reader: Reader, call: Call, ids: Sequence[str]) -> list[Image]:

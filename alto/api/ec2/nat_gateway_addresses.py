@@ -99,13 +99,13 @@ def _free_address(reader: Reader, call: Call, id: str) -> Address:
     """The caller's, that leads nowhere yet. Raises: Refused, NotFound."""
     address = find_elastic(reader, call, id)
     if address.association_id is not None:
-        raise Refused(*taken(address))
+        raise Refused("Resource.AlreadyAssociated", taken(address))
     return address
 
 
-def taken(address: Address) -> tuple[str, str]:
-    """Code and message about one that leads somewhere already."""
-    return "Resource.AlreadyAssociated", f"Elastic IP address [{address.id}] is already associated"
+def taken(address: Address) -> str:
+    """Of one that leads somewhere already."""
+    return f"Elastic IP address [{address.id}] is already associated"
 
 
 def shown_address(gateway: NatGateway, one: NatAddress, status: str = "succeeded") -> dict[str, object]:

@@ -121,7 +121,7 @@ def _failure(reader: Reader, subnet: Subnet, elastic: Sequence[Address], private
         return "Gateway.NotAttached", f"Network {subnet.vpc_id} has no Internet gateway attached"
     for address in elastic:
         if address.association_id is not None:
-            return taken(address)
+            return "Resource.AlreadyAssociated", taken(address)
     pool = reader.get(AddressPool, subnet.id)
     if pool.used + private > pool.size:
         return "InsufficientFreeAddressesInSubnet", "Subnet has insufficient free addresses to create this NAT gateway"

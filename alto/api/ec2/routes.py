@@ -92,7 +92,7 @@ def is_active(reader: Reader, table: RouteTable, route: Route) -> bool:
 def _is_up(reader: Reader, instance_id: str | None) -> bool:
     """Whether an interface of it could take a packet. A stopped one has no process."""
     instance = reader.find(Instance, instance_id) if instance_id is not None else None
-    return instance_id is not None and (instance is None or instance.phase is not Phase.STOPPED)
+    return instance is not None and instance.phase is not Phase.STOPPED
 
 
 class RouteRequest(msgspec.Struct, frozen=True, rename="pascal"):

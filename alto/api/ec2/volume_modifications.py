@@ -62,7 +62,8 @@ async def modify_volume(call: Call, request: ModifyVolumeRequest) -> dict[str, o
         throughput = request.throughput if request.throughput is not None else (volume.throughput if same else None)
         if iops is None and type in VOLUME_TYPES and VOLUME_TYPES[type].iops_needed:
             iops = IOPS_OF_ANOTHER_TYPE
-        check_type(type, size, iops, throughput)
+        asked = (request.volume_type, request.iops, request.throughput)
+        check_type(type, size, iops, throughput, kept=all(one is None for one in asked))
         if size < volume.size_gib:
             raise Refused("InvalidParameterValue", "New size cannot be smaller than existing size")
         before = Modification(
