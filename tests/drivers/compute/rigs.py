@@ -299,12 +299,16 @@ class ContainerRig(ConsoleRig):
         return words[words.index(home) + 1]
 
     def init(self, id: str) -> int:
-        """The guest's first process: the child of LXC's, which is the keeper's."""
+        """The guest's first process: the child of LXC's."""
+        # A hook of the host's may still end beside it.
+        (init,) = [pid for pid in _children(self.lxc(id)) if os.stat(f"/proc/{pid}").st_uid >= UID_FIRST]
+        return init
+
+    def lxc(self, id: str) -> int:
+        """The keeper's child."""
         (keeper,) = self.processes(id)
         (lxc,) = _children(keeper)
-        # A hook of the host's may still end beside it.
-        (init,) = [pid for pid in _children(lxc) if os.stat(f"/proc/{pid}").st_uid >= UID_FIRST]
-        return init
+        return lxc
 
     async def power_off_by_guest(self, id: str) -> None:
         await self.settled(id)

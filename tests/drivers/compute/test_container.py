@@ -2,6 +2,8 @@
 the host's users has no say. Method: a record as a dead owner left it; what the guest sees; a tool that refuses."""
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,29 @@ def test_what_was_cut_off_before_its_keeper_begins_again(container: ContainerRig
         save(files, home, replace(record, incarnation=2, stage=Stage.STARTING))
         driver = container.driver()
         assert (await driver.observe())[ID] == Seen(power=Power.OFF, incarnation=1)
+        await driver.start(machine(incarnation=2), container.boot, [], [])
+        assert (await driver.observe())[ID] == Seen(power=Power.ON, incarnation=2)
+        await driver.destroy(ID)
+        await driver.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_guest_whose_end_nobody_tells_has_crashed(container: ContainerRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where LXC waits for ever: here it is made to, by standing still when its guest's first process is killed."""
+    monkeypatch.setattr(compute, "NOTICED_S", 0.5)
+
+    async def main() -> None:
+        driver = container.driver()
+        await driver.start(machine(), container.boot, [], [])
+        await container.settled(ID)
+        assert (await driver.observe())[ID].power is Power.ON
+        init = container.init(ID)
+        os.kill(container.lxc(ID), signal.SIGSTOP)
+        os.kill(init, signal.SIGKILL)
+        while (seen := (await driver.observe())[ID]).power is Power.ON:
+            await driver.wait_change(timeout_s=0.1)
+        assert seen == Seen(power=Power.OFF, incarnation=1, crashed=True)
         await driver.start(machine(incarnation=2), container.boot, [], [])
         assert (await driver.observe())[ID] == Seen(power=Power.ON, incarnation=2)
         await driver.destroy(ID)

@@ -55,6 +55,7 @@ COPY_S = 600.0
 STARTED_S = 30.0  # from the keeper to the guest's first instruction: 0.05 s, and more where twenty start at once
 POLL_S = 0.003
 REBOOT_GRACE_S = 10.0
+NOTICED_S = STARTED_S + 10.0  # from the end of a guest's first process to its keeper's word, or to the next one of a reboot
 KILL_S = 10.0
 TYPIST_S = 5.0
 LOGS = {"console.log": "console.old", "keeper.log": "keeper.old"}
@@ -65,7 +66,15 @@ HALT_SYSTEMD = 37
 OWN_MEMORY_MIB, PROCESSES_PER_VCPU, PROCESSES_LEAST = 16, 2048, 4096
 
 
-class ContainerCompute(Machines[Here]):
+class _Here(Here):
+    """`gone_at`: on the monotonic clock, since when its guest was seen to have no first process."""
+
+    def __init__(self, home: Path, record: Record) -> None:
+        super().__init__(home, record)
+        self.gone_at: float | None = None
+
+
+class ContainerCompute(Machines[_Here]):
     """A ComputeDriver."""
 
     logs = LOGS
@@ -139,11 +148,11 @@ class ContainerCompute(Machines[Here]):
 
     # Beginning.
 
-    def _here(self, home: Path, record: Record) -> Here:
-        return Here(home, record)
+    def _here(self, home: Path, record: Record) -> _Here:
+        return _Here(home, record)
 
     async def _begin(
-        self, here: Here, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk], undo: AsyncExitStack
+        self, here: _Here, machine: Machine, boot: BootFiles, taps: Sequence[Tap], disks: Sequence[Disk], undo: AsyncExitStack
     ) -> None:
         files, before = self._world.files, here.record
         if before.origin is None or not files.exists(here.home / DISK):
@@ -184,7 +193,7 @@ class ContainerCompute(Machines[Here]):
         words = [str(boot.disk), str(new), f"{size >> 10}K", str(home / DISK)]
         await self._run("sh", "-c", script, "sh", *words, timeout_s=COPY_S)
 
-    async def _wait_until_started(self, here: Here, *, other_than: Pid | None = None) -> None:
+    async def _wait_until_started(self, here: _Here, *, other_than: Pid | None = None) -> None:
         """The guest's first process is there. Raises: DriverFault: it is not, in time or at all."""
         clock, processes = self._world.clock, self._world.processes
         end = clock.monotonic() + STARTED_S
@@ -201,7 +210,7 @@ class ContainerCompute(Machines[Here]):
         """Until LXC hands it over it is a process of LXC's, and LXC 5 waits for ever for one that is killed."""
         return self._words(init.pid)[:1] not in ([], [""], ["lxc-start"])
 
-    def _last_words(self, here: Here) -> str:
+    def _last_words(self, here: _Here) -> str:
         words = [
             self._world.files.part(here.home / name, -2000, 2000).decode(errors="replace")
             for name in ("keeper.log", LXC_LOG)
@@ -211,13 +220,24 @@ class ContainerCompute(Machines[Here]):
 
     # Knowing again.
 
-    async def _find_process(self, here: Here) -> Pid | None:
+    async def _find_process(self, here: _Here) -> Pid | None:
         """Whoever has its folder for an argument."""
         return self._find_words(partial(is_keeper_of, here.home))
 
-    def _has_ended(self, here: Here) -> bool:
+    def _has_ended(self, here: _Here) -> bool:
         """Its keeper came to a word."""
         return self._world.files.exists(here.home / ENDED)
+
+    async def _settle_living(self, here: _Here) -> None:
+        """LXC 5 waits for ever when the guest's first process is killed in the moment that it is handed over."""
+        if not self._world.files.exists(here.home / INIT) or self._init(here) is not None:
+            here.gone_at = None
+            return
+        now = self._world.clock.monotonic()
+        here.gone_at = now if here.gone_at is None else here.gone_at
+        if now - here.gone_at >= NOTICED_S:
+            log.warning("a container's guest is gone, and its keeper does not say so", instance=here.record.id)
+            await self._end(here, self._why_off(here))
 
     def _find_words(self, wanted: Callable[[list[str]], bool]) -> Pid | None:
         for name in self._world.files.names(Path("/proc")):
@@ -233,7 +253,7 @@ class ContainerCompute(Machines[Here]):
         except (FileNotFoundError, ProcessLookupError):
             return []
 
-    def _init(self, here: Here) -> Pid | None:
+    def _init(self, here: _Here) -> Pid | None:
         """The guest's first process, by its number on the host, if it lives. Its user is the machine's alone: a number that
         was given out again belongs to somebody else."""
         try:
@@ -245,14 +265,14 @@ class ContainerCompute(Machines[Here]):
         process = self._world.processes.find(number)
         return process if int(users[0]) == here.record.uid_first else None
 
-    def _died(self, here: Here) -> Ended:
+    def _died(self, here: _Here) -> Ended:
         try:
             said = self._world.files.read(here.home / ENDED).strip()
         except FileNotFoundError:
             said = b""
         return Ended.BY_GUEST if said == HALTED else Ended.CRASHED
 
-    async def _line(self, here: Here) -> Line:
+    async def _line(self, here: _Here) -> Line:
         pipe = here.home / TYPED
         if not self._world.files.exists(pipe):
             await self._run("mkfifo", "--mode=600", str(pipe), timeout_s=TYPIST_S)
@@ -266,7 +286,7 @@ class ContainerCompute(Machines[Here]):
             carry=carry,
         )
 
-    async def _carry(self, here: Here) -> None:
+    async def _carry(self, here: _Here) -> None:
         """One typist: a second one would be told that the console is busy. It goes with the guest, so each life needs one."""
         known = self._typists.get(here.record.id)
         if known is not None and self._world.processes.alive(known):
@@ -278,7 +298,7 @@ class ContainerCompute(Machines[Here]):
 
     # Ending.
 
-    async def _ask_off(self, here: Here, grace_s: float) -> None:
+    async def _ask_off(self, here: _Here, grace_s: float) -> None:
         init = self._init(here)
         if init is not None:
             status = self._world.files.read(Path(f"/proc/{init.pid}/status")).decode()
@@ -287,7 +307,7 @@ class ContainerCompute(Machines[Here]):
             self._world.processes.signal(init, HALT_SYSTEMD if systemd else POWER_OFF)
         await self._world.processes.wait_gone(here.record.process, timeout_s=grace_s)
 
-    async def _restart(self, here: Here) -> None:
+    async def _restart(self, here: _Here) -> None:
         """By the signal that a guest takes for its reset button, and by force when it does not listen; the keeper stays."""
         before = self._init(here)
         if before is None:
@@ -299,13 +319,13 @@ class ContainerCompute(Machines[Here]):
             self._world.processes.signal(before, signal.SIGKILL)
         await self._wait_until_started(here, other_than=before)
 
-    async def _take_down(self, here: Here) -> None:
+    async def _take_down(self, here: _Here) -> None:
         await self._kill(here)
 
-    async def _let_go(self, here: Here) -> None:
+    async def _let_go(self, here: _Here) -> None:
         self._typists.pop(here.record.id, None)
 
-    async def _kill(self, here: Here) -> None:
+    async def _kill(self, here: _Here) -> None:
         """No keeper, no guest. LXC and the guest's first process die with the keeper, and all the guest with that."""
         if self._alive(here.record):
             self._world.processes.signal(here.record.process, signal.SIGKILL)
