@@ -45,6 +45,14 @@ def test_an_image_of_an_instance_and_its_volumes(tenant: Tenant) -> None:
     assert tenant.refused("RunInstances", ImageId=id, MinCount=1, MaxCount=1) == "InvalidAMIID.NotFound"
 
 
+def test_an_image_of_an_instance_says_of_its_system_what_its_own_image_says(tenant: Tenant) -> None:
+    mapping = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": copied(tenant, made(tenant))}}]
+    said = {"EnaSupport": False, "SriovNetSupport": "simple"}
+    source = tenant("RegisterImage", Name="old", RootDeviceName="/dev/xvda", BlockDeviceMappings=mapping, **said)["ImageId"]
+    shown = image(tenant, imaged(tenant, launched(tenant, ImageId=source)))
+    assert {name: shown[name] for name in said} == said
+
+
 def test_a_launch_with_several_volumes(tenant: Tenant) -> None:
     snapshot = copied(tenant, made(tenant, Size=3))
     mappings = [

@@ -3,12 +3,14 @@ whole calls against a cloud with simulated hosts."""
 
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from alto.daemons.server import TINY_IMAGE_ID
 from alto.model.hosts import Host
 from alto.model.instances import Instance
 from alto.model.volumes import Volume
+from alto.plan import volumes
 from alto.store.store import Tx
 from tests.api.cloud import Tenant
 from tests.api.living.cloud import LivingCloud
@@ -274,6 +276,16 @@ def test_another_type_has_what_the_reference_says_it_begins_with(tenant: Tenant)
     small = made(tenant, Size=10, VolumeType="gp2")  # of which io1 has 500 at most
     assert tenant.refused("ModifyVolume", VolumeId=small, VolumeType="io1") == "InvalidParameterCombination"
     assert tenant.refused("DescribeVolumesModifications", MaxResults=501) == "InvalidParameterValue"
+
+
+def test_a_volume_grows_whatever_ratio_it_has(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One from before the ratio counted: its growth is not about it, and what names one of the two numbers is."""
+    with monkeypatch.context() as before:
+        before.setattr(volumes, "MIB_PER_OPERATION_MAX", 1.0)
+        id = made(tenant, Size=10, VolumeType="gp3", Throughput=1000)
+    assert tenant.refused("ModifyVolume", VolumeId=id, Size=20, Iops=3001) == "InvalidParameterCombination"
+    changed = tenant("ModifyVolume", VolumeId=id, Size=20)["VolumeModification"]
+    assert (changed["TargetSize"], changed["TargetThroughput"]) == (20, 1000)
 
 
 def test_a_snapshot_and_what_is_made_of_it(tenant: Tenant, stranger: Tenant) -> None:
