@@ -5,6 +5,7 @@ on this machine."""
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -245,6 +246,7 @@ def test_somebody_logs_in_at_the_serial_console(both: Cloud, key: Path, image: s
         first.reads("login: ")
         first.types("root\r")
         first.reads("Password: ")
+        time.sleep(1)  # as a person does: busybox asks first, and stops its echo then
         first.types("open-sesame\r")
         first.reads("# ")
         first.types("echo $((21*2)); cat /proc/uptime | wc -l\r")
