@@ -238,6 +238,16 @@ def user_ids(call: Call, given: Sequence[str], words: Collection[str]) -> frozen
     return frozenset(call.account if user == "self" else user for user in given)
 
 
+def owned_or(reader: Reader, call: Call, kind: type[R], id: str, *, malformed: Refused, absent: Refused) -> R:
+    """As `owned`, for operations that have codes of their own. Raises: one of these two."""
+    if not is_id_of(kind.KIND, id):
+        raise malformed
+    found = reader.find(kind, id)
+    if found is None or not is_own(call, found):
+        raise absent
+    return found
+
+
 def is_own(call: Call, record: Record) -> bool:
     return getattr(record, "account", None) == call.account and getattr(record, "region", None) == call.region
 

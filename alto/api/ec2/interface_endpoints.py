@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from alto.api.call import Call
-from alto.api.ec2.ids import is_id_of, is_own
+from alto.api.ec2.ids import owned_or
 from alto.api.ec2.new_interfaces import Addresses, Drawn, draw_interface, find_groups, make_interface
 from alto.model.errors import Refused
 from alto.model.hosts import Host
@@ -89,13 +89,17 @@ def enter(tx: Tx, call: Call, endpoint: VpcEndpoint, wanted: Iterable[Wanted], n
 
 
 def _own_subnet(reader: Reader, call: Call, id: str) -> Subnet:
-    """As `owned`; EC2 spells the codes otherwise here than for every other operation. Raises: Refused."""
-    if not is_id_of(Subnet.KIND, id):
-        raise Refused("InvalidSubnetId.Malformed", f"Invalid Subnet Id: '{id[:80]}' (expecting 'subnet-...; {ID_CHARACTERS}')")
-    subnet = reader.find(Subnet, id)
-    if subnet is None or not is_own(call, subnet):
-        raise Refused("InvalidSubnetId.NotFound", f"The subnet ID '{id}' does not exist")
-    return subnet
+    """EC2 spells the codes otherwise here than for every other operation. Raises: Refused."""
+    return owned_or(
+        reader,
+        call,
+        Subnet,
+        id,
+        malformed=Refused(
+            "InvalidSubnetId.Malformed", f"Invalid Subnet Id: '{id[:80]}' (expecting 'subnet-...; {ID_CHARACTERS}')"
+        ),
+        absent=Refused("InvalidSubnetId.NotFound", f"The subnet ID '{id[:80]}' does not exist"),
+    )
 
 
 def leave(tx: Tx, endpoint: VpcEndpoint, subnet_ids: Sequence[str] | None = None) -> VpcEndpoint:

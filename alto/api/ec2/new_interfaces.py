@@ -10,7 +10,7 @@ import msgspec
 from alto.api.accounts import draw_id
 from alto.api.call import Call
 from alto.api.ec2.address_pools import claim_secondary, take_private, take_v6
-from alto.api.ec2.ids import is_id_of, is_own, owned
+from alto.api.ec2.ids import owned, owned_or
 from alto.api.security_groups import is_in_vpc
 from alto.kit.world import Chance
 from alto.model.errors import Refused
@@ -205,6 +205,6 @@ def find_interface_groups(reader: Reader, call: Call, ids: Sequence[str], vpc_id
     """The same for the operations on interfaces, which have a code of their own for a group that is not there, whatever its
     id looks like ("Error codes for the Amazon EC2 API"). Raises: Refused."""
     for id in ids:
-        if not is_id_of(SecurityGroup.KIND, id) or (group := reader.find(SecurityGroup, id)) is None or not is_own(call, group):
-            raise Refused("InvalidSecurityGroupID.NotFound", f"The securityGroup ID '{id[:80]}' does not exist")
+        absent = Refused("InvalidSecurityGroupID.NotFound", f"The securityGroup ID '{id[:80]}' does not exist")
+        owned_or(reader, call, SecurityGroup, id, malformed=absent, absent=absent)
     return find_groups(reader, call, ids, vpc_id)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import check_id, is_id_of, is_own, owned, page_of_own
+from alto.api.ec2.ids import check_id, is_own, owned, owned_or, page_of_own
 from alto.api.ec2.interface_endpoints import (
     ID_CHARACTERS,
     SubnetConfiguration,
@@ -232,13 +232,15 @@ def _enter(tx: Tx, call: Call, endpoint: VpcEndpoint, service: Service, table_id
 
 
 def _own_table(reader: Reader, call: Call, id: str) -> RouteTable:
-    """As `owned`; EC2 spells the codes otherwise here than for every other operation. Raises: Refused."""
-    if not is_id_of(RouteTable.KIND, id):
-        raise Refused("InvalidRouteTableId.Malformed", f"Invalid Id: '{id[:80]}' (expecting 'rtb-...; {ID_CHARACTERS}')")
-    table = reader.find(RouteTable, id)
-    if table is None or not is_own(call, table):
-        raise Refused("InvalidRouteTableId.NotFound", f"The routeTable ID '{id}' does not exist")
-    return table
+    """EC2 spells the codes otherwise here than for every other operation. Raises: Refused."""
+    return owned_or(
+        reader,
+        call,
+        RouteTable,
+        id,
+        malformed=Refused("InvalidRouteTableId.Malformed", f"Invalid Id: '{id[:80]}' (expecting 'rtb-...; {ID_CHARACTERS}')"),
+        absent=Refused("InvalidRouteTableId.NotFound", f"The routeTable ID '{id[:80]}' does not exist"),
+    )
 
 
 def _list_of(service: Service) -> PrefixList:
