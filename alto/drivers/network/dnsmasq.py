@@ -91,7 +91,7 @@ class Dnsmasq:
                 files.remove(self._folder / "leases")  # they remember names
             files.write(path, settings)
         elif forgotten:
-            await self._read_anew(tagged)
+            await self._read_anew(plan, tagged)
         await self._run(argv)
 
     async def put(self, plan: NetworkPlan, port: Port) -> None:
@@ -105,7 +105,7 @@ class Dnsmasq:
         other = self._write("options", port.private_ip, told) if told else self._take_away("options", port.private_ip)
         other |= self._put_v6(port)
         if self._call({port.private_ip: _names(plan, port)}) or other:
-            await self._read_anew(tagged)
+            await self._read_anew(plan, tagged)
         await self._run(self._argv(plan))
 
     async def _run(self, argv: Sequence[str]) -> None:
@@ -145,15 +145,13 @@ class Dnsmasq:
         if not moved:
             self._call({port.private_ip: ""})
         self._world.files.remove(self._folder / "dhcp" / _name_v6(port))
-        await self._read_anew(tagged)
-        await self._run(self._argv(plan))
+        await self._read_anew(plan, tagged)
 
     async def resettle(self, plan: NetworkPlan, gone: Collection[str], neighbours: Iterable[Neighbour]) -> None:
         """Names of those on other hosts: addresses that may be nobody's now, and who came or is different."""
         texts = {one.addresses[0]: _names(plan, one) for one in neighbours}
         if self._call(dict.fromkeys(gone, "") | texts):
-            await self._read_anew(self._tagged())
-            await self._run(self._argv(plan))
+            await self._read_anew(plan, self._tagged())
 
     async def stop(self) -> None:
         await self._process.stop()
@@ -162,10 +160,11 @@ class Dnsmasq:
         """Whether a lease may have set a tag: only who is told something alone has one."""
         return bool(self._world.files.names(self._folder / "options"))
 
-    async def _read_anew(self, tagged: bool) -> None:
-        """What it must forget. `tagged`: before what is new. It may not run then, until `_run`."""
+    async def _read_anew(self, plan: NetworkPlan, tagged: bool) -> None:
+        """It forgets what is gone. `tagged`: it was, before that went."""
         if tagged:
             await self._process.stop()
+            await self._run(self._argv(plan))
         else:
             self._process.signal(SIGHUP)
 
