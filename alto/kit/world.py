@@ -117,10 +117,10 @@ class Finished:
     stdout: bytes
     stderr: bytes
 
-    def complaint(self) -> str:
-        """The last line of stderr, for an error's `__cause__` or log."""
-        lines = self.stderr.decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {self.returncode}"
+    def complaint(self, *, lines: int = 1) -> str:
+        """The last lines of stderr in one, for an error's `__cause__` or log."""
+        said = self.stderr.decode(errors="replace").strip().splitlines()[-lines:]
+        return "; ".join(line.strip() for line in said) or f"exit code {self.returncode}"
 
 
 @dataclass(frozen=True)

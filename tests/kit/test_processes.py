@@ -40,9 +40,10 @@ def state_of(pid: int) -> str | None:
 
 def test_what_a_command_says_comes_back(run: Run) -> None:
     async def main() -> None:
-        done = await RealProcesses().run(["sh", "-c", "cat; echo no >&2; exit 3"], stdin=b"words\n")
-        assert (done.returncode, done.stdout, done.stderr) == (3, b"words\n", b"no\n")
-        assert done.complaint() == "no"
+        done = await RealProcesses().run(["sh", "-c", "cat; printf 'why\nno\n' >&2; exit 3"], stdin=b"words\n")
+        assert (done.returncode, done.stdout, done.stderr) == (3, b"words\n", b"why\nno\n")
+        assert (done.complaint(), done.complaint(lines=2)) == ("no", "why; no")
+        assert (await RealProcesses().run(["false"])).complaint(lines=2) == "exit code 1"
 
     run(main())
 

@@ -20,14 +20,11 @@ _SETTINGS = {
 
 
 class Endpoints:
-    """`links(netns)`: the names of its devices. `name_of(device)`: an endpoint's namespace. `mac`: of the VPC's ends."""
+    """`name_of(device)`: an endpoint's namespace. `mac`: of the VPC's ends."""
 
-    def __init__(
-        self, world: World, *, links: Callable[[str | None], set[str]], name_of: Callable[[str], str], mac: str
-    ) -> None:
+    def __init__(self, world: World, *, name_of: Callable[[str], str], mac: str) -> None:
         self._world = world
         self._commands = Commands(world)
-        self._links = links
         self._name_of = name_of
         self._mac = mac
 
@@ -41,7 +38,7 @@ class Endpoints:
             own = self._name_of(device)
             if not self._world.files.exists(NETNS_DIR / own):
                 await self._commands.run(["ip", "netns", "add", own])
-            if device not in self._links(netns):
+            if device not in self._commands.links(netns):
                 await self._commands.ip(own, [f"link add eth0 type veth peer name {device} netns {netns}"])
                 made.append(device)
             self._world.net.sysctl(_SETTINGS, netns=own)
@@ -60,10 +57,10 @@ class Endpoints:
 
     async def remove(self, netns: str, *, but: Iterable[str] = ()) -> None:
         """Those of this VPC's namespace that are not among `but`."""
-        gone = {name for name in self._links(netns) if name.startswith(ENDPOINT_DEVICE)} - set(but)
+        gone = {name for name in self._commands.links(netns) if name.startswith(ENDPOINT_DEVICE)} - set(but)
         for device in sorted(gone):
             own = self._name_of(device)
             if self._world.files.exists(NETNS_DIR / own):
                 await self._commands.run(["ip", "netns", "delete", own])
             # Now, and not when the kernel comes to it: whoever still listens in there keeps it. Last, as it says what there is.
-            await self._commands.ip(netns, [f"link delete {device}"], tolerant=True)
+            await self._commands.delete_links(netns, [device])

@@ -27,15 +27,12 @@ _SETTINGS = {
 
 
 class NatGateways:
-    """`links(netns)`: the names of its devices. `name_of(NAT gateway's id)`: its namespace."""
+    """`name_of(NAT gateway's id)`: its namespace."""
 
-    def __init__(
-        self, world: World, nft: Nft, *, links: Callable[[str | None], set[str]], name_of: Callable[[str], str]
-    ) -> None:
+    def __init__(self, world: World, nft: Nft, *, name_of: Callable[[str], str]) -> None:
         self._world = world
         self._nft = nft
         self._commands = Commands(world)
-        self._links = links
         self._name_of = name_of
         self._told: dict[str, tuple[IPv4Address, ...]] = {}  # NAT gateway -> addresses that its namespace was told of
 
@@ -46,7 +43,7 @@ class NatGateways:
             own = self._name_of(nat.id)
             if not self._world.files.exists(NETNS_DIR / own):
                 await self._commands.run(["ip", "netns", "add", own])
-            if nat.device not in self._links(netns):
+            if nat.device not in self._commands.links(netns):
                 await self._commands.ip(own, [f"link add eth0 type veth peer name {nat.device} netns {netns}"])
                 made.append(nat.device)
             addresses = tuple(IPv4Address(one.private_ip) for one in nat.addresses)
@@ -85,9 +82,8 @@ class NatGateways:
         own = self._name_of(nat_id)
         self._told.pop(nat_id, None)
         if self._world.files.exists(NETNS_DIR / own):
-            if "eth0" in self._links(own):
-                # Now, and not when the kernel comes to it: the name is free for the next.
-                await self._commands.ip(own, ["link delete eth0"])
+            # Now, and not when the kernel comes to it: the name is free for the next.
+            await self._commands.delete_links(own, ["eth0"])
             await self._commands.run(["ip", "netns", "delete", own])
 
 

@@ -2,8 +2,7 @@
 pool also what others are told of it (lan.py)."""
 
 import asyncio
-import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import msgspec
 import structlog
 
 from alto.drivers.network import conntrack, uplink
+from alto.drivers.network.commands import Commands
 from alto.drivers.network.forwarding import Forwarding
 from alto.drivers.network.lan import Lan, Standing
 from alto.drivers.network.nft import Nft
@@ -39,10 +39,11 @@ class HostUplink:
     ) -> None:
         self._world = world
         self._nft = nft
+        self._commands = Commands(world)
         self._table = f"alto_{short}"
         self._forwarding = Forwarding(world, nft, own=frozenset((self._table,)))
         self._devices = f"{devices}*"
-        self._v6 = UplinkV6(world, nft, self._forwarding, table=self._table, devices=self._devices, nat=nat, links=self._links)
+        self._v6 = UplinkV6(world, nft, self._forwarding, table=self._table, devices=self._devices, nat=nat)
         self._pool = pool
         self._lan = Lan(world, pool=pool, own=devices, short=short)
         self._nat = nat
@@ -113,13 +114,13 @@ class HostUplink:
     async def connect(self, netns: str, device: str, *, v6: bool) -> bool:
         """The VPC's veth pair, for one family or both. Whether it was made now."""
         async with self._lock:
-            is_new = UPLINK_DEVICE not in self._links(netns)
+            is_new = UPLINK_DEVICE not in self._commands.links(netns)
             if is_new:
                 # A device of ours whose other end is not there leads into a namespace that is no more.
-                await self._delete(device)
+                await self._commands.delete_links(None, [device])
                 self._settled.discard(device)
                 self._v6.forget(device)
-                await self._ip(None, [f"link add {device} type veth peer name {UPLINK_DEVICE} netns {netns}"])
+                await self._commands.ip(None, [f"link add {device} type veth peer name {UPLINK_DEVICE} netns {netns}"])
             sysctl = {
                 # Sources are 127.0.0.1 until the table above translates them, on the way back again.
                 f"net/ipv4/conf/{device}/route_localnet": "1",
@@ -129,7 +130,7 @@ class HostUplink:
             present = {key: value for key, value in sysctl.items() if self._world.files.exists(Path("/proc/sys") / key)}
             self._world.net.sysctl(present)
             self._v6.settle(device, on=v6)
-            await self._ip(
+            await self._commands.ip(
                 None,
                 [
                     f"link set {device} address {uplink.HOST_MAC}",
@@ -143,7 +144,7 @@ class HostUplink:
                 f"neigh replace {MACHINE_ADDRESS} lladdr {uplink.HOST_MAC} dev {UPLINK_DEVICE} nud permanent",
                 f"route replace {MACHINE_ADDRESS}/32 dev {UPLINK_DEVICE}",
             ]
-            await self._ip(netns, inside)
+            await self._commands.ip(netns, inside)
             if v6:
                 await self._v6.connect(netns, device)
             return is_new
@@ -168,7 +169,7 @@ class HostUplink:
             new = [other for address, other in public.items() if not is_settled or old.public.get(address) != other]
             routes = [f"route replace {other}/32 via {uplink.NEXT_HOP} dev {device} onlink{source}" for other in new]
             # In one process: on a busy machine each takes as long as all the rest.
-            await self._ip(None, [*routes, *_flushed(gone, old)])
+            await self._commands.ip(None, [*routes, *_flushed(gone, old)])
             if self.is_routed:
                 await self._lan.change(gone, public)
             known[vpc_id] = published
@@ -183,24 +184,23 @@ class HostUplink:
                 await self._change(old, Published())
             if self.is_routed:
                 await self._lan.change(old.public, ())
-            await self._ip(None, _flushed(old.public, old))
+            await self._commands.ip(None, _flushed(old.public, old))
             await conntrack.forget(self._world, None, list(old.public))
             await self._v6.withdraw(device)
-            await self._delete(device)
+            await self._commands.delete_links(None, [device])
             self._known().pop(vpc_id, None)
             self._settled.discard(device)
 
     async def remove(self) -> None:
         async with self._lock:
-            names = sorted(self._links(None))
-            for device in names:
-                if device.startswith(self._devices.rstrip("*")):
-                    await self._delete(device)
+            names = self._commands.links(None)
+            own = self._devices.rstrip("*")
+            await self._commands.delete_links(None, [name for name in names if name.startswith(own)])
             if self.is_routed:
                 await self._lan.remove()
             await self._nft.apply(None, f"add table ip {self._table}\ndelete table ip {self._table}\n")
             await self._v6.remove()
-            await self._forwarding.give_back(set(names))
+            await self._forwarding.give_back(names)
             self._published = {}
             self._settled.clear()
             self._ready = False
@@ -214,29 +214,12 @@ class HostUplink:
             self._published = self._published_before()
         return self._published
 
-    async def _delete(self, device: str) -> None:
-        if device in self._links(None):
-            await self._ip(None, [f"link delete {device}"])
-
-    def _links(self, netns: str | None) -> set[str]:
-        # Not /sys/class/net: that shows the namespace it was mounted in.
-        return self._world.net.in_netns(netns, lambda: {name for _, name in socket.if_nameindex()})
-
     async def _default_device(self) -> str | None:
         finished = await self._world.processes.run(["ip", "-json", "-4", "route", "show", "default"])
         if finished.returncode != 0 or not finished.stdout.strip():
             return None
         routes = msgspec.json.decode(finished.stdout, type=list[_Route])
         return next((route.dev for route in routes if route.dev), None)
-
-    async def _ip(self, netns: str | None, commands: Sequence[str]) -> None:
-        if not commands:
-            return
-        where = ["-n", netns] if netns else []
-        stdin = "\n".join(commands) + "\n"
-        finished = await self._world.processes.run(["ip", *where, "-batch", "-"], stdin=stdin.encode())
-        if finished.returncode != 0:
-            raise DriverFault("The host did not do what its network needs") from ValueError(f"{stdin}: {finished.complaint()}")
 
 
 def _flushed(gone: Collection[str], published: Published) -> list[str]:

@@ -16,10 +16,9 @@ HOP, HOP_V6 = "169.254.169.251", "fe80::fb"
 
 
 class Peerings:
-    def __init__(self, world: World, *, links: Callable[[str | None], set[str]], name_of: Callable[[str], str]) -> None:
+    def __init__(self, world: World, *, name_of: Callable[[str], str]) -> None:
         self._world = world
         self._commands = Commands(world)
-        self._links = links
         self._name_of = name_of
         self._lock = asyncio.Lock()  # two VPCs may want the same pair at once
 
@@ -27,18 +26,17 @@ class Peerings:
         """Exactly `peers` have a device in `netns`, which has IPv6 or not. Returns those that were made now."""
         async with self._lock:
             wanted = {peer.device: peer for peer in peers}
-            links = self._links(netns)
-            gone = sorted(name for name in links if name.startswith(PEER_DEVICE) and name not in wanted)
-            await self._commands.ip(netns, [f"link delete {name}" for name in gone])
+            links = self._commands.links(netns)
+            gone = [name for name in links if name.startswith(PEER_DEVICE) and name not in wanted]
+            await self._commands.delete_links(netns, gone)
             made, hops = [], (HOP, HOP_V6) if v6 else (HOP,)
             for device, peer in wanted.items():
                 if device not in links:
                     other = self._name_of(peer.vpc_id)
                     if not self._world.files.exists(NETNS_DIR / other):
                         await self._commands.run(["ip", "netns", "add", other])
-                    if device in self._links(other):
-                        # Its other end was in a namespace of ours that is no more.
-                        await self._commands.ip(other, [f"link delete {device}"])
+                    # One that is there has its other end in a namespace of ours that is no more.
+                    await self._commands.delete_links(other, [device])
                     await self._commands.ip(netns, [f"link add {device} type veth peer name {device} netns {other}"])
                     made.append(device)
                 await self._commands.ip(

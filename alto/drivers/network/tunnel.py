@@ -64,14 +64,12 @@ class Tunnels:
         nft: Nft,
         *,
         table: str,
-        links: Callable[[str | None], set[str]],
         before: Callable[[], Iterable[NetworkPlan]],
     ) -> None:
         self._world = world
         self._commands = Commands(world)
         self._nft = nft
         self._table = table
-        self._links = links
         self._before = before
         self._port: int | None = None  # the guard stands for this one
         self._believed: dict[str, frozenset[_Element]] = {}  # by VPC
@@ -79,10 +77,10 @@ class Tunnels:
 
     async def ensure(self, netns: str, plan: NetworkPlan) -> list[str]:
         """The device is there, or not, as the plan says. Returns it when it was made now."""
-        links = self._links(netns)
+        links = self._commands.links(netns)
         if not plan.vni:
             if TUNNEL_DEVICE in links or VXLAN_DEVICE in links:
-                await self._delete(netns, links)
+                await self._delete(netns)
             await self.forget(plan.vpc_id)
             return []
         address, port = endpoint(plan.underlay)
@@ -91,7 +89,7 @@ class Tunnels:
             await self._believe(plan.vpc_id, _known(plan))
         wanted = _Info(id=plan.vni, local=address, port=port)
         if not {TUNNEL_DEVICE, FAR_END, VXLAN_DEVICE} <= links or await self._found(netns) != wanted:
-            await self._delete(netns, links)
+            await self._delete(netns)
             kind = f"vxlan id {wanted.id} local {address} dstport {port} srcport {PORTS_FROM} {PORTS_TO} nolearning"
             await self._commands.ip(None, [f"link add name {VXLAN_DEVICE} netns {netns} type {kind}"])
             await self._commands.ip(
@@ -116,8 +114,8 @@ class Tunnels:
         links = await self._commands.listed(netns, ["-details", "link", "show", VXLAN_DEVICE], _Link)
         return links[0].linkinfo.info_data if links else None
 
-    async def _delete(self, netns: str, links: set[str]) -> None:
-        await self._commands.ip(netns, [f"link delete {name}" for name in (TUNNEL_DEVICE, VXLAN_DEVICE) if name in links])
+    async def _delete(self, netns: str) -> None:
+        await self._commands.delete_links(netns, (TUNNEL_DEVICE, VXLAN_DEVICE))
 
     async def forget(self, vpc_id: str) -> None:
         async with self._lock:

@@ -12,7 +12,7 @@ else was thought of.
 Not here: who is reached, and who may leave (alto.plan.routes).
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -41,7 +41,6 @@ class UplinkV6:
         table: str,
         devices: str,
         nat: bool,
-        links: Callable[[str | None], set[str]],
     ) -> None:
         self._world = world
         self._nft = nft
@@ -50,7 +49,6 @@ class UplinkV6:
         self._table = table
         self._devices = devices
         self._nat = nat
-        self._links = links
         self._way_out: str | None = None  # the device of this machine's default route, while guests may use it
         self._ready = False
         self._routed: dict[str, set[str]] = {}  # device -> addresses that are known to have their route
@@ -66,7 +64,7 @@ class UplinkV6:
         if self._ready and way_out == self._way_out:
             return
         if way_out is not None:
-            await self._forwarding.turn_on_v6(self._devices, self._links(None))
+            await self._forwarding.turn_on_v6(self._devices, self._commands.links(None))
         await self._nft.apply(None, ruleset(self._table, self._devices, nat=way_out is not None))
         self._way_out = way_out
         self._ready = True
@@ -138,7 +136,7 @@ class UplinkV6:
 
     async def _found(self, device: str) -> set[str]:
         """What a predecessor left."""
-        if device not in self._links(None):
+        if device not in self._commands.links(None):
             return set()
         routes = await self._commands.listed(None, ["-6", "route", "show", "dev", device], _Route)
         return {route.dst.partition("/")[0] for route in routes if route.gateway == NEXT_HOP_V6}

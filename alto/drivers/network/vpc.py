@@ -121,10 +121,10 @@ class VpcNetworks:
         )
         self._commands = Commands(world)
         self._metadata = Metadata(world, state_dir)
-        self._nats = NatGateways(world, self._nft, links=self._links, name_of=self.netns_of)
-        self._peerings = Peerings(world, links=self._links, name_of=self.netns_of)
-        self._endpoints = Endpoints(world, links=self._links, name_of=self.netns_of, mac=TAP_MAC)
-        self._tunnels = Tunnels(world, self._nft, table=f"alto_{self._short}_vx", links=self._links, before=self._plans_before)
+        self._nats = NatGateways(world, self._nft, name_of=self.netns_of)
+        self._peerings = Peerings(world, name_of=self.netns_of)
+        self._endpoints = Endpoints(world, name_of=self.netns_of, mac=TAP_MAC)
+        self._tunnels = Tunnels(world, self._nft, table=f"alto_{self._short}_vx", before=self._plans_before)
         self._vpcs: dict[str, _Vpc] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -176,10 +176,9 @@ class VpcNetworks:
         async with self._working_on(port.vpc_id), AsyncExitStack() as undo:
             vpc = self._get(port.vpc_id)
             self._check_port(vpc, port)
-            if names.peer_of(port) in self._links(None):
-                # A predecessor of ours plugged it, and no container has taken it.
-                await self._commands.ip(None, [f"link delete {names.peer_of(port)}"])
-            if port.device in self._links(vpc.netns):
+            # One that a predecessor of ours plugged, and that no container has taken.
+            await self._commands.delete_links(None, [names.peer_of(port)])
+            if port.device in self._commands.links(vpc.netns):
                 # Before the first effect, and before the undo below would take it from the machine that runs on it.
                 raise DriverFault(f"The port {port.id} is still held by another process")
             undo.push_async_callback(self._unplug, vpc, port)
@@ -320,7 +319,7 @@ class VpcNetworks:
         vpc.translations = publics.translations(vpc.plan, _ports_of(vpc), self._pool)
         await self._nft.apply(netns, uplink.vpc_ruleset(vpc.translations))
         await self._make_devices(vpc)
-        links, listed = self._links(netns), [*ports, *plan.endpoint_ports]
+        links, listed = self._commands.links(netns), [*ports, *plan.endpoint_ports]
         known = {port.device for port in listed}
         commands = [line for port in listed if port.device in links for line in self._link_up(vpc, port)]
         # A tap without a port belongs to a machine that goes; it has no rules, so nothing passes it.
@@ -388,10 +387,9 @@ class VpcNetworks:
 
     async def _make_devices(self, vpc: _Vpc) -> None:
         """Ways to peers, NAT gateways and other hosts, as the plan has them."""
-        before = {name for name in self._links(vpc.netns) if name.startswith(NAT_DEVICE)}
+        before = {name for name in self._commands.links(vpc.netns) if name.startswith(NAT_DEVICE)}
         here = [nat for nat in vpc.plan.nats if nat.underlay in ("", vpc.plan.underlay)]
-        for device in sorted(before - {nat.device for nat in here}):
-            await self._commands.ip(vpc.netns, [f"link delete {device}"])
+        await self._commands.delete_links(vpc.netns, before - {nat.device for nat in here})
         made = await self._peerings.ensure(vpc.netns, vpc.plan.peers, v6=bool(vpc.plan.ranges_v6))
         made += await self._nats.ensure(vpc.netns, here)
         ends = await self._endpoints.ensure(vpc.netns, vpc.plan.endpoint_ports)
@@ -403,7 +401,7 @@ class VpcNetworks:
             vpc.routing.forget(device)
 
     def _compiled_routing(self, vpc: _Vpc) -> Routing:
-        links = self._links(vpc.netns)
+        links = self._commands.links(vpc.netns)
         here = [record.port for record in vpc.ports.values() if record.port.device in links]
         return self._routes.compiled(
             vpc.plan,
@@ -452,8 +450,8 @@ class VpcNetworks:
         if self._world.files.exists(NETNS_DIR / netns):
             await self._metadata.release(netns)
             await self._endpoints.remove(netns)
-            links = sorted(self._links(netns))
-            await self._commands.ip(netns, [f"link delete {name}" for name in links if name.startswith(_OWN_DEVICES)])
+            own = [name for name in self._commands.links(netns) if name.startswith(_OWN_DEVICES)]
+            await self._commands.delete_links(netns, own)
             await namespaces.end_strays(self._world, netns)
             await self._commands.run(["ip", "netns", "delete", netns])
         for nat in record.plan.nats if record is not None else ():
@@ -498,13 +496,7 @@ class VpcNetworks:
     async def _unplug(self, vpc: _Vpc, port: Port) -> None:
         vpc.ports.pop(port.id, None)
         await vpc.dns.forget(vpc.plan, port, moved=any(port.private_ip == one.addresses[0] for one in vpc.plan.neighbours))
-        if port.device in self._links(vpc.netns):
-            try:
-                await self._commands.ip(vpc.netns, [f"link delete {port.device}"])
-            except DriverFault:
-                # A tap goes with the last who holds it: its machine may have ended in this moment.
-                if port.device in self._links(vpc.netns):
-                    raise
+        await self._commands.delete_links(vpc.netns, [port.device])
         routing = self._routes.without_port(vpc.routing.now, vpc.plan, port.device)
         vpc.routing.forget(port.device)
         ended = list(port.all_addresses)
@@ -580,9 +572,6 @@ class VpcNetworks:
         vpc.ports.check(port)
 
     # Commands.
-
-    def _links(self, netns: str | None) -> set[str]:
-        return self._world.net.in_netns(netns, lambda: {name for _, name in socket.if_nameindex()})
 
     @asynccontextmanager
     async def _working_on(self, vpc_id: str) -> AsyncIterator[None]:
