@@ -487,13 +487,15 @@ async def _end_of(process: subprocess.Popen[bytes]) -> None:
 
 
 def _start_time(pid: int) -> int | None:
-    """Field 22 of /proc/PID/stat, or None when the process is gone or only waits to be reaped."""
+    """Field 22 of /proc/PID/stat, or None when the process is gone or only waits to be reaped. One whose first thread has ended
+    (field 3) while others have not (field 20) still holds its files and their locks."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat.rsplit(b")", 1)[1].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    ended = fields[0] == b"X" or (fields[0] == b"Z" and int(fields[17]) <= 1)
+    return None if ended else int(fields[19])
 
 
 class RealNet:

@@ -4,6 +4,7 @@ scripts, on the event loop of the tests and on the one that the daemons run on."
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -127,6 +128,30 @@ def test_a_detached_process_has_a_session_of_its_own_and_only_what_it_was_passed
         assert await processes.wait_gone(process, timeout_s=SOON_S)
         assert not processes.alive(process)
         await until(lambda: state_of(process.pid) is None)  # and no corpse is left
+
+    run(main())
+
+
+FIRST_THREAD_ENDS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(100,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_is_alive_until_its_last_thread_has_ended(run: Run, tmp_path: Path) -> None:
+    """A hypervisor that is killed ends thread by thread; its disks' locks go with the last."""
+
+    async def main() -> None:
+        processes = RealProcesses()
+        process = await processes.spawn([sys.executable, "-c", FIRST_THREAD_ENDS], log=tmp_path / "log")
+        await until(lambda: state_of(process.pid) == "Z")
+        assert processes.alive(process)
+        assert processes.find(process.pid) == process
+        assert not await processes.wait_gone(process, timeout_s=0.05)
+        processes.signal(process, 9)
+        assert await processes.wait_gone(process, timeout_s=SOON_S)
+        assert not processes.alive(process)
 
     run(main())
 
