@@ -42,6 +42,8 @@ def test_and_between_or_within() -> None:
     assert passes(thing, ("size", ["4", "5"]), ("on", ["true"]), ("group", ["x", "b"]))
     assert not passes(thing, ("size", ["4", "5"]), ("on", ["false"]))
     assert not passes(thing, ("note", ["*"])), "a value that is absent matches nothing"
+    assert not passes(thing, ("size", [])), "no value is equal to none of them"
+    assert not passes(thing, ("on", ["true"]), ("tag:Name", []))
     assert passes(thing, ("tag:Name", ["web-?"]), ("tag-key", ["Nam*"]), ("tag-value", ["web-1"]))
     assert passes(thing, ("tag:Empty", [""]))
     assert not passes(thing, ("tag:name", ["web-1"])), "case-sensitive"
@@ -53,7 +55,7 @@ def test_and_between_or_within() -> None:
     [
         ((("nope", ["1"]),), "InvalidParameterValue", "The filter 'nope' is invalid"),
         (((None, ["1"]),), "InvalidParameterValue", "The filter 'null' is invalid"),
-        ((("size", []),), "InvalidParameterValue", "size"),
+        ((("nope", []),), "InvalidParameterValue", "The filter 'nope' is invalid"),
         ((("tag:", ["1"]),), "InvalidParameterValue", "The filter 'tag:' is invalid"),
         ((("size", ["1"] * 201),), "FilterLimitExceeded", "200"),
     ],

@@ -37,9 +37,10 @@ def matcher(
     *,
     tags: Callable[[R], Mapping[str, str]] | None = None,
 ) -> Callable[[R], bool]:
-    """A function that says whether a record passes. Booleans compare as "true" and "false", numbers as decimals.
+    """A function that says whether a record passes. Booleans compare as "true" and "false", numbers as decimals. A filter
+    without values lets nothing pass, as at EC2: a list that a script has found empty asks for nothing.
 
-    Raises: Refused: a filter is unknown, has no values, or there are too many values.
+    Raises: Refused: a filter is unknown, or there are too many values.
     """
     tags_of: Callable[[R], Mapping[str, str]] = tags or _own_tags
     if sum(len(filter.values) for filter in filters) > VALUES_MAX:
@@ -64,8 +65,6 @@ def _test(filter: Filter, table: Filters[R], tags_of: Callable[[R], Mapping[str,
     values_of = table.get(name) or _tag_values(name, tags_of)
     if values_of is None:
         raise Refused("InvalidParameterValue", f"The filter '{name}' is invalid")
-    if not filter.values:
-        raise Refused("InvalidParameterValue", f"The filter '{name}' has no values")
     wanted = patterns(filter.values)
 
     def test(record: R) -> bool:
