@@ -112,6 +112,17 @@ def test_get_and_presigned_get_are_as_good_as_post(models: Models) -> None:
     assert ask(models, sign(query=query, method="DELETE")) == (405, "UnsupportedOperation")
 
 
+@pytest.mark.parametrize("version", ["2010-08-31", "2016-11-15", None])
+def test_the_namespace_is_of_the_version_that_was_asked_for(models: Models, version: str | None) -> None:
+    """Parsers of old clients (libcloud, JAXB) know their own version's names only."""
+    body = "Action=DescribeRegions" + (f"&Version={version}" if version else "")
+    answer = with_gateway(models, lambda door: door.handle(sign(body.encode())))
+    space = f"{{http://ec2.amazonaws.com/doc/{version or '2016-11-15'}/}}"
+    root = ElementTree.fromstring(answer.body)
+    assert root.tag == f"{space}DescribeRegionsResponse"
+    assert root.findtext(f"{space}regionInfo/{space}item/{space}regionName") == "us-east-1"
+
+
 def test_sts(models: Models) -> None:
     request = sign(b"Action=GetCallerIdentity&Version=2011-06-15", service="sts", account="222222222222")
     answer = with_gateway(models, lambda door: door.handle(request))

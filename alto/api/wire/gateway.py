@@ -206,11 +206,11 @@ class Gateway:
         if service is None:
             offered = ", ".join(sorted(self._services))
             raise Refused("UnsupportedOperation", f"This cloud has no service '{name[:40]}' yet; it has {offered}.")
-        action, pairs = _action(request, principal)
+        action, version, pairs = _action(request, principal)
         endpoint = service.endpoint(action)
         parameters = service.parser.parse(action, pairs)
         result = await self._run(endpoint, self._call(principal, request_id, action), parameters)
-        return HttpAnswer(200, service.renderer.answer(action, result, request_id), _XML, request_id)
+        return HttpAnswer(200, service.renderer.answer(action, result, request_id, version), _XML, request_id)
 
     async def _local(self, request: HttpRequest, principal: Principal, request_id: str) -> HttpAnswer:
         if principal.scope.service != LOCAL_SERVICE:
@@ -339,8 +339,8 @@ def _asked_service(request: HttpRequest) -> str:
     return "sts" if "Version=2011-06-15" in request.query or b"Version=2011-06-15" in request.body[:4096] else "ec2"
 
 
-def _action(request: HttpRequest, principal: Principal) -> tuple[str, list[tuple[str, str]]]:
-    """The action and the other parameters, from the query and the body. Raises: Refused."""
+def _action(request: HttpRequest, principal: Principal) -> tuple[str, str | None, list[tuple[str, str]]]:
+    """The action, the version, and the other parameters, from the query and the body. Raises: Refused."""
     if request.method not in ("GET", "POST"):
         raise Refused("UnsupportedOperation", "Use GET or POST", status=405)
     pairs: Sequence[tuple[str, str]] = ()
@@ -364,7 +364,7 @@ def _action(request: HttpRequest, principal: Principal) -> tuple[str, list[tuple
         raise Refused("MissingAction", "The request is missing an action or a required parameter.")
     if version is not None and version != _USUAL_VERSION and not _VERSION.fullmatch(version):
         raise Refused("NoSuchVersion", f"The requested version ({version[:40]}) of the service does not exist")
-    return action, [pair for pair in pairs if pair[0] not in _OWN]
+    return action, version, [pair for pair in pairs if pair[0] not in _OWN]
 
 
 _OWN = frozenset({"Action", "Version"})  # what says which operation is asked for

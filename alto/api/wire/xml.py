@@ -61,12 +61,14 @@ class Renderer:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._documents = service.xmlns[: service.xmlns.rindex("/", 0, -1) + 1]  # "http://ec2.amazonaws.com/doc/"
         self._contents: dict[int, Writer] = {}
         self._constants: dict[int, _Constants] = {}
         self._rendered: dict[tuple[int, tuple[object, ...]], str] = {}  # oldest first
         self._rendered_bytes = 0
 
-    def answer(self, operation: str, result: Mapping[str, Any], request_id: str) -> bytes:
+    def answer(self, operation: str, result: Mapping[str, Any], request_id: str, version: str | None = None) -> bytes:
+        """`version`: what the client named. The answer's namespace names it too, as at EC2: old clients look for their own."""
         shapes = self._service.operations[operation]
         body = self.content(shapes.output)(result) if shapes.output >= 0 else ""
         name = f"{operation}Response"
@@ -77,7 +79,8 @@ class Renderer:
             if shapes.result_wrapper:
                 body = f"<{shapes.result_wrapper}>{body}</{shapes.result_wrapper}>"
             body = f"{body}<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
-        return f'{_HEAD}<{name} xmlns="{self._service.xmlns}">{body}</{name}>'.encode("ascii")
+        xmlns = self._service.xmlns if version is None else f"{self._documents}{version}/"
+        return f'{_HEAD}<{name} xmlns="{xmlns}">{body}</{name}>'.encode("ascii")
 
     def content(self, number: int) -> Writer:
         """Writes what stands between the tags of a value of this shape."""
