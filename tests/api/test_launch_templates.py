@@ -341,11 +341,15 @@ def test_what_no_launch_offers_is_refused_when_it_is_launched(tenant: Tenant) ->
 
 def test_an_instance_says_how_to_launch_another_like_it(tenant: Tenant) -> None:
     specification = {"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "1"}]}
-    first = run(tenant, make(tenant), TagSpecifications=[specification])
+    interface = {"DeviceIndex": 0, "Description": "front", "SecondaryPrivateIpAddressCount": 1}
+    first = run(tenant, make(tenant), TagSpecifications=[specification], NetworkInterfaces=[interface])
     data = tenant("GetLaunchTemplateData", InstanceId=first["InstanceId"])["LaunchTemplateData"]
     assert (data["ImageId"], data["InstanceType"]) == (IMAGE, "t3.nano")
     assert data["TagSpecifications"] == [specification]
+    assert data["CapacityReservationSpecification"] == {"CapacityReservationPreference": "open"}
     second = run(tenant, make(tenant, "like-it", **data))
     assert state(tenant, second["InstanceId"]) == "pending"
+    (shown,) = second["NetworkInterfaces"]
+    assert (shown["Description"], len(shown["PrivateIpAddresses"])) == ("front", 2)
     for same in ("ImageId", "InstanceType", "SubnetId", "SecurityGroups", "MetadataOptions"):
         assert second[same] == first[same]

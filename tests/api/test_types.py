@@ -22,7 +22,15 @@ def test_one_type_has_what_terraform_reads(tenant: Tenant) -> None:
     assert found["Hypervisor"] == "nitro"
     assert found["InstanceStorageSupported"] is False
     assert found["NetworkInfo"]["MaximumNetworkInterfaces"] == 2
+    assert found["NetworkInfo"]["NetworkCards"][0]["InterfaceTypes"] == ["interface"]
+    assert found["EbsInfo"]["MaximumEbsAttachments"] == 25
+    assert found["SupportedInRegion"] is True
     assert found["PlacementGroupInfo"]["SupportedStrategies"] == ["cluster", "spread", "partition"]
+
+
+def test_what_is_shown_and_no_documented_filter_is_refused(tenant: Tenant) -> None:
+    for name in ("placement-group-info.supported-strategie", "processor-info.manufacturer", "supported-in-region"):
+        assert tenant.refused("DescribeInstanceTypes", Filters=[{"Name": name, "Values": ["x"]}]) == "InvalidParameterValue"
 
 
 def test_unknown_types_are_named(tenant: Tenant) -> None:
@@ -51,6 +59,7 @@ def test_unknown_types_are_named(tenant: Tenant) -> None:
         ("instance-type", "*5.metal", {"c5.metal", "m5.metal", "r5.metal"}),
         ("instance-type", "p3*", {"p3.2xlarge", "p3.8xlarge", "p3.16xlarge", "p3dn.24xlarge"}),
         ("supported-usage-class", "spot", set()),
+        ("ebs-info.maximum-ebs-attachments", "24", set()),
         ("instance-storage-supported", "true", set()),
     ],
 )

@@ -14,6 +14,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, Values, matcher
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.regions import zone_id
+from alto.api.ec2.volume_attachments import ATTACHMENTS_MAX
 from alto.api.wire.xml import Cached
 from alto.model.errors import Refused
 from alto.model.gpus import GPUS
@@ -55,6 +56,8 @@ def _shape(name: str) -> dict[str, object]:
             "EbsOptimizedSupport": type.ebs_optimized,
             "EncryptionSupport": "supported",
             "NvmeSupport": "required" if type.nitro else "unsupported",
+            "MaximumEbsAttachments": 1 + ATTACHMENTS_MAX,  # the root too
+            "AttachmentLimitType": "dedicated",  # interfaces have a limit of their own
         },
         "NetworkInfo": {
             "NetworkPerformance": type.network,
@@ -66,6 +69,7 @@ def _shape(name: str) -> dict[str, object]:
                     "NetworkCardIndex": 0,
                     "NetworkPerformance": type.network,
                     "MaximumNetworkInterfaces": type.interfaces_max,
+                    "InterfaceTypes": ["interface"],
                 }
             ],
             "Ipv4AddressesPerInterface": type.addresses_per_interface,
@@ -75,6 +79,8 @@ def _shape(name: str) -> dict[str, object]:
             "EfaSupported": False,
             "EncryptionInTransitSupported": False,
             "EnaSrdSupported": False,
+            "FlexibleEnaQueuesSupport": "unsupported",
+            "SecondaryNetworkSupported": False,
         },
         "PlacementGroupInfo": {"SupportedStrategies": [str(strategy) for strategy in Strategy]},
         "HibernationSupported": False,
@@ -86,6 +92,7 @@ def _shape(name: str) -> dict[str, object]:
         "NitroTpmSupport": "unsupported",
         "PhcSupport": "unsupported",
         "RebootMigrationSupport": "unsupported",
+        "SupportedInRegion": True,
     }
 
 
@@ -136,8 +143,6 @@ def _values(name: str) -> Mapping[str, frozenset[str]]:
 
 # Documented names that no type here has a value for.
 _ABSENT = (
-    "ebs-info.attachment-limit-type",
-    "ebs-info.maximum-ebs-attachments",
     "ebs-info.ebs-optimized-info.baseline-bandwidth-in-mbps",
     "ebs-info.ebs-optimized-info.baseline-iops",
     "ebs-info.ebs-optimized-info.baseline-throughput-in-mbps",
@@ -152,9 +157,26 @@ _ABSENT = (
     "instance-storage-info.total-size-in-gb",
     "network-info.bandwidth-weightings",
     "network-info.efa-info.maximum-efa-interfaces",
-    "network-info.flexible-ena-queues-support",
     "nitro-tpm-info.supported-versions",
     "processor-info.supported-features",
+)
+
+
+# Shown, and no documented name of a filter.
+_UNFILTERED = frozenset(
+    {
+        "network-info.default-network-card-index",
+        "network-info.ena-srd-supported",
+        "network-info.network-card.interface-type",
+        "network-info.network-card.maximum-network-interfaces",
+        "network-info.network-card.network-card-index",
+        "network-info.network-card.network-performance",
+        "network-info.secondary-network-supported",
+        "phc-support",
+        "placement-group-info.supported-strategie",
+        "processor-info.manufacturer",
+        "supported-in-region",
+    }
 )
 
 
@@ -164,7 +186,7 @@ def _filter(path: str) -> Callable[[str], Values]:
 
 # All answers have the same members, but that a machine of bare metal has no hypervisor and the oldest no clock; by what
 # only some have, graphics, EC2 does not filter.
-_FILTERS: Filters[str] = {path: _filter(path) for path in {*_ABSENT, *_values("m5.large")}}
+_FILTERS: Filters[str] = {path: _filter(path) for path in {*_ABSENT, *_values("m5.large")} - _UNFILTERED}
 
 
 class DescribeInstanceTypesRequest(msgspec.Struct, frozen=True, rename="pascal"):

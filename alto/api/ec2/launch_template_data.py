@@ -179,10 +179,14 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
         "NetworkInterfaces": [
             {
                 "DeviceIndex": nic.device_index,
+                "NetworkCardIndex": 0,
+                "InterfaceType": "interface",
+                "Description": nic.description,
                 "SubnetId": nic.subnet_id,
                 "Groups": list(nic.group_ids),
                 # An elastic address is somebody's own, and not of the launch.
                 "AssociatePublicIpAddress": nic.public_ip is not None and not nic.elastic if nic is instance.nic else None,
+                "SecondaryPrivateIpAddressCount": len(nic.secondary) or None,
                 "Ipv6AddressCount": len(nic.ipv6) or None,
                 "DeleteOnTermination": nic.delete_on_termination,
             }
@@ -195,6 +199,7 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
             "HttpProtocolIpv6": "enabled" if instance.metadata.ipv6_enabled else "disabled",
             "InstanceMetadataTags": "enabled" if instance.metadata.tags_enabled else "disabled",
         },
+        "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
         "HibernationOptions": {"Configured": False},
         "EnclaveOptions": {"Enabled": False},
         "MaintenanceOptions": {"AutoRecovery": instance.auto_recovery},
