@@ -163,6 +163,7 @@ class Instance(Record, frozen=True, kw_only=True, omit_defaults=True):
     ebs_optimized: bool = False
     credit_specification: str = "standard"
     auto_recovery: str = "default"  # or "disabled": a wish that is remembered; Alto moves no machine by itself
+    capacity_preference: str = "open"  # or "none": remembered likewise; no capacity is reserved here
     profile: InstanceProfile | None = None
     group_name: str | None = None  # the AutoScalingGroup it belongs to
     placement: PlacementWish | None = None

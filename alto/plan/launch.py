@@ -53,6 +53,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     ebs_optimized: bool = False
     credit_specification: str = "standard"
     auto_recovery: str = "default"
+    capacity_preference: str = "open"
     group_name: str | None = None
     placement: PlacementWish | None = None
     naming: Naming | None = None
@@ -162,6 +163,7 @@ def plan_launch(
                 ebs_optimized=order.ebs_optimized,
                 credit_specification=order.credit_specification,
                 auto_recovery=order.auto_recovery,
+                capacity_preference=order.capacity_preference,
                 group_name=order.group_name,
                 placement=order.placement,
                 tags=order.instance_tags,

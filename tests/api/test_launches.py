@@ -158,7 +158,7 @@ def test_options_as_they_are_by_default_are_taken_and_shown(tenant: Tenant) -> N
     """What tools send without meaning anything by it."""
     options = {
         "CpuOptions": {"CoreCount": 1, "ThreadsPerCore": 1},
-        "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
+        "CapacityReservationSpecification": {"CapacityReservationPreference": "none"},
         "HibernationOptions": {"Configured": False},
         "EnclaveOptions": {"Enabled": False},
         "MetadataOptions": {"HttpProtocolIpv6": "disabled", "HttpTokens": "required"},

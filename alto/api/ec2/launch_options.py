@@ -194,6 +194,11 @@ def _check_market(wanted: InstanceMarketOptions) -> None:
         )
 
 
+def chosen_preference(wanted: CapacityReservationSpecification | None) -> str:
+    """`check_options` has seen it."""
+    return (wanted.capacity_reservation_preference if wanted is not None else None) or "open"
+
+
 def _check_reservation(wanted: CapacityReservationSpecification) -> None:
     target = wanted.capacity_reservation_target
     if target is not None and target.capacity_reservation_id is not None:

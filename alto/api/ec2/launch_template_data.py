@@ -199,7 +199,7 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
             "HttpProtocolIpv6": "enabled" if instance.metadata.ipv6_enabled else "disabled",
             "InstanceMetadataTags": "enabled" if instance.metadata.tags_enabled else "disabled",
         },
-        "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
+        "CapacityReservationSpecification": {"CapacityReservationPreference": instance.capacity_preference},
         "HibernationOptions": {"Configured": False},
         "EnclaveOptions": {"Enabled": False},
         "MaintenanceOptions": {"AutoRecovery": instance.auto_recovery},

@@ -21,7 +21,15 @@ from alto.api.ec2.instance_metadata_defaults import default_metadata
 from alto.api.ec2.instance_profiles import ProfileSpecification, associate, find_arn
 from alto.api.ec2.keypairs import find_by_name
 from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfaces, draw_others, existing, with_interfaces
-from alto.api.ec2.launch_options import Cpus, LaunchOptions, check_options, chosen_cpus, chosen_credits, chosen_naming
+from alto.api.ec2.launch_options import (
+    Cpus,
+    LaunchOptions,
+    check_options,
+    chosen_cpus,
+    chosen_credits,
+    chosen_naming,
+    chosen_preference,
+)
 from alto.api.ec2.launch_template_data import LaunchTemplateSpecification, with_template
 from alto.api.ec2.new_interfaces import AddressesV6, Ipv6Address, check_group_count, wanted_v6
 from alto.api.ec2.placement_groups import Placement, Wanted, check_placement, find_wanted
@@ -187,6 +195,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             ebs_optimized=bool(request.ebs_optimized),
             credit_specification=credits,
             auto_recovery=request.maintenance_options.auto_recovery or "default",
+            capacity_preference=chosen_preference(request.capacity_reservation_specification),
             group_name=group_name,
             placement=wanted.wish if wanted else None,
             naming=chosen_naming(request.private_dns_name_options, subnet.naming),

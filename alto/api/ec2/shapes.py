@@ -25,7 +25,7 @@ from alto.store.store import Reader, Store
 _STATES = {name: Constant(Code=code, Name=name) for name, code in STATE_CODES.items()}
 _PENDING = Constant(Code="pending", Message="pending")
 _MONITORED = {True: Constant(State="enabled"), False: Constant(State="disabled")}
-_OPEN_RESERVATIONS = Constant(CapacityReservationPreference="open")
+_RESERVATIONS = {preference: Constant(CapacityReservationPreference=preference) for preference in ("open", "none")}
 _NO_HIBERNATION = Constant(Configured=False)
 _NO_ENCLAVE = Constant(Enabled=False)
 _EVEN_BANDWIDTH = Constant(BandwidthWeighting="default")
@@ -131,7 +131,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "EbsOptimized": instance.ebs_optimized,
         "EnaSupport": True,
         "CpuOptions": cpu_shape(instance, type),
-        "CapacityReservationSpecification": _OPEN_RESERVATIONS,
+        "CapacityReservationSpecification": _RESERVATIONS[instance.capacity_preference],
         "HibernationOptions": _NO_HIBERNATION,
         "EnclaveOptions": _NO_ENCLAVE,
         "MetadataOptions": metadata_shape(instance.metadata),
