@@ -99,6 +99,12 @@ def test_what_a_route_may_not_be(tenant: Tenant, vpc: str) -> None:
     assert refusal("CreateRoute", DestinationCidrBlock="10.0.0.0/16", GatewayId=gateway) == "RouteAlreadyExists"
     assert refusal("ReplaceRoute", DestinationCidrBlock="8.0.0.0/8", GatewayId=gateway) == "InvalidParameterValue"
     assert refusal("DeleteRoute", DestinationCidrBlock="10.0.0.0/16") == "InvalidParameterValue"
+    # Where the cloud itself answers: exactly there and within, but not all around it.
+    for destination in ("169.254.168.0/22", "169.254.169.254/32"):
+        assert refusal("CreateRoute", DestinationCidrBlock=destination, GatewayId=gateway) == "InvalidParameterValue"
+    assert refusal("CreateRoute", DestinationIpv6CidrBlock="fd00:ec2::/48", GatewayId=gateway) == "InvalidParameterValue"
+    tenant("CreateRoute", RouteTableId=table, DestinationCidrBlock="169.254.0.0/16", GatewayId=gateway)
+    tenant("DeleteRoute", RouteTableId=table, DestinationCidrBlock="169.254.0.0/16")
     v6 = {"DestinationIpv6CidrBlock": "::/0", "DestinationCidrBlock": "0.0.0.0/0", "GatewayId": gateway}
     assert refusal("CreateRoute", **v6) == "InvalidParameterCombination"
     assert len(shown(tenant, table)["Routes"]) == 1

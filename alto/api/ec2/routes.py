@@ -35,6 +35,8 @@ from alto.plan.ranges import checked_v4, checked_v6, parse_v4, parse_v6
 from alto.store.store import Reader, Tx
 
 ROUTES_MAX = 500  # "Amazon VPC quotas": in a table, IPv4 and IPv6 together here
+# "Subnet route tables": no route leads to these or into them, where the cloud itself answers; a wider one leaves them out.
+_RESERVED = ("169.254.168.0/22", "fd00:ec2::/32")
 
 # The answer's member by target.
 _MEMBERS: Mapping[Target, str] = {
@@ -227,6 +229,8 @@ async def create_route(call: Call, request: RouteRequest) -> dict[str, object]:
             raise Refused(
                 "InvalidParameterValue", f"A route to {destination.text} is made by a gateway endpoint: use ModifyVpcEndpoint"
             )
+        if any(_within(destination.text, each) for each in _RESERVED):
+            raise Refused("InvalidParameterValue", f"The destination {destination.text} is reserved: no route can lead there.")
         target, id, instance_id = _target(tx, call, request, table, v6=destination.v6)
         if _find(table, destination.text) is not None:
             raise Refused("RouteAlreadyExists", f"The route identified by {destination.text} already exists.")
