@@ -66,7 +66,9 @@ def test_from_asking_to_the_end(tenant: Tenant) -> None:
     assert state(tenant, id) == "deleted"
     (found,) = tenant("DescribeRouteTables", RouteTableIds=[table])["RouteTables"]
     assert [route["State"] for route in found["Routes"]] == ["active", "blackhole"]
-    assert tenant.refused("DeleteVpcPeeringConnection", VpcPeeringConnectionId=id) == "InvalidStateTransition"
+    assert tenant.refusal("DeleteVpcPeeringConnection", VpcPeeringConnectionId=id) == (
+        f"InvalidStateTransition: Invalid state transition for {id}, attempted to transition from deleted to deleting"
+    )
 
 
 def test_two_accounts(tenant: Tenant, stranger: Tenant) -> None:

@@ -266,7 +266,9 @@ async def delete_vpc_peering_connection(call: Call, request: PeeringIdRequest) -
         pending_of_mine = state is PeeringState.PENDING and is_requester(call, peering)
         if state is not PeeringState.ACTIVE and not pending_of_mine:
             raise Refused(
-                "InvalidStateTransition", f"Invalid state transition for {peering.id}, attempted to delete in {state}"
+                "InvalidStateTransition",
+                # Terraform takes this sentence for "it is gone".
+                f"Invalid state transition for {peering.id}, attempted to transition from {state} to deleting",
             )
         tx.put(replace(peering, state=PeeringState.DELETED, message=call.account, ended_at=now))
 
