@@ -129,6 +129,10 @@ def test_what_one_change_may_not_be(tenant: Tenant) -> None:
     assert tenant.refusal("ModifyManagedPrefixList", PrefixListId=id, **twice) == (
         "InvalidParameterValue: Request cannot contain Cidr 10.0.0.0/8 in both AddPrefixListEntries and RemovePrefixListEntries"
     )
+    absent = [{"Cidr": "10.0.0.0/8"}, {"Cidr": "192.0.2.0/24"}]
+    assert tenant.refusal("ModifyManagedPrefixList", PrefixListId=id, RemoveEntries=absent) == (
+        f"InvalidPrefixListModification: The entry 192.0.2.0/24 of the prefix list {id} does not exist."
+    )
     assert shown(tenant, id)["Version"] == 1
 
 

@@ -256,6 +256,8 @@ async def modify_managed_prefix_list(call: Call, request: ModifyRequest) -> dict
                     "InvalidParameterValue",
                     f"Request cannot contain Cidr {cidr} in both AddPrefixListEntries and RemovePrefixListEntries",
                 )
+            for cidr in sorted(removed - {one.cidr for one in old.entries}):
+                raise Refused("InvalidPrefixListModification", f"The entry {cidr} of the prefix list {old.id} does not exist.")
             kept = {one.cidr: one for one in old.entries if one.cidr not in removed}
             new = _revised(new, tuple((kept | added).values()))
         _check_room(new)
