@@ -264,9 +264,10 @@ def test_modifying_a_rule_keeps_its_id(tenant: Tenant, group: str) -> None:
     assert rule["SecurityGroupRuleId"] == id
     assert (rule["FromPort"], rule["CidrIpv4"], rule["Description"]) == (443, "10.0.0.0/8", "tls")
     tenant("ModifySecurityGroupRules", GroupId=group, SecurityGroupRules=update)  # to what it is already
-    both = [{"SecurityGroupRuleId": id, "SecurityGroupRule": {**new, "CidrIpv6": "::/0"}}]
-    refused = tenant.refused("ModifySecurityGroupRules", GroupId=group, SecurityGroupRules=both)
-    assert refused == "InvalidParameterValue"
+    for peers, code in (({"CidrIpv6": "::/0"}, "InvalidParameterCombination"), ({"CidrIpv4": None}, "MissingParameter")):
+        rule = {name: value for name, value in {**new, **peers}.items() if value is not None}
+        changes = [{"SecurityGroupRuleId": id, "SecurityGroupRule": rule}]
+        assert tenant.refused("ModifySecurityGroupRules", GroupId=group, SecurityGroupRules=changes) == code
 
 
 def test_a_rule_keeps_the_kind_of_its_peer(tenant: Tenant, group: str) -> None:

@@ -433,9 +433,11 @@ def _draft(rule: RuleRequest | None) -> Draft:
     if rule is None:
         raise Refused("MissingParameter", "The request must contain the parameter SecurityGroupRule")
     sources = (rule.cidr_ipv4, rule.cidr_ipv6, rule.prefix_list_id, rule.referenced_group_id)
-    if sum(source is not None for source in sources) != 1:
+    given = sum(source is not None for source in sources)
+    if given != 1:
         raise Refused(
-            "InvalidParameterValue", "A rule has exactly one of CidrIpv4, CidrIpv6, PrefixListId and ReferencedGroupId"
+            "InvalidParameterCombination" if given else "MissingParameter",
+            "The request must contain exactly one of: cidrIp, cidrIpv6, prefixListId, or referencedGroupId",
         )
     protocol = checked_protocol(rule.ip_protocol)
     from_port, to_port = checked_ports(protocol, rule.from_port, rule.to_port)
