@@ -52,6 +52,24 @@ def test_a_new_acl_lets_nothing_through(tenant: Tenant, acl: str) -> None:
     assert tenant.refused("DeleteNetworkAcl", NetworkAclId=acl) == "InvalidNetworkAclID.NotFound"
 
 
+def test_the_last_entries_of_ipv6_are_there_where_the_vpc_has_it(tenant: Tenant, vpc: str, acl: str) -> None:
+    last_v6 = [(egress, 32768, "deny") for egress in (True, False)]
+    by_range = [{"Name": "entry.ipv6-cidr", "Values": ["::/0"]}]
+    entry = {"NetworkAclId": acl, "RuleNumber": 1, "Egress": True, "Protocol": "-1", "RuleAction": "allow"}
+    tenant("CreateNetworkAclEntry", **entry, Ipv6CidrBlock="fd00::/8")
+    assert sorted(entries(shown(tenant, acl))) == sorted([(True, 1, "allow"), *LAST])
+    assert tenant("DescribeNetworkAcls", Filters=by_range)["NetworkAcls"] == []
+    tenant("AssociateVpcCidrBlock", VpcId=vpc, AmazonProvidedIpv6CidrBlock=True)
+    assert sorted(entries(shown(tenant, acl))) == sorted([(True, 1, "allow"), *LAST, *last_v6])
+    assert sorted(entries(tenant("CreateNetworkAcl", VpcId=vpc)["NetworkAcl"])) == sorted([*LAST, *last_v6])
+    assert len(tenant("DescribeNetworkAcls", Filters=by_range)["NetworkAcls"]) == 3
+    for number in (32767, 32768):
+        refusal = tenant.refusal("DeleteNetworkAclEntry", NetworkAclId=acl, RuleNumber=number, Egress=True)
+        assert refusal == (
+            f"InvalidParameterValue: Value ({number}) for parameter ruleNumber is invalid. Rulenumber must be in range 1..32766"
+        )
+
+
 def test_entries(tenant: Tenant, acl: str) -> None:
     entry = {"NetworkAclId": acl, "RuleNumber": 110, "Egress": False, "CidrBlock": "10.0.0.0/8", "RuleAction": "allow"}
     tenant("CreateNetworkAclEntry", **entry, Protocol="6", PortRange={"From": 443, "To": 443})

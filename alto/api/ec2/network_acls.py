@@ -21,7 +21,7 @@ from alto.model.errors import NotFound, Refused
 from alto.model.networks import Vpc
 from alto.plan.ranges import checked_v4, checked_v6
 from alto.plan.vpcs import EVERYWHERE, EVERYWHERE_V6
-from alto.store.store import Tx
+from alto.store.store import Reader, Tx
 
 # "Amazon VPC quotas": tables in a VPC, entries of one direction (with an increase).
 ACLS_MAX = 200
@@ -33,10 +33,10 @@ _NUMBERS: Mapping[str, str] = {"tcp": "6", "udp": "17", "icmp": "1", "icmpv6": "
 _WITH_PORTS, _WITH_TYPES = ("6", "17"), ("1", "58")
 
 
-def entries_of(acl: NetworkAcl) -> tuple[AclEntry, ...]:
-    """With the last ones, which deny whatever no other named."""
+def _entries(reader: Reader, acl: NetworkAcl) -> tuple[AclEntry, ...]:
+    """With the last ones, which deny whatever no other named: of IPv6 in a VPC that has it ("Default network ACL")."""
     last = [AclEntry(number=LAST_ENTRY, egress=egress, allow=False, protocol="-1", cidr=EVERYWHERE) for egress in (True, False)]
-    if any(entry.cidr_v6 is not None for entry in acl.entries):
+    if reader.get(Vpc, acl.vpc_id).ipv6:
         last += [
             AclEntry(number=LAST_ENTRY + 1, egress=egress, allow=False, protocol="-1", cidr_v6=EVERYWHERE_V6)
             for egress in (True, False)
@@ -44,29 +44,29 @@ def entries_of(acl: NetworkAcl) -> tuple[AclEntry, ...]:
     return tuple(sorted((*acl.entries, *last), key=lambda entry: (not entry.egress, entry.number)))
 
 
-def _over(value: Callable[[AclEntry], str | int | bool | None]) -> Callable[[NetworkAcl], Values]:
-    return lambda acl: [value(entry) for entry in entries_of(acl)]
+def _filters(reader: Reader) -> Filters[NetworkAcl]:
+    def over(value: Callable[[AclEntry], str | int | bool | None]) -> Callable[[NetworkAcl], Values]:
+        return lambda acl: [value(entry) for entry in _entries(reader, acl)]
 
-
-_FILTERS: Filters[NetworkAcl] = {
-    "association.association-id": lambda acl: [each.id for each in acl.associations],
-    "association.network-acl-id": lambda acl: acl.id if acl.associations else None,
-    "association.subnet-id": lambda acl: [each.subnet_id for each in acl.associations],
-    "default": lambda acl: acl.default,
-    "entry.cidr": _over(lambda entry: entry.cidr),
-    "entry.egress": _over(lambda entry: entry.egress),
-    "entry.icmp.code": _over(lambda entry: entry.icmp_code),
-    "entry.icmp.type": _over(lambda entry: entry.icmp_type),
-    "entry.ipv6-cidr": _over(lambda entry: entry.cidr_v6),
-    "entry.port-range.from": _over(lambda entry: entry.from_port),
-    "entry.port-range.to": _over(lambda entry: entry.to_port),
-    "entry.protocol": _over(lambda entry: entry.protocol),
-    "entry.rule-action": _over(lambda entry: "allow" if entry.allow else "deny"),
-    "entry.rule-number": _over(lambda entry: entry.number),
-    "network-acl-id": lambda acl: acl.id,
-    "owner-id": lambda acl: acl.account,
-    "vpc-id": lambda acl: acl.vpc_id,
-}
+    return {
+        "association.association-id": lambda acl: [each.id for each in acl.associations],
+        "association.network-acl-id": lambda acl: acl.id if acl.associations else None,
+        "association.subnet-id": lambda acl: [each.subnet_id for each in acl.associations],
+        "default": lambda acl: acl.default,
+        "entry.cidr": over(lambda entry: entry.cidr),
+        "entry.egress": over(lambda entry: entry.egress),
+        "entry.icmp.code": over(lambda entry: entry.icmp_code),
+        "entry.icmp.type": over(lambda entry: entry.icmp_type),
+        "entry.ipv6-cidr": over(lambda entry: entry.cidr_v6),
+        "entry.port-range.from": over(lambda entry: entry.from_port),
+        "entry.port-range.to": over(lambda entry: entry.to_port),
+        "entry.protocol": over(lambda entry: entry.protocol),
+        "entry.rule-action": over(lambda entry: "allow" if entry.allow else "deny"),
+        "entry.rule-number": over(lambda entry: entry.number),
+        "network-acl-id": lambda acl: acl.id,
+        "owner-id": lambda acl: acl.account,
+        "vpc-id": lambda acl: acl.vpc_id,
+    }
 
 
 class DescribeNetworkAclsRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -79,20 +79,22 @@ class DescribeNetworkAclsRequest(msgspec.Struct, frozen=True, rename="pascal"):
 async def describe_network_acls(call: Call, request: DescribeNetworkAclsRequest) -> dict[str, object]:
     ids = request.network_acl_ids
     check_page(request.max_results, ids, ids_parameter="networkAclIdSet")
-    matches = matcher(request.filters, _FILTERS)
-    page = call.store.read(
-        lambda reader: page_of_own(reader, call, NetworkAcl, ids, matches, request.max_results, request.next_token)
-    )
-    return listing("NetworkAcls", [_shown(acl) for acl in page.items], page.next_token)
+
+    def read(reader: Reader) -> dict[str, object]:
+        matches = matcher(request.filters, _filters(reader))
+        page = page_of_own(reader, call, NetworkAcl, ids, matches, request.max_results, request.next_token)
+        return listing("NetworkAcls", [_shown(reader, acl) for acl in page.items], page.next_token)
+
+    return call.store.read(read)
 
 
-def _shown(acl: NetworkAcl) -> dict[str, object]:
+def _shown(reader: Reader, acl: NetworkAcl) -> dict[str, object]:
     return {
         "NetworkAclId": acl.id,
         "VpcId": acl.vpc_id,
         "OwnerId": acl.account,
         "IsDefault": acl.default,
-        "Entries": [_shown_entry(entry) for entry in entries_of(acl)],
+        "Entries": [_shown_entry(entry) for entry in _entries(reader, acl)],
         "Associations": [
             {"NetworkAclAssociationId": each.id, "NetworkAclId": acl.id, "SubnetId": each.subnet_id}
             for each in acl.associations
@@ -128,17 +130,17 @@ async def create_network_acl(call: Call, request: CreateNetworkAclRequest) -> di
     tags = tags_for(request.tag_specifications, "network-acl")["network-acl"]
     id, now = draw_id(call.world.chance, "acl"), call.world.clock.now()
 
-    def body(tx: Tx) -> NetworkAcl:
+    def body(tx: Tx) -> dict[str, object]:
         known = known_result(tx, call, request.client_token)
         if known is not None:
-            return owned(tx, call, NetworkAcl, known)
+            return _shown(tx, owned(tx, call, NetworkAcl, known))
         vpc = owned(tx, call, Vpc, request.vpc_id)
         if tx.count(NetworkAcl, vpc_id=vpc.id) >= ACLS_MAX:
             raise Refused("NetworkAclLimitExceeded", f"The maximum number of network ACLs of a VPC is {ACLS_MAX}.")
         remember_result(tx, call, request.client_token, id, now)
-        return tx.put(NetworkAcl(id=id, account=call.account, region=call.region, vpc_id=vpc.id, tags=tags))
+        return _shown(tx, tx.put(NetworkAcl(id=id, account=call.account, region=call.region, vpc_id=vpc.id, tags=tags)))
 
-    return {"NetworkAcl": _shown(await call.store.write(body)), "ClientToken": request.client_token}
+    return {"NetworkAcl": await call.store.write(body), "ClientToken": request.client_token}
 
 
 class NetworkAclIdRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -214,6 +216,8 @@ class DeleteEntryRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def delete_network_acl_entry(call: Call, request: DeleteEntryRequest) -> dict[str, object]:
+    _check_number(request.rule_number)
+
     def body(tx: Tx) -> None:
         acl = owned(tx, call, NetworkAcl, request.network_acl_id)
         old = _found(acl, request.rule_number, request.egress)
@@ -221,6 +225,14 @@ async def delete_network_acl_entry(call: Call, request: DeleteEntryRequest) -> d
 
     await call.store.write(body)
     return {}
+
+
+def _check_number(number: int) -> None:
+    if not 1 <= number < LAST_ENTRY:
+        raise Refused(
+            "InvalidParameterValue",
+            f"Value ({number}) for parameter ruleNumber is invalid. Rulenumber must be in range 1..{LAST_ENTRY - 1}",
+        )
 
 
 def _find(acl: NetworkAcl, number: int, egress: bool) -> AclEntry | None:
@@ -240,8 +252,7 @@ def _found(acl: NetworkAcl, number: int, egress: bool) -> AclEntry:
 
 def _entry(request: EntryRequest) -> AclEntry:
     """Raises: Refused: the entry makes no sense."""
-    if not 1 <= request.rule_number < LAST_ENTRY:
-        raise Refused("InvalidParameterValue", f"Value ({request.rule_number}) for parameter ruleNumber is invalid: 1 to 32766")
+    _check_number(request.rule_number)
     if request.rule_action not in ("allow", "deny"):
         raise Refused(
             "InvalidParameterValue", f"Invalid value '{request.rule_action[:80]}' for ruleAction. Valid values: allow, deny"
