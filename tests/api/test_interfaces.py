@@ -212,7 +212,12 @@ def test_further_private_addresses_come_go_and_move(tenant: Tenant, subnet: str)
     tenant("AssignPrivateIpAddresses", NetworkInterfaceId=one, PrivateIpAddresses=["10.5.0.90"])
     assert [each["PrivateIpAddress"] for each in interface_of(tenant, one)["PrivateIpAddresses"]][1:] == ["10.5.0.90"]
     taken = {"NetworkInterfaceId": two, "PrivateIpAddresses": ["10.5.0.90"]}
-    assert tenant.refused("AssignPrivateIpAddresses", **taken) == "InvalidIPAddress.InUse"
+    primary = interface_of(tenant, one)["PrivateIpAddress"]
+    asked = {"NetworkInterfaceId": two, "PrivateIpAddresses": ["10.5.0.90", "10.5.0.91", primary]}
+    assert tenant.refusal("AssignPrivateIpAddresses", **asked) == (
+        f"InvalidParameterValue: [10.5.0.90, {primary}] assigned, but move is not allowed."
+    )
+    assert tenant.refused("AssignPrivateIpAddresses", **asked, AllowReassignment=True) == "InvalidIPAddress.InUse"
     tenant("AssignPrivateIpAddresses", **taken, AllowReassignment=True)
     assert len(interface_of(tenant, one)["PrivateIpAddresses"]) == 1
     tenant("AssignPrivateIpAddresses", NetworkInterfaceId=two, SecondaryPrivateIpAddressCount=3)

@@ -107,8 +107,10 @@ def test_a_private_one_has_no_public_address(tenant: Tenant, subnet: str) -> Non
     assert tenant.refused("CreateNatGateway", SubnetId=subnet) == "MissingParameter"
     assert tenant.refused("CreateNatGateway", SubnetId=subnet, ConnectivityType="other") == "InvalidParameterValue"
     assert tenant.refused("CreateNatGateway", SubnetId="subnet-00000000", AllocationId=elastic) == "InvalidSubnetID.NotFound"
-    assert tenant.refused("CreateNatGateway", SubnetId=subnet, AllocationId="eipalloc-00000000") == (
-        "InvalidAllocationID.NotFound"
+    malformed = tenant.refusal("CreateNatGateway", SubnetId="public-1a", AllocationId=elastic)
+    assert malformed == "InvalidSubnet: The subnet ID 'public-1a' is malformed"
+    assert tenant.refusal("CreateNatGateway", SubnetId=subnet, AllocationId="eipalloc-00000000") == (
+        "InvalidElasticIpID.NotFound: The elasticIp ID 'eipalloc-00000000' does not exist"
     )
     assert tenant.refused("CreateNatGateway", SubnetId=subnet, AllocationId="nonsense") == "InvalidElasticIpID.Malformed"
     assert (
@@ -333,7 +335,7 @@ def test_a_private_one_gets_and_gives_private_addresses(tenant: Tenant, subnet: 
     [
         ({"SecondaryPrivateIpAddresses": ["10.6.0.9"]}, "InvalidParameterCombination"),
         ({"SecondaryPrivateIpAddressCount": 1}, "InvalidParameterCombination"),
-        ({"SecondaryAllocationIds": ["eipalloc-00000000000000000"]}, "InvalidAllocationID.NotFound"),
+        ({"SecondaryAllocationIds": ["eipalloc-00000000000000000"]}, "InvalidElasticIpID.NotFound"),
         ({"ConnectivityType": "private", "SecondaryPrivateIpAddressCount": 8}, "PrivateIpAddressLimitExceeded"),
         (
             {"ConnectivityType": "private", "SecondaryPrivateIpAddressCount": 1, "SecondaryPrivateIpAddresses": ["10.6.0.9"]},

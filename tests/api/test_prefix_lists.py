@@ -42,7 +42,7 @@ def modified(tenant: Tenant, id: str, **changes: Any) -> dict[str, Any]:
 
 def test_what_a_new_one_is(tenant: Tenant) -> None:
     tags = [{"ResourceType": "prefix-list", "Tags": [{"Key": "a", "Value": "b"}]}]
-    id = made(tenant, "10.0.0.0/8", "192.0.2.1/24", TagSpecifications=tags)
+    id = made(tenant, "10.0.0.0/8", "192.0.2.0/24", TagSpecifications=tags)
     assert shown(tenant, id) == {
         "PrefixListId": id,
         "AddressFamily": "IPv4",
@@ -57,7 +57,7 @@ def test_what_a_new_one_is(tenant: Tenant) -> None:
     answer = tenant("GetManagedPrefixListEntries", PrefixListId=id)["Entries"]
     assert answer == [
         {"Cidr": "10.0.0.0/8", "Description": "in 10.0.0.0/8"},
-        {"Cidr": "192.0.2.0/24", "Description": "in 192.0.2.1/24"},
+        {"Cidr": "192.0.2.0/24", "Description": "in 192.0.2.0/24"},
     ]
     assert id not in [one["PrefixListId"] for one in tenant("DescribePrefixLists")["PrefixLists"]]  # Amazon's own
     assert tenant.refused("DescribePrefixLists", PrefixListIds=[id]) == "InvalidPrefixListId.NotFound"
@@ -80,7 +80,9 @@ def test_asking_again_with_the_token_makes_no_second_one(tenant: Tenant) -> None
         ({"PrefixListName": "com.amazonaws.mine"}, "InvalidParameterValue"),
         ({"Entries": [{"Cidr": "10.0.0.1"}]}, "InvalidParameterValue"),
         ({"Entries": [{"Cidr": "fd00::/64"}]}, "InvalidParameterValue"),
-        ({"Entries": [{"Cidr": "10.0.0.0/8"}, {"Cidr": "10.1.0.0/8"}]}, "InvalidParameterValue"),
+        ({"Entries": [{"Cidr": "10.1.0.0/8"}]}, "InvalidParameterValue"),
+        ({"Entries": [{"Cidr": "fd00::1/64"}], "AddressFamily": "IPv6"}, "InvalidParameterValue"),
+        ({"Entries": [{"Cidr": "10.0.0.0/8"}, {"Cidr": "10.0.0.0/8"}]}, "InvalidParameterValue"),
         ({"Entries": [{"Cidr": f"10.0.0.{n}/32"} for n in range(3)], "MaxEntries": 2}, "PrefixListMaxEntriesExceeded"),
         ({"Entries": [{"Cidr": f"10.0.0.{n}/32"} for n in range(101)], "MaxEntries": 200}, "InvalidParameterValue"),
     ],

@@ -88,6 +88,7 @@ def test_several_resources_are_tagged_together_or_not_at_all(tenant: Tenant, vpc
         ("sg-00000000000000000", "InvalidGroup.NotFound"),
         ("sgr-00000000000000000", "InvalidSecurityGroupRuleId.NotFound"),
         ("eni-00000000000000000", "InvalidNetworkInterfaceID.NotFound"),
+        ("eipalloc-00000000000000000", "InvalidElasticIpID.NotFound"),
         ("key-00000000000000000", "InvalidKeyPair.NotFound"),
         ("igw-00000000000000000", "InvalidInternetGatewayID.NotFound"),
         ("nonsense", "InvalidID"),

@@ -13,6 +13,7 @@ from alto.api.call import Call
 from alto.api.ec2.paging import Page, page_of_records
 from alto.model.accounts import ALL_SHARING, AccountRegion
 from alto.model.acls import PrefixList
+from alto.model.addresses import Address
 from alto.model.errors import NotFound, Refused
 from alto.model.images import Image, stand_in
 from alto.model.records import Record, Tags
@@ -246,6 +247,18 @@ def owned_or(reader: Reader, call: Call, kind: type[R], id: str, *, malformed: R
     if found is None or not is_own(call, found):
         raise absent
     return found
+
+
+def find_elastic_ip(reader: Reader, call: Call, id: str) -> Address:
+    """For the operations whose errors call an elastic address so: on NAT gateways and tags. Raises: Refused."""
+    return owned_or(
+        reader,
+        call,
+        Address,
+        id,
+        malformed=Refused("InvalidElasticIpID.Malformed", f"The elastic-ip ID '{id[:80]}' is malformed"),
+        absent=Refused("InvalidElasticIpID.NotFound", f"The elasticIp ID '{id}' does not exist"),
+    )
 
 
 def is_own(call: Call, record: Record) -> bool:

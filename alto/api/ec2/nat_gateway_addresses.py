@@ -15,7 +15,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.address_pools import claim_secondary, take_private
 from alto.api.ec2.address_targets import lead_to, leave
 from alto.api.ec2.addresses import refuse_managed
-from alto.api.ec2.ids import is_id_of, owned
+from alto.api.ec2.ids import find_elastic_ip, owned
 from alto.api.ec2.private_addresses import give_back_private
 from alto.model.addresses import Address
 from alto.model.errors import Refused
@@ -87,16 +87,14 @@ def addresses_of(gateway: NatGateway) -> tuple[NatAddress, ...]:
 
 
 def find_elastic(reader: Reader, call: Call, id: str) -> Address:
-    """The caller's. Raises: Refused, NotFound."""
-    if not is_id_of(Address.KIND, id):
-        raise Refused("InvalidElasticIpID.Malformed", f"The elastic-ip ID '{id[:80]}' is malformed")
-    address = owned(reader, call, Address, id)
+    """The caller's. Raises: Refused."""
+    address = find_elastic_ip(reader, call, id)
     refuse_managed(address)
     return address
 
 
 def _free_address(reader: Reader, call: Call, id: str) -> Address:
-    """The caller's, that leads nowhere yet. Raises: Refused, NotFound."""
+    """The caller's, that leads nowhere yet. Raises: Refused."""
     address = find_elastic(reader, call, id)
     if address.association_id is not None:
         raise Refused("Resource.AlreadyAssociated", taken(address))

@@ -17,7 +17,7 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_targets import lead_to, leave
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import owned, page_of_own
+from alto.api.ec2.ids import owned, owned_or, page_of_own
 from alto.api.ec2.nat_gateway_addresses import add_addresses, addresses_of, draw_addresses, find_elastic, shown_address, taken
 from alto.api.ec2.new_interfaces import Addresses, draw_interface, make_interface
 from alto.api.ec2.paging import check_page, listing
@@ -66,7 +66,7 @@ async def create_nat_gateway(call: Call, request: CreateNatGatewayRequest) -> di
         known = known_result(tx, call, request.client_token)
         if known is not None:
             return owned(tx, call, NatGateway, known)
-        subnet = owned(tx, call, Subnet, request.subnet_id or "")
+        subnet = _subnet(tx, call, request.subnet_id or "")
         ids = (request.allocation_id or "", *further.allocation_ids) if public else ()
         elastic = [find_elastic(tx, call, one) for one in ids]
         address = elastic[0] if elastic else None
@@ -112,6 +112,17 @@ async def create_nat_gateway(call: Call, request: CreateNatGatewayRequest) -> di
 
     gateway = await call.store.write(body)
     return {"NatGateway": _shown(gateway), "ClientToken": request.client_token}
+
+
+def _subnet(reader: Reader, call: Call, id: str) -> Subnet:
+    return owned_or(
+        reader,
+        call,
+        Subnet,
+        id,
+        malformed=Refused("InvalidSubnet", f"The subnet ID '{id[:80]}' is malformed"),
+        absent=Refused("InvalidSubnetID.NotFound", f"The subnet ID '{id}' does not exist"),
+    )
 
 
 def _failure(reader: Reader, subnet: Subnet, elastic: Sequence[Address], private: int) -> tuple[str, str] | None:

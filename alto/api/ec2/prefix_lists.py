@@ -6,6 +6,7 @@ entries than its maximum, which is what it counts for in the limits of those tha
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
 
 import msgspec
 from msgspec.structs import replace
@@ -203,9 +204,13 @@ def _check_number(asked: Sequence[object]) -> None:
 def _checked_cidr(text: str | None, family: str) -> str:
     if text is None:
         raise Refused("MissingParameter", "The request must contain the parameter Cidr")
-    network = parse_v4(text) if family == "IPv4" else parse_v6(text)
-    if network is None:
-        raise _invalid(text, "Cidr", f"This is not a valid {family} CIDR block.")
+    network, example = (parse_v4(text), "10.0.0.0/16") if family == "IPv4" else (parse_v6(text), "2001:db8::/32")
+    # Unlike the ranges of rules and routes, these have to be written without a host's bits.
+    if network is None or ip_address(text.partition("/")[0]) != network.network_address:
+        raise Refused(
+            "InvalidParameterValue",
+            f"The specified CIDR ({text[:80]}) is not valid. For example, specify a CIDR in the following form: {example}.",
+        )
     return str(network)
 
 

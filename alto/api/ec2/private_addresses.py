@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
-from alto.api.ec2.address_pools import check_private, claim_secondary, take_private
+from alto.api.ec2.address_pools import check_private, claim_secondary, is_private_taken, take_private
 from alto.api.ec2.address_targets import lead_to
 from alto.api.ec2.interface_attachments import changeable
 from alto.api.ec2.new_interfaces import SECONDARY_MAX, asked_for
@@ -47,6 +47,8 @@ async def assign_private_ip_addresses(call: Call, request: AssignPrivateIpAddres
         asked = list(dict.fromkeys(check_private(text, subnet) for text in listed))
         new = [address for address in asked if address not in has]
         _check_room(tx, interface, len(interface.secondary) + len(new) + (count or 0))
+        if not request.allow_reassignment:
+            _refuse_others(tx, subnet, new)
         moved = _take_from_others(tx, call, interface, new) if request.allow_reassignment else []
         given = take_private(tx, subnet, count or 0, new) if new or count else []
         claim_secondary(tx, subnet, interface.id, given)
@@ -72,6 +74,14 @@ def _check_room(reader: Reader, interface: NetworkInterface, secondary: int) -> 
             "PrivateIpAddressLimitExceeded",
             f"Number of private addresses will exceed limit: {interface.id} may have {most} secondary ones.",
         )
+
+
+def _refuse_others(reader: Reader, subnet: Subnet, addresses: Sequence[str]) -> None:
+    """Clients that share out addresses read from this sentence which to leave alone. Raises: Refused."""
+    pool = reader.get(AddressPool, subnet.id)
+    held = [address for address in addresses if is_private_taken(reader, pool, subnet.vpc_id, address)]
+    if held:
+        raise Refused("InvalidParameterValue", f"[{', '.join(held)}] assigned, but move is not allowed.")
 
 
 def _take_from_others(tx: Tx, call: Call, interface: NetworkInterface, addresses: Sequence[str]) -> list[Address]:

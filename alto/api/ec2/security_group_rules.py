@@ -321,7 +321,7 @@ async def _revoke(
         check_id("security_group_rule", rule_id)
     asked = [] if rule_ids else [(permission, draft) for permission in permissions for draft in drafts([permission])]
     if not asked and not rule_ids:
-        raise Refused("MissingParameter", "The request must contain the parameter ipPermissions or securityGroupRuleIds")
+        raise Refused("MissingParameter", "Either 'ipPermissions' or 'securityGroupRuleIds' should be provided.")
 
     def body(tx: Tx) -> tuple[SecurityGroup, list[Permission], list[IpPermission]]:
         group = one_group(tx, call, id, name)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import all_peerings, find_image, find_peering, is_id, is_own, is_requester, owned
+from alto.api.ec2.ids import all_peerings, find_elastic_ip, find_image, find_peering, is_id, is_own, is_requester, owned
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.wire.query import UNPRINTABLE
 from alto.model.acls import NetworkAcl, PrefixList
@@ -242,6 +242,8 @@ def _retag(tx: Tx, call: Call, id: str, change: Callable[[Tags], Tags]) -> None:
 
 def _find(reader: Reader, call: Call, id: str) -> Taggable:
     kind = _KINDS[id.partition("-")[0]][1]
+    if kind is Address:
+        return find_elastic_ip(reader, call, id)
     if kind is not Image:
         return owned(reader, call, kind, id)
     image = find_image(reader, call, id)
