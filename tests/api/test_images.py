@@ -57,6 +57,7 @@ def test_owners_users_ids_and_filters(cloud: Cloud, tenant: Tenant, tmp_path: Pa
     assert ids(operator, Owners=["self"]) == [own]
     assert ids(operator, Owners=[operator.account.id]) == [own]
     assert ids(operator, Owners=["amazon", "self"]) == sorted([own, TINY.id])
+    assert ids(operator, Owners=["all"]) == ids(operator)
     assert ids(operator, Owners=["aws-marketplace"]) == ids(operator, Owners=["aws-backup-vault"]) == []
     for narrowed in ({"Owners": ["alice"]}, {"ExecutableUsers": ["amazon"]}, {"Owners": ["12345"]}):
         assert tenant.refused("DescribeImages", **narrowed) == "InvalidUserID.Malformed"

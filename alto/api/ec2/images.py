@@ -24,6 +24,7 @@ from alto.store.store import Reader
 DESCRIPTION_MAX = 255
 SRIOV, IMDS_V2 = "simple", "v2.0"  # the only values that EC2 has
 ALIASES = ("amazon", "aws-backup-vault", "aws-marketplace", "microsoft")
+EVERYBODY = "all"  # as an owner, what the API reference named until 2014, and libcloud still does
 
 
 class DescribeImagesRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -138,16 +139,16 @@ def visible(reader: Reader, call: Call) -> Iterator[Image]:
 def _owner_test(call: Call, owners: Sequence[str]) -> Callable[[Image], bool]:
     if not owners:
         return lambda image: True
-    accounts = user_ids(call, owners, ALIASES)
-    return lambda image: image.account in accounts or alias(image) in accounts
+    accounts = user_ids(call, owners, (*ALIASES, EVERYBODY))
+    return lambda image: EVERYBODY in accounts or image.account in accounts or alias(image) in accounts
 
 
 def _user_test(call: Call, users: Sequence[str]) -> Callable[[Image], bool]:
     """Who was given an explicit permission to launch: everybody (`all`), the caller (`self`), or an account by number."""
     if not users:
         return lambda image: True
-    accounts = user_ids(call, users, ("all",))
-    return lambda image: (image.public and "all" in accounts) or not accounts.isdisjoint(image.shared_with)
+    accounts = user_ids(call, users, (EVERYBODY,))
+    return lambda image: (image.public and EVERYBODY in accounts) or not accounts.isdisjoint(image.shared_with)
 
 
 def alias(image: Image) -> str | None:
