@@ -29,9 +29,11 @@ def state_of(driver: Any, node: Any) -> Any:
 
 
 def test_a_machine_lives_and_dies(driver: Any) -> None:
-    image = driver.list_images()[0]
+    image = driver.list_images(ex_owner="all")[0]
     size = next(one for one in driver.list_sizes() if one.id == "t3.micro")
+    another = driver.create_key_pair("another")
     key = driver.create_key_pair("libcloud")
+    assert driver.get_key_pair("libcloud").fingerprint == key.fingerprint
     assert "PRIVATE KEY" in key.private_key
     group = driver.ex_create_security_group("web", "what the world may see")["group_id"]
     assert driver.ex_authorize_security_group_ingress(group, 80, 80, cidr_ips=["0.0.0.0/0"])
@@ -59,6 +61,7 @@ def test_a_machine_lives_and_dies(driver: Any) -> None:
     assert driver.destroy_node(node)
     until(lambda: state_of(driver, node) == NodeState.TERMINATED, "the node is gone", timeout_s=30)
     assert driver.delete_key_pair(key)
+    assert driver.delete_key_pair(another)
     assert driver.ex_delete_security_group_by_id(group)
     with pytest.raises(BaseHTTPError, match="InvalidInstanceID"):
         driver.list_nodes(ex_node_ids=["i-0123456789abcdef0"])

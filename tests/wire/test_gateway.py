@@ -62,7 +62,7 @@ async def reboot(call: Call, request: NoRequest) -> dict[str, Any]:
 
 
 async def regions(call: Call, request: NoRequest) -> dict[str, Any]:
-    return {"Regions": [{"RegionName": call.region, "Endpoint": call.account}]}
+    return {"Regions": [{"RegionName": call.region, "Endpoint": call.account, "OptInStatus": "opted-in"}]}
 
 
 EC2 = {
@@ -102,6 +102,33 @@ def test_an_answer(models: Models, region: str) -> None:
     expected = region if region != "undefined-1" else "us-east-1"
     assert root.findtext(f"{SPACE}regionInfo/{SPACE}item/{SPACE}regionName") == expected
     assert root.findtext(f"{SPACE}regionInfo/{SPACE}item/{SPACE}regionEndpoint") == "111111111111"
+
+
+@pytest.mark.parametrize(
+    ("version", "opt_in"),
+    [("2016-11-15", "opted-in"), ("2030-01-01", "opted-in"), ("2016-09-15", None), ("2014-10-02", None), ("2008-12-01", None)],
+)
+def test_an_answer_is_of_the_version_that_is_asked(models: Models, version: str, opt_in: str | None) -> None:
+    """libcloud of 2014 looks for its elements in the namespace of its own version. boto 2, which names 2014-10-01, takes each
+    element of a list that it does not know for one more VPC; seen with the client itself."""
+    answer = with_gateway(models, lambda door: door.handle(call_of("DescribeRegions", {"Version": version})))
+    root = ElementTree.fromstring(answer.body)
+    space = f"{{http://ec2.amazonaws.com/doc/{version}/}}"
+    (item,) = root.findall(f"{space}regionInfo/{space}item")
+    assert item.findtext(f"{space}regionName") == "us-east-1"
+    assert item.findtext(f"{space}optInStatus") == opt_in
+    run = with_gateway(models, lambda door: door.handle(call_of("RunInstances", {**RUN, "Version": version})))
+    assert b"<reservationId>r-1</reservationId>" in run.body
+
+
+@pytest.mark.parametrize("service", ["127", "localhost"])
+def test_boto_2_signs_for_the_first_label_of_the_host_that_it_asks(models: Models, service: str) -> None:
+    assert ask(models, call_of("DescribeRegions", service=service, region="0")) == (200, "")
+    assert ask(models, call_of("NoSuchThing", service=service, region="0")) == (400, "InvalidAction")
+    body = b"Action=GetCallerIdentity&Version=2011-06-15"
+    assert ask(models, sign(body, service=service, region="0")) == (200, "")
+    wrong = replace(sign(body, service=service), body=body + b"&a=b")
+    assert ask(models, wrong) == (403, "SignatureDoesNotMatch")
 
 
 def test_get_and_presigned_get_are_as_good_as_post(models: Models) -> None:

@@ -103,6 +103,19 @@ def test_names_that_the_model_lacks_are_a_bug_and_not_silence(models: Models) ->
         renderer.answer("DescribeRegions", {"Regions": [{"RegionName": "x", "Else": "y"}]}, "r-1")
 
 
+def test_what_an_older_version_lacks_its_answers_lack(models: Models) -> None:
+    assert models.versions("ec2")[-1] == "2016-11-15"
+    assert len(models.versions("ec2")) > 1
+    older = Renderer(models.service("ec2", models.versions("ec2")[0]), older=True)
+    vpc = {"VpcId": "vpc-1", "CidrBlockAssociationSet": [{"AssociationId": "a-1"}, {"AssociationId": "a-2"}], "IsDefault": True}
+    shown = b"<vpcSet><item><vpcId>vpc-1</vpcId><isDefault>true</isDefault></item></vpcSet>"
+    for _ in range(2):
+        assert shown in older.answer("DescribeVpcs", {"Vpcs": [vpc]}, "r-1")
+    assert shown in older.answer("DescribeVpcs", {"Vpcs": [{**vpc, "CidrBlock": None}], "NextToken": "t"}, "r-1")
+    assert older.knows("DescribeVpcs")
+    assert not older.knows("ModifyVolume")
+
+
 def test_what_is_absent_once_is_there_the_next_time(models: Models) -> None:
     """The same members in the same order, so the same function writes them."""
     renderer = Renderer(models.service("ec2"))
@@ -182,6 +195,12 @@ def test_lists_begin_anywhere_and_have_holes(models: Models) -> None:
     }
 
 
+def test_a_value_alone_is_a_list_of_one(models: Models) -> None:
+    """So libcloud asks for one key pair."""
+    assert parse(models, "DescribeKeyPairs", ("KeyName", "k")) == {"KeyNames": ["k"]}
+    assert parse(models, "DescribeKeyPairs", ("KeyName.2", "b"), ("KeyName", "a")) == {"KeyNames": ["a", "b"]}
+
+
 def test_a_name_of_boto_2(models: Models) -> None:
     """boto 2.49 (and euca2ools before 3) sends its one instance as a list; seen with the client itself."""
     assert parse(models, "GetConsoleOutput", ("InstanceId.1", "i-1")) == {"InstanceId": "i-1"}
@@ -228,6 +247,7 @@ def test_empty_values_are_absent_except_where_empty_says_something(models: Model
         ("DescribeInstances", [(".", "1")], "UnknownParameter"),
         ("DescribeInstances", [("filter.1.Name", "1")], "UnknownParameter"),
         ("DescribeInstances", [("InstanceId.1", "a"), ("InstanceId.1", "b")], "InvalidQueryParameter"),
+        ("DescribeInstances", [("InstanceId.1", "a"), ("InstanceId", "b")], "InvalidQueryParameter"),
         ("DescribeInstances", [("InstanceId.1", "a"), ("InstanceId.01", "b")], "InvalidQueryParameter"),
         ("DescribeInstances", [("MaxResults", "many")], "InvalidParameterValue"),
         ("DescribeInstances", [("MaxResults", "1e3")], "InvalidParameterValue"),

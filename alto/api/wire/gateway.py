@@ -11,6 +11,7 @@ ours and is in the log under its request id. Not here: what operations do.
 import asyncio
 import hashlib
 import re
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -20,14 +21,14 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from alto.api.auth.proof import claim_of, prove
+from alto.api.auth.proof import AnyClaim, claim_of, prove
 from alto.api.auth.sigv4 import Key, Principal
 from alto.api.call import Call, Operation, Operations, Settings
 from alto.api.ec2.errors import WireError, to_wire
 from alto.api.rehearsal import Rehearsal, Rehearsed
 from alto.api.wire.absent import told
 from alto.api.wire.http import CLOSING, HttpAnswer, HttpRequest, Scope, head_of
-from alto.api.wire.models import Models, Service
+from alto.api.wire.models import Models
 from alto.api.wire.query import Parser, decode_form
 from alto.api.wire.requests import Honoured, honoured, unhonoured
 from alto.api.wire.xml import Renderer, ec2_error, plain, query_error
@@ -100,12 +101,27 @@ class _Endpoint:
 
 
 class _Service:
-    def __init__(self, model: Service, operations: Operations) -> None:
-        self.model = model
-        self.parser = Parser(model)
-        self.renderer = Renderer(model)
+    def __init__(self, models: Models, name: str, operations: Operations) -> None:
+        self.model = models.service(name)
+        self.parser = Parser(self.model)
+        self._models = models
+        self._versions = models.versions(name)
+        self._renderer = Renderer(self.model)
+        self._older_renderers: dict[str, Renderer] = {}
         self._operations = operations
         self._endpoints: dict[str, _Endpoint] = {}
+
+    def renderer(self, action: str, version: str | None) -> Renderer:
+        """For an answer of what the API had in that version, as EC2 gives it: boto 2 takes a list that it does not know for
+        more of what it lists. What the oldest model does not have, and operations that are newer, are not told apart."""
+        if version is None or version >= self._versions[-1]:
+            return self._renderer
+        version = self._versions[max(bisect_right(self._versions, version) - 1, 0)]
+        older = self._older_renderers.get(version)
+        if older is None:
+            older = Renderer(self._models.service(self.model.name, version), older=True)
+            self._older_renderers[version] = older
+        return older if older.knows(action) else self._renderer
 
     def endpoint(self, action: str) -> _Endpoint:
         """Raises: Refused (InvalidAction, UnsupportedOperation)."""
@@ -134,7 +150,7 @@ class Gateway:
         self._world = world
         self._store = store
         self._settings = settings
-        self._services = {name: _Service(models.service(name), operations) for name, operations in services.items()}
+        self._services = {name: _Service(models, name, operations) for name, operations in services.items()}
         self._extra = extra
         self._prepare = prepare
 
@@ -184,11 +200,11 @@ class Gateway:
         try:
             claim = claim_of(request, old=self._settings.old_signatures)
             if not local and claim.scope.service != LOCAL_SERVICE:
-                name = claim.scope.service
+                name = _service_of(claim, request)
             principal = prove(claim, request, now=self._world.clock.now(), key_of=self._key)
             if local:
                 return await self._local(request, principal, request_id)
-            return await self._aws(request, principal, request_id)
+            return await self._aws(request, principal, _service_of(claim, request), request_id)
         except AltoError as error:
             name = name or _asked_service(request)
             wire = _local_wire(error) if local else to_wire(error)
@@ -200,8 +216,7 @@ class Gateway:
             log.exception("request failed by a bug", request_id=request_id, service=name, path=request.path)
             return self._error(name, _INTERNAL, request_id, request)
 
-    async def _aws(self, request: HttpRequest, principal: Principal, request_id: str) -> HttpAnswer:
-        name = principal.scope.service
+    async def _aws(self, request: HttpRequest, principal: Principal, name: str, request_id: str) -> HttpAnswer:
         service = self._services.get(name)
         if service is None:
             offered = ", ".join(sorted(self._services))
@@ -210,7 +225,8 @@ class Gateway:
         endpoint = service.endpoint(action)
         parameters = service.parser.parse(action, pairs)
         result = await self._run(endpoint, self._call(principal, request_id, action), parameters)
-        return HttpAnswer(200, service.renderer.answer(action, result, request_id, version), _XML, request_id)
+        text = service.renderer(action, version).answer(action, result, request_id, version)
+        return HttpAnswer(200, text, _XML, request_id)
 
     async def _local(self, request: HttpRequest, principal: Principal, request_id: str) -> HttpAnswer:
         if principal.scope.service != LOCAL_SERVICE:
@@ -334,6 +350,12 @@ _INTERNAL = WireError("InternalError", "An internal error has occurred", 500)
 _NO_XMLNS = "http://webservices.amazon.com/AWSFault/2005-15-09"  # what AWS puts on errors of no service in particular
 
 
+def _service_of(claim: AnyClaim, request: HttpRequest) -> str:
+    """boto 2 signs for the first label of the host that it asks: "127" at 127.0.0.1. There is no service of such a name."""
+    name = claim.scope.service
+    return _asked_service(request) if name.isdigit() or name == "localhost" else name
+
+
 def _asked_service(request: HttpRequest) -> str:
     """In whose words to refuse a request that does not say whom it asks."""
     return "sts" if "Version=2011-06-15" in request.query or b"Version=2011-06-15" in request.body[:4096] else "ec2"
@@ -376,7 +398,7 @@ def _twice(pairs: Sequence[tuple[str, str]]) -> str:
     return next(name for place, name in enumerate(names) if name in names[:place])
 
 
-# Older clients name older versions of the same API and read ours well.
+# Older clients name older versions of the same API, and read an answer in the namespace of theirs.
 _USUAL_VERSION, _VERSION = "2016-11-15", re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}")
 
 

@@ -1,8 +1,8 @@
 """Amazon's own service models, as botocore ships them, made small and quick to open.
 
 botocore is never imported: its JSON (4 MB for EC2) is read once, what the wire needs is written to a table in the cache
-directory, one file per service and botocore version, and shapes are decoded one by one on first use. A table that is
-missing, damaged or of another version is built anew. botocore's models are under Apache-2.0, as Alto is.
+directory, one file per service, version of its API and botocore version, and shapes are decoded one by one on first use. A
+table that is missing, damaged or of another version is built anew. botocore's models are under Apache-2.0, as Alto is.
 
 Invariant: names on the wire are the model's, nobody types them by hand.
 """
@@ -86,22 +86,33 @@ class Models:
     def __init__(self, files: Files, cache: Path) -> None:
         self._files = files
         self._cache = cache
-        self._open: dict[str, Service] = {}
+        self._open: dict[tuple[str, str], Service] = {}
 
-    def service(self, name: str) -> Service:
-        """Raises: FileNotFoundError: botocore is not installed, or has no such service."""
-        service = self._open.get(name)
+    def service(self, name: str, version: str | None = None) -> Service:
+        """`version`: one of `versions`; None: the newest.
+
+        Raises: FileNotFoundError: botocore is not installed, or has no such service."""
+        version = version or self.versions(name)[-1]
+        service = self._open.get((name, version))
         if service is None:
-            service = self._open[name] = self._load(name)
+            service = self._open[name, version] = self._load(name, version)
         return service
 
-    def _load(self, name: str) -> Service:
-        path = self._cache / f"{name}-{_botocore_version()}.tab"
+    def versions(self, name: str) -> list[str]:
+        """Those of its API of which there is a model, oldest first. Raises: FileNotFoundError, as `service`."""
+        folder = self._folder(name)
+        found = [version for version in self._files.names(folder) if self._model_file(folder / version) is not None]
+        if not found:
+            raise FileNotFoundError(f"botocore has no service '{name}'")
+        return sorted(found)
+
+    def _load(self, name: str, version: str) -> Service:
+        path = self._cache / f"{name}-{version}-{_botocore_version()}.tab"
         if self._files.exists(path):
             service = _open_table(name, self._files.read(path))
             if service is not None:
                 return service
-        table = build_table(self._read_model(name))
+        table = build_table(self._read_model(name, version))
         try:
             self._files.make_dirs(self._cache)
             self._files.write(path, table, mode=0o644)
@@ -112,18 +123,21 @@ class Models:
         assert service is not None
         return service
 
-    def _read_model(self, name: str) -> bytes:
+    def _folder(self, name: str) -> Path:
         spec = importlib.util.find_spec("botocore")
         if spec is None or spec.origin is None:
             raise FileNotFoundError("botocore is not installed: its service models say what the wire looks like")
-        folder = Path(spec.origin).parent / "data" / name
-        for version in reversed(self._files.names(folder)):
-            for file in ("service-2.json.gz", "service-2.json"):
-                path = folder / version / file
-                if self._files.exists(path):
-                    data = self._files.read(path)
-                    return gzip.decompress(data) if file.endswith(".gz") else data
-        raise FileNotFoundError(f"botocore has no service '{name}'")
+        return Path(spec.origin).parent / "data" / name
+
+    def _model_file(self, folder: Path) -> Path | None:
+        paths = (folder / file for file in ("service-2.json.gz", "service-2.json"))
+        return next((path for path in paths if self._files.exists(path)), None)
+
+    def _read_model(self, name: str, version: str) -> bytes:
+        path = self._model_file(self._folder(name) / version)
+        assert path is not None
+        data = self._files.read(path)
+        return gzip.decompress(data) if path.suffix == ".gz" else data
 
 
 def _botocore_version() -> str:

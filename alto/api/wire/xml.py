@@ -1,9 +1,9 @@
 """From what an operation answers to XML: a function written once per shape of the service model and members that come.
 
-An answer is a dict with the output shape's member names; None counts as absent. A name that the model does not have is
-a bug of the operation and raises KeyError. Times are seconds since 1970. The text is pure ASCII (other letters become
-character references), so that joining and encoding a long listing is copying. In a list, `Cached` stands for an element
-that is rendered once per key: long listings are made of them.
+An answer is a dict with the output shape's member names; None counts as absent. A name that the model does not have is a bug
+of the operation and raises KeyError; what the model of an older version does not have, its answers do not. Times are seconds
+since 1970. The text is pure ASCII (other letters become character references), so that joining and encoding a long listing
+is copying. In a list, `Cached` stands for an element that is rendered once per key: long listings are made of them.
 
 Invariant: the result is well-formed whatever the strings hold.
 """
@@ -57,15 +57,19 @@ class _Constants:
 
 
 class Renderer:
-    """Writes the answers of one service."""
+    """Writes the answers of one service. `older`: the model is of a version of its API before the one that operations go by."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, older: bool = False) -> None:
         self._service = service
+        self._older = older
         self._documents = service.xmlns[: service.xmlns.rindex("/", 0, -1) + 1]  # "http://ec2.amazonaws.com/doc/"
         self._contents: dict[int, Writer] = {}
         self._constants: dict[int, _Constants] = {}
         self._rendered: dict[tuple[int, tuple[object, ...]], str] = {}  # oldest first
         self._rendered_bytes = 0
+
+    def knows(self, operation: str) -> bool:
+        return operation in self._service.operations
 
     def answer(self, operation: str, result: Mapping[str, Any], request_id: str, version: str | None = None) -> bytes:
         """`version`: what the client named. The answer's namespace names it too, as at EC2: old clients look for their own."""
@@ -147,7 +151,7 @@ class Renderer:
         texts, shown = [], []
         for number, (name, left_out) in enumerate(zip(names, absent, strict=True)):
             value = f"v{number}"
-            if left_out:
+            if left_out or (self._older and name not in places):
                 continue
             place = places[name]
             shape = self._service.shape(place.shape)
