@@ -89,7 +89,7 @@ class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
     protected_until: float | None = None  # which was
     # What whoever registered it says of its system, and tools compare.
     ena: bool = True
-    sriov: bool = False
+    sriov: bool = False  # "simple", in EC2's words
     imds_v2: bool = False  # its instances demand tokens of who asks for metadata, unless their launch says otherwise
 
     @property

@@ -164,6 +164,9 @@ class Instance(Record, frozen=True, kw_only=True, omit_defaults=True):
     credit_specification: str = "standard"
     auto_recovery: str = "default"  # or "disabled": a wish that is remembered; Alto moves no machine by itself
     capacity_preference: str = "open"  # or "none": remembered likewise; no capacity is reserved here
+    # What its image said of its system, or somebody since; an image of it says the same.
+    ena: bool = True
+    sriov: bool = False
     profile: InstanceProfile | None = None
     group_name: str | None = None  # the AutoScalingGroup it belongs to
     placement: PlacementWish | None = None

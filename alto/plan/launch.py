@@ -54,6 +54,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     credit_specification: str = "standard"
     auto_recovery: str = "default"
     capacity_preference: str = "open"
+    ena: bool = True
+    sriov: bool = False
     group_name: str | None = None
     placement: PlacementWish | None = None
     naming: Naming | None = None
@@ -164,6 +166,8 @@ def plan_launch(
                 credit_specification=order.credit_specification,
                 auto_recovery=order.auto_recovery,
                 capacity_preference=order.capacity_preference,
+                ena=order.ena,
+                sriov=order.sriov,
                 group_name=order.group_name,
                 placement=order.placement,
                 tags=order.instance_tags,

@@ -451,6 +451,34 @@ def test_optimised_disks_are_chosen_while_stopped(cloud: Cloud, tenant: Tenant) 
     assert tenant("DescribeInstances", InstanceIds=[id])["Reservations"][0]["Instances"][0]["EbsOptimized"] is True
 
 
+def test_what_a_system_can_is_said_while_it_is_stopped(cloud: Cloud, tenant: Tenant) -> None:
+    """Packer's ena_support and sriov_support."""
+    id = launch(tenant)[0]["InstanceId"]
+
+    def said() -> tuple[bool, str | None]:
+        shown = tenant("DescribeInstances", InstanceIds=[id])["Reservations"][0]["Instances"][0]
+        ena = tenant("DescribeInstanceAttribute", InstanceId=id, Attribute="enaSupport")["EnaSupport"]["Value"]
+        sriov = tenant("DescribeInstanceAttribute", InstanceId=id, Attribute="sriovNetSupport")["SriovNetSupport"].get("Value")
+        assert (ena, sriov) == (shown["EnaSupport"], shown.get("SriovNetSupport"))
+        return ena, sriov
+
+    assert said() == (True, None)
+    says(cloud, id, Phase.RUNNING)
+    for wish in ({"SriovNetSupport": {"Value": "simple"}}, {"EnaSupport": {"Value": False}}):
+        assert tenant.refused("ModifyInstanceAttribute", InstanceId=id, **wish) == "IncorrectInstanceState"
+    tenant("StopInstances", InstanceIds=[id])
+    says(cloud, id, Phase.STOPPED)
+    tenant("ModifyInstanceAttribute", InstanceId=id, SriovNetSupport={"Value": "simple"})
+    tenant("ModifyInstanceAttribute", InstanceId=id, EnaSupport={"Value": False})
+    assert said() == (False, "simple")
+    found = tenant("DescribeInstances", Filters=[{"Name": "ena-support", "Values": ["false"]}])["Reservations"]
+    assert [one["Instances"][0]["InstanceId"] for one in found] == [id]
+    tenant("ModifyInstanceAttribute", InstanceId=id, Attribute="enaSupport", Value="true")
+    assert said() == (True, "simple")
+    unknown = {"InstanceId": id, "SriovNetSupport": {"Value": "double"}}
+    assert tenant.refused("ModifyInstanceAttribute", **unknown) == "InvalidParameterValue"
+
+
 def test_a_system_and_its_type_have_the_same_processors(cloud: Cloud, tenant: Tenant) -> None:
     arm = Image(
         id="ami-0a170000000000a64",

@@ -75,7 +75,6 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
         volumes = [(instance.root.volume_id, instance.root.device, instance.root.delete_on_termination)]
         volumes += [(one.volume_id, one.device, one.delete_on_termination) for one in instance.volumes if not one.detaching]
         virtual = instance_stores(request.block_device_mappings, {device for _, device, _ in volumes})
-        source = tx.find(Image, instance.image_id)
         for (volume_id, device, deleted), snapshot_id in zip(volumes, drawn, strict=False):
             mapping = mappings.pop(device, None)
             if mapping is not None and mapping.no_device is not None:
@@ -115,8 +114,8 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
                 devices=tuple(devices),
                 instance_stores=virtual,
                 storage=storage,
-                ena=source is None or source.ena,
-                sriov=source is not None and source.sriov,
+                ena=instance.ena,
+                sriov=instance.sriov,
                 source_instance_id=instance.id,
                 source_image_id=instance.image_id,
                 source_image_region=call.region,

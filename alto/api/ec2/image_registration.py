@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.block_devices import BlockDeviceMapping, instance_stores, is_instance_store, launch_devices, wished
-from alto.api.ec2.images import DESCRIPTION_MAX, IMDS_V2, SRIOV, own_image
+from alto.api.ec2.images import DESCRIPTION_MAX, IMDS_V2, own_image
+from alto.api.ec2.shapes import SRIOV
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.model.encryption import Encryption
 from alto.model.errors import Refused

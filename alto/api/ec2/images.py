@@ -14,6 +14,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import find_image, find_images, sees_image, tags_seen, user_ids
 from alto.api.ec2.paging import check_page, listing, page_of_list
+from alto.api.ec2.shapes import SRIOV
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import timestamp
 from alto.model.errors import Refused
@@ -22,7 +23,7 @@ from alto.model.volumes import DEFAULT_VOLUME_TYPE
 from alto.store.store import Reader
 
 DESCRIPTION_MAX = 255
-SRIOV, IMDS_V2 = "simple", "v2.0"  # the only values that EC2 has
+IMDS_V2 = "v2.0"  # the only value that EC2 has
 ALIASES = ("amazon", "aws-backup-vault", "aws-marketplace", "microsoft")
 EVERYBODY = "all"  # as an owner, what the API reference named until 2014, and libcloud still does
 

@@ -22,7 +22,7 @@ from alto.api.ec2.launches import (
     metadata_options,
 )
 from alto.api.ec2.new_interfaces import check_group_count
-from alto.api.ec2.shapes import group_names, metadata_shape, show_instance
+from alto.api.ec2.shapes import SRIOV, group_names, metadata_shape, show_instance
 from alto.api.ec2.user_data import check_user_data
 from alto.api.ec2.volume_attachments import with_attachment
 from alto.api.security_groups import is_in_vpc
@@ -68,8 +68,8 @@ _ATTRIBUTES: Mapping[str, Callable[[Reader, Instance], dict[str, Any]]] = {
     "sourceDestCheck": lambda r, i: {"SourceDestCheck": {"Value": i.nic.source_dest_check}},
     "groupSet": lambda r, i: {"Groups": group_names(r, i.nic.group_ids)},
     "ebsOptimized": lambda r, i: {"EbsOptimized": {"Value": i.ebs_optimized}},
-    "sriovNetSupport": lambda r, i: {"SriovNetSupport": {}},
-    "enaSupport": lambda r, i: {"EnaSupport": {"Value": True}},
+    "sriovNetSupport": lambda r, i: {"SriovNetSupport": {"Value": SRIOV} if i.sriov else {}},
+    "enaSupport": lambda r, i: {"EnaSupport": {"Value": i.ena}},
     "enclaveOptions": lambda r, i: {"EnclaveOptions": {"Enabled": False}},
 }
 
@@ -115,6 +115,8 @@ class ModifyInstanceAttributeRequest(msgspec.Struct, frozen=True, rename="pascal
     instance_initiated_shutdown_behavior: TextValue | None = None
     source_dest_check: BooleanValue | None = None
     ebs_optimized: BooleanValue | None = None
+    ena_support: BooleanValue | None = None
+    sriov_net_support: TextValue | None = None
     groups: tuple[str, ...] = ()
     block_device_mappings: tuple[DeviceSpecification, ...] = ()
 
@@ -162,11 +164,17 @@ def _edits(request: ModifyInstanceAttributeRequest) -> list[Edit]:
         ("disableApiTermination", request.disable_api_termination, "termination_protected"),
         ("disableApiStop", request.disable_api_stop, "stop_protected"),
         ("ebsOptimized", request.ebs_optimized, "ebs_optimized"),
+        ("enaSupport", request.ena_support, "ena"),
     )
     for name, given, field in switches:
         value = _boolean(name, flat.get(name)) if name in flat else (given.value if given else None)
         if value is not None:
-            edits.append(_set_switch(field, value, stopped=name == "ebsOptimized"))
+            edits.append(_set_switch(field, value, stopped=name in ("ebsOptimized", "enaSupport")))
+    sriov = flat.get("sriovNetSupport") or _text(request.sriov_net_support)
+    if sriov is not None:
+        if sriov != SRIOV:
+            raise Refused("InvalidParameterValue", f"Value ({sriov[:80]}) for sriovNetSupport is invalid: {SRIOV}")
+        edits.append(_set_switch("sriov", True, stopped=True))
     checked = request.source_dest_check.value if request.source_dest_check else None
     if "sourceDestCheck" in flat:
         checked = _boolean("sourceDestCheck", flat["sourceDestCheck"])
@@ -194,6 +202,8 @@ def _flat(attribute: str | None, value: str | None) -> dict[str, str]:
         "disableApiStop",
         "sourceDestCheck",
         "ebsOptimized",
+        "enaSupport",
+        "sriovNetSupport",
     }
     if attribute not in settable:
         raise Refused("UnsupportedOperation", f"The attribute {attribute} cannot be modified here")

@@ -129,7 +129,7 @@ _OWN: Filters[Instance] = {
     "client-token": lambda i: i.client_token,
     "current-instance-boot-mode": lambda i: "legacy-bios",
     "ebs-optimized": lambda i: i.ebs_optimized,
-    "ena-support": lambda i: True,
+    "ena-support": lambda i: i.ena,
     "enclave-options.enabled": lambda i: False,
     "hibernation-options.configured": lambda i: False,
     "host-id": lambda i: i.placement.host_id if i.placement else None,

@@ -171,6 +171,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             now=now,
             image_id=image.id,
             image_source=image.source,
+            ena=image.ena,
+            sriov=image.sriov,
             instance_type=type.name,
             vcpus=cpus.count,
             threads_per_core=cpus.threads_per_core,

@@ -29,6 +29,7 @@ _RESERVATIONS = {preference: Constant(CapacityReservationPreference=preference) 
 _NO_HIBERNATION = Constant(Configured=False)
 _NO_ENCLAVE = Constant(Enabled=False)
 _EVEN_BANDWIDTH = Constant(BandwidthWeighting="default")
+SRIOV = "simple"  # the only value that EC2 has
 NO_OPERATOR = Constant(Managed=False)  # of what belongs to its account: no service keeps it for somebody
 
 
@@ -129,7 +130,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "Hypervisor": "xen",
         "NetworkInterfaces": [],
         "EbsOptimized": instance.ebs_optimized,
-        "EnaSupport": True,
+        "EnaSupport": instance.ena,
         "CpuOptions": cpu_shape(instance, type),
         "CapacityReservationSpecification": _RESERVATIONS[instance.capacity_preference],
         "HibernationOptions": _NO_HIBERNATION,
@@ -147,6 +148,8 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     reason = state_reason(instance, shape["State"]["Name"])
     if reason is not None:
         shape["StateReason"] = reason
+    if instance.sriov:
+        shape["SriovNetSupport"] = SRIOV
     if gone:
         return shape
     if instance.profile is not None:

@@ -49,8 +49,14 @@ def test_an_image_of_an_instance_says_of_its_system_what_its_own_image_says(tena
     mapping = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": copied(tenant, made(tenant))}}]
     said = {"EnaSupport": False, "SriovNetSupport": "simple"}
     source = tenant("RegisterImage", Name="old", RootDeviceName="/dev/xvda", BlockDeviceMappings=mapping, **said)["ImageId"]
-    shown = image(tenant, imaged(tenant, launched(tenant, ImageId=source)))
+    instance = launched(tenant, ImageId=source)
+    shown = image(tenant, imaged(tenant, instance))
     assert {name: shown[name] for name in said} == said
+    # Packer's ena_support: an attribute of the stopped instance, before the image is made.
+    tenant("StopInstances", InstanceIds=[instance])
+    until(tenant, lambda: instance_of(tenant, instance)["State"]["Name"] == "stopped")
+    tenant("ModifyInstanceAttribute", InstanceId=instance, EnaSupport={"Value": True})
+    assert image(tenant, imaged(tenant, instance, Name="later"))["EnaSupport"] is True
 
 
 def test_a_launch_with_several_volumes(tenant: Tenant) -> None:
