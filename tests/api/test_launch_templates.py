@@ -342,10 +342,18 @@ def test_what_no_launch_offers_is_refused_when_it_is_launched(tenant: Tenant) ->
 def test_an_instance_says_how_to_launch_another_like_it(tenant: Tenant) -> None:
     specification = {"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "1"}]}
     interface = {"DeviceIndex": 0, "Description": "front", "SecondaryPrivateIpAddressCount": 1}
-    first = run(tenant, make(tenant), TagSpecifications=[specification], NetworkInterfaces=[interface])
+    disks = [
+        {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 9, "VolumeType": "io1", "Iops": 200, "DeleteOnTermination": True}},
+    ]
+    tenant("CreatePlacementGroup", GroupName="rows", Strategy="partition", PartitionCount=2)
+    where = {"AvailabilityZone": "us-east-1b", "Tenancy": "default", "GroupName": "rows", "PartitionNumber": 2}
+    beside = {"NetworkInterfaces": [interface], "BlockDeviceMappings": disks, "Placement": where}
+    first = run(tenant, make(tenant), TagSpecifications=[specification], **beside)
     data = tenant("GetLaunchTemplateData", InstanceId=first["InstanceId"])["LaunchTemplateData"]
     assert (data["ImageId"], data["InstanceType"]) == (IMAGE, "t3.nano")
     assert data["TagSpecifications"] == [specification]
+    assert data["BlockDeviceMappings"] == disks
+    assert data["Placement"] == where
     assert data["CapacityReservationSpecification"] == {"CapacityReservationPreference": "open"}
     second = run(tenant, make(tenant, "like-it", **data))
     assert state(tenant, second["InstanceId"]) == "pending"

@@ -150,7 +150,6 @@ async def get_launch_template_data(call: Call, request: GetLaunchTemplateDataReq
 
 
 def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
-    root = None if instance.root.away else reader.find(Volume, instance.root.volume_id)
     type = CATALOGUE[instance.instance_type]
     tags = {key: value for key, value in instance.tags.items() if not key.startswith(RESERVED)}
     found: dict[str, object] = {
@@ -159,23 +158,13 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
         "KeyName": instance.key_name,
         "EbsOptimized": instance.ebs_optimized,
         "Monitoring": {"Enabled": instance.monitoring},
-        "Placement": {"AvailabilityZone": instance.zone, "Tenancy": "dedicated" if instance.is_dedicated else "default"},
+        "Placement": _placement(instance),
         "DisableApiTermination": instance.termination_protected,
         "DisableApiStop": instance.stop_protected,
         "InstanceInitiatedShutdownBehavior": instance.shutdown_behaviour,
         "UserData": instance.user_data,
         "TagSpecifications": [{"ResourceType": "instance", "Tags": shown(tags)}] if tags else [],
-        "BlockDeviceMappings": [
-            {
-                "DeviceName": instance.root.device,
-                "Ebs": {
-                    "VolumeSize": instance.root.size_gib,
-                    "VolumeType": root.type if root else None,
-                    "DeleteOnTermination": instance.root.delete_on_termination,
-                    **({"Encrypted": True, "KmsKeyId": root.encryption.kms_key_id} if root and root.encryption else {}),
-                },
-            }
-        ],
+        "BlockDeviceMappings": _devices(reader, instance),
         "NetworkInterfaces": [
             {
                 "DeviceIndex": nic.device_index,
@@ -213,6 +202,40 @@ def _parameters_of(reader: Reader, instance: Instance) -> dict[str, object]:
     if type.burstable:
         found["CreditSpecification"] = {"CpuCredits": instance.credit_specification}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _placement(instance: Instance) -> dict[str, object]:
+    wish = instance.placement
+    named = {"GroupName": wish.group_name, "PartitionNumber": wish.partition, "HostId": wish.host_id} if wish else {}
+    return {
+        "AvailabilityZone": instance.zone,
+        "Tenancy": "dedicated" if instance.is_dedicated else "default",
+        **{name: value for name, value in named.items() if value is not None},
+    }
+
+
+def _devices(reader: Reader, instance: Instance) -> list[dict[str, object]]:
+    """All that it has now, the root first. What a root is made from is the image's matter."""
+    root = instance.root
+    volume = None if root.away else reader.find(Volume, root.volume_id)
+    mappings = [_device(root.device, root.size_gib, root.delete_on_termination, volume, None)]
+    for one in instance.volumes:
+        volume = reader.find(Volume, one.volume_id)
+        if volume is not None and not one.detaching:
+            mappings.append(_device(one.device, one.size_gib, one.delete_on_termination, volume, volume.snapshot_id))
+    return mappings
+
+
+def _device(name: str, size_gib: int, deleted: bool, volume: Volume | None, snapshot_id: str | None) -> dict[str, object]:
+    ebs: dict[str, object] = {"VolumeSize": size_gib, "DeleteOnTermination": deleted}
+    if snapshot_id is not None:
+        ebs["SnapshotId"] = snapshot_id
+    if volume is not None:
+        said = {"VolumeType": volume.type, "Iops": volume.iops, "Throughput": volume.throughput}
+        ebs |= {member: value for member, value in said.items() if value is not None}
+        if volume.encryption is not None:
+            ebs |= {"Encrypted": True, "KmsKeyId": volume.encryption.kms_key_id}
+    return {"DeviceName": name, "Ebs": ebs}
 
 
 OPERATIONS: Mapping[str, Operation] = {

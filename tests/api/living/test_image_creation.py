@@ -75,6 +75,13 @@ def test_a_launch_with_several_volumes(tenant: Tenant) -> None:
         "/dev/sdg": (3, "gp3", snapshot),
     }
     assert all(each["Tags"] == [{"Key": "a", "Value": "b"}] for each in found.values())
+    like_it = tenant("GetLaunchTemplateData", InstanceId=instance)["LaunchTemplateData"]["BlockDeviceMappings"]
+    assert {one["DeviceName"]: one["Ebs"] for one in like_it} == {
+        "/dev/sda1": {"VolumeSize": 12, "VolumeType": "gp3", "DeleteOnTermination": False},
+        "/dev/sdf": {"VolumeSize": 5, "VolumeType": "io1", "Iops": 200, "DeleteOnTermination": True},
+        "/dev/sdg": {"VolumeSize": 3, "VolumeType": "gp3", "SnapshotId": snapshot, "DeleteOnTermination": False},
+    }
+    launched(tenant, BlockDeviceMappings=like_it)
     tenant("TerminateInstances", InstanceIds=[instance])
     kept = {found["/dev/sda1"]["VolumeId"], found["/dev/sdg"]["VolumeId"]}
     until(tenant, lambda: all(state(tenant, id) == "available" for id in kept))
