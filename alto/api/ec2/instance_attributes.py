@@ -96,12 +96,12 @@ def _unknown(attribute: str) -> Refused:
 
 class EbsSpecification(msgspec.Struct, frozen=True, rename="pascal"):
     volume_id: str | None = None
-    delete_on_termination: bool | None = None
+    delete_on_termination: bool = True  # as the API reference says of what is not said
 
 
 class DeviceSpecification(msgspec.Struct, frozen=True, rename="pascal"):
     device_name: str | None = None
-    ebs: EbsSpecification | None = None
+    ebs: EbsSpecification = EbsSpecification()
 
 
 class ModifyInstanceAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -289,17 +289,14 @@ def _set_ends(devices: tuple[DeviceSpecification, ...]) -> Edit:
 
     def edit(tx: Tx, call: Call, instance: Instance) -> Instance:
         for given in devices:
-            ends = given.ebs.delete_on_termination if given.ebs is not None else None
+            ends = given.ebs.delete_on_termination
             root = {} if instance.root.away else {instance.root.device: instance.root.volume_id}
             here = {**root, **{one.device: one.volume_id for one in instance.volumes}}
             volume_id = here.get(given.device_name or "")
-            named = given.ebs.volume_id if given.ebs is not None else None
-            if volume_id is None or named not in (None, volume_id):
+            if volume_id is None or given.ebs.volume_id not in (None, volume_id):
                 raise Refused(
                     "InvalidInstanceAttributeValue", f"No device is currently mapped at {str(given.device_name)[:80]}"
                 )
-            if ends is None:
-                raise Refused("InvalidParameterCombination", "No attributes specified.")
             if not ends and host_kind_of(instance.image_source) == CONTAINER:
                 raise Refused("UnsupportedOperation", "The root of a container goes with it")
             tx.put(replace(tx.get(Volume, volume_id), delete_on_termination=ends))
