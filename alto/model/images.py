@@ -26,6 +26,11 @@ ARCHIVE_GIB = 8
 QEMU, CONTAINER = "qemu", "container"  # kinds of hosts, as they say in their capabilities
 
 
+def boot_mode_of(architecture: str) -> str:
+    """How systems for such processors boot, in EC2's words."""
+    return "uefi" if architecture == "arm64" else "legacy-bios"
+
+
 def host_kind_of(source: str) -> str:
     """The kind of host that runs an image of this source; a simulated one takes any. An image is made for one: who launches a
     virtual machine never gets a container, which shares its host's kernel."""

@@ -165,6 +165,8 @@ def test_options_as_they_are_by_default_are_taken_and_shown(tenant: Tenant) -> N
         "MaintenanceOptions": {"AutoRecovery": "disabled"},
     }
     shown = launch(tenant, **options)[0]
+    preference = "capacity-reservation-specification.capacity-reservation-preference"
+    assert tenant("DescribeInstances", Filters=[{"Name": preference, "Values": ["none"]}])["Reservations"]
     for name, members in options.items():
         for member, value in members.items():
             assert shown[name][member] == value, (name, member)
@@ -498,7 +500,12 @@ def test_a_system_and_its_type_have_the_same_processors(cloud: Cloud, tenant: Te
     )
     assert tenant.refused("RunInstances", **{**ONE, "ImageId": arm.id}) == "InvalidParameterValue"
     (one,) = launch(tenant, ImageId=arm.id, InstanceType="t4g.small")
-    assert one["Architecture"] == "arm64"
+    assert (one["Architecture"], one["BootMode"], one["CurrentInstanceBootMode"]) == ("arm64", "uefi", "uefi")
+    (shown,) = tenant("DescribeImages", ImageIds=[arm.id])["Images"]
+    (type,) = tenant("DescribeInstanceTypes", InstanceTypes=["t4g.small"])["InstanceTypes"]
+    assert [shown["BootMode"]] == type["SupportedBootModes"] == ["uefi"]
+    boots = [{"Name": "boot-mode", "Values": ["uefi"]}]
+    assert len(tenant("DescribeInstances", Filters=boots)["Reservations"]) == 1
     found = tenant("DescribeInstances", Filters=[{"Name": "architecture", "Values": ["arm64"]}])["Reservations"]
     assert [each["Instances"][0]["InstanceId"] for each in found] == [one["InstanceId"]]
 

@@ -20,7 +20,7 @@ from alto.api.ec2.shapes import SRIOV
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.model.encryption import Encryption
 from alto.model.errors import Refused
-from alto.model.images import ARCHIVE_GIB, ARCHIVES, BOOTS_ITSELF, ROOT_DEVICE, Image
+from alto.model.images import ARCHIVE_GIB, ARCHIVES, BOOTS_ITSELF, ROOT_DEVICE, Image, boot_mode_of
 from alto.model.records import Tags
 from alto.model.volumes import Snapshot
 from alto.store.store import Reader, Tx
@@ -49,7 +49,7 @@ class RegisterImageRequest(msgspec.Struct, frozen=True, rename="pascal"):
     ena_support: bool = True
     sriov_net_support: str | None = None
     imds_support: str | None = None
-    boot_mode: str = "legacy-bios"
+    boot_mode: str | None = None
     tag_specifications: tuple[TagSpecification, ...] = ()
 
 
@@ -59,7 +59,8 @@ async def register_image(call: Call, request: RegisterImageRequest) -> dict[str,
         raise Refused("InvalidParameterValue", f"The description of an image is limited to {DESCRIPTION_MAX} characters")
     _only("architecture", request.architecture, "x86_64", "arm64")
     _only("virtualizationType", request.virtualization_type, "hvm")
-    _only("bootMode", request.boot_mode, "legacy-bios")
+    boot_mode = boot_mode_of(request.architecture)
+    _only("bootMode", request.boot_mode or boot_mode, boot_mode)
     _only("sriovNetSupport", request.sriov_net_support or SRIOV, SRIOV)
     _only("imdsSupport", request.imds_support or IMDS_V2, IMDS_V2)
     if not _DEVICE.fullmatch(request.root_device_name):

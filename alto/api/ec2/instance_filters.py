@@ -20,6 +20,7 @@ from alto.api.ec2.shapes import (
 )
 from alto.api.wire.xml import timestamp
 from alto.model.addresses import Address
+from alto.model.images import boot_mode_of
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance, Nic, Phase
 from alto.model.networks import NetworkInterface, PortAddress
@@ -124,10 +125,10 @@ _OWN: Filters[Instance] = {
     "architecture": lambda i: CATALOGUE[i.instance_type].architecture,
     "availability-zone": lambda i: i.zone,
     "availability-zone-id": lambda i: zone_id(i.zone),
-    "boot-mode": lambda i: "legacy-bios",
-    "capacity-reservation-specification.capacity-reservation-preference": lambda i: "open",
+    "boot-mode": lambda i: boot_mode_of(CATALOGUE[i.instance_type].architecture),
+    "capacity-reservation-specification.capacity-reservation-preference": lambda i: i.capacity_preference,
     "client-token": lambda i: i.client_token,
-    "current-instance-boot-mode": lambda i: "legacy-bios",
+    "current-instance-boot-mode": lambda i: boot_mode_of(CATALOGUE[i.instance_type].architecture),
     "ebs-optimized": lambda i: i.ebs_optimized,
     "ena-support": lambda i: i.ena,
     "enclave-options.enabled": lambda i: False,

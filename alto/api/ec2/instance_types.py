@@ -18,6 +18,7 @@ from alto.api.ec2.volume_attachments import ATTACHMENTS_MAX
 from alto.api.wire.xml import Cached
 from alto.model.errors import Refused
 from alto.model.gpus import GPUS
+from alto.model.images import boot_mode_of
 from alto.model.instance_types import CATALOGUE, InstanceType
 from alto.model.placement_groups import Strategy
 
@@ -87,7 +88,7 @@ def _shape(name: str) -> dict[str, object]:
         "BurstablePerformanceSupported": type.burstable,
         "DedicatedHostsSupported": False,
         "AutoRecoverySupported": False,
-        "SupportedBootModes": ["uefi" if type.architecture == "arm64" else "legacy-bios"],
+        "SupportedBootModes": [boot_mode_of(type.architecture)],
         "NitroEnclavesSupport": "unsupported",
         "NitroTpmSupport": "unsupported",
         "PhcSupport": "unsupported",

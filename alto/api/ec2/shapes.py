@@ -13,7 +13,7 @@ from typing import Any
 from alto.api.ec2.regions import zone_id
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import Cached, Constant
-from alto.model.images import Image
+from alto.model.images import Image, boot_mode_of
 from alto.model.instance_types import CATALOGUE, InstanceType
 from alto.model.instances import Instance, MetadataOptions, Nic, Phase
 from alto.model.networks import Naming, PortAddress, SecurityGroup, Vpc
@@ -103,6 +103,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     image = reader.find(Image, instance.image_id)
     public = {one.vpc_id for one in instance.nics if one.public_ip or any(each.public_ip for each in one.secondary)}
     named = {vpc_id for vpc_id in public if has_hostnames(reader, vpc_id)}
+    boot_mode = boot_mode_of(type.architecture)
     public_name = public_dns(instance.region, nic.public_ip) if nic.vpc_id in named else ""
     shape: dict[str, Any] = {
         "InstanceId": instance.id,
@@ -140,8 +141,8 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "PlatformDetails": "Linux/UNIX",
         "UsageOperation": "RunInstances",
         "UsageOperationUpdateTime": instance.created_at,
-        "BootMode": "legacy-bios",
-        "CurrentInstanceBootMode": "legacy-bios",
+        "BootMode": boot_mode,
+        "CurrentInstanceBootMode": boot_mode,
         "NetworkPerformanceOptions": _EVEN_BANDWIDTH,
         "Operator": NO_OPERATOR,
     }
