@@ -21,6 +21,12 @@ class CidrAssociation(msgspec.Struct, frozen=True, kw_only=True):
     cidr: str
 
 
+class FormerRange(CidrAssociation, frozen=True, kw_only=True):
+    """A range that was disassociated: EC2 goes on listing it for a while, and clients wait until they see it so."""
+
+    ended_at: float
+
+
 class Vpc(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "vpc"
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = (("account", "region"),)
@@ -32,6 +38,7 @@ class Vpc(Record, frozen=True, kw_only=True):
     vni: int | None = None  # of the VXLAN that joins its hosts, as soon as there are several
     secondary: tuple[CidrAssociation, ...] = ()  # further IPv4 ranges
     ipv6: tuple[CidrAssociation, ...] = ()
+    former: tuple[FormerRange, ...] = ()  # of either kind, the newest first
     default_of: str | None = None  # "account/region" when it is the default VPC there
     tenancy: str = "default"
     dhcp_options_id: str | None = None  # None: Amazon's own set, "default"
@@ -62,6 +69,7 @@ class Subnet(Record, frozen=True, kw_only=True):
     default_for_zone: bool = False
     map_public_ip: bool = True  # the default VPC's; others begin without
     ipv6: tuple[CidrAssociation, ...] = ()
+    former: tuple[FormerRange, ...] = ()  # the newest first
     ipv6_on_creation: bool = False
     naming: Naming | None = None  # of instances launched here that say nothing else
     tags: Tags = {}

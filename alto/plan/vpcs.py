@@ -12,7 +12,16 @@ from msgspec.structs import replace
 
 from alto.model.acls import AclAssociation, AclEntry, NetworkAcl
 from alto.model.network_plans import VNI_FROM, VNI_TO
-from alto.model.networks import AddressPool, Permission, SecurityGroup, Subnet, Vpc, internal_domain
+from alto.model.networks import (
+    AddressPool,
+    CidrAssociation,
+    FormerRange,
+    Permission,
+    SecurityGroup,
+    Subnet,
+    Vpc,
+    internal_domain,
+)
 from alto.model.records import ID_DIGITS
 from alto.model.routing import DhcpOptions, InternetGateway, Route, RouteTable, RouteTableAssociation, Target
 from alto.plan.addresses import assignable
@@ -26,6 +35,7 @@ VPC_IDS = 8
 DEFAULT_VPC_IDS = VPC_IDS + 1
 SUBNET_IDS = 2
 OUTWARD_IDS = 2
+FORMER_MAX = 10  # so that a row stays small, whoever changes a range over and over
 
 
 class Ids:
@@ -91,6 +101,11 @@ def ranges(vpc: Vpc) -> tuple[str, ...]:
 
 def ranges_v6(vpc: Vpc) -> tuple[str, ...]:
     return tuple(each.cidr for each in vpc.ipv6)
+
+
+def with_former(former: Sequence[FormerRange], gone: CidrAssociation, now: float) -> tuple[FormerRange, ...]:
+    """The newest first."""
+    return (FormerRange(id=gone.id, cidr=gone.cidr, ended_at=now), *former[: FORMER_MAX - 1])
 
 
 def open_entries(vpc: Vpc) -> tuple[AclEntry, ...]:

@@ -1,9 +1,14 @@
 """Goal: further ranges come and go as "VPC CIDR blocks" says, and routes with them. Method: whole operations over a store
 in memory."""
 
+from typing import Any
+
 import pytest
 
-from tests.api.cloud import Tenant
+from alto.control.keeper import TERMINATED_SHOWN_S, Keeper
+from alto.plan.vpcs import FORMER_MAX
+from tests.api.cloud import Cloud, Tenant
+from tests.clocks import CountedClock
 
 
 @pytest.fixture
@@ -60,9 +65,69 @@ def test_ipv6(tenant: Tenant, vpc: str) -> None:
     assert association["Ipv6CidrBlockState"] == {"State": "associated"}
     assert tenant.refused("DisassociateVpcCidrBlock", AssociationId=made["AssociationId"]) == "DependencyViolation"
     tenant("DisassociateSubnetCidrBlock", AssociationId=given["AssociationId"])
-    assert tenant("DescribeSubnets", SubnetIds=[subnet])["Subnets"][0]["Ipv6CidrBlockAssociationSet"] == []
+    (former,) = tenant("DescribeSubnets", SubnetIds=[subnet])["Subnets"][0]["Ipv6CidrBlockAssociationSet"]
+    assert former == {**association, "Ipv6CidrBlockState": {"State": "disassociated"}}
     tenant("DisassociateVpcCidrBlock", AssociationId=made["AssociationId"])
     assert local_routes(tenant, vpc) == ["10.10.0.0/24"]
+
+
+def states(associations: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [
+        (each["Ipv6CidrBlock"], each["Ipv6CidrBlockState"]["State"])
+        if "Ipv6CidrBlock" in each
+        else (each["CidrBlock"], each["CidrBlockState"]["State"])
+        for each in associations
+    ]
+
+
+def test_former_ranges_are_listed_for_an_hour_and_are_free(cloud: Cloud, tenant: Tenant, vpc: str) -> None:
+    """Ansible's ec2_vpc_subnet waits until a filter finds "disassociated"; Terraform takes either for gone."""
+    second = tenant("AssociateVpcCidrBlock", VpcId=vpc, CidrBlock="10.10.1.0/24")["CidrBlockAssociation"]["AssociationId"]
+    wide = tenant("AssociateVpcCidrBlock", VpcId=vpc, AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
+    one, other = (wide["Ipv6CidrBlock"].replace("00::/56", f"0{number}::/64") for number in (1, 2))
+    made = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.10.0.0/28", Ipv6CidrBlock=one)["Subnet"]
+    subnet = made["SubnetId"]
+    tenant("DisassociateSubnetCidrBlock", AssociationId=made["Ipv6CidrBlockAssociationSet"][0]["AssociationId"])
+
+    def found(operation: str, kind: str, state: str) -> list[dict[str, Any]]:
+        given = [{"Name": f"{kind}-association.state", "Values": [state]}, {"Name": "vpc-id", "Values": [vpc]}]
+        listed: list[dict[str, Any]] = tenant(operation, Filters=given)["Subnets" if "Subnet" in operation else "Vpcs"]
+        return listed
+
+    assert [each["SubnetId"] for each in found("DescribeSubnets", "ipv6-cidr-block", "disassociated")] == [subnet]
+    assert found("DescribeSubnets", "ipv6-cidr-block", "associated") == []
+    tenant("AssociateSubnetCidrBlock", SubnetId=subnet, Ipv6CidrBlock=other)
+    (shown,) = found("DescribeSubnets", "ipv6-cidr-block", "associated")
+    assert states(shown["Ipv6CidrBlockAssociationSet"]) == [(other, "associated"), (one, "disassociated")]
+    tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.10.0.16/28", Ipv6CidrBlock=one)
+
+    assert found("DescribeVpcs", "cidr-block", "disassociated") == []
+    tenant("DisassociateVpcCidrBlock", AssociationId=second)
+    tenant("AssociateVpcCidrBlock", VpcId=vpc, CidrBlock="10.10.1.0/24")
+    (shown,) = found("DescribeVpcs", "cidr-block", "disassociated")
+    listed = [("10.10.0.0/24", "associated"), ("10.10.1.0/24", "associated"), ("10.10.1.0/24", "disassociated")]
+    assert states(shown["CidrBlockAssociationSet"]) == listed
+    assert states(shown["Ipv6CidrBlockAssociationSet"]) == [(wide["Ipv6CidrBlock"], "associated")]
+
+    assert isinstance(cloud.clock, CountedClock)
+    keeper = Keeper(cloud.store, cloud.clock)
+    cloud.runner.run(keeper.reconcile())
+    assert len(found("DescribeVpcs", "cidr-block", "disassociated")) == 1
+    cloud.clock.seconds += TERMINATED_SHOWN_S + 1
+    cloud.runner.run(keeper.reconcile())
+    cloud.clock.seconds -= TERMINATED_SHOWN_S + 1
+    assert found("DescribeVpcs", "cidr-block", "disassociated") == []
+    assert found("DescribeSubnets", "ipv6-cidr-block", "disassociated") == []
+    assert len(found("DescribeSubnets", "ipv6-cidr-block", "associated")) == 2
+
+
+def test_a_row_stays_small_whoever_changes_a_range_over_and_over(tenant: Tenant, vpc: str) -> None:
+    for _ in range(FORMER_MAX + 1):
+        made = tenant("AssociateVpcCidrBlock", VpcId=vpc, CidrBlock="10.10.1.0/24")["CidrBlockAssociation"]
+        tenant("DisassociateVpcCidrBlock", AssociationId=made["AssociationId"])
+    shown = tenant("DescribeVpcs", VpcIds=[vpc])["Vpcs"][0]["CidrBlockAssociationSet"]
+    assert len(shown) == 1 + FORMER_MAX
+    assert shown[1]["AssociationId"] == made["AssociationId"]
 
 
 def test_a_vpc_made_with_ipv6(tenant: Tenant) -> None:

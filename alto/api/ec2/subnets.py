@@ -18,7 +18,7 @@ from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.regions import zone_id
 from alto.api.ec2.shapes import hostname_type, naming_shape
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
-from alto.api.ec2.vpcs import ASSOCIATED, ASSOCIATING, AVAILABLE, PUBLIC_ACCESS, BooleanValue
+from alto.api.ec2.vpcs import ASSOCIATING, AVAILABLE, PUBLIC_ACCESS, BooleanValue, state_of
 from alto.model.acls import NetworkAcl
 from alto.model.errors import Refused
 from alto.model.networks import AddressPool, CidrAssociation, Naming, Subnet, Vpc
@@ -55,9 +55,9 @@ _SUBNET_FILTERS: Filters[_Seen] = {
     "defaultForAz": lambda seen: seen.subnet.default_for_zone,
     "enable-dns64": lambda seen: False,
     "enable-lni-at-device-index": lambda seen: None,
-    "ipv6-cidr-block-association.association-id": lambda seen: [each.id for each in seen.subnet.ipv6],
-    "ipv6-cidr-block-association.ipv6-cidr-block": lambda seen: [each.cidr for each in seen.subnet.ipv6],
-    "ipv6-cidr-block-association.state": lambda seen: ASSOCIATED if seen.subnet.ipv6 else None,
+    "ipv6-cidr-block-association.association-id": lambda seen: [each.id for each in _associations(seen)],
+    "ipv6-cidr-block-association.ipv6-cidr-block": lambda seen: [each.cidr for each in _associations(seen)],
+    "ipv6-cidr-block-association.state": lambda seen: [state_of(each) for each in _associations(seen)],
     "ipv6-native": lambda seen: False,
     "map-customer-owned-ip-on-launch": lambda seen: False,
     "map-public-ip-on-launch": lambda seen: seen.subnet.map_public_ip,
@@ -106,6 +106,11 @@ def _seen(reader: Reader, subnet: Subnet) -> _Seen:
     return _Seen(subnet, pool.size - pool.used if pool is not None else 0)
 
 
+def _associations(seen: _Seen) -> tuple[CidrAssociation, ...]:
+    """Former ones last."""
+    return (*seen.subnet.ipv6, *seen.subnet.former)
+
+
 def _naming(seen: _Seen) -> Naming:
     return seen.subnet.naming or Naming()
 
@@ -114,7 +119,7 @@ def _arn(subnet: Subnet) -> str:
     return f"arn:aws:ec2:{subnet.region}:{subnet.account}:subnet/{subnet.id}"
 
 
-def _shown(seen: _Seen, ipv6_state: str = ASSOCIATED) -> dict[str, object]:
+def _shown(seen: _Seen, ipv6_state: str | None = None) -> dict[str, object]:
     subnet = seen.subnet
     return {
         "SubnetId": subnet.id,
@@ -123,7 +128,9 @@ def _shown(seen: _Seen, ipv6_state: str = ASSOCIATED) -> dict[str, object]:
         "VpcId": subnet.vpc_id,
         "State": AVAILABLE,
         "CidrBlock": subnet.cidr,
-        "Ipv6CidrBlockAssociationSet": [shown_association_v6(each, ipv6_state) for each in subnet.ipv6],
+        "Ipv6CidrBlockAssociationSet": [
+            shown_association_v6(each, ipv6_state or state_of(each)) for each in _associations(seen)
+        ],
         "AvailableIpAddressCount": seen.addresses_free,
         "AvailabilityZone": subnet.zone,
         "AvailabilityZoneId": zone_id(subnet.zone),
@@ -139,7 +146,7 @@ def _shown(seen: _Seen, ipv6_state: str = ASSOCIATED) -> dict[str, object]:
     }
 
 
-def shown_association_v6(each: CidrAssociation, state: str = ASSOCIATED) -> dict[str, object]:
+def shown_association_v6(each: CidrAssociation, state: str) -> dict[str, object]:
     return {
         "AssociationId": each.id,
         "Ipv6CidrBlock": each.cidr,

@@ -28,7 +28,7 @@ from alto.model.errors import NotFound, Refused
 from alto.model.networks import CidrAssociation, NetworkInterface, SecurityGroup, Subnet, Vpc
 from alto.model.routing import PeeringState, Route, RouteTable, Target, VpcPeering
 from alto.plan.ranges import further_range, overlap, subnet_range_v6
-from alto.plan.vpcs import local_route, open_entries_v6, ranges, ranges_v6, with_outward_v6
+from alto.plan.vpcs import local_route, open_entries_v6, ranges, ranges_v6, with_former, with_outward_v6
 from alto.store.store import Tx
 
 RANGES_MAX = 5  # "Amazon VPC quotas": IPv4 and IPv6 each
@@ -101,6 +101,8 @@ class AssociationIdRequest(msgspec.Struct, frozen=True, rename="pascal"):
 async def disassociate_vpc_cidr_block(call: Call, request: AssociationIdRequest) -> dict[str, object]:
     check_id(VPC_ASSOCIATION, request.association_id)
 
+    now = call.world.clock.now()
+
     def body(tx: Tx) -> dict[str, object]:
         for vpc in tx.where(Vpc, account=call.account, region=call.region):
             if request.association_id == primary_association(vpc).id:
@@ -111,13 +113,13 @@ async def disassociate_vpc_cidr_block(call: Call, request: AssociationIdRequest)
                 )
             for gone in (*vpc.secondary, *vpc.ipv6):
                 if gone.id == request.association_id:
-                    return _without(tx, vpc, gone)
+                    return _without(tx, vpc, gone, now)
         raise NotFound(VPC_ASSOCIATION, request.association_id)
 
     return await call.store.write(body)
 
 
-def _without(tx: Tx, vpc: Vpc, gone: CidrAssociation) -> dict[str, object]:
+def _without(tx: Tx, vpc: Vpc, gone: CidrAssociation, now: float) -> dict[str, object]:
     inside = [cidr for one in tx.where(Subnet, vpc_id=vpc.id) for cidr in (one.cidr, *(each.cidr for each in one.ipv6))]
     if any(_lies_in(cidr, gone.cidr) for cidr in inside):
         raise Refused(
@@ -130,6 +132,7 @@ def _without(tx: Tx, vpc: Vpc, gone: CidrAssociation) -> dict[str, object]:
             vpc,
             secondary=tuple(each for each in vpc.secondary if each.id != gone.id),
             ipv6=tuple(each for each in vpc.ipv6 if each.id != gone.id),
+            former=with_former(vpc.former, gone, now),
         )
     )
     if ":" in gone.cidr:
@@ -179,6 +182,8 @@ async def associate_subnet_cidr_block(call: Call, request: AssociateSubnetCidrBl
 async def disassociate_subnet_cidr_block(call: Call, request: AssociationIdRequest) -> dict[str, object]:
     check_id(SUBNET_ASSOCIATION, request.association_id)
 
+    now = call.world.clock.now()
+
     def body(tx: Tx) -> tuple[Subnet, CidrAssociation]:
         for subnet in tx.where(Subnet, account=call.account, region=call.region):
             for gone in subnet.ipv6:
@@ -190,7 +195,8 @@ async def disassociate_subnet_cidr_block(call: Call, request: AssociationIdReque
                             f"The subnet CIDR block with association ID {gone.id} has addresses in use and cannot be "
                             "disassociated.",
                         )
-                    tx.put(replace(subnet, ipv6=(), ipv6_on_creation=False))
+                    former = with_former(subnet.former, gone, now)
+                    tx.put(replace(subnet, ipv6=(), former=former, ipv6_on_creation=False))
                     return subnet, gone
         raise NotFound(SUBNET_ASSOCIATION, request.association_id)
 

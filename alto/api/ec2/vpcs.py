@@ -18,7 +18,7 @@ from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.model.accounts import AccountRegion
 from alto.model.acls import NetworkAcl
 from alto.model.errors import Refused
-from alto.model.networks import CidrAssociation, NetworkInterface, SecurityGroup, SecurityGroupVpc, Subnet, Vpc
+from alto.model.networks import CidrAssociation, FormerRange, NetworkInterface, SecurityGroup, SecurityGroupVpc, Subnet, Vpc
 from alto.model.records import Record
 from alto.model.routing import (
     EgressOnlyInternetGateway,
@@ -35,7 +35,7 @@ from alto.plan.vpcs import DEFAULT_VPC_IDS, SUBNET_IDS, VPC_IDS, Ids, vpc_parts
 from alto.store.store import Tx
 
 AVAILABLE, PENDING = "available", "pending"
-ASSOCIATED, ASSOCIATING, DISASSOCIATING = "associated", "associating", "disassociating"
+ASSOCIATED, ASSOCIATING, DISASSOCIATING, DISASSOCIATED = "associated", "associating", "disassociating", "disassociated"
 # What EC2 shows of a VPC that has no set of DHCP options.
 NO_DHCP_OPTIONS = "default"
 AMAZONS_POOL = "Amazon"
@@ -49,8 +49,17 @@ def primary_association(vpc: Vpc) -> CidrAssociation:
 
 
 def associations(vpc: Vpc) -> tuple[CidrAssociation, ...]:
-    """Of its IPv4 ranges, the primary one first."""
-    return (primary_association(vpc), *vpc.secondary)
+    """Of its IPv4 ranges, the primary one first, former ones last."""
+    return (primary_association(vpc), *vpc.secondary, *(each for each in vpc.former if ":" not in each.cidr))
+
+
+def associations_v6(vpc: Vpc) -> tuple[CidrAssociation, ...]:
+    """Former ones last."""
+    return (*vpc.ipv6, *(each for each in vpc.former if ":" in each.cidr))
+
+
+def state_of(each: CidrAssociation) -> str:
+    return DISASSOCIATED if isinstance(each, FormerRange) else ASSOCIATED
 
 
 def _dhcp_options(vpc: Vpc) -> str:
@@ -63,14 +72,14 @@ _VPC_FILTERS: Filters[Vpc] = {
     "cidrBlock": lambda vpc: vpc.cidr,
     "cidr-block-association.association-id": lambda vpc: [each.id for each in associations(vpc)],
     "cidr-block-association.cidr-block": lambda vpc: [each.cidr for each in associations(vpc)],
-    "cidr-block-association.state": lambda vpc: ASSOCIATED,
+    "cidr-block-association.state": lambda vpc: [state_of(each) for each in associations(vpc)],
     "dhcp-options-id": _dhcp_options,
     "dhcpOptionsId": _dhcp_options,
     "instance-tenancy": lambda vpc: vpc.tenancy,
-    "ipv6-cidr-block-association.association-id": lambda vpc: [each.id for each in vpc.ipv6],
-    "ipv6-cidr-block-association.ipv6-cidr-block": lambda vpc: [each.cidr for each in vpc.ipv6],
-    "ipv6-cidr-block-association.ipv6-pool": lambda vpc: AMAZONS_POOL if vpc.ipv6 else None,
-    "ipv6-cidr-block-association.state": lambda vpc: ASSOCIATED if vpc.ipv6 else None,
+    "ipv6-cidr-block-association.association-id": lambda vpc: [each.id for each in associations_v6(vpc)],
+    "ipv6-cidr-block-association.ipv6-cidr-block": lambda vpc: [each.cidr for each in associations_v6(vpc)],
+    "ipv6-cidr-block-association.ipv6-pool": lambda vpc: AMAZONS_POOL if associations_v6(vpc) else None,
+    "ipv6-cidr-block-association.state": lambda vpc: [state_of(each) for each in associations_v6(vpc)],
     "is-default": lambda vpc: vpc.default_of is not None,
     "isDefault": lambda vpc: vpc.default_of is not None,  # Terraform's data source spells it so
     "owner-id": lambda vpc: vpc.account,
@@ -101,9 +110,10 @@ def _shown(vpc: Vpc, state: str = AVAILABLE) -> dict[str, object]:
         "OwnerId": vpc.account,
         "State": state,
         "CidrBlock": vpc.cidr,
-        "CidrBlockAssociationSet": [shown_association(each) for each in associations(vpc)],
+        "CidrBlockAssociationSet": [shown_association(each, state_of(each)) for each in associations(vpc)],
         "Ipv6CidrBlockAssociationSet": [
-            shown_association_v6(vpc, each, ASSOCIATED if state == AVAILABLE else ASSOCIATING) for each in vpc.ipv6
+            shown_association_v6(vpc, each, state_of(each) if state == AVAILABLE else ASSOCIATING)
+            for each in associations_v6(vpc)
         ],
         "DhcpOptionsId": _dhcp_options(vpc),
         "InstanceTenancy": vpc.tenancy,
@@ -113,11 +123,11 @@ def _shown(vpc: Vpc, state: str = AVAILABLE) -> dict[str, object]:
     }
 
 
-def shown_association(each: CidrAssociation, state: str = ASSOCIATED) -> dict[str, object]:
+def shown_association(each: CidrAssociation, state: str) -> dict[str, object]:
     return {"AssociationId": each.id, "CidrBlock": each.cidr, "CidrBlockState": {"State": state}}
 
 
-def shown_association_v6(vpc: Vpc, each: CidrAssociation, state: str = ASSOCIATED) -> dict[str, object]:
+def shown_association_v6(vpc: Vpc, each: CidrAssociation, state: str) -> dict[str, object]:
     return {
         "AssociationId": each.id,
         "Ipv6CidrBlock": each.cidr,
