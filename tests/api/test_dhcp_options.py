@@ -33,7 +33,7 @@ def test_the_life_of_a_set(tenant: Tenant) -> None:
     tenant("AssociateDhcpOptions", DhcpOptionsId="default", VpcId=vpc)
     assert tenant("DescribeVpcs", VpcIds=[vpc])["Vpcs"][0]["DhcpOptionsId"] == "default"
     tenant("DeleteDhcpOptions", DhcpOptionsId=id)
-    assert tenant.refused("DeleteDhcpOptions", DhcpOptionsId=id) == "InvalidDhcpOptionID.NotFound"
+    assert tenant.refused("DeleteDhcpOptions", DhcpOptionsId=id) == "InvalidDhcpOptionsID.NotFound"
     assert tenant.refused("DescribeDhcpOptions", DhcpOptionsIds=["foo-1234abcd"]) == "InvalidDhcpOptionID.NotFound"
     slip = tenant.refusal("DeleteDhcpOptions", DhcpOptionsId="foo-1234abcd")
     assert slip == 'InvalidDhcpOptionsId.Malformed: Invalid id: "foo-1234abcd" (expecting "dopt-...")'

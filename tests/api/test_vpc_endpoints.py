@@ -145,7 +145,7 @@ def test_deletion(tenant: Tenant) -> None:
         {
             "ResourceId": absent,
             "Error": {
-                "Code": "InvalidVpcEndpointId.NotFound",
+                "Code": "InvalidVpcEndpoint.NotFound",
                 "Message": f"The Vpc Endpoint Id '{absent}' does not exist",
             },
         }

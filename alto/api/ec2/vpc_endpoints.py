@@ -346,7 +346,7 @@ async def delete_vpc_endpoints(call: Call, request: DeleteEndpointsRequest) -> d
             {
                 "ResourceId": id,
                 "Error": {
-                    "Code": "InvalidVpcEndpointId.NotFound",
+                    "Code": "InvalidVpcEndpoint.NotFound",  # of requests in bulk ("Error codes for the Amazon EC2 API")
                     "Message": f"The Vpc Endpoint Id '{id}' does not exist",
                 },
             }
