@@ -1,5 +1,5 @@
-"""Forgets what has had its time: terminated instances, NAT gateways that failed or are deleted, and ranges that were
-disassociated after an hour (as EC2 lists them), client tokens when they say so."""
+"""Forgets what has had its time: after an hour (as EC2 lists them) terminated instances, NAT gateways that failed or are
+deleted, ranges that were disassociated and images that were deregistered, client tokens when they say so."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from alto.kit.world import Clock
 from alto.model.accounts import ClientToken
+from alto.model.images import FormerImage
 from alto.model.instances import Instance, Phase
 from alto.model.networks import Subnet, Vpc
 from alto.model.records import Record
@@ -43,10 +44,14 @@ class Keeper:
                 if not one.holds and now - (one.deleted_at or one.created_at) > TERMINATED_SHOWN_S
             ]
         )
+        images = self._store.read(
+            lambda reader: [one.id for one in reader.where(FormerImage) if now - one.ended_at > TERMINATED_SHOWN_S]
+        )
         for kind in (Vpc, Subnet):
             await self._forget_ranges(kind, now - TERMINATED_SHOWN_S)
         await self._forget(Instance, instances)
         await self._forget(NatGateway, gateways)
+        await self._forget(FormerImage, images)
         await self._forget(ClientToken, tokens)
         return None
 

@@ -57,6 +57,17 @@ class ImageDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     encryption: Encryption | None = None  # its snapshot's; of an empty one, what it is to have
 
 
+class FormerImage(Record, frozen=True, kw_only=True):
+    """What is left for a while of an image that was deregistered, under its id: its owner hears that it is gone, and not that
+    there never was one."""
+
+    KIND: ClassVar[str] = "former_image"
+
+    account: str
+    region: str
+    ended_at: float
+
+
 class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
     """`account` owns it; every account sees `public` ones, and those of `shared_with` see it too. `source` names what the
     image driver builds or finds: "tiny" and "balancer" for those that Alto builds from Debian packages, "file:///path.qcow2"

@@ -5,7 +5,7 @@ from alto.model.acls import NetworkAcl, PrefixList
 from alto.model.addresses import Address
 from alto.model.balancers import AutoScalingGroup, LoadBalancer
 from alto.model.hosts import Host
-from alto.model.images import Image, KeyPair
+from alto.model.images import FormerImage, Image, KeyPair
 from alto.model.instances import Instance
 from alto.model.joining import FormerHost, JoinToken
 from alto.model.launch_templates import LaunchTemplate, LaunchTemplateVersion
@@ -47,6 +47,7 @@ KINDS: tuple[type[Record], ...] = (
     FormerHost,
     Host,
     Image,
+    FormerImage,
     Instance,
     InternetGateway,
     JoinToken,

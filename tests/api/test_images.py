@@ -5,9 +5,12 @@ import struct
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from alto.control.keeper import TERMINATED_SHOWN_S, Keeper
 from alto.model.images import Image, host_kind_of
 from tests.api.cloud import NOW, Cloud, Tenant
+from tests.clocks import CountedClock
 
 TINY = Image(
     id="ami-0a170000000000001",
@@ -170,8 +173,31 @@ def test_deregistering(cloud: Cloud, operator: Tenant, tenant: Tenant, tmp_path:
     assert tenant.refused("DeregisterImage", ImageId=id) == "InvalidAMIID.NotFound"
     assert tenant.refused("DeregisterImage", ImageId=TINY.id) == "AuthFailure"
     assert operator("DeregisterImage", ImageId=id)["Return"] is True
+    # EC2 says for a while that there is nothing to say: Ansible's ec2_ami waits for that.
+    assert operator("DescribeImages", ImageIds=[id])["Images"] == []
+    assert [one["ImageId"] for one in operator("DescribeImages", ImageIds=[id, TINY.id])["Images"]] == [TINY.id]
+    gone = f"InvalidAMIID.Unavailable: The image ID '{id}' is no longer available"
+    assert operator.refusal("DeregisterImage", ImageId=id) == gone
+    assert operator.refusal("DescribeImageAttribute", ImageId=id, Attribute="description") == gone
+    assert operator.refusal("RunInstances", ImageId=id, MinCount=1, MaxCount=1) == gone
+    assert tenant.refused("DescribeImages", ImageIds=[id]) == "InvalidAMIID.NotFound"
+    assert isinstance(cloud.clock, CountedClock)
+    keeper = Keeper(cloud.store, cloud.clock)
+    cloud.runner.run(keeper.reconcile())
+    assert operator("DescribeImages", ImageIds=[id])["Images"] == []
+    cloud.clock.seconds += TERMINATED_SHOWN_S + 1
+    cloud.runner.run(keeper.reconcile())
+    cloud.clock.seconds -= TERMINATED_SHOWN_S + 1
     assert operator.refused("DescribeImages", ImageIds=[id]) == "InvalidAMIID.NotFound"
-    assert operator.refused("DeregisterImage", ImageId=id) == "InvalidAMIID.NotFound"
+    assert operator.refused("RunInstances", ImageId=id, MinCount=1, MaxCount=1) == "InvalidAMIID.NotFound"
+
+
+def test_alto_s_own_images_go_again_after_they_came_again(cloud: Cloud, operator: Tenant) -> None:
+    for _ in range(2):
+        cloud.put(replace(TINY, account=operator.account.id))
+        assert operator("DescribeImages", ImageIds=[TINY.id])["Images"][0]["ImageId"] == TINY.id
+        operator("DeregisterImage", ImageId=TINY.id)
+        assert operator("DescribeImages", ImageIds=[TINY.id])["Images"] == []
 
 
 def test_making_an_image_public_and_private_again(operator: Tenant, tenant: Tenant, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from alto.model.accounts import ALL_SHARING, AccountRegion
 from alto.model.acls import PrefixList
 from alto.model.addresses import Address
 from alto.model.errors import NotFound, Refused
-from alto.model.images import Image, stand_in
+from alto.model.images import FormerImage, Image, stand_in
 from alto.model.records import Record, Tags
 from alto.model.routing import VpcPeering
 from alto.model.volumes import Snapshot
@@ -136,16 +136,25 @@ def _found(
 
 
 def find_image(reader: Reader, call: Call, id: str) -> Image:
-    """An image that the caller sees, and so may launch. Raises: Refused (Malformed), NotFound."""
-    return find_images(reader, call, (id,))[0]
+    """An image that the caller sees, and so may launch. Raises: Refused (Malformed, deregistered), NotFound."""
+    images = find_images(reader, call, (id,))
+    if not images:
+        raise Refused("InvalidAMIID.Unavailable", f"The image ID '{id}' is no longer available")
+    return images[0]
 
 
 def find_images(reader: Reader, call: Call, ids: Sequence[str]) -> list[Image]:
-    """The same for several, each once, as they are given."""
+    """The same for several, each once, as they are given, without those that the caller has just deregistered (DescribeImages:
+    "Recently deregistered images ... return empty results")."""
     found = _found(Image, ids, lambda id: reader.find(Image, id), partial(sees_image, call))
-    if absent := [id for id, image in found.items() if image is None]:
+    if absent := [id for id, image in found.items() if image is None and not _is_former(reader, call, id)]:
         raise NotFound(Image.KIND, *absent)
     return [image for image in found.values() if image is not None]
+
+
+def _is_former(reader: Reader, call: Call, id: str) -> bool:
+    former = reader.find(FormerImage, id)
+    return former is not None and is_own(call, former)
 
 
 def find_launchable(reader: Reader, call: Call, id: str) -> Image:

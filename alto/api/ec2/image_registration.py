@@ -20,7 +20,7 @@ from alto.api.ec2.shapes import SRIOV
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.model.encryption import Encryption
 from alto.model.errors import Refused
-from alto.model.images import ARCHIVE_GIB, ARCHIVES, BOOTS_ITSELF, ROOT_DEVICE, Image, boot_mode_of
+from alto.model.images import ARCHIVE_GIB, ARCHIVES, BOOTS_ITSELF, ROOT_DEVICE, FormerImage, Image, boot_mode_of
 from alto.model.records import Tags
 from alto.model.volumes import Snapshot
 from alto.store.store import Reader, Tx
@@ -257,6 +257,9 @@ async def deregister_image(call: Call, request: DeregisterImageRequest) -> dict[
                 "day if that has a cooldown.",
             )
         tx.delete(Image, id)
+        former = FormerImage(id=id, account=call.account, region=call.region, ended_at=now)
+        before = tx.find(FormerImage, id)  # Alto's own images have the same ids whenever they come again
+        tx.put(former if before is None else replace(before, ended_at=now))
         deleted = []
         for one in image.devices if request.delete_associated_snapshots else ():
             snapshot = tx.find(Snapshot, one.snapshot_id) if one.snapshot_id is not None else None

@@ -42,7 +42,7 @@ def test_an_image_of_an_instance_and_its_volumes(tenant: Tenant) -> None:
     until(tenant, lambda: instance_of(tenant, second)["State"]["Name"] == "stopped")
     tenant("StartInstances", InstanceIds=[second])
     until(tenant, lambda: instance_of(tenant, second)["State"]["Name"] == "running")
-    assert tenant.refused("RunInstances", ImageId=id, MinCount=1, MaxCount=1) == "InvalidAMIID.NotFound"
+    assert tenant.refused("RunInstances", ImageId=id, MinCount=1, MaxCount=1) == "InvalidAMIID.Unavailable"
 
 
 def test_an_image_of_an_instance_says_of_its_system_what_its_own_image_says(tenant: Tenant) -> None:
