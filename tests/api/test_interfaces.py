@@ -261,6 +261,22 @@ def test_a_number_of_further_addresses_beside_one_that_is_chosen(tenant: Tenant,
     assert tenant.refused("CreateNetworkInterface", **wish) == "InvalidParameterCombination"
 
 
+def test_what_is_not_said_to_be_primary_is_secondary(tenant: Tenant, subnet: str) -> None:
+    """The primary one is then any other: also where those that are listed would have been the next to be given."""
+    listed = [{"PrivateIpAddress": "10.5.0.4"}, {"PrivateIpAddress": "10.5.0.5", "Primary": False}]
+    one = made(tenant, subnet, PrivateIpAddresses=listed)
+    tenant("DeleteNetworkInterface", NetworkInterfaceId=one["NetworkInterfaceId"])
+    wanted = {"DeviceIndex": 0, "SubnetId": subnet, "PrivateIpAddresses": [{"PrivateIpAddress": "10.5.0.7"}]}
+    (instance,) = launch(tenant, [wanted])
+    for shown, secondary in ((one, ["10.5.0.4", "10.5.0.5"]), (instance["NetworkInterfaces"][0], ["10.5.0.7"])):
+        primary, *others = shown["PrivateIpAddresses"]
+        assert (primary["Primary"], primary["PrivateIpAddress"]) == (True, shown["PrivateIpAddress"])
+        assert [each["PrivateIpAddress"] for each in others] == secondary
+        assert shown["PrivateIpAddress"] not in secondary
+    twice = {"SubnetId": subnet, "PrivateIpAddresses": [{"PrivateIpAddress": "10.5.0.9"}] * 2}
+    assert tenant.refused("CreateNetworkInterface", **twice) == "InvalidParameterValue"
+
+
 def test_groups_that_are_not_there_have_a_code_of_their_own(tenant: Tenant, stranger: Tenant, subnet: str) -> None:
     (foreign,) = stranger("DescribeSecurityGroups")["SecurityGroups"]
     interface = made(tenant, subnet)

@@ -59,11 +59,13 @@ def take_private(tx: Tx, subnet: Subnet, count: int, chosen: Sequence[str] = ())
         raise Refused("InvalidParameterValue", "Duplicate private IP address specified.")
     for address in taken:
         refuse_taken(tx, pool, subnet.vpc_id, address)
+    if chosen:
+        pool = replace(pool, in_turn=False)
     cursor = pool.cursor
     for _ in range(count):
         cursor, address = next_address(pool, cursor, lambda one: one in taken or is_private_taken(tx, pool, subnet.vpc_id, one))
         taken.append(address)
-    tx.put(given_out(pool, cursor, len(taken), chosen=bool(chosen)))
+    tx.put(given_out(pool, cursor, len(taken)))
     return taken
 
 

@@ -121,6 +121,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     interface = listed[0]
     addresses = interface.addresses
     more = len(listed) > 1 or bool(addresses.further) or interface.v6 != AddressesV6()
+    named = [address for one in listed for address in one.addresses.named] if more else ()
     tags = tags_for(request.tag_specifications, "instance", "volume", "network-interface")
     check_user_data(request.user_data)
     shutdown_behaviour = request.instance_initiated_shutdown_behavior or "stop"
@@ -153,6 +154,8 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
         subnet = _find_subnet(tx, call, request, primary, least)
         group_ids = _find_groups(tx, call, request, primary, subnet.vpc_id)
         pools = tx.get(AddressPool, subnet.id), tx.get(AddressPool, PUBLIC_POOL)
+        if named:
+            pools = replace(pools[0], in_turn=False), pools[1]
         wanted = find_wanted(tx, call, _tenant_of(tx, request.placement, subnet))
         region = own_region(tx, call)
         disks = launch_devices(tx, call, request.block_device_mappings, image, Ciphers(encrypting, region))
@@ -212,7 +215,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             order,
             ids,
             *pools,
-            lambda address: is_private_taken(tx, pools[0], subnet.vpc_id, address),
+            lambda address: address in named or is_private_taken(tx, pools[0], subnet.vpc_id, address),
             lambda address: tx.find(PublicAddress, address) is not None,
         )
         instances = list(planned.instances)

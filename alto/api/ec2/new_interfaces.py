@@ -41,9 +41,15 @@ class Addresses(msgspec.Struct, frozen=True):
     def further(self) -> int:
         return len(self.secondary) + self.more
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The primary one first, if that is named."""
+        return self.secondary if self.primary is None else (self.primary, *self.secondary)
+
 
 def wanted_addresses(primary: str | None, listed: Sequence[PrivateIp], more: int | None) -> Addresses:
-    """Raises: Refused: two primary ones, none among several, a number beside several."""
+    """Without a primary one EC2 chooses it, and all that are listed are secondary: `aws ec2 run-instances
+    --secondary-private-ip-addresses` asks so. Raises: Refused: two primary ones, a number beside several."""
     if more is not None and more < 0:
         raise Refused("InvalidParameterValue", f"Value ({more}) for secondaryPrivateIpAddressCount is invalid.")
     if not listed:
@@ -63,10 +69,6 @@ def wanted_addresses(primary: str | None, listed: Sequence[PrivateIp], more: int
             primary = one.private_ip_address
         else:
             texts.append(one.private_ip_address)
-    if primary is None and len(texts) == 1:
-        return Addresses(texts[0], (), more or 0)
-    if primary is None:
-        raise Refused("InvalidParameterValue", "One of privateIpAddresses must be the primary one")
     return Addresses(primary, tuple(texts), more or 0)
 
 
@@ -150,12 +152,11 @@ def make_interface(
     requester: str | None = None,
 ) -> NetworkInterface:
     """Its addresses are claimed, and its row is written: attached to nothing. Raises: Refused."""
-    chosen = [] if addresses.primary is None else [addresses.primary]
-    first = take_private(tx, subnet, 1 - len(chosen), chosen)[0]
-    secondary = take_private(tx, subnet, addresses.more, addresses.secondary) if addresses.further else []
+    any_first = addresses.primary is None
+    chosen = addresses.named
+    secondary = take_private(tx, subnet, addresses.more + any_first, chosen)
+    first = secondary.pop(len(chosen) if any_first else 0)
     claim_secondary(tx, subnet, drawn.id, secondary)
-    if first in secondary:
-        raise Refused("InvalidParameterValue", "Duplicate private IP address specified.")
     count_v6 = v6.count(subnet)
     if len(v6.chosen) + count_v6 > SECONDARY_MAX + 1:
         raise Refused("PrivateIpAddressLimitExceeded", f"An interface has at most {SECONDARY_MAX + 1} IPv6 addresses.")
