@@ -223,12 +223,21 @@ def test_what_cannot_be_made(site: Site, stranger: Tenant) -> None:
         ({"SubnetIds": ["module.vpc.subnets"]}, "InvalidSubnetId.Malformed"),
         ({"SecurityGroupIds": ["sg-00000000000000000"]}, "InvalidGroup.NotFound"),
         ({"IpAddressType": "dualstack"}, "InvalidParameter"),
+        ({"DnsOptions": {"DnsRecordIpType": "dualstack"}}, "InvalidParameter"),
+        ({"DnsOptions": {"PrivateDnsOnlyForInboundResolverEndpoint": True}}, "InvalidParameter"),
         ({"PolicyDocument": FEW}, "UnsupportedOperation"),
         ({"SubnetConfigurations": [{"SubnetId": site.subnets[2]}]}, "InvalidParameter"),
     ):
         assert site.refused(**wish).startswith(f"{code}: "), wish
     assert site.interfaces() == []
-    assert site.made(PolicyDocument=ALL)["PolicyDocument"] == ALL
+    # What endpoints have anyway may be asked for, as Terraform does.
+    options = {"DnsRecordIpType": "ipv4", "PrivateDnsOnlyForInboundResolverEndpoint": False}
+    made = site.made(PolicyDocument=ALL, DnsOptions=options)
+    assert made["PolicyDocument"] == ALL
+    its = {"VpcEndpointId": made["VpcEndpointId"]}
+    assert site.tenant("ModifyVpcEndpoint", **its, DnsOptions=options) == {"Return": True}
+    dual = {"DnsRecordIpType": "dualstack"}
+    assert site.tenant.refused("ModifyVpcEndpoint", **its, DnsOptions=dual) == "InvalidParameter"
     assert sound(site.cloud) == []
 
 

@@ -115,6 +115,21 @@ def _tables(reader: Reader, endpoint: VpcEndpoint) -> list[RouteTable]:
 # Making, changing, deleting.
 
 
+class DnsOptions(msgspec.Struct, frozen=True, rename="pascal"):
+    dns_record_ip_type: str | None = None
+    private_dns_only_for_inbound_resolver_endpoint: bool = False
+
+
+NO_DNS_OPTIONS = DnsOptions()
+
+
+def _check_dns_options(options: DnsOptions) -> None:
+    if options.dns_record_ip_type not in (None, IPV4):
+        raise Refused("InvalidParameter", f"The DNS records of endpoints are of the type {IPV4}.")
+    if options.private_dns_only_for_inbound_resolver_endpoint:
+        raise Refused("InvalidParameter", "No service here has private DNS names for inbound Resolver endpoints only.")
+
+
 class CreateEndpointRequest(msgspec.Struct, frozen=True, rename="pascal"):
     vpc_id: str
     service_name: str | None = None
@@ -123,6 +138,7 @@ class CreateEndpointRequest(msgspec.Struct, frozen=True, rename="pascal"):
     policy_document: str | None = None
     private_dns_enabled: bool | None = None
     ip_address_type: str | None = None
+    dns_options: DnsOptions = NO_DNS_OPTIONS
     route_table_ids: tuple[str, ...] = ()
     subnet_ids: tuple[str, ...] = ()
     subnet_configurations: tuple[SubnetConfiguration, ...] = ()
@@ -144,6 +160,7 @@ async def create_vpc_endpoint(call: Call, request: CreateEndpointRequest) -> dic
     interfaces = service.type is EndpointType.INTERFACE
     if request.ip_address_type not in (None, IPV4):
         raise Refused("InvalidParameter", f"The IP address type of endpoints is {IPV4}: this is all that {service.name} has.")
+    _check_dns_options(request.dns_options)
     policy = _checked_policy(request.policy_document) or EVERYTHING
     if interfaces:
         _refuse_members(service.type, {"Route tables": request.route_table_ids})
@@ -155,6 +172,7 @@ async def create_vpc_endpoint(call: Call, request: CreateEndpointRequest) -> dic
                 "Subnets": request.subnet_ids or request.subnet_configurations,
                 "Security groups": request.security_group_ids,
                 "Private DNS": request.private_dns_enabled,
+                "DNS options": request.dns_options != NO_DNS_OPTIONS,
             },
         )
     wanted = draw_wanted(call, request.subnet_ids, request.subnet_configurations)
@@ -267,6 +285,7 @@ class ModifyEndpointRequest(msgspec.Struct, frozen=True, rename="pascal"):
     remove_security_group_ids: tuple[str, ...] = ()
     private_dns_enabled: bool | None = None
     ip_address_type: str | None = None
+    dns_options: DnsOptions = NO_DNS_OPTIONS
 
 
 async def modify_vpc_endpoint(call: Call, request: ModifyEndpointRequest) -> dict[str, object]:
@@ -277,6 +296,7 @@ async def modify_vpc_endpoint(call: Call, request: ModifyEndpointRequest) -> dic
         policy = EVERYTHING
     if request.ip_address_type not in (None, IPV4):
         raise Refused("InvalidParameter", f"The IP address type of endpoints is {IPV4}.")
+    _check_dns_options(request.dns_options)
     wanted, now = draw_wanted(call, request.add_subnet_ids, request.subnet_configurations), call.world.clock.now()
 
     def changed(tx: Tx, endpoint: VpcEndpoint) -> VpcEndpoint:
@@ -305,6 +325,7 @@ async def modify_vpc_endpoint(call: Call, request: ModifyEndpointRequest) -> dic
                 "Subnets": request.add_subnet_ids + request.remove_subnet_ids,
                 "Security groups": request.add_security_group_ids + request.remove_security_group_ids,
                 "Private DNS": request.private_dns_enabled,
+                "DNS options": request.dns_options != NO_DNS_OPTIONS,
             },
         )
         gone = {_own_table(tx, call, id).id for id in request.remove_route_table_ids}
