@@ -35,7 +35,8 @@ def test_the_root_volume(tenant: Tenant, instance: dict[str, Any]) -> None:
     assert len(tenant("DescribeVolumes", Filters=by_instance)["Volumes"]) == 1
     assert tenant("DescribeVolumes", Filters=[{"Name": "status", "Values": ["available"]}])["Volumes"] == []
     assert tenant.refused("DescribeVolumes", VolumeIds=["vol-00000000"]) == "InvalidVolume.NotFound"
-    assert tenant.refused("DescribeVolumes", VolumeIds=["vol-x"]) == "InvalidParameterValue"
+    assert tenant.refused("DescribeVolumes", VolumeIds=["vol-x"]) == "InvalidVolumeID.Malformed"
+    assert tenant.refused("DescribeVolumes", VolumeIds=["x"]) == "InvalidParameterValue"
 
 
 def test_the_network_interface(tenant: Tenant, instance: dict[str, Any]) -> None:

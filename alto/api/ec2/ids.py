@@ -30,13 +30,12 @@ _ACCOUNT = re.compile(r"[0-9]{12}")
 SHARED_TAG = "ec2:SharedTag/"
 
 
-_BAD_VALUE = "InvalidParameterValue"
-
-
 class _Spelling(NamedTuple):
     prefix: str
     # AWS's own code: the spelling of "ID" differs from kind to kind. None: EC2 tells no slip from an absence.
     malformed: str | None = None
+    # What has another prefix is no id of this kind, but a bad value of the parameter.
+    bad_value: bool = False
 
 
 # By KIND of the record. "Error codes for the Amazon EC2 API" lists more codes than EC2 answers with: what belongs to a VPC does
@@ -61,13 +60,13 @@ _SPELLINGS: dict[str, _Spelling] = {
     "prefix_list": _Spelling("pl-", "InvalidPrefixListId.Malformed"),
     "vpc_endpoint": _Spelling("vpce-", "InvalidVpcEndpointId.Malformed"),
     "vpc_peering": _Spelling("pcx-", "InvalidVpcPeeringConnectionId.Malformed"),
-    "volume": _Spelling("vol-", _BAD_VALUE),
+    "volume": _Spelling("vol-", "InvalidVolumeID.Malformed", bad_value=True),
     "launch_template": _Spelling("lt-", "InvalidLaunchTemplateId.Malformed"),
     "profile_association": _Spelling("iip-assoc-"),
     "placement_group": _Spelling("pg-", "InvalidPlacementGroupId.Malformed"),
     "nat_gateway": _Spelling("nat-", "NatGatewayMalformed"),
     "address": _Spelling("eipalloc-"),
-    "snapshot": _Spelling("snap-", _BAD_VALUE),
+    "snapshot": _Spelling("snap-", "InvalidSnapshotID.Malformed", bad_value=True),
 }
 
 
@@ -78,9 +77,12 @@ def check_id(kind: str, id: str) -> str:
     spelling = _SPELLINGS[kind]
     if spelling.malformed is None:
         raise NotFound(kind, id[:80])
-    if spelling.malformed == _BAD_VALUE:
-        raise Refused(_BAD_VALUE, f"Value ({id[:80]}) for parameter {kind}Id is invalid. Expected: '{spelling.prefix}...'.")
-    expecting = "" if id.startswith(spelling.prefix) else f' (expecting "{spelling.prefix}...")'
+    of_another_kind = not id.startswith(spelling.prefix)
+    if spelling.bad_value and of_another_kind:
+        raise Refused(
+            "InvalidParameterValue", f"Value ({id[:80]}) for parameter {kind}Id is invalid. Expected: '{spelling.prefix}...'."
+        )
+    expecting = f' (expecting "{spelling.prefix}...")' if of_another_kind else ""
     raise Refused(spelling.malformed, f'Invalid id: "{id}"{expecting}')
 
 
