@@ -236,7 +236,6 @@ def test_sharing_an_image_with_one_account(operator: Tenant, tenant: Tenant, str
         UserIds=[tenant.account.id],
     )
     assert ids(tenant) == []
-    wrong = {"Add": [{"UserId": "alice"}]}
-    assert operator.refused("ModifyImageAttribute", ImageId=id, LaunchPermission=wrong) == "InvalidAMIAttributeItemValue"
-    wrong = {"Add": [{"Group": "friends"}]}
-    assert operator.refused("ModifyImageAttribute", ImageId=id, LaunchPermission=wrong) == "InvalidAMIAttributeItemValue"
+    for item in ({"UserId": "alice"}, {"Group": "friends"}, {"Group": "all", "UserId": "alice"}):
+        wrong = {"ImageId": id, "LaunchPermission": {"Add": [item]}}
+        assert operator.refused("ModifyImageAttribute", **wrong) == "InvalidAMIAttributeItemValue"

@@ -127,7 +127,7 @@ def _checked_permissions(request: ModifyImageAttributeRequest) -> LaunchPermissi
     for each in (*permissions.add, *permissions.remove):
         if each.group not in (None, "all"):
             raise _bad_item(each.group, "userGroup")
-        if each.group is None and not _ACCOUNT.fullmatch(each.user_id or ""):
+        if (each.group is None or each.user_id is not None) and not _ACCOUNT.fullmatch(each.user_id or ""):
             raise _bad_item(each.user_id or "", "userId")
     return permissions
 

@@ -106,10 +106,15 @@ def _permissions(request: ModifySnapshotAttributeRequest) -> VolumePermissions:
     if given.add and given.remove:
         raise Refused("InvalidParameterCombination", "Permissions are added or removed, and not both by one request.")
     for one in (*given.add, *given.remove):
-        value, kind = (one.group, "userGroup") if one.group is not None else (one.user_id or "", "userId")
-        if not (one.group == "all" or (one.group is None and _ACCOUNT.fullmatch(value or ""))):
-            raise Refused("InvalidAttributeValue", f'Invalid attribute item value "{(value or "")[:80]}" for {kind} item type.')
+        if one.group not in (None, "all"):
+            raise _bad_item(one.group, "userGroup")
+        if (one.group is None or one.user_id is not None) and not _ACCOUNT.fullmatch(one.user_id or ""):
+            raise _bad_item(one.user_id or "", "userId")
     return given
+
+
+def _bad_item(value: str, kind: str) -> Refused:
+    return Refused("InvalidAttributeValue", f'Invalid attribute item value "{value[:80]}" for {kind} item type.')
 
 
 class ResetSnapshotAttributeRequest(msgspec.Struct, frozen=True, rename="pascal"):

@@ -326,6 +326,9 @@ def test_a_snapshot_and_what_is_made_of_it(tenant: Tenant, stranger: Tenant) -> 
     both = {"Add": [{"UserId": tenant.account.id}], "Remove": [{"UserId": stranger.account.id}]}
     refusal = tenant.refused("ModifySnapshotAttribute", SnapshotId=snapshot, CreateVolumePermission=both)
     assert refusal == "InvalidParameterCombination"
+    for item in ({"UserId": "alice"}, {"Group": "friends"}, {"Group": "all", "UserId": "alice"}):
+        wrong = {"SnapshotId": snapshot, "CreateVolumePermission": {"Add": [item]}}
+        assert tenant.refused("ModifySnapshotAttribute", **wrong) == "InvalidAttributeValue"
     tenant("ResetSnapshotAttribute", **share)
     assert stranger("DescribeSnapshots")["Snapshots"] == []
     tenant("DeleteSnapshot", SnapshotId=snapshot)
