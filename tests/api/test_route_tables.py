@@ -153,6 +153,20 @@ def test_a_route_is_replaced_and_goes_through_an_interface(cloud: Cloud, tenant:
     }
 
 
+def test_a_route_inside_the_vpc_is_of_a_whole_subnet_and_goes_through_an_interface(tenant: Tenant, vpc: str) -> None:
+    """ "Subnet route tables" in the VPC user guide: middleboxes."""
+    subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+    interface = tenant("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    through = {"RouteTableId": table_of(tenant, vpc), "NetworkInterfaceId": interface}
+    for other in ("10.0.1.0/25", "10.0.1.9/32", "10.0.2.0/24", "10.0.0.0/17"):
+        refusal = tenant.refusal("CreateRoute", **through, DestinationCidrBlock=other)
+        assert refusal == "InvalidParameterValue: Route destination doesn't match any subnet CIDR blocks."
+    tenant("CreateRoute", **through, DestinationCidrBlock="10.0.1.0/24")
+    to_world = {"RouteTableId": through["RouteTableId"], "GatewayId": gateway_of(tenant, vpc)}
+    assert tenant.refused("ReplaceRoute", **to_world, DestinationCidrBlock="10.0.1.0/24") == "InvalidParameterValue"
+    tenant("ReplaceRoute", **through, DestinationCidrBlock="10.0.1.0/24")
+
+
 def test_a_route_to_a_stopped_instance_is_a_black_hole(cloud: Cloud, tenant: Tenant, vpc: str) -> None:
     cloud.put(host(1), tiny())
     subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]

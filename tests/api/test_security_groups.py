@@ -268,6 +268,12 @@ def test_modifying_a_rule_keeps_its_id(tenant: Tenant, group: str) -> None:
         rule = {name: value for name, value in {**new, **peers}.items() if value is not None}
         changes = [{"SecurityGroupRuleId": id, "SecurityGroupRule": rule}]
         assert tenant.refused("ModifySecurityGroupRules", GroupId=group, SecurityGroupRules=changes) == code
+    everything = {**new, "IpProtocol": "-1", "FromPort": 0, "ToPort": 0}
+    changes = [{"SecurityGroupRuleId": id, "SecurityGroupRule": everything}]
+    refusal = tenant.refusal("ModifySecurityGroupRules", GroupId=group, SecurityGroupRules=changes)
+    assert refusal.startswith("InvalidParameterValue: You may not specify all protocols and specific ports.")
+    changes = [{"SecurityGroupRuleId": id, "SecurityGroupRule": {**everything, "FromPort": -1, "ToPort": -1}}]
+    tenant("ModifySecurityGroupRules", GroupId=group, SecurityGroupRules=changes)
 
 
 def test_a_rule_keeps_the_kind_of_its_peer(tenant: Tenant, group: str) -> None:

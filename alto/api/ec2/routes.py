@@ -17,7 +17,7 @@ from alto.api.ec2.ids import find_peering, find_prefix_list, is_own, owned
 from alto.model.acls import PrefixList
 from alto.model.errors import Refused
 from alto.model.instances import Instance, Phase
-from alto.model.networks import NetworkInterface
+from alto.model.networks import NetworkInterface, Subnet
 from alto.model.routing import (
     EgressOnlyInternetGateway,
     InternetGateway,
@@ -234,7 +234,8 @@ async def create_route(call: Call, request: RouteRequest) -> dict[str, object]:
         target, id, instance_id = _target(tx, call, request, table, v6=destination.v6)
         if _find(table, destination.text) is not None:
             raise Refused("RouteAlreadyExists", f"The route identified by {destination.text} already exists.")
-        _check_local(table.routes, destination.text, target)
+        if _is_inside(table, destination.text, target):
+            _check_subnet(tx, table, destination.text)
         new = Route(destination=destination.text, target=target, target_id=id, instance_id=instance_id)
         routes = (*table.routes, new)
         check_route_number(tx, routes)
@@ -262,15 +263,24 @@ def _find(table: RouteTable, destination: str) -> Route | None:
     return next((each for each in table.routes if each.destination == destination), None)
 
 
-def _check_local(routes: Sequence[Route], destination: str, target: Target) -> None:
-    """What is more special than a local route can only go through an interface ("Route tables": middleboxes)."""
-    for each in routes:
-        if each.target is Target.LOCAL and _within(destination, each.destination) and target is not Target.INTERFACE:
-            raise Refused(
-                "InvalidParameterValue",
-                f"The destination CIDR block {destination} is equal to or more specific than one of this VPC's CIDR blocks. "
-                "This route can target only an interface or an instance.",
-            )
+def _is_inside(table: RouteTable, destination: str, target: Target) -> bool:
+    """Whether it is more special than a local route, and so can only go through an interface ("Subnet route tables":
+    middleboxes). Raises: Refused: the target is none."""
+    inside = any(each.target is Target.LOCAL and _within(destination, each.destination) for each in table.routes)
+    if inside and target is not Target.INTERFACE:
+        raise Refused(
+            "InvalidParameterValue",
+            f"The destination CIDR block {destination} is equal to or more specific than one of this VPC's CIDR blocks. "
+            "This route can target only an interface or an instance.",
+        )
+    return inside
+
+
+def _check_subnet(reader: Reader, table: RouteTable, destination: str) -> None:
+    """Such a route is of a whole subnet. Raises: Refused."""
+    subnets = reader.where(Subnet, vpc_id=table.vpc_id)
+    if not any(destination in (subnet.cidr, *(each.cidr for each in subnet.ipv6)) for subnet in subnets):
+        raise Refused("InvalidParameterValue", "Route destination doesn't match any subnet CIDR blocks.")
 
 
 def _within(inner: str, outer: str) -> bool:
@@ -301,6 +311,7 @@ async def replace_route(call: Call, request: ReplaceRouteRequest) -> dict[str, o
         if found.target is Target.LOCAL:
             raise Refused("InvalidParameterValue", f"cannot replace local route {found.destination} in route table {table.id}")
         _refuse_endpoints(found, table, "replace")
+        _is_inside(table, destination.text, target)
         new = Route(destination=destination.text, target=target, target_id=id, instance_id=instance_id)
         tx.put(replace(table, routes=tuple(new if each is found else each for each in table.routes)))
 

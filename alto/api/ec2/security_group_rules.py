@@ -15,6 +15,7 @@ from alto.api.ec2.filters import Filter, Filters, matcher
 from alto.api.ec2.ids import check_id, find_prefix_list, is_id_of
 from alto.api.ec2.paging import Page, check_page, listing, page_of_list
 from alto.api.ec2.permissions import (
+    ALL,
     Draft,
     IpPermission,
     IpRange,
@@ -440,6 +441,13 @@ def _draft(rule: RuleRequest | None) -> Draft:
             "The request must contain exactly one of: cidrIp, cidrIpv6, prefixListId, or referencedGroupId",
         )
     protocol = checked_protocol(rule.ip_protocol)
+    if protocol == ALL and not {rule.from_port, rule.to_port} <= {None, -1}:
+        # AuthorizeSecurityGroupIngress and -Egress take such ports for all.
+        raise Refused(
+            "InvalidParameterValue",
+            "You may not specify all protocols and specific ports. Please specify each protocol and port range combination "
+            "individually, or all protocols and no port range.",
+        )
     from_port, to_port = checked_ports(protocol, rule.from_port, rule.to_port)
     return Draft(
         protocol=protocol,
