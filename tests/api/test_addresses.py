@@ -59,6 +59,8 @@ def test_allocated_at_random_or_chosen_and_released(tenant: Tenant, stranger: Te
     assert tenant.refused("ReleaseAddress", AllocationId=second["AllocationId"]) == "InvalidAllocationID.NotFound"
     assert tenant.refused("ReleaseAddress", AllocationId="bogus") == "InvalidAllocationID.NotFound"
     assert tenant.refused("ReleaseAddress", PublicIp="127.64.7.7") == "InvalidAddress.NotFound"
+    for text in ("127.64.7", "127.64.7.256", "bogus"):
+        assert tenant.refusal("DescribeAddresses", PublicIps=[text]) == f"InvalidAddress.Malformed: Invalid address: '{text}'"
     assert tenant.refused("ReleaseAddress") == "MissingParameter"
     assert stranger("AllocateAddress", Address="127.64.7.7")["PublicIp"] == "127.64.7.7"
 

@@ -89,6 +89,7 @@ def test_several_resources_are_tagged_together_or_not_at_all(tenant: Tenant, vpc
         ("sgr-00000000000000000", "InvalidSecurityGroupRuleId.NotFound"),
         ("eni-00000000000000000", "InvalidNetworkInterfaceID.NotFound"),
         ("eipalloc-00000000000000000", "InvalidElasticIpID.NotFound"),
+        ("dopt-00000000000000000", "InvalidDhcpOptionsID.NotFound"),
         ("key-00000000000000000", "InvalidKeyPair.NotFound"),
         ("igw-00000000000000000", "InvalidInternetGatewayID.NotFound"),
         ("nonsense", "InvalidID"),

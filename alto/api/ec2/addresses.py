@@ -4,6 +4,7 @@ To what they lead is address_associations.py's. An instance's own public address
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import AddressValueError, IPv4Address
 
 import msgspec
 
@@ -124,9 +125,14 @@ def find_address(reader: Reader, call: Call, allocation_id: str | None, public_i
         )
     if allocation_id is not None:
         return owned(reader, call, Address, allocation_id)
-    found = reader.where(Address, public_ip=public_ip, limit=1)
+    text = public_ip or ""
+    try:
+        IPv4Address(text)
+    except AddressValueError:
+        raise Refused("InvalidAddress.Malformed", f"Invalid address: '{text[:80]}'") from None
+    found = reader.where(Address, public_ip=text, limit=1)
     if not found or not is_own(call, found[0]):
-        raise NotFound(PublicAddress.KIND, public_ip or "")
+        raise NotFound(PublicAddress.KIND, text)
     return found[0]
 
 

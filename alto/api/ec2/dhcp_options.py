@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import owned, owned_or, page_of_own
+from alto.api.ec2.ids import find_dhcp_options, owned, page_of_own
 from alto.api.ec2.paging import check_page, listing
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
 from alto.api.ec2.vpcs import NO_DHCP_OPTIONS
@@ -152,13 +152,8 @@ class DhcpOptionsIdRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def delete_dhcp_options(call: Call, request: DhcpOptionsIdRequest) -> dict[str, object]:
-    id = request.dhcp_options_id
-    # EC2 tells a slip from an absence here, and nowhere else for DHCP options, and has a spelling of its own for both.
-    malformed = Refused("InvalidDhcpOptionsId.Malformed", f'Invalid id: "{id[:80]}" (expecting "dopt-...")')
-    absent = Refused("InvalidDhcpOptionsID.NotFound", f"The dhcpOptions ID '{id[:80]}' does not exist")
-
     def body(tx: Tx) -> None:
-        options = owned_or(tx, call, DhcpOptions, id, malformed=malformed, absent=absent)
+        options = find_dhcp_options(tx, call, request.dhcp_options_id)
         if any(vpc.dhcp_options_id == options.id for vpc in tx.where(Vpc, account=call.account, region=call.region)):
             raise Refused("DependencyViolation", f"The dhcpOptions '{options.id}' has dependencies and cannot be deleted.")
         tx.delete(DhcpOptions, options.id)

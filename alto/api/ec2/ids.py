@@ -17,7 +17,7 @@ from alto.model.addresses import Address
 from alto.model.errors import NotFound, Refused
 from alto.model.images import FormerImage, Image, stand_in
 from alto.model.records import Record, Tags
-from alto.model.routing import VpcPeering
+from alto.model.routing import DhcpOptions, VpcPeering
 from alto.model.volumes import Snapshot
 from alto.plan.endpoints import amazons_list
 from alto.plan.peerings import is_visible
@@ -269,6 +269,18 @@ def find_elastic_ip(reader: Reader, call: Call, id: str) -> Address:
         id,
         malformed=Refused("InvalidElasticIpID.Malformed", f"The elastic-ip ID '{id[:80]}' is malformed"),
         absent=Refused("InvalidElasticIpID.NotFound", f"The elasticIp ID '{id}' does not exist"),
+    )
+
+
+def find_dhcp_options(reader: Reader, call: Call, id: str) -> DhcpOptions:
+    """For the operations whose errors have a code of their own: what deletes or tags them. Raises: Refused."""
+    return owned_or(
+        reader,
+        call,
+        DhcpOptions,
+        id,
+        malformed=Refused("InvalidDhcpOptionsId.Malformed", f'Invalid id: "{id[:80]}" (expecting "dopt-...")'),
+        absent=Refused("InvalidDhcpOptionsID.NotFound", f"The dhcpOptions ID '{id}' does not exist"),
     )
 
 

@@ -150,7 +150,7 @@ async def create_security_group(call: Call, request: CreateSecurityGroupRequest)
     if name.lower().startswith("sg-"):
         raise Refused("InvalidParameterValue", f"Value ({name}) for parameter groupName is invalid. It may not begin with sg-.")
     if name.lower() == DEFAULT_NAME:
-        raise Refused("InvalidGroup.Reserved", "The security group 'default' is reserved")
+        raise Refused("InvalidParameterValue", f"Cannot use reserved security group name: {name}")
     if request.vpc_id:
         check_vpc_id(request.vpc_id)
     tags = tags_for(request.tag_specifications, "security-group")["security-group"]

@@ -11,7 +11,17 @@ from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import all_peerings, find_elastic_ip, find_image, find_peering, is_id, is_own, is_requester, owned
+from alto.api.ec2.ids import (
+    all_peerings,
+    find_dhcp_options,
+    find_elastic_ip,
+    find_image,
+    find_peering,
+    is_id,
+    is_own,
+    is_requester,
+    owned,
+)
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.wire.query import UNPRINTABLE
 from alto.model.acls import NetworkAcl, PrefixList
@@ -244,6 +254,8 @@ def _find(reader: Reader, call: Call, id: str) -> Taggable:
     kind = _KINDS[id.partition("-")[0]][1]
     if kind is Address:
         return find_elastic_ip(reader, call, id)
+    if kind is DhcpOptions:
+        return find_dhcp_options(reader, call, id)
     if kind is not Image:
         return owned(reader, call, kind, id)
     image = find_image(reader, call, id)
