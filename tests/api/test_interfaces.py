@@ -277,7 +277,7 @@ def test_what_is_not_said_to_be_primary_is_secondary(tenant: Tenant, subnet: str
     assert tenant.refused("CreateNetworkInterface", **twice) == "InvalidParameterValue"
 
 
-def test_groups_that_are_not_there_have_a_code_of_their_own(tenant: Tenant, stranger: Tenant, subnet: str) -> None:
+def test_groups_that_are_not_there_have_codes_of_their_own(tenant: Tenant, stranger: Tenant, subnet: str) -> None:
     (foreign,) = stranger("DescribeSecurityGroups")["SecurityGroups"]
     interface = made(tenant, subnet)
     assert interface["Operator"] == {"Managed": False}
@@ -285,7 +285,9 @@ def test_groups_that_are_not_there_have_a_code_of_their_own(tenant: Tenant, stra
         expected = f"InvalidSecurityGroupID.NotFound: The securityGroup ID '{id}' does not exist"
         assert tenant.refusal("CreateNetworkInterface", SubnetId=subnet, Groups=[id]) == expected
         named = {"NetworkInterfaceId": interface["NetworkInterfaceId"], "Groups": [id]}
-        assert tenant.refusal("ModifyNetworkInterfaceAttribute", **named) == expected
+        assert tenant.refusal("ModifyNetworkInterfaceAttribute", **named) == (
+            f"InvalidGroup.NotFound: The security group '{id}' does not exist"
+        )
 
 
 def test_a_token_makes_one(tenant: Tenant, subnet: str) -> None:

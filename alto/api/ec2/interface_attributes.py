@@ -106,12 +106,21 @@ def _edits(request: ModifyNetworkInterfaceAttributeRequest) -> list[Edit]:
         checked = request.source_dest_check.value
         edits.append(lambda tx, call, one: replace(one, source_dest_check=checked))
     if request.groups:
-        edits.append(lambda tx, call, one: replace(one, group_ids=find_interface_groups(tx, call, request.groups, one.vpc_id)))
+        edits.append(
+            lambda tx, call, one: replace(
+                one, group_ids=find_interface_groups(tx, call, request.groups, one.vpc_id, _absent_group)
+            )
+        )
     if request.attachment is not None:
         edits.append(_set_attachment(request.attachment))
     if request.associate_public_ip_address is not None:
         edits.append(_set_public(request.associate_public_ip_address))
     return edits
+
+
+def _absent_group(id: str) -> Refused:
+    """Whatever it looks like; CreateNetworkInterface has another code for it."""
+    return Refused("InvalidGroup.NotFound", f"The security group '{id[:80]}' does not exist")
 
 
 def _set_attachment(change: AttachmentChange) -> Edit:

@@ -78,7 +78,7 @@ async def create_network_interface(call: Call, request: CreateNetworkInterfaceRe
         if known is not None:
             return show_interface(tx, owned(tx, call, NetworkInterface, known))
         subnet = owned(tx, call, Subnet, request.subnet_id or "")
-        group_ids = find_interface_groups(tx, call, request.groups, subnet.vpc_id)
+        group_ids = find_interface_groups(tx, call, request.groups, subnet.vpc_id, _absent_group)
         description = request.description or ""
         made = make_interface(tx, drawn, subnet, addresses, group_ids, now, v6=v6, description=description, tags=tags)
         remember_result(tx, call, request.client_token, made.id, now)
@@ -86,6 +86,10 @@ async def create_network_interface(call: Call, request: CreateNetworkInterfaceRe
 
     interface = await call.store.write(body)
     return {"NetworkInterface": interface, "ClientToken": request.client_token}
+
+
+def _absent_group(id: str) -> Refused:
+    return Refused("InvalidSecurityGroupID.NotFound", f"The securityGroup ID '{id[:80]}' does not exist")
 
 
 def check_description(text: str) -> None:

@@ -3,7 +3,7 @@
 Chance is drawn before the transaction (`draw_interface`), everything is claimed within it (`make_interface`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -202,10 +202,10 @@ def check_group_count(ids: Sequence[str]) -> None:
         )
 
 
-def find_interface_groups(reader: Reader, call: Call, ids: Sequence[str], vpc_id: str) -> tuple[str, ...]:
-    """The same for the operations on interfaces, which have a code of their own for a group that is not there, whatever its
-    id looks like ("Error codes for the Amazon EC2 API"). Raises: Refused."""
+def find_interface_groups(
+    reader: Reader, call: Call, ids: Sequence[str], vpc_id: str, absent: Callable[[str], Refused]
+) -> tuple[str, ...]:
+    """The same for the operations on interfaces, to which a group is `absent` whatever its id looks like. Raises: Refused."""
     for id in ids:
-        absent = Refused("InvalidSecurityGroupID.NotFound", f"The securityGroup ID '{id[:80]}' does not exist")
-        owned_or(reader, call, SecurityGroup, id, malformed=absent, absent=absent)
+        owned_or(reader, call, SecurityGroup, id, malformed=absent(id), absent=absent(id))
     return find_groups(reader, call, ids, vpc_id)
