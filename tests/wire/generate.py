@@ -11,8 +11,8 @@ DEPTH_MAX = 6
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_./:+ &<>=%?*\"'é中🙂\t\n"
 
 
-def service_model(name: str) -> ServiceModel:
-    return botocore.session.get_session().get_service_model(name)
+def service_model(name: str, version: str | None = None) -> ServiceModel:
+    return botocore.session.get_session().get_service_model(name, version)
 
 
 def text(chance: random.Random) -> str:
