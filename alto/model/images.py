@@ -106,6 +106,7 @@ class Image(Record, frozen=True, kw_only=True, omit_defaults=True):
     # What whoever registered it says of its system, and tools compare.
     ena: bool = True
     sriov: bool = False  # "simple", in EC2's words
+    boot_mode: str | None = None  # None: nobody said one
     imds_v2: bool = False  # its instances demand tokens of who asks for metadata, unless their launch says otherwise
 
     @property

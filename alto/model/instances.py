@@ -167,6 +167,7 @@ class Instance(Record, frozen=True, kw_only=True, omit_defaults=True):
     # What its image said of its system, or somebody since; an image of it says the same.
     ena: bool = True
     sriov: bool = False
+    boot_mode: str | None = None
     profile: InstanceProfile | None = None
     group_name: str | None = None  # the AutoScalingGroup it belongs to
     placement: PlacementWish | None = None

@@ -56,6 +56,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     capacity_preference: str = "open"
     ena: bool = True
     sriov: bool = False
+    boot_mode: str | None = None
     group_name: str | None = None
     placement: PlacementWish | None = None
     naming: Naming | None = None
@@ -168,6 +169,7 @@ def plan_launch(
                 capacity_preference=order.capacity_preference,
                 ena=order.ena,
                 sriov=order.sriov,
+                boot_mode=order.boot_mode,
                 group_name=order.group_name,
                 placement=order.placement,
                 tags=order.instance_tags,

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from alto.control.keeper import TERMINATED_SHOWN_S, Keeper
 from alto.model.images import Image, host_kind_of
 from tests.api.cloud import NOW, Cloud, Tenant
+from tests.api.rows import host
 from tests.clocks import CountedClock
 
 TINY = Image(
@@ -105,6 +106,26 @@ def test_registering_a_file(operator: Tenant, tmp_path: Path) -> None:
         assert operator.refused("RegisterImage", Name="twice", **given) == "InvalidBlockDeviceMapping"
     again = operator.refused("RegisterImage", Name="Debian 12 [test]", ImageLocation=f"file://{path}")
     assert again == "InvalidAMIName.Duplicate"
+
+
+def test_a_boot_mode_is_shown_where_it_was_said(operator: Tenant, cloud: Cloud, tmp_path: Path) -> None:
+    """ "BootMode" of an image that says none is absent, not what its instances will do (user guide, "boot mode of an AMI")."""
+    cloud.put(host(1, vcpus=8, memory_mib=16_384))
+    given = {"ImageLocation": f"file://{qcow2(tmp_path / 'debian.qcow2')}"}
+    silent = operator("RegisterImage", Name="silent", **given)["ImageId"]
+    said = operator("RegisterImage", Name="said", **given, BootMode="legacy-bios")["ImageId"]
+    copy = operator("CopyImage", Name="copy", SourceImageId=said, SourceRegion=operator.region)["ImageId"]
+    for id, mode in ((silent, None), (said, "legacy-bios"), (copy, "legacy-bios")):
+        (image,) = operator("DescribeImages", ImageIds=[id])["Images"]
+        (instance,) = operator("RunInstances", ImageId=id, MinCount=1, MaxCount=1)["Instances"]
+        assert (image.get("BootMode"), instance.get("BootMode")) == (mode, mode)
+        assert instance["CurrentInstanceBootMode"] == "legacy-bios"
+        shown = operator("DescribeImageAttribute", ImageId=id, Attribute="bootMode")["BootMode"]
+        assert shown == ({} if mode is None else {"Value": mode})
+    mode = [{"Name": "boot-mode", "Values": ["legacy-bios"]}]
+    assert set(ids(operator, Filters=mode)) == {said, copy}
+    found = operator("DescribeInstances", Filters=mode)["Reservations"]
+    assert {one["ImageId"] for reservation in found for one in reservation["Instances"]} == {said, copy}
 
 
 PACKED = {

@@ -492,6 +492,7 @@ def test_a_system_and_its_type_have_the_same_processors(cloud: Cloud, tenant: Te
         architecture="arm64",
         size_gib=1,
         created_at=NOW,
+        boot_mode="uefi",
     )
     cloud.put(arm, host(2, vcpus=4, memory_mib=8192))
     assert tenant.refusal("RunInstances", **{**ONE, "InstanceType": "t4g.small"}).startswith(

@@ -11,7 +11,7 @@ from alto.api.ec2.image_availability import latest_deprecation
 from alto.api.ec2.images import DESCRIPTION_MAX, IMDS_V2, deregistration_protection, imds, own_image, sriov
 from alto.api.ec2.public_access import check_public_image
 from alto.model.errors import Refused
-from alto.model.images import ImageState, boot_mode_of
+from alto.model.images import ImageState
 from alto.store.store import Tx
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
@@ -159,7 +159,7 @@ async def describe_image_attribute(call: Call, request: DescribeImageAttributeRe
             ],
         ),
         "productCodes": ("ProductCodes", []),
-        "bootMode": ("BootMode", {"Value": boot_mode_of(image.architecture)}),
+        "bootMode": ("BootMode", {"Value": image.boot_mode}),
         "kernel": ("KernelId", {}),
         "ramdisk": ("RamdiskId", {}),
         "sriovNetSupport": ("SriovNetSupport", {"Value": sriov(image)}),

@@ -116,6 +116,7 @@ async def create_image(call: Call, request: CreateImageRequest) -> dict[str, obj
                 storage=storage,
                 ena=instance.ena,
                 sriov=instance.sriov,
+                boot_mode=instance.boot_mode,
                 source_instance_id=instance.id,
                 source_image_id=instance.image_id,
                 source_image_region=call.region,

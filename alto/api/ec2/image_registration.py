@@ -89,6 +89,7 @@ async def register_image(call: Call, request: RegisterImageRequest) -> dict[str,
         instance_stores=instance_stores(request.block_device_mappings, (request.root_device_name,)),
         ena=request.ena_support,
         sriov=request.sriov_net_support is not None,
+        boot_mode=request.boot_mode,
         imds_v2=request.imds_support is not None,
     )
 
@@ -120,6 +121,7 @@ async def _register_snapshot(call: Call, request: RegisterImageRequest, name: st
             instance_stores=instance_stores(request.block_device_mappings, ()),
             ena=request.ena_support,
             sriov=request.sriov_net_support is not None,
+            boot_mode=request.boot_mode,
             imds_v2=request.imds_support is not None,
         )
         # Read as a launch would read them, of an image that has nothing yet: so the root is one of the further devices.

@@ -18,7 +18,7 @@ from alto.api.ec2.shapes import SRIOV
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import timestamp
 from alto.model.errors import Refused
-from alto.model.images import Image, ImageDevice, ImageState, boot_mode_of
+from alto.model.images import Image, ImageDevice, ImageState
 from alto.model.volumes import DEFAULT_VOLUME_TYPE
 from alto.store.store import Reader
 
@@ -47,7 +47,7 @@ _FILTERS: Filters[Image] = {
     "block-device-mapping.snapshot-id": lambda image: [one.snapshot_id for one in devices(image)],
     "block-device-mapping.volume-size": lambda image: [one.size_gib for one in devices(image)],
     "block-device-mapping.volume-type": lambda image: [one.type for one in devices(image)],
-    "boot-mode": lambda image: boot_mode_of(image.architecture),
+    "boot-mode": lambda image: image.boot_mode,
     "creation-date": lambda image: timestamp(image.created_at),
     "description": lambda image: image.description,
     "ena-support": lambda image: image.ena,
@@ -190,7 +190,7 @@ def show_image(image: Image) -> dict[str, object]:
         "EnaSupport": image.ena,
         "SriovNetSupport": sriov(image),
         "ImdsSupport": imds(image),
-        "BootMode": boot_mode_of(image.architecture),
+        "BootMode": image.boot_mode,
         "SourceInstanceId": image.source_instance_id,
         "SourceImageId": image.source_image_id,
         "SourceImageRegion": image.source_image_region,

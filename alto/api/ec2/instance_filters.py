@@ -125,7 +125,7 @@ _OWN: Filters[Instance] = {
     "architecture": lambda i: CATALOGUE[i.instance_type].architecture,
     "availability-zone": lambda i: i.zone,
     "availability-zone-id": lambda i: zone_id(i.zone),
-    "boot-mode": lambda i: boot_mode_of(CATALOGUE[i.instance_type].architecture),
+    "boot-mode": lambda i: i.boot_mode,
     "capacity-reservation-specification.capacity-reservation-preference": lambda i: i.capacity_preference,
     "client-token": lambda i: i.client_token,
     "current-instance-boot-mode": lambda i: boot_mode_of(CATALOGUE[i.instance_type].architecture),

@@ -176,6 +176,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
             image_source=image.source,
             ena=image.ena,
             sriov=image.sriov,
+            boot_mode=image.boot_mode,
             instance_type=type.name,
             vcpus=cpus.count,
             threads_per_core=cpus.threads_per_core,

@@ -103,7 +103,6 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     image = reader.find(Image, instance.image_id)
     public = {one.vpc_id for one in instance.nics if one.public_ip or any(each.public_ip for each in one.secondary)}
     named = {vpc_id for vpc_id in public if has_hostnames(reader, vpc_id)}
-    boot_mode = boot_mode_of(type.architecture)
     public_name = public_dns(instance.region, nic.public_ip) if nic.vpc_id in named else ""
     shape: dict[str, Any] = {
         "InstanceId": instance.id,
@@ -141,8 +140,8 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "PlatformDetails": "Linux/UNIX",
         "UsageOperation": "RunInstances",
         "UsageOperationUpdateTime": instance.created_at,
-        "BootMode": boot_mode,
-        "CurrentInstanceBootMode": boot_mode,
+        "BootMode": instance.boot_mode,
+        "CurrentInstanceBootMode": boot_mode_of(type.architecture),
         "NetworkPerformanceOptions": _EVEN_BANDWIDTH,
         "Operator": NO_OPERATOR,
     }
