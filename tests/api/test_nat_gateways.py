@@ -91,6 +91,8 @@ def test_a_public_one_has_an_elastic_address_and_an_interface_that_is_its_own(te
     assert tenant.refused("ModifyNetworkInterfaceAttribute", **own, SourceDestCheck={"Value": True}) == "OperationNotPermitted"
     assert tenant.refused("AssignPrivateIpAddresses", **own, SecondaryPrivateIpAddressCount=1) == "OperationNotPermitted"
     assert tenant.refused("DisassociateAddress", AssociationId=led["AssociationId"]) == "AuthFailure"
+    free = tenant("AllocateAddress")["AllocationId"]
+    assert tenant.refused("AssociateAddress", AllocationId=free, **own) == "AuthFailure"
     assert tenant.refused("ReleaseAddress", AllocationId=elastic["AllocationId"]) == "AuthFailure"
     assert tenant.refused("DeleteSubnet", SubnetId=subnet) == "DependencyViolation"
 

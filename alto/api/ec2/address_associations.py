@@ -10,9 +10,9 @@ import msgspec
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.address_targets import lead_to, leave, public_of
-from alto.api.ec2.addresses import find_address, refuse_managed, refuse_used
+from alto.api.ec2.addresses import find_address, refuse_managed, refuse_service, refuse_used
 from alto.api.ec2.ids import is_own, owned
-from alto.api.ec2.interface_attachments import changeable, check_single
+from alto.api.ec2.interface_attachments import check_single
 from alto.model.addresses import Address
 from alto.model.errors import Refused
 from alto.model.instances import Instance, Phase, Wish
@@ -78,7 +78,8 @@ def _check_way_in(reader: Reader, interface: NetworkInterface) -> None:
 
 def _target(reader: Reader, call: Call, request: AssociateAddressRequest) -> NetworkInterface:
     if request.network_interface_id is not None:
-        interface = changeable(reader, call, request.network_interface_id)
+        interface = owned(reader, call, NetworkInterface, request.network_interface_id)
+        refuse_service(interface)
     else:
         instance = owned(reader, call, Instance, request.instance_id or "")
         if instance.wish is Wish.TERMINATED or instance.phase is Phase.TERMINATED:

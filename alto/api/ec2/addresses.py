@@ -110,7 +110,13 @@ def refuse_used(reader: Reader, address: Address) -> None:
     """Raises: Refused: it goes with what it is for, or is that of a NAT gateway."""
     refuse_managed(address)
     interface = reader.find(NetworkInterface, address.interface_id) if address.interface_id is not None else None
-    if interface is not None and interface.requester is not None:
+    if interface is not None:
+        refuse_service(interface)
+
+
+def refuse_service(interface: NetworkInterface) -> None:
+    """Raises: Refused: it is a service's, to which nobody else leads an address, and from which nobody takes one."""
+    if interface.requester is not None:
         raise Refused(
             "AuthFailure",
             f"You do not have permission to access the specified resource. It is used by {interface.requester}.",
