@@ -94,10 +94,12 @@ def sides(real_machine: None, image_cache: Path, tmp_path_factory: pytest.TempPa
     def ip(*arguments: str) -> None:
         subprocess.run(["ip", *arguments], check=True)
 
-    # Two machines share no files; what was built for tests is built for both.
+    # Two machines share no files; what was built for tests is built for both. Other tests put their own there meanwhile.
+    built = [image_cache / "kernels", *image_cache.glob("tiny-*")]
     caches = [base / "server-cache", base / "agent-cache"]
     for cache in caches:
-        subprocess.run(["cp", "-a", "--reflink=auto", image_cache, cache], check=True)
+        cache.mkdir(mode=0o711)
+        subprocess.run(["cp", "-a", "--reflink=auto", "-t", cache, *built], check=True)
     server, agent = Side(SERVER, base / "server", caches[0]), Side(AGENT, base / "agent", caches[1])
     try:
         for name in (SERVER, AGENT):
