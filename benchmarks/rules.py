@@ -57,12 +57,13 @@ RULES_EACH = 25
 SAMPLES = 9
 GROWTH_MAX = 1.5  # CPU of a change in a VPC four times as large
 CHANGING = 25  # groups below this number are changed
+CHANGING_HOSTS = 5  # as many instances has a group
 HEARD_S = 0.15  # hosts that a change does not concern hear nothing for so long
 VPC, SUBNET, ACL, LIST = "vpc-0123456789abcdef0", "subnet-0123456789abcdef0", "acl-0123456789abcdef0", "pl-0123456789abcdef0"
 OWN: Mapping[str, Any] = {"account": ACCOUNT, "region": REGION}
 
 
-EVERYBODY = "sg-ffffffffffffffff0"  # as a VPC's default group
+EVERYBODY = "sg-0ffffffffffffffff"  # as a VPC's default group
 
 
 def group_id(number: int) -> str:
@@ -212,8 +213,8 @@ class Fleet:
         )
         for number in range(instances):
             first, round = number % groups, number // groups
-            # Groups that will change are on the same five hosts at each size, and on no others.
-            name = names[round if first < CHANGING else (round + 5) % hosts]
+            # Groups that will change are on the same hosts at each size, and on no others.
+            name = names[round if first < CHANGING else (round + CHANGING_HOSTS) % hosts]
             own = (group_id(first), group_id((first + 1) % groups))
             self._records.append(resident(number, name, f"10.200.{number // 200}.{number % 200 + 10}", own))
         self._rows = 0
@@ -385,6 +386,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=int, default=8)
     hosts = parser.parse_args().hosts
+    if hosts <= CHANGING_HOSTS:
+        parser.error(f"--hosts {hosts}: there are more than {CHANGING_HOSTS}, as that many hear of changes")
     found, whole = asyncio.run(measured(hosts))
     rows = [
         (

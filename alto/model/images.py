@@ -64,7 +64,7 @@ class FormerImage(Record, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "former_image"
 
     account: str
-    region: str
+    region: str | None  # as the image's
     ended_at: float
 
 

@@ -49,9 +49,9 @@ def next_address(pool: AddressPool, cursor: int, taken: Callable[[str], bool]) -
     raise NoCapacity(f"Not enough free addresses in {pool.cidr}")
 
 
-def given_out(pool: AddressPool, cursor: int, count: int, *, chosen: bool = False) -> AddressPool:
-    """`pool` when `count` of its addresses were given, the last one in turn at `cursor`; `chosen`: some were not in turn."""
-    in_turn = pool.in_turn and not chosen and cursor > pool.cursor
+def given_out(pool: AddressPool, cursor: int, count: int) -> AddressPool:
+    """`pool` when `count` of its addresses were given, the last one in turn at `cursor`."""
+    in_turn = pool.in_turn and cursor > pool.cursor
     return replace(pool, used=pool.used + count, cursor=cursor, in_turn=in_turn)
 
 

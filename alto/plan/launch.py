@@ -90,6 +90,8 @@ def plan_launch(
     Raises: NoCapacity: the subnet or the public pool has too few addresses left; nothing is planned then.
     """
     subnet = order.subnet
+    if order.private_ip is not None:
+        private_pool = msgspec.structs.replace(private_pool, in_turn=False)
     private = _addresses(private_pool, private_taken, order.private_ip)
     public = _addresses(public_pool, public_taken, None)
     private_cursor, public_cursor = private_pool.cursor, public_pool.cursor
@@ -202,11 +204,7 @@ def plan_launch(
         volumes.append(_volume(order, instance_id, order.root, volume_id))
         if order.volumes:
             volumes += [_volume(order, instance_id, one, data_volume_id(volume_id, at)) for at, one in enumerate(order.volumes)]
-    pools = (
-        [given_out(private_pool, private_cursor, order.count, chosen=order.private_ip is not None)]
-        if order.interface is None
-        else []
-    )
+    pools = [given_out(private_pool, private_cursor, order.count)] if order.interface is None else []
     if order.public and order.interface is None:
         pools.append(given_out(public_pool, public_cursor, order.count))
     return Launch(

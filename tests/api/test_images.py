@@ -213,6 +213,12 @@ def test_deregistering(cloud: Cloud, operator: Tenant, tenant: Tenant, tmp_path:
     assert operator.refused("RunInstances", ImageId=id, MinCount=1, MaxCount=1) == "InvalidAMIID.NotFound"
 
 
+def test_an_image_of_all_regions_is_given_up_in_all(cloud: Cloud, tenant: Tenant) -> None:
+    cloud.put(replace(TINY, id="ami-0a170000000000077", account=tenant.account.id))
+    tenant("DeregisterImage", ImageId="ami-0a170000000000077")
+    assert tenant.in_region("eu-central-1")("DescribeImages", ImageIds=["ami-0a170000000000077"])["Images"] == []
+
+
 def test_alto_s_own_images_go_again_after_they_came_again(cloud: Cloud, operator: Tenant) -> None:
     for _ in range(2):
         cloud.put(replace(TINY, account=operator.account.id))

@@ -541,6 +541,10 @@ def test_an_image_that_nobody_registered_is_launched_only_where_the_operator_wan
     assert somebody("DescribeImages")["Images"] == []
     assert somebody.refused("DescribeImages", ImageIds=["ami-1234abcd"]) == "InvalidAMIID.NotFound"
     assert somebody.refused("RunInstances", **{**ONE, "ImageId": "windows"}) == "InvalidAMIID.Malformed"
+    # Who gave an image up sees that a launch finds it no more.
+    cloud.put(replace(tiny(), id="ami-1234abce", account=somebody.account.id))
+    somebody("DeregisterImage", ImageId="ami-1234abce")
+    assert somebody.refused("RunInstances", **{**ONE, "ImageId": "ami-1234abce"}) == "InvalidAMIID.Unavailable"
     cloud.close()
 
 

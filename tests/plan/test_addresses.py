@@ -72,7 +72,7 @@ def test_a_pool_that_is_given_in_turn_gives_what_any_other_would(steps: list[int
             knows, asks = replace(knows, used=len(taken)), replace(asks, used=len(taken))
         elif (address := f"10.0.0.{4 + step[1] % 11}") not in taken:
             taken.add(address)
-            knows, asks = given_out(knows, knows.cursor, 1, chosen=True), given_out(asks, asks.cursor, 1, chosen=True)
+            knows, asks = given_out(replace(knows, in_turn=False), knows.cursor, 1), given_out(asks, asks.cursor, 1)
 
 
 def test_a_pool_that_is_given_in_turn_is_not_looked_up() -> None:

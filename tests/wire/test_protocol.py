@@ -14,6 +14,7 @@ from botocore.serialize import create_serializer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alto.api.wire import xml
 from alto.api.wire.models import Models, build_table
 from alto.api.wire.query import Parser, decode_form
 from alto.api.wire.xml import Cached, Constant, Renderer, ec2_error, escape, plain, query_error, timestamp
@@ -199,6 +200,21 @@ def test_cached_elements_are_rendered_once_per_key(models: Models) -> None:
     assert answer(7) == first
     assert made == [7]
     assert b"<amiLaunchIndex>8</amiLaunchIndex></item><item><instanceId>i-2<" in answer(8)
+
+
+def test_older_versions_keep_little(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are asked for seldom, and each has a memory of its own."""
+    monkeypatch.setattr(xml, "OLDER_BYTES_MAX", 30)
+    made = []
+
+    def make() -> dict[str, object]:
+        made.append(1)
+        return {"InstanceId": "i-1"}
+
+    renderer = Renderer(models.service("ec2", "2014-10-01"), older=True)
+    for number in (1, 2, 3, 1):
+        renderer.answer("DescribeInstances", {"Reservations": [{"Instances": [Cached((number,), make)]}]}, "r-1")
+    assert len(made) == 4
 
 
 # What the models do not say.

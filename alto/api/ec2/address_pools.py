@@ -4,7 +4,7 @@ Which comes next is `plan/addresses.py`'s. Invariant: every claim writes its poo
 Not here: launches, which claim many at a time (`plan/launch.py`), and giving back (`store/claims.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from msgspec.structs import replace
@@ -21,13 +21,14 @@ def take_public(tx: Tx, call: Call, owner_id: str, *, elastic: bool = False, cho
     """A public address for `owner_id`, the one `chosen` or the next. Raises: Refused, NoCapacity."""
     pool = tx.get(AddressPool, PUBLIC_POOL)
     if chosen is not None:
+        pool = replace(pool, in_turn=False)
         address, cursor = _chosen_public(tx, IPv4Network(pool.cidr), chosen), pool.cursor
     else:
         if pool.used >= pool.size:
             raise Refused("InsufficientAddressCapacity", "No public address is left in this cloud. Release one, or try later.")
         cursor, address = next_address(pool, pool.cursor, lambda one: tx.find(PublicAddress, one) is not None)
     tx.put(PublicAddress(id=address, account=call.account, region=call.region, owner_id=owner_id, elastic=elastic))
-    tx.put(given_out(pool, cursor, 1, chosen=chosen is not None))
+    tx.put(given_out(pool, cursor, 1))
     return address
 
 
@@ -44,9 +45,9 @@ def _chosen_public(reader: Reader, network: IPv4Network, text: str) -> str:
     return str(address)
 
 
-def take_private(tx: Tx, subnet: Subnet, count: int, chosen: Sequence[str] = ()) -> list[str]:
-    """`chosen` and then `count` more private addresses of `subnet`. The first may become an interface's primary one; each of
-    the others needs `claim_secondary`. Raises: Refused."""
+def take_private(tx: Tx, subnet: Subnet, count: int, chosen: Sequence[str] = (), *, kept: Collection[str] = ()) -> list[str]:
+    """`chosen` and then `count` more private addresses of `subnet`, none of them from `kept`. The first may become an
+    interface's primary one; each of the others needs `claim_secondary`. Raises: Refused."""
     pool = tx.get(AddressPool, subnet.id)
     if pool.used + count + len(chosen) > pool.size:
         raise Refused(
@@ -59,11 +60,13 @@ def take_private(tx: Tx, subnet: Subnet, count: int, chosen: Sequence[str] = ())
         raise Refused("InvalidParameterValue", "Duplicate private IP address specified.")
     for address in taken:
         refuse_taken(tx, pool, subnet.vpc_id, address)
-    if chosen:
+    if chosen or kept:
         pool = replace(pool, in_turn=False)
     cursor = pool.cursor
     for _ in range(count):
-        cursor, address = next_address(pool, cursor, lambda one: one in taken or is_private_taken(tx, pool, subnet.vpc_id, one))
+        cursor, address = next_address(
+            pool, cursor, lambda one: one in taken or one in kept or is_private_taken(tx, pool, subnet.vpc_id, one)
+        )
         taken.append(address)
     tx.put(given_out(pool, cursor, len(taken)))
     return taken

@@ -156,14 +156,14 @@ def find_images(reader: Reader, call: Call, ids: Sequence[str]) -> list[Image]:
 
 def _is_former(reader: Reader, call: Call, id: str) -> bool:
     former = reader.find(FormerImage, id)
-    return former is not None and is_own(call, former)
+    return former is not None and former.account == call.account and former.region in (None, call.region)
 
 
 def find_launchable(reader: Reader, call: Call, id: str) -> Image:
     """The same for a launch, which a cloud of simulated hosts may do from images that nobody registered (`--any-image`)."""
     if call.settings.any_image:
         check_id(Image.KIND, id)
-        if reader.find(Image, id) is None:
+        if reader.find(Image, id) is None and not _is_former(reader, call, id):
             return stand_in(id, call.region)
     return find_image(reader, call, id)
 
@@ -261,7 +261,8 @@ def owned_or(reader: Reader, call: Call, kind: type[R], id: str, *, malformed: R
 
 
 def find_elastic_ip(reader: Reader, call: Call, id: str) -> Address:
-    """For the operations whose errors call an elastic address so: on NAT gateways and tags. Raises: Refused."""
+    """For the operations whose errors call an elastic address so: on NAT gateways, and for an absent one on tags. Raises:
+    Refused."""
     return owned_or(
         reader,
         call,
@@ -273,7 +274,8 @@ def find_elastic_ip(reader: Reader, call: Call, id: str) -> Address:
 
 
 def find_dhcp_options(reader: Reader, call: Call, id: str) -> DhcpOptions:
-    """For the operations whose errors have a code of their own: what deletes or tags them. Raises: Refused."""
+    """For the operations whose errors have codes of their own: what deletes them, and for absent ones what tags them. Raises:
+    Refused."""
     return owned_or(
         reader,
         call,

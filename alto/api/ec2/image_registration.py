@@ -259,9 +259,9 @@ async def deregister_image(call: Call, request: DeregisterImageRequest) -> dict[
                 "day if that has a cooldown.",
             )
         tx.delete(Image, id)
-        former = FormerImage(id=id, account=call.account, region=call.region, ended_at=now)
         before = tx.find(FormerImage, id)  # Alto's own images have the same ids whenever they come again
-        tx.put(former if before is None else replace(before, ended_at=now))
+        version = 0 if before is None else before.version
+        tx.put(FormerImage(id=id, version=version, account=call.account, region=image.region, ended_at=now))
         deleted = []
         for one in image.devices if request.delete_associated_snapshots else ():
             snapshot = tx.find(Snapshot, one.snapshot_id) if one.snapshot_id is not None else None

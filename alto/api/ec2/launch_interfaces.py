@@ -6,7 +6,7 @@ instance in the same transaction. Most launches name no interface: then nothing 
 Invariant: what is refused is refused before the launch has claimed anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -123,6 +123,11 @@ def existing(reader: Reader, call: Call, wanted: InterfaceSpecification) -> Netw
     return interface
 
 
+def named_addresses(listed: Sequence[InterfaceSpecification]) -> tuple[str, ...]:
+    """Those that a launch asks for, and so chooses for nothing else."""
+    return tuple(address for one in listed for address in one.addresses.named)
+
+
 def draw_others(call: Call, listed: Sequence[InterfaceSpecification], most: int) -> list[list[Drawn]]:
     """For each of `most` instances, what chance gives those interfaces that are not the primary one."""
     return [[draw_interface(call.world.chance) for _ in listed[1:]] for _ in range(most)] if len(listed) > 1 else []
@@ -139,9 +144,10 @@ def with_interfaces(
     now: float,
 ) -> Instance:
     """A planned instance, written, with the primary interface's further addresses and with all other interfaces."""
-    instance = _with_addresses(tx, instance, listed[0], type)
+    named = named_addresses(listed)
+    instance = _with_addresses(tx, instance, listed[0], type, named)
     for wanted, its in zip(listed[1:], drawn, strict=True):
-        interface = existing(tx, call, wanted) or _made(tx, call, instance, wanted, its, tags, now)
+        interface = existing(tx, call, wanted) or _made(tx, call, instance, wanted, its, tags, now, named)
         if interface.zone != instance.zone:
             raise Refused(
                 "InvalidParameterCombination", "All network interfaces of an instance must be in the same availability zone"
@@ -155,15 +161,26 @@ def with_interfaces(
 
 
 def _made(
-    tx: Tx, call: Call, instance: Instance, wanted: InterfaceSpecification, drawn: Drawn, tags: Tags, now: float
+    tx: Tx,
+    call: Call,
+    instance: Instance,
+    wanted: InterfaceSpecification,
+    drawn: Drawn,
+    tags: Tags,
+    now: float,
+    named: Collection[str],
 ) -> NetworkInterface:
     subnet = owned(tx, call, Subnet, wanted.subnet_id or instance.nic.subnet_id)
     groups = find_groups(tx, call, wanted.groups, subnet.vpc_id)
     description = wanted.description or ""
-    return make_interface(tx, drawn, subnet, wanted.addresses, groups, now, v6=wanted.v6, description=description, tags=tags)
+    return make_interface(
+        tx, drawn, subnet, wanted.addresses, groups, now, v6=wanted.v6, description=description, tags=tags, kept=named
+    )
 
 
-def _with_addresses(tx: Tx, instance: Instance, wanted: InterfaceSpecification, type: InstanceType) -> Instance:
+def _with_addresses(
+    tx: Tx, instance: Instance, wanted: InterfaceSpecification, type: InstanceType, named: Collection[str]
+) -> Instance:
     if wanted.network_interface_id is not None:
         return instance
     interface = tx.get(NetworkInterface, instance.nic.interface_id)
@@ -175,7 +192,7 @@ def _with_addresses(tx: Tx, instance: Instance, wanted: InterfaceSpecification, 
             f"Number of private addresses will exceed limit: {type.name} has {type.addresses_per_interface} per interface.",
         )
     if addresses.further:
-        secondary = take_private(tx, subnet, addresses.more, addresses.secondary)
+        secondary = take_private(tx, subnet, addresses.more, addresses.secondary, kept=named)
         claim_secondary(tx, subnet, interface.id, secondary)
         interface = replace(interface, secondary=tuple(PortAddress(private_ip=one) for one in secondary))
     put_interface(tx, replace(interface, ipv6=take_v6(tx, subnet, interface.id, count_v6, v6.chosen)))

@@ -20,7 +20,14 @@ from alto.api.ec2.ids import find_launchable, is_own, owned
 from alto.api.ec2.instance_metadata_defaults import default_metadata
 from alto.api.ec2.instance_profiles import ProfileSpecification, associate, find_arn
 from alto.api.ec2.keypairs import find_by_name
-from alto.api.ec2.launch_interfaces import InterfaceSpecification, check_interfaces, draw_others, existing, with_interfaces
+from alto.api.ec2.launch_interfaces import (
+    InterfaceSpecification,
+    check_interfaces,
+    draw_others,
+    existing,
+    named_addresses,
+    with_interfaces,
+)
 from alto.api.ec2.launch_options import (
     Cpus,
     LaunchOptions,
@@ -121,7 +128,7 @@ async def launch(call: Call, request: RunInstancesRequest, *, group_name: str | 
     interface = listed[0]
     addresses = interface.addresses
     more = len(listed) > 1 or bool(addresses.further) or interface.v6 != AddressesV6()
-    named = [address for one in listed for address in one.addresses.named] if more else ()
+    named = named_addresses(listed) if more else ()
     tags = tags_for(request.tag_specifications, "instance", "volume", "network-interface")
     check_user_data(request.user_data)
     shutdown_behaviour = request.instance_initiated_shutdown_behavior or "stop"

@@ -3,7 +3,7 @@
 Chance is drawn before the transaction (`draw_interface`), everything is claimed within it (`make_interface`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -150,11 +150,13 @@ def make_interface(
     description: str = "",
     tags: Tags | None = None,
     requester: str | None = None,
+    kept: Collection[str] = (),
 ) -> NetworkInterface:
-    """Its addresses are claimed, and its row is written: attached to nothing. Raises: Refused."""
+    """Its addresses are claimed, and its row is written: attached to nothing. `kept`: addresses that are not to be chosen.
+    Raises: Refused."""
     any_first = addresses.primary is None
     chosen = addresses.named
-    secondary = take_private(tx, subnet, addresses.more + any_first, chosen)
+    secondary = take_private(tx, subnet, addresses.more + any_first, chosen, kept=kept)
     first = secondary.pop(len(chosen) if any_first else 0)
     claim_secondary(tx, subnet, drawn.id, secondary)
     count_v6 = v6.count(subnet)

@@ -1,10 +1,10 @@
 """From a form or query string to the parameters of an operation, in one pass down a tree made from the service model.
 
 `Filter.1.Value.2=x` becomes {"Filters": [{"Values": ["x"]}]}: member names as in the model, lists in the order of their
-indices, which may begin anywhere and have holes (libcloud counts from 0), or a lone value without one. Empty values count as
-absent, as Terraform's older SDK needs, except where empty says something (a tag's value) and in lists: who asks for the
-instance "" must not be answered with all of them. Unknown parameters are refused, so that nobody believes that a flag took
-effect. Enumerations, lengths and ranges are not judged here: operations know better.
+indices, which may begin anywhere and have holes (libcloud counts from 0), or, of a list that is a parameter itself, a lone
+value without one. Empty values count as absent, as Terraform's older SDK needs, except where empty says something (a tag's
+value) and in lists: who asks for the instance "" must not be answered with all of them. Unknown parameters are refused, so
+that nobody believes that a flag took effect. Enumerations, lengths and ranges are not judged here: operations know better.
 """
 
 import base64

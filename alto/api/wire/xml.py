@@ -39,6 +39,7 @@ class Constant(dict[str, Any]):
 CONSTANTS_MAX = 1024  # of a shape
 FORMS_MAX = 256  # of a structure: which members, in which order; operations show it in a few each
 CACHED_BYTES_MAX = 48 * 1024 * 1024  # about 12,000 instances; beyond it the oldest are rendered again
+OLDER_BYTES_MAX = CACHED_BYTES_MAX // 16  # of each older version, which few clients ask for
 
 
 class _Constants:
@@ -67,6 +68,7 @@ class Renderer:
         self._constants: dict[int, _Constants] = {}
         self._rendered: dict[tuple[int, tuple[object, ...]], str] = {}  # oldest first
         self._rendered_bytes = 0
+        self._rendered_bytes_max = OLDER_BYTES_MAX if older else CACHED_BYTES_MAX
 
     def knows(self, operation: str) -> bool:
         return operation in self._service.operations
@@ -207,7 +209,7 @@ class Renderer:
     def _remember(self, key: tuple[int, tuple[object, ...]], rendered: str) -> None:
         self._rendered[key] = rendered
         self._rendered_bytes += len(rendered)
-        while self._rendered_bytes > CACHED_BYTES_MAX:
+        while self._rendered_bytes > self._rendered_bytes_max:
             self._rendered_bytes -= len(self._rendered.pop(next(iter(self._rendered))))
 
     def _map(self, key: int, item: int) -> Writer:
