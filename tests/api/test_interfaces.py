@@ -277,6 +277,19 @@ def test_what_is_not_said_to_be_primary_is_secondary(tenant: Tenant, subnet: str
     assert tenant.refused("CreateNetworkInterface", **twice) == "InvalidParameterValue"
 
 
+@pytest.mark.parametrize(
+    "others",
+    [({}, {}, {"PrivateIpAddress": "10.5.0.5"}), ({"SecondaryPrivateIpAddressCount": 1}, {"PrivateIpAddress": "10.5.0.5"})],
+    ids=["another interface's", "a secondary one"],
+)
+def test_what_a_launch_names_is_chosen_for_nothing_else(
+    tenant: Tenant, subnet: str, others: tuple[dict[str, Any], ...]
+) -> None:
+    listed = [{"DeviceIndex": at, "SubnetId": subnet, **each} for at, each in enumerate(others)]
+    (instance,) = launch(tenant, listed)
+    assert instance["NetworkInterfaces"][-1]["PrivateIpAddress"] == "10.5.0.5"
+
+
 def test_groups_that_are_not_there_have_codes_of_their_own(tenant: Tenant, stranger: Tenant, subnet: str) -> None:
     (foreign,) = stranger("DescribeSecurityGroups")["SecurityGroups"]
     interface = made(tenant, subnet)
