@@ -2,14 +2,13 @@
 Method: boto3's waiters, the aws command, and Terraform with the AWS provider where they are on the machine."""
 
 import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.cloud import Cloud
+from tests.e2e.commands import needs_terraform, run, terraform_of
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
@@ -44,15 +43,6 @@ def test_paginators_see_every_instance_once(simulated: Cloud) -> None:
     ec2.terminate_instances(InstanceIds=sorted(ids))
 
 
-def run(cloud: Cloud, *argv: str, cwd: Path | None = None, ok: bool = True) -> subprocess.CompletedProcess[str]:
-    keep = {name: os.environ[name] for name in ("PATH", "HOME", "PYENV_VERSION") if name in os.environ}
-    done = subprocess.run(
-        argv, env={**keep, **cloud.environment()}, cwd=cwd, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert not ok or done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return done
-
-
 def test_the_aws_command_runs_describes_and_terminates(simulated: Cloud) -> None:
     if shutil.which("aws") is None:
         pytest.skip("needs the aws command: pip install awscli")
@@ -73,49 +63,9 @@ def test_the_aws_command_runs_describes_and_terminates(simulated: Cloud) -> None
     assert "InvalidInstanceID.NotFound" in absent.stderr
 
 
-CONFIGURATION = """
-terraform {
-  required_providers {
-    aws = { source = "hashicorp/aws" }
-  }
-}
-provider "aws" {}
-variable "colour" { default = "red" }
-resource "aws_key_pair" "me" {
-  key_name   = "terraform"
-  public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBW4VDZ0bXv0Q4uyDJ5cX9SrsXHo5z9Hj9Jq0m1Hn3kL me"
-}
-resource "aws_instance" "web" {
-  ami           = "ami-0a170000000000001"
-  instance_type = "t3.nano"
-  key_name      = aws_key_pair.me.key_name
-  user_data     = "#!/bin/sh\\necho hello > /www/hello\\n"
-  tags          = { Name = "web", colour = var.colour }
-}
-"""
-
-
-def provider_folder() -> Path | None:
-    """Where this machine keeps Terraform's providers, when it has Amazon's."""
-    given = os.environ.get("ALTO_TERRAFORM_PLUGINS")
-    places = (
-        [Path(given)]
-        if given
-        else [*Path("/opt").glob("*"), Path("/usr/share/terraform/plugins"), Path.home() / ".terraform.d/plugins"]
-    )
-    return next((one for one in places if (one / "registry.terraform.io/hashicorp/aws").is_dir()), None)
-
-
+@needs_terraform
 def test_terraform_applies_plans_nothing_changes_a_tag_and_destroys(simulated: Cloud, tmp_path: Path) -> None:
-    plugins = provider_folder()
-    if shutil.which("terraform") is None or plugins is None:
-        pytest.skip("needs terraform and its AWS provider on disk (ALTO_TERRAFORM_PLUGINS names the folder)")
-    (tmp_path / "main.tf").write_text(CONFIGURATION)
-
-    def terraform(*argv: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        return run(simulated, "terraform", *argv, "-no-color", "-input=false", cwd=tmp_path, ok=ok)
-
-    terraform("init", f"-plugin-dir={plugins}")
+    terraform = terraform_of(simulated, "instance.tf", tmp_path)
     terraform("apply", "-auto-approve")
     again = terraform("plan", "-detailed-exitcode", ok=False)
     assert again.returncode == 0, f"the second plan is not empty:\n{again.stdout}"

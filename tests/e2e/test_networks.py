@@ -3,18 +3,17 @@ Method: terraform/network.tf and the aws command, unmodified, against simulated 
 """
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.cloud import Cloud
-from tests.e2e.test_clients import IMAGE, provider_folder, run
+from tests.e2e.commands import needs_terraform, run, terraform_of
+from tests.e2e.test_clients import IMAGE
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
 
-CONFIGURATION = Path(__file__).parent / "terraform" / "network.tf"
 CHANGED = ("-var", "stage=two", "-var", "office=198.51.100.0/24")
 
 
@@ -36,18 +35,11 @@ def everything(ec2: Any) -> dict[str, list[str]]:
     }
 
 
+@needs_terraform
 def test_terraform_builds_changes_and_destroys_a_network(simulated: Cloud, tmp_path: Path) -> None:
-    plugins = provider_folder()
-    if shutil.which("terraform") is None or plugins is None:
-        pytest.skip("needs terraform and its AWS provider on disk (ALTO_TERRAFORM_PLUGINS names the folder)")
-    shutil.copy(CONFIGURATION, tmp_path / "main.tf")
-
-    def terraform(*argv: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        return run(simulated, "terraform", *argv, "-no-color", "-input=false", cwd=tmp_path, ok=ok)
-
+    terraform = terraform_of(simulated, "network.tf", tmp_path)
     ec2 = simulated.client()
     before = everything(ec2)
-    terraform("init", f"-plugin-dir={plugins}")
     terraform("apply", "-auto-approve")
     again = terraform("plan", "-detailed-exitcode", ok=False)
     assert again.returncode == 0, f"the second plan is not empty:\n{again.stdout}"

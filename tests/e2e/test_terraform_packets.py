@@ -5,7 +5,6 @@ a second namespace is the world behind this machine's way out, and says whom it 
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,20 +13,14 @@ import pytest
 
 from tests.drivers.network.guests import hello, reaches, tcp_server
 from tests.e2e.cloud import Cloud, behind, machines_of, ssh, standing, until
-from tests.e2e.test_clients import provider_folder, run
-
-PLUGINS = provider_folder()
+from tests.e2e.commands import needs_terraform, terraform_of
 
 pytestmark = [
     pytest.mark.vm,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(
-        shutil.which("terraform") is None or PLUGINS is None,
-        reason="needs terraform and its AWS provider on disk (ALTO_TERRAFORM_PLUGINS names the folder)",
-    ),
+    needs_terraform,
 ]
 
-CONFIGURATION = Path(__file__).parent / "terraform" / "reachable.tf"
 STORE = "10.30.1.10"
 WORLD = f"terraform-world-{os.getpid()}"
 HERE, BEYOND = "198.51.100.1", "198.51.100.2"
@@ -61,17 +54,12 @@ def cloud(real_machine: None, image_cache: Path, tmp_path: Path) -> Iterator[Clo
 def test_what_terraform_builds_is_what_packets_meet(cloud: Cloud, tmp_path: Path) -> None:
     work, key = tmp_path / "work", tmp_path / "me"
     work.mkdir()
-    shutil.copy(CONFIGURATION, work / "main.tf")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     known = ("-var", f"public_key={key.with_suffix('.pub').read_text().strip()}")
     everybody = ("-var", "readers=0.0.0.0/0")
-
-    def terraform(*argv: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        return run(cloud, "terraform", *argv, "-no-color", "-input=false", cwd=work, ok=ok)
-
-    terraform("init", f"-plugin-dir={PLUGINS}")
+    terraform = terraform_of(cloud, "reachable.tf", work)
     terraform("apply", "-auto-approve", *known)
-    outputs = json.loads(run(cloud, "terraform", "output", "-json", cwd=work).stdout)
+    outputs = json.loads(terraform("output", "-json").stdout)
     door, door_inside, nat = (outputs[name]["value"] for name in ("door", "door_inside", "nat"))
 
     until(lambda: ssh(key, door, "true").returncode == 0, "ssh to the elastic address", timeout_s=BOOT_S, every_s=0.5)

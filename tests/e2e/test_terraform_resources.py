@@ -3,20 +3,17 @@ and the provider finds each as its configuration says it.
 Method: terraform/resources.tf, unmodified provider, simulated hosts; what it made is read with boto3."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.cloud import Cloud
-from tests.e2e.test_clients import provider_folder, run
+from tests.e2e.commands import needs_terraform, terraform_of
 from tests.e2e.test_networks import everything
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
 
-CONFIGURATION = Path(__file__).parent / "terraform" / "resources.tf"
 CHANGED = ("-var", "stage=two")
 
 # By what the provider's documentation imports those kinds that have no id of their own.
@@ -44,18 +41,11 @@ NOT_IMPORTED = {
 }
 
 
+@needs_terraform
 def test_terraform_makes_changes_imports_and_destroys_resources(simulated: Cloud, tmp_path: Path) -> None:
-    plugins = provider_folder()
-    if shutil.which("terraform") is None or plugins is None:
-        pytest.skip("needs terraform and its AWS provider on disk (ALTO_TERRAFORM_PLUGINS names the folder)")
-    shutil.copy(CONFIGURATION, tmp_path / "main.tf")
-
-    def terraform(*argv: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        return run(simulated, "terraform", *argv, "-no-color", "-input=false", cwd=tmp_path, ok=ok)
-
+    terraform = terraform_of(simulated, "resources.tf", tmp_path)
     ec2 = simulated.client()
     before = left(ec2)
-    terraform("init", f"-plugin-dir={plugins}")
     terraform("apply", "-auto-approve")
     first = seen(ec2)
     assert first == {
@@ -89,7 +79,7 @@ def test_terraform_makes_changes_imports_and_destroys_resources(simulated: Cloud
     state = tmp_path / "terraform.tfstate"
     known = state.read_text()
     ids = importable(json.loads(known))
-    run(simulated, "terraform", "state", "rm", *ids, cwd=tmp_path)
+    terraform("state", "rm", *ids)
     blocks = [f'import {{\n  to = {address}\n  id = "{id}"\n}}\n' for address, id in ids.items()]
     (tmp_path / "imports.tf").write_text("".join(blocks))
     plan = terraform("plan", *CHANGED).stdout
