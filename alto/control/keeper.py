@@ -1,7 +1,8 @@
 """Forgets what has had its time: after an hour (as EC2 lists them) terminated instances, NAT gateways that failed or are
 deleted, ranges that were disassociated and images that were deregistered, client tokens when they say so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -14,8 +15,10 @@ from alto.model.records import Record
 from alto.model.routing import NatGateway
 from alto.store.store import Reader, Store, Tx
 
+R = TypeVar("R", bound=Record)
+
 TERMINATED_SHOWN_S = 3600.0
-# One transaction forgets so many, so that it stays short.
+# One transaction looks at so many, and between two of them others have their turn.
 BATCH = 500
 
 
@@ -29,48 +32,46 @@ class Keeper:
 
     async def reconcile(self) -> float | None:
         now = self._clock.now()
-        instances = self._store.read(
-            lambda reader: [
-                one.id
-                for one in reader.where(Instance, phase=Phase.TERMINATED)
-                if one.ended_at is not None and now - one.ended_at > TERMINATED_SHOWN_S
-            ]
-        )
-        tokens = self._store.read(lambda reader: [one.id for one in reader.where(ClientToken) if one.expires_at < now])
-        gateways = self._store.read(
-            lambda reader: [
-                one.id
-                for one in reader.where(NatGateway)
-                if not one.holds and now - (one.deleted_at or one.created_at) > TERMINATED_SHOWN_S
-            ]
-        )
-        images = self._store.read(
-            lambda reader: [one.id for one in reader.where(FormerImage) if now - one.ended_at > TERMINATED_SHOWN_S]
-        )
-        for kind in (Vpc, Subnet):
-            await self._forget_ranges(kind, now - TERMINATED_SHOWN_S)
-        await self._forget(Instance, instances)
-        await self._forget(NatGateway, gateways)
-        await self._forget(FormerImage, images)
-        await self._forget(ClientToken, tokens)
+        before = now - TERMINATED_SHOWN_S
+
+        def ended(one: Instance) -> bool:
+            return one.ended_at is not None and one.ended_at < before
+
+        def had_ranges(one: Vpc | Subnet) -> bool:
+            return any(each.ended_at < before for each in one.former)
+
+        def forget_ranges(tx: Tx, one: Vpc | Subnet) -> None:
+            tx.put(replace(one, former=tuple(each for each in one.former if each.ended_at >= before)))
+
+        await self._each(Instance, ended, _forget, phase=Phase.TERMINATED)
+        await self._each(NatGateway, lambda one: not one.holds and (one.deleted_at or one.created_at) < before, _forget)
+        await self._each(FormerImage, lambda one: one.ended_at < before, _forget)
+        await self._each(ClientToken, lambda one: one.expires_at < now, _forget)
+        await self._each(Vpc, had_ranges, forget_ranges)
+        await self._each(Subnet, had_ranges, forget_ranges)
         return None
 
-    async def _forget_ranges(self, kind: type[Vpc] | type[Subnet], before: float) -> None:
-        def outdated(reader: Reader) -> Sequence[Vpc | Subnet]:
-            return [one for one in reader.where(kind) if any(each.ended_at < before for each in one.former)]
+    async def _each(
+        self, kind: type[R], is_over: Callable[[R], bool], change: Callable[[Tx, R], None], **equals: object
+    ) -> None:
+        """`change` each row with these field values that `is_over`."""
+        after: str | None = None
 
-        def body(tx: Tx) -> None:
-            for one in outdated(tx)[:BATCH]:
-                tx.put(replace(one, former=tuple(each for each in one.former if each.ended_at >= before)))
+        def page_of(reader: Reader) -> list[R]:
+            return reader.where(kind, after=after, limit=BATCH, **equals)
 
-        if self._store.read(outdated):
-            await self._store.write(body)
+        def change_page(tx: Tx) -> None:
+            for one in filter(is_over, page_of(tx)):
+                change(tx, one)
 
-    async def _forget(self, kind: type[Record], ids: Sequence[str]) -> None:
-        for start in range(0, len(ids), BATCH):
+        while page := self._store.read(page_of):
+            if any(map(is_over, page)):
+                await self._store.write(change_page)
+            if len(page) < BATCH:
+                break
+            after = page[-1].id
+            await self._clock.sleep(0)
 
-            def body(tx: Tx, chunk: Sequence[str] = ids[start : start + BATCH]) -> None:
-                for id in chunk:
-                    tx.delete(kind, id)
 
-            await self._store.write(body)
+def _forget(tx: Tx, one: Record) -> None:
+    tx.delete(type(one), one.id)
