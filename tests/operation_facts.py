@@ -13,6 +13,7 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from alto.api.call import Operation
+from alto.api.ec2.absent_kinds import Kind
 from alto.api.ec2.errors import to_wire
 from alto.model.errors import AlreadyExists, CapacityExceeded, NoCapacity, NotFound
 
@@ -44,6 +45,8 @@ def errors_of(operation: Operation) -> frozenset[str]:
             if place not in seen:
                 seen.add(place)
                 todo.append(place)
+    if isinstance(operation.run, partial):
+        errors |= {one.absent.code for one in operation.run.args if isinstance(one, Kind) and one.absent is not None}
     return frozenset(errors - GENERAL)
 
 

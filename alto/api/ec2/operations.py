@@ -2,6 +2,7 @@
 
 from alto.api.call import Operations
 from alto.api.ec2 import (
+    absent_kinds,
     address_associations,
     addresses,
     dhcp_options,
@@ -62,6 +63,7 @@ from alto.api.ec2 import (
 )
 
 OPERATIONS: Operations = {
+    **absent_kinds.OPERATIONS,
     **address_associations.OPERATIONS,
     **addresses.OPERATIONS,
     **dhcp_options.OPERATIONS,

@@ -1,6 +1,8 @@
 """The account's switches that forbid to make its images or snapshots public, in one region. Off at first, so that what is
 written for EC2's first years goes on; EC2 itself has the images' on for new accounts.
 
+Of VPCs EC2 has such a switch too; here it is off, and ModifyVpcBlockPublicAccessOptions is not offered.
+
 Not here: sharing with accounts by number, which no switch forbids.
 """
 
@@ -96,11 +98,24 @@ def _put_snapshots(tx: Tx, call: Call, state: str) -> None:
         tx.put(replace(region, snapshots_blocked=state))
 
 
+async def describe_vpc_block_public_access_options(call: Call, request: NoParameters) -> dict[str, object]:
+    options = {
+        "AwsAccountId": call.account,
+        "AwsRegion": call.region,
+        "State": "default-state",
+        "InternetGatewayBlockMode": "off",
+        "ManagedBy": "account",
+        "ExclusionsAllowed": "allowed",
+    }
+    return {"VpcBlockPublicAccessOptions": options}
+
+
 def _bad_value(parameter: str, value: str, valid: str) -> Refused:
     return Refused("InvalidParameterValue", f"Invalid value '{value[:80]}' for {parameter}. Valid values: {valid}")
 
 
 OPERATIONS: Mapping[str, Operation] = {
+    "DescribeVpcBlockPublicAccessOptions": Operation(NoParameters, describe_vpc_block_public_access_options),
     "DisableImageBlockPublicAccess": Operation(NoParameters, partial(_set_images, False)),
     "DisableSnapshotBlockPublicAccess": Operation(NoParameters, disable_snapshot_block_public_access),
     "EnableImageBlockPublicAccess": Operation(BlockImagesRequest, enable_image_block_public_access),
