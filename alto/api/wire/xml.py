@@ -2,8 +2,9 @@
 
 An answer is a dict with the output shape's member names; None counts as absent. A name that the model does not have is a bug
 of the operation and raises KeyError; what the model of an older version does not have, its answers do not. Times are seconds
-since 1970. The text is pure ASCII (other letters become character references), so that joining and encoding a long listing
-is copying. In a list, `Cached` stands for an element that is rendered once per key: long listings are made of them.
+since 1970. Each character of the text is a byte of UTF-8, so that joining and encoding a long listing is copying; as
+references, other letters would be ASCII, but Amazon's SDK for JavaScript cuts those beyond U+FFFF. In a list, `Cached` stands
+for an element that is rendered once per key: long listings are made of them.
 
 Invariant: the result is well-formed whatever the strings hold.
 """
@@ -86,7 +87,7 @@ class Renderer:
                 body = f"<{shapes.result_wrapper}>{body}</{shapes.result_wrapper}>"
             body = f"{body}<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
         xmlns = self._service.xmlns if version is None else f"{self._documents}{version}/"
-        return f'{_HEAD}<{name} xmlns="{xmlns}">{body}</{name}>'.encode("ascii")
+        return f'{_HEAD}<{name} xmlns="{xmlns}">{body}</{name}>'.encode("latin-1")
 
     def content(self, number: int) -> Writer:
         """Writes what stands between the tags of a value of this shape."""
@@ -246,10 +247,10 @@ def _escaped(*values: str) -> list[str]:
 
 
 def escape(text: str) -> str:
-    """ASCII text for between two tags; what XML 1.0 cannot hold at all becomes U+FFFD."""
+    """Text for between two tags, a character for each byte; what XML 1.0 cannot hold at all becomes U+FFFD."""
     text = _FORBIDDEN.sub("\ufffd", text)
     text = _SPECIAL.sub(lambda found: _ESCAPES[found[0]], text)
-    return text.encode("ascii", "xmlcharrefreplace").decode("ascii")
+    return text.encode().decode("latin-1")
 
 
 def _boolean(value: bool) -> str:
@@ -298,7 +299,7 @@ def ec2_error(code: str, message: str, request_id: str) -> bytes:
     return (
         f"{_HEAD}<Response><Errors><Error><Code>{_string(code)}</Code><Message>{_string(message)}</Message></Error></Errors>"
         f"<RequestID>{request_id}</RequestID></Response>"
-    ).encode("ascii")
+    ).encode("latin-1")
 
 
 def query_error(xmlns: str, code: str, message: str, status: int, request_id: str) -> bytes:
@@ -306,4 +307,4 @@ def query_error(xmlns: str, code: str, message: str, status: int, request_id: st
     return (
         f'{_HEAD}<ErrorResponse xmlns="{xmlns}"><Error><Type>{fault}</Type><Code>{_string(code)}</Code>'
         f"<Message>{_string(message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
-    ).encode("ascii")
+    ).encode("latin-1")
