@@ -22,6 +22,10 @@ HEAD = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Type: application/x-www-form-ur
 WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
 
+# As Java's own HTTP client asks for HTTP/2.
+WISH = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+WISHING = WHOLE.replace(HOST, HOST + WISH)
+
 WAYS: dict[str, tuple[bool, Sequence[bytes]]] = {  # whether it is the direct one
     "whole": (True, [WHOLE]),
     "chunks that came at once": (True, [CHUNKED]),
@@ -30,6 +34,10 @@ WAYS: dict[str, tuple[bool, Sequence[bytes]]] = {  # whether it is the direct on
     "half of the head later": (True, [WHOLE[:30], WHOLE[30:]]),
     "byte by byte": (False, [WHOLE[at : at + 1] for at in range(len(WHOLE))]),
     "expecting to be told": (False, [WHOLE.replace(HOST, HOST + b"Expect: 100-continue\r\n")]),
+    "wishing for another protocol": (True, [WISHING]),
+    "wishing, the body later": (False, [WISHING[: -len(BODY)], BODY]),
+    "wishing, half of the head later": (True, [WISHING[:60], WISHING[60:]]),
+    "wishing, in chunks": (True, [CHUNKED.replace(HOST, HOST + WISH)]),
     "with the whole address": (False, [WHOLE.replace(b"POST /", b"POST http://a/")]),
 }
 
@@ -98,6 +106,27 @@ def test_answers_come_in_the_order_of_requests(models: Models, monkeypatch: pyte
 
     assert with_server(models, scenario) == [b"HTTP/1.1 200", *[b"HTTP/1.1 403"] * 4]
     assert direct == [b"/", b"/"], "the first, and the one that came alone"
+
+
+def test_a_wish_for_another_protocol_loses_nothing(models: Models) -> None:
+    """A signed request, whose body therefore counts, with one behind it; then one more."""
+    wishing = request_of("Action=DescribeRegions").replace(b"\r\n", b"\r\n" + WISH, 1)
+    tunnel = b"CONNECT a:1 HTTP/1.1\r\n" + HOST + WISH + b"\r\n"
+
+    async def scenario(port: int) -> list[bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(wishing + wishing)
+        lines = []
+        for _ in range(3):
+            head = await reader.readuntil(b"\r\n\r\n")
+            lines.append(head[:12])
+            await reader.readexactly(int(re.search(rb"content-length: ([0-9]+)", head)[1]))  # type: ignore[index]
+            if len(lines) == 2:
+                writer.write(wishing)
+        writer.close()
+        return [*lines, (await said(port, tunnel))[:12]]
+
+    assert with_server(models, scenario) == [*[b"HTTP/1.1 200"] * 3, b"HTTP/1.1 400"]
 
 
 def test_a_connection_whose_body_came_late_stays_open(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

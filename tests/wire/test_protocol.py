@@ -150,7 +150,9 @@ def test_what_is_absent_once_is_there_the_next_time(models: Models) -> None:
     assert shown(RegionName="a", Endpoint=None) == b"<item><regionName>a</regionName></item>"
     assert shown(RegionName=None, Endpoint="b") == b"<item><regionEndpoint>b</regionEndpoint></item>"
     both = shown(RegionName="<&>", Endpoint="\u00e4\U0001f642")
-    assert both.decode() == "<item><regionName>&lt;&amp;&gt;</regionName><regionEndpoint>\u00e4\U0001f642</regionEndpoint></item>"
+    assert (
+        both.decode() == "<item><regionName>&lt;&amp;&gt;</regionName><regionEndpoint>\u00e4\U0001f642</regionEndpoint></item>"
+    )
     assert shown(Endpoint="b", RegionName="a").startswith(b"<item><regionEndpoint>")
     assert shown() == b"<item></item>"
 

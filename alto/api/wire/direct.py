@@ -2,10 +2,12 @@
 
 One is ordinary when all of it came at once, nothing is being answered on its connection, and its head asks for nothing but
 an answer. Any other is uvicorn's, as if it had heard of it from the first byte. What an answer says does not depend on the
-way. Not here: what requests mean (`gateway.py`), and the bounds of connections (`edge.py`).
+way. Who would rather speak another protocol is answered in this one. Not here: what requests mean (`gateway.py`), and the
+bounds of connections (`edge.py`).
 """
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -48,10 +50,15 @@ class DirectHttp(BoundedHttp):
 
     _held = False  # a head is whole, and nobody was told of it
     _pieces: list[bytes]  # of its body, as far as it came
+    _wishes = False  # that head asks for another protocol
+    _rest_at = 0  # where in the data the parser stopped for that
     _task: asyncio.Task[None] | None = None  # the loop does not keep it
 
     def _feed(self, data: bytes) -> None:
         super()._feed(data)
+        while self._held and self._wishes:
+            data = self._head_without_wish() + data[self._rest_at :]
+            super()._feed(data)
         if self._held:
             self._leave_it()
 
@@ -65,6 +72,9 @@ class DirectHttp(BoundedHttp):
     def on_headers_complete(self) -> None:
         self._head_is_whole()
         self._held = True
+        self._wishes = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if self._wishes:
+            return
         busy = self.cycle is not None and not self.cycle.response_complete
         # What may be no address is refused by uvicorn, which the parser has to hear from here.
         if busy or self.url[:1] != b"/" or len(self.url) > URL_BYTES_MAX:
@@ -77,6 +87,8 @@ class DirectHttp(BoundedHttp):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._held and self._wishes:
+            return
         if self._held and self._is_ordinary():
             self._begin()
             return
@@ -91,12 +103,25 @@ class DirectHttp(BoundedHttp):
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
             and not self.expect_100_continue
-            and not parser.should_upgrade()
             and url[:2] != b"//"
             and url.isascii()
             and b"#" not in url
             and not self.flow.write_paused
         )
+
+    # Java's own HTTP client asks for HTTP/2 with the first request of each connection, whose body the parser does not take for
+    # one: it stops behind the head, for what follows may be the other protocol. It reads on from a head without the wish.
+
+    def _unsupported_upgrade_warning(self) -> None:
+        stopped = sys.exception()
+        assert stopped is not None
+        (self._rest_at,) = stopped.args
+
+    def _head_without_wish(self) -> bytes:
+        self._held = False
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"".join((method, b" ", self.url, b" HTTP/", version, b"\r\n", *lines, b"\r\n"))
 
     def _leave_it(self) -> None:
         """To uvicorn, which hears all that it would have heard."""
