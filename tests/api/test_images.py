@@ -241,6 +241,8 @@ def test_making_an_image_public_and_private_again(operator: Tenant, tenant: Tena
     operator("ModifyImageAttribute", ImageId=id, Description={"Value": "new"})
     described = operator("DescribeImageAttribute", ImageId=id, Attribute="description")
     assert described["Description"] == {"Value": "new"}
+    operator("ModifyImageAttribute", ImageId=id, Description={"Value": ""})
+    assert operator("DescribeImageAttribute", ImageId=id, Attribute="description")["Description"] == {"Value": ""}
     # Amazon's reference: "Using this attribute returns the Client.AuthFailure error".
     assert operator.refused("DescribeImageAttribute", ImageId=id, Attribute="blockDeviceMapping") == "AuthFailure"
 

@@ -204,6 +204,8 @@ def test_attributes_are_read_and_unknown_ones_named(tenant: Tenant, subnet: str)
     tenant("ResetNetworkInterfaceAttribute", **ask, SourceDestCheck="true")
     assert interface_of(tenant, interface)["SourceDestCheck"] is True
     assert tenant.refused("ModifyNetworkInterfaceAttribute", **ask) == "InvalidParameterCombination"
+    tenant("ModifyNetworkInterfaceAttribute", **ask, Description={"Value": ""})  # as Terraform takes one away
+    assert interface_of(tenant, interface)["Description"] == ""
 
 
 def test_further_private_addresses_come_go_and_move(tenant: Tenant, subnet: str) -> None:

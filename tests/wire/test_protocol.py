@@ -264,6 +264,8 @@ def test_empty_values_are_absent_except_where_empty_says_something(models: Model
     assert got == {"MinCount": 1, "MaxCount": 1, "TagSpecifications": tags}
     filter = ("Filter.1.Name", "tag:k"), ("Filter.1.Value.1", "")
     assert parse(models, "DescribeInstances", *filter) == {"Filters": [{"Name": "tag:k", "Values": [""]}]}
+    cleared = parse(models, "ModifyNetworkInterfaceAttribute", ("NetworkInterfaceId", "eni-1"), ("Description.Value", ""))
+    assert cleared == {"NetworkInterfaceId": "eni-1", "Description": {"Value": ""}}
     # The list is absent; one element of it is not.
     assert parse(models, "DescribeInstances", ("InstanceId", "")) == {}
     assert parse(models, "DescribeInstances", ("InstanceId.1", "")) == {"InstanceIds": [""]}

@@ -26,6 +26,7 @@ INDEX_DIGITS_MAX = 9
 # (structure, member): where an empty text is a value of its own.
 _EMPTY_COUNTS = {
     ("Tag", "Value"),
+    ("AttributeValue", "Value"),  # no description any more
     ("BlobAttributeValue", "Value"),  # no user data any more
     ("SecureBlobAttributeValue", "Value"),  # the same, as newer models name it
     ("ModifyInstancePlacementRequest", "GroupName"),  # out of its group
