@@ -65,6 +65,12 @@ async def gateway(models: Models, ec2: Operations, extra: Extra | None = None, w
     return Gateway(world or still_world(), await store_with_accounts(), SETTINGS, models, services, extra)
 
 
+class _Presigning(SigV4QueryAuth):
+    def _modify_request_before_signing(self, request: AWSRequest) -> None:
+        super()._modify_request_before_signing(request)
+        request.url = request.url.replace("&X-Amz-Expires=&", "&")
+
+
 def sign(
     body: bytes = b"",
     *,
@@ -76,9 +82,9 @@ def sign(
     account: str = "111111111111",
     at: float = NOW,
     headers: Mapping[str, str] | None = None,
-    expires_s: int | None = None,
+    expires_s: int | str | None = None,
 ) -> HttpRequest:
-    """As botocore signs it: in the header, or in the query when `expires_s` is given."""
+    """As botocore signs it: in the header, or in the query when `expires_s` is given; "" as one who says nothing of it."""
     access_key, secret = KEYS[account]
     credentials = Credentials(access_key, secret)
     url = f"{ENDPOINT}{path}" + (f"?{query}" if query else "")
@@ -92,7 +98,7 @@ def sign(
         if expires_s is None:
             SigV4Auth(credentials, service, region).add_auth(request)
         else:
-            SigV4QueryAuth(credentials, service, region, expires_s).add_auth(request)
+            _Presigning(credentials, service, region, expires_s).add_auth(request)
     finally:
         botocore.auth.get_current_datetime = original
     prepared = request.prepare()

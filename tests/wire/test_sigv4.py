@@ -190,6 +190,7 @@ def test_mutated_requests_are_never_believed() -> None:
         (sign(BODY, at=NOW + 16 * 60), (400, "RequestExpired")),
         (sign(BODY, service="sts", at=NOW - 16 * 60), (403, "SignatureDoesNotMatch")),
         (sign(query="Action=X", method="GET", expires_s=60, at=NOW - 61), (400, "RequestExpired")),
+        (sign(query="Action=X", method="GET", expires_s="", at=NOW - 16 * 60), (400, "RequestExpired")),
         (sign(query="Action=X", method="GET", expires_s=604801), (400, "IncompleteSignature")),
         (sign(query="Action=X", method="GET", expires_s=0), (400, "IncompleteSignature")),
     ],
@@ -204,6 +205,7 @@ def test_time(request_: HttpRequest, expected: tuple[int, str]) -> None:
         sign(BODY, at=NOW - 14 * 60),
         sign(BODY, at=NOW + 14 * 60),
         sign(query="Action=X", method="GET", expires_s=3600, at=NOW - 3599),
+        sign(query="Action=X", method="GET", expires_s="", at=NOW - 14 * 60),  # npm's aws4 and aws4fetch
     ],
 )
 def test_time_that_is_borne(request_: HttpRequest) -> None:
@@ -228,10 +230,12 @@ def test_incomplete() -> None:
     assert refusal(edited(good, "/20270115/", "/20270114/")) == incomplete
     assert refusal(edited(good, "/aws4_request", "")) == incomplete
     assert refusal(edited(good, "/aws4_request", "/aws4_request/more")) == incomplete
-    for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders"):
+    for name in ("Algorithm", "Credential", "Date", "SignedHeaders"):
         text = "&".join(piece for piece in presigned.query.split("&") if not piece.startswith(f"X-Amz-{name}="))
         assert refusal(replace(presigned, query=text)) == incomplete
     assert refusal(replace(presigned, query=presigned.query + "&X-Amz-Expires=604800")) == incomplete
+    unlimited = presigned.query.replace("&X-Amz-Expires=60", "")
+    assert refusal(replace(presigned, query=unlimited)) == (401, "AuthFailure")
     twice = "X-Amz-Date=20270115T080000Z"
     assert refusal(replace(presigned, query=f"{twice}&{presigned.query}")) == incomplete
     # Only over TLS, and not here.

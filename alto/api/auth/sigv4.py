@@ -156,12 +156,13 @@ def _from_query(request: HttpRequest) -> Claim:
             if name in values:
                 raise incomplete(f"{name} is given more than once")
             values[name] = value
-    for name in sorted(QUERY_NAMES - {"X-Amz-Security-Token"}):
+    for name in sorted(QUERY_NAMES - {"X-Amz-Security-Token", "X-Amz-Expires"}):
         if name not in values:
             raise incomplete(f"AWS query-string parameters must include '{name}'.")
     if values["X-Amz-Algorithm"] != ALGORITHM:
         raise incomplete(f"Unsupported signature algorithm; use {ALGORITHM}")
-    expires = values["X-Amz-Expires"]
+    # Not among EC2's common parameters, and not sent by some clients: such a request lives as long as one signed in the header.
+    expires = values.get("X-Amz-Expires", f"{SKEW_S:.0f}")
     if not re.fullmatch(r"[0-9]{1,6}", expires) or not 1 <= int(expires) <= PRESIGNED_MAX_S:
         raise incomplete(f"X-Amz-Expires must be between 1 and {PRESIGNED_MAX_S} seconds")
     if not _is_timestamp(values["X-Amz-Date"]):
