@@ -93,6 +93,23 @@ def test_a_template_says_something_and_its_user_data_is_base64(tenant: Tenant) -
     )
 
 
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        ({"InstanceRequirements": {"VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 512}}}, "InvalidParameterCombination"),
+        ({"TagSpecifications": [{"ResourceType": "vpc", "Tags": [{"Key": "a", "Value": ""}]}]}, "InvalidParameterValue"),
+        ({"TagSpecifications": [{"Tags": [{"Key": "a", "Value": ""}]}]}, "InvalidTagSpecification.Malformed"),
+        ({"TagSpecifications": [{"ResourceType": "volume"}]}, "InvalidTagSpecification.Malformed"),
+    ],
+)
+def test_what_no_template_may_say(tenant: Tenant, data: dict[str, Any], code: str) -> None:
+    said = {**DATA, **data}
+    assert tenant.refused("CreateLaunchTemplate", LaunchTemplateName="web", LaunchTemplateData=said) == code
+    id = make(tenant)
+    assert tenant.refused("CreateLaunchTemplateVersion", LaunchTemplateId=id, LaunchTemplateData=said) == code
+    assert numbers(tenant("DescribeLaunchTemplateVersions", LaunchTemplateId=id)) == [1]
+
+
 def test_a_template_is_named_by_one_of_id_and_name(tenant: Tenant) -> None:
     id = make(tenant)
     assert words(tenant, "DeleteLaunchTemplate") == (

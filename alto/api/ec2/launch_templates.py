@@ -1,5 +1,5 @@
 """Launch templates: Create, Describe, Modify, DeleteLaunchTemplate. A template is only remembered here; whether it can be
-launched is judged when it is (`launch_template_data.py`), as at EC2.
+launched is judged when it is (`launch_template_data.py`), as at EC2, except for what no template may say.
 
 Not here: versions beyond the first (`launch_template_versions.py`). Invariant: a template has its default version.
 """
@@ -27,6 +27,7 @@ from alto.store.store import Reader, Tx
 _NAME = re.compile(r"[A-Za-z0-9().\-/_]{3,128}")
 DESCRIPTION_MAX = 255
 PAGE_MAX = 200
+TAGGED = ("instance", "volume", "network-interface", "spot-instances-request")  # by what is launched
 # "Launch template restrictions", EC2 user guide.
 TEMPLATES_MAX = 5000
 
@@ -91,6 +92,20 @@ def check_version(description: str | None, parameters: LaunchParameters) -> None
     user_data = parameters.get("UserData")
     if isinstance(user_data, str):
         check_user_data(user_data)
+    if "InstanceType" in parameters and "InstanceRequirements" in parameters:
+        raise Refused("InvalidParameterCombination", "A launch template has InstanceType or InstanceRequirements, not both.")
+    specifications = parameters.get("TagSpecifications")
+    for specification in specifications if isinstance(specifications, list) else ():
+        _check_tagged(specification.get("ResourceType"), specification.get("Tags"))
+
+
+def _check_tagged(resource_type: str | None, tags: object) -> None:
+    if not resource_type:
+        raise Refused("InvalidTagSpecification.Malformed", "The resource type cannot be null or empty")
+    if resource_type not in TAGGED:
+        raise Refused("InvalidParameterValue", f"'{resource_type}' is not a valid taggable resource type for this operation.")
+    if not tags:
+        raise Refused("InvalidTagSpecification.Malformed", "The tags cannot be null or empty")
 
 
 def template_shape(template: LaunchTemplate) -> dict[str, object]:
