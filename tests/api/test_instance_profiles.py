@@ -56,7 +56,7 @@ def test_a_profile_comes_changes_and_goes(cloud: Cloud, tenant: Tenant) -> None:
         f"IncorrectState: There is an existing association for instance {id}"
     )
 
-    other = {"Arn": arn(tenant, "path/other"), "Name": "other"}
+    other = {"Arn": arn(tenant, "path/other")}
     second = tenant("ReplaceIamInstanceProfileAssociation", AssociationId=first["AssociationId"], IamInstanceProfile=other)[
         "IamInstanceProfileAssociation"
     ]
@@ -103,6 +103,7 @@ def test_a_launch_has_its_profile_and_an_ending_takes_it_away(cloud: Cloud, tena
         ({"Arn": "web"}, "InvalidParameterValue"),
         ({"Arn": "arn:aws:iam::000000000000:instance-profile/web"}, "InvalidParameterValue"),
         ({"Arn": "arn:aws:iam::OWN:role/web"}, "InvalidParameterValue"),
+        ({"Arn": "arn:aws:iam::OWN:instance-profile/web", "Name": "web"}, "InvalidParameterCombination"),
         ({"Arn": "arn:aws:iam::OWN:instance-profile/web", "Name": "db"}, "InvalidParameterCombination"),
     ],
 )

@@ -33,6 +33,11 @@ class ProfileSpecification(msgspec.Struct, frozen=True, rename="pascal"):
 def find_arn(call: Call, wanted: ProfileSpecification) -> str:
     """Raises: Refused."""
     arn, name = wanted.arn, wanted.name
+    if arn is not None and name is not None:
+        raise Refused(
+            "InvalidParameterCombination",
+            "The parameter 'iamInstanceProfile.name' may not be used in combination with 'iamInstanceProfile.arn'",
+        )
     if name is not None and not _NAME.fullmatch(name):
         raise Refused("InvalidParameterValue", f"Value ({name[:80]}) for parameter iamInstanceProfile.name is invalid.")
     if arn is None:
@@ -49,8 +54,6 @@ def find_arn(call: Call, wanted: ProfileSpecification) -> str:
             "InvalidParameterValue",
             f"Value ({arn[:80]}) for parameter iamInstanceProfile.arn is invalid. It is a profile of another account",
         )
-    if name is not None and name != arn.rpartition("/")[2]:
-        raise Refused("InvalidParameterCombination", "The profile's Arn and Name do not name the same profile.")
     return arn
 
 
