@@ -42,6 +42,7 @@ def found(tenant: Tenant, name: str, value: str) -> bool:
 
 SHOWN: list[tuple[str, tuple[str | int, ...]]] = [
     ("network-performance-options.bandwidth-weighting", ("NetworkPerformanceOptions", "BandwidthWeighting")),
+    ("metadata-options.state", ("MetadataOptions", "State")),
     ("state-reason-code", ("StateReason", "Code")),
     ("state-reason-message", ("StateReason", "Message")),
     ("network-interface.group-name", ("NetworkInterfaces", 1, "Groups", 0, "GroupName")),

@@ -64,6 +64,20 @@ def test_a_launch_answers_pending_with_addresses_and_indexes(tenant: Tenant) -> 
     assert len({one["PrivateIpAddress"] for one in instances} | {one["PublicIpAddress"] for one in instances}) == 6
 
 
+def test_metadata_options_are_applied_when_the_instance_runs(cloud: Cloud, tenant: Tenant) -> None:
+    def said() -> list[str]:
+        found = tenant("DescribeInstances", Filters=[{"Name": "metadata-options.state", "Values": ["applied"]}])["Reservations"]
+        return [one["MetadataOptions"]["State"] for reservation in found for one in reservation["Instances"]]
+
+    (made,) = launch(tenant)
+    assert made["MetadataOptions"]["State"] == "pending"
+    assert said() == []
+    says(cloud, made["InstanceId"], Phase.RUNNING)
+    assert said() == ["applied"]
+    changed = tenant("ModifyInstanceMetadataOptions", InstanceId=made["InstanceId"], HttpTokens="required")
+    assert changed["InstanceMetadataOptions"]["State"] == "applied"
+
+
 def test_the_same_token_answers_the_same_and_other_parameters_are_refused(cloud: Cloud, tenant: Tenant) -> None:
     first = launch(tenant, ClientToken="t-1")
     before = rows(cloud)

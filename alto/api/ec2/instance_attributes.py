@@ -362,7 +362,7 @@ async def modify_instance_metadata_options(call: Call, request: ModifyInstanceMe
         return tx.put(replace(instance, metadata=metadata_options(request, instance.metadata)))
 
     changed = await call.store.write(body)
-    return {"InstanceId": id, "InstanceMetadataOptions": metadata_shape(changed.metadata)}
+    return {"InstanceId": id, "InstanceMetadataOptions": metadata_shape(changed.metadata, state_name(changed))}
 
 
 OPERATIONS: Mapping[str, Operation] = {

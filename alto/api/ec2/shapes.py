@@ -57,10 +57,15 @@ def group_names(reader: Reader, ids: Sequence[str]) -> list[dict[str, str]]:
     return [{"GroupId": group.id, "GroupName": group.name} for group in groups if group is not None]
 
 
+def metadata_state(state: str) -> str:
+    return "pending" if state == "pending" else "applied"
+
+
 @lru_cache(maxsize=256)
-def metadata_shape(options: MetadataOptions) -> Constant:
+def metadata_shape(options: MetadataOptions, state: str) -> Constant:
+    """Of an instance in this state: what has not begun has nobody to ask, and afterwards a change counts at once."""
     return Constant(
-        State="applied",
+        State=metadata_state(state),
         HttpTokens="required" if options.tokens_required else "optional",
         HttpPutResponseHopLimit=options.hop_limit,
         HttpEndpoint="enabled" if options.enabled else "disabled",
@@ -98,7 +103,7 @@ def has_hostnames(reader: Reader, vpc_id: str) -> bool:
 
 def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     """The Instance shape. A terminated one keeps its identity and loses what it gave back, as in EC2."""
-    nic, gone = instance.nic, instance.phase is Phase.TERMINATED
+    now, nic, gone = state(instance), instance.nic, instance.phase is Phase.TERMINATED
     type = CATALOGUE[instance.instance_type]
     image = reader.find(Image, instance.image_id)
     public = {one.vpc_id for one in instance.nics if one.public_ip or any(each.public_ip for each in one.secondary)}
@@ -107,7 +112,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     shape: dict[str, Any] = {
         "InstanceId": instance.id,
         "ImageId": instance.image_id,
-        "State": state(instance),
+        "State": now,
         "PrivateDnsName": "" if gone else instance.hostname,
         "PublicDnsName": "" if gone else public_name,
         "StateTransitionReason": transition_reason(instance),
@@ -135,7 +140,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "CapacityReservationSpecification": _RESERVATIONS[instance.capacity_preference],
         "HibernationOptions": _NO_HIBERNATION,
         "EnclaveOptions": _NO_ENCLAVE,
-        "MetadataOptions": metadata_shape(instance.metadata),
+        "MetadataOptions": metadata_shape(instance.metadata, now["Name"]),
         "MaintenanceOptions": _maintenance(instance.auto_recovery),
         "PlatformDetails": "Linux/UNIX",
         "UsageOperation": "RunInstances",
@@ -145,7 +150,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "NetworkPerformanceOptions": _EVEN_BANDWIDTH,
         "Operator": NO_OPERATOR,
     }
-    reason = state_reason(instance, shape["State"]["Name"])
+    reason = state_reason(instance, now["Name"])
     if reason is not None:
         shape["StateReason"] = reason
     if instance.sriov:
