@@ -170,8 +170,11 @@ def test_a_subnet_may_give_one_to_whatever_begins_there(tenant: Tenant, dual: Du
 def test_a_range_in_use_does_not_go(tenant: Tenant, dual: Dual) -> None:
     interface = made(tenant, dual.subnet, Ipv6AddressCount=1)
     association = {"AssociationId": dual.association["AssociationId"]}
-    assert tenant.refused("DisassociateSubnetCidrBlock", **association) == "DependencyViolation"
+    assert tenant.refused("DisassociateSubnetCidrBlock", **association) == "InvalidCidrBlock.InUse"
     tenant("UnassignIpv6Addresses", NetworkInterfaceId=interface["NetworkInterfaceId"], Ipv6Addresses=of(interface))
+    tenant("ModifySubnetAttribute", SubnetId=dual.subnet, AssignIpv6AddressOnCreation={"Value": True})
+    assert tenant.refused("DisassociateSubnetCidrBlock", **association) == "InvalidCidrBlock.InUse"
+    tenant("ModifySubnetAttribute", SubnetId=dual.subnet, AssignIpv6AddressOnCreation={"Value": False})
     tenant("DisassociateSubnetCidrBlock", **association)
 
 

@@ -34,7 +34,7 @@ def test_a_second_range(tenant: Tenant, vpc: str) -> None:
     assert [each["CidrBlock"] for each in found["CidrBlockAssociationSet"]] == ["10.10.0.0/24", "10.10.1.0/24"]
     assert local_routes(tenant, vpc) == ["10.10.0.0/24", "10.10.1.0/24"]
     subnet = tenant("CreateSubnet", VpcId=vpc, CidrBlock="10.10.1.0/28")["Subnet"]["SubnetId"]
-    assert tenant.refused("DisassociateVpcCidrBlock", AssociationId=made["AssociationId"]) == "DependencyViolation"
+    assert tenant.refused("DisassociateVpcCidrBlock", AssociationId=made["AssociationId"]) == "InvalidCidrBlock.InUse"
     tenant("DeleteSubnet", SubnetId=subnet)
     gone = tenant("DisassociateVpcCidrBlock", AssociationId=made["AssociationId"])["CidrBlockAssociation"]
     assert gone["CidrBlockState"] == {"State": "disassociating"}
@@ -63,7 +63,7 @@ def test_ipv6(tenant: Tenant, vpc: str) -> None:
     (association,) = found["Ipv6CidrBlockAssociationSet"]
     assert association["Ipv6CidrBlock"] == narrow
     assert association["Ipv6CidrBlockState"] == {"State": "associated"}
-    assert tenant.refused("DisassociateVpcCidrBlock", AssociationId=made["AssociationId"]) == "DependencyViolation"
+    assert tenant.refused("DisassociateVpcCidrBlock", AssociationId=made["AssociationId"]) == "InvalidCidrBlock.InUse"
     tenant("DisassociateSubnetCidrBlock", AssociationId=given["AssociationId"])
     (former,) = tenant("DescribeSubnets", SubnetIds=[subnet])["Subnets"][0]["Ipv6CidrBlockAssociationSet"]
     assert former == {**association, "Ipv6CidrBlockState": {"State": "disassociated"}}

@@ -298,7 +298,8 @@ async def modify_subnet_attribute(call: Call, request: ModifySubnetAttributeRequ
         if changes.get("ipv6_on_creation") and not subnet.ipv6:
             raise Refused(
                 "InvalidParameterValue",
-                f"Invalid value 'true' for assignIpv6AddressOnCreation. The subnet '{subnet.id}' has no IPv6 range",
+                "Invalid value 'true' for assign-ipv6-address-on-creation. Cannot set assign-ipv6-address-on-creation to true "
+                f"unless the subnet ({subnet.id}) has an IPv6 CIDR block associated with it.",
             )
         tx.put(replace(subnet, naming=chosen_naming(names, subnet.naming), **changes))
 

@@ -122,9 +122,7 @@ async def disassociate_vpc_cidr_block(call: Call, request: AssociationIdRequest)
 def _without(tx: Tx, vpc: Vpc, gone: CidrAssociation, now: float) -> dict[str, object]:
     inside = [cidr for one in tx.where(Subnet, vpc_id=vpc.id) for cidr in (one.cidr, *(each.cidr for each in one.ipv6))]
     if any(_lies_in(cidr, gone.cidr) for cidr in inside):
-        raise Refused(
-            "DependencyViolation", f"The vpc CIDR block with association ID {gone.id} has subnets and cannot be disassociated."
-        )
+        raise Refused("InvalidCidrBlock.InUse", f"The vpc {vpc.id} currently has a subnet within CIDR block {gone.cidr}")
     for table in tx.where(RouteTable, vpc_id=vpc.id):
         tx.put(replace(table, routes=tuple(each for each in table.routes if not _is_local(each, gone.cidr))))
     tx.put(
@@ -188,20 +186,27 @@ async def disassociate_subnet_cidr_block(call: Call, request: AssociationIdReque
         for subnet in tx.where(Subnet, account=call.account, region=call.region):
             for gone in subnet.ipv6:
                 if gone.id == request.association_id:
-                    inside = tx.where(NetworkInterface, vpc_id=subnet.vpc_id)
-                    if any(one.ipv6 for one in inside if one.subnet_id == subnet.id):
-                        raise Refused(
-                            "DependencyViolation",
-                            f"The subnet CIDR block with association ID {gone.id} has addresses in use and cannot be "
-                            "disassociated.",
-                        )
-                    former = with_former(subnet.former, gone, now)
-                    tx.put(replace(subnet, ipv6=(), former=former, ipv6_on_creation=False))
+                    _check_unused(tx, subnet, gone)
+                    tx.put(replace(subnet, ipv6=(), former=with_former(subnet.former, gone, now)))
                     return subnet, gone
         raise NotFound(SUBNET_ASSOCIATION, request.association_id)
 
     subnet, gone = await call.store.write(body)
     return {"SubnetId": subnet.id, "Ipv6CidrBlockAssociation": subnets.shown_association_v6(gone, DISASSOCIATING)}
+
+
+def _check_unused(tx: Tx, subnet: Subnet, gone: CidrAssociation) -> None:
+    """Raises: Refused, when interfaces have addresses of the range, or new ones are to get them."""
+    why = None
+    if subnet.ipv6_on_creation:
+        why = "its subnet has assign-ipv6-address-on-creation set to true"
+    elif any(one.ipv6 for one in tx.where(NetworkInterface, vpc_id=subnet.vpc_id) if one.subnet_id == subnet.id):
+        why = "its subnet has network interfaces with IPv6 addresses"
+    if why is not None:
+        raise Refused(
+            "InvalidCidrBlock.InUse",
+            f"The subnet IPv6 CIDR block with association ID {gone.id} may not be disassociated, because {why}.",
+        )
 
 
 OPERATIONS: Mapping[str, Operation] = {
