@@ -73,7 +73,7 @@ def check_type(name: str, size_gib: int, iops: int | None, throughput: int | Non
         _check_range("iops", iops, *type.iops)
         if iops > max(type.iops_per_gib_max * size_gib, type.iops_default or 0, type.iops[0]):
             raise Refused(
-                "InvalidParameterCombination",
+                "InvalidParameterValue",
                 f"Iops to volume size ratio of {iops / size_gib:f} is too high; maximum is {type.iops_per_gib_max}.",
             )
     if throughput is not None and type.throughput is not None:
@@ -81,7 +81,7 @@ def check_type(name: str, size_gib: int, iops: int | None, throughput: int | Non
         promised = iops or type.iops_default or 0
         if not kept and throughput > promised * MIB_PER_OPERATION_MAX:
             raise Refused(
-                "InvalidParameterCombination",
+                "InvalidParameterValue",
                 f"Throughput (MiBps) to iops ratio of {throughput / promised:f} is too high; maximum is "
                 f"{MIB_PER_OPERATION_MAX:f} MiBps per iops.",
             )

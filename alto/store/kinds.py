@@ -31,6 +31,7 @@ from alto.model.routing import (
     VpcEndpoint,
     VpcPeering,
 )
+from alto.model.tags import AddedTags
 from alto.model.volumes import Snapshot, StorageJob, Volume
 from alto.store.leases import Lease
 
@@ -38,6 +39,7 @@ KINDS: tuple[type[Record], ...] = (
     AccessKey,
     Account,
     AccountRegion,
+    AddedTags,
     Address,
     AddressPool,
     AutoScalingGroup,

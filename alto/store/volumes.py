@@ -12,6 +12,7 @@ from alto.model.images import KERNEL_BESIDE, TINY
 from alto.model.instances import Instance
 from alto.model.volumes import NOBODY, AttachState, Snapshot, SnapshotPhase, StorageJob, Task, Volume, VolumePhase
 from alto.store.store import Tx
+from alto.store.tags import forget_added_tags
 
 LOST = "The host that had its bytes is gone"
 
@@ -39,6 +40,7 @@ def begin_deletion(tx: Tx, volume: Volume) -> None:
 
 
 def begin_snapshot_deletion(tx: Tx, snapshot: Snapshot) -> None:
+    forget_added_tags(tx, snapshot.id)
     if tx.find(Host, snapshot.host_id) is None:
         tx.delete(Snapshot, snapshot.id)  # it was lost with its host
         return

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from alto.model.images import Image
+from alto.model.tags import AddedTags
 from alto.model.volumes import Snapshot, SnapshotPhase
 from tests.api.cloud import NOW, Cloud, Tenant
 from tests.api.test_regions import host
@@ -133,6 +134,44 @@ def test_what_the_owner_wrote_on_it_is_not_shared_with_it(tenant: Tenant, strang
     assert len(listed(tenant, ImageIds=[mine])[0]["Tags"]) == 2
     many = [{"ResourceType": "image", "Tags": [{"Key": f"k{n}", "Value": ""} for n in range(49)]}]
     assert tenant.refused("CopyImage", **copied, Name="full", TagSpecifications=many) == "TagLimitExceeded"
+
+
+def test_what_others_write_on_it_is_theirs_alone(cloud: Cloud, tenant: Tenant, stranger: Tenant) -> None:
+    tenant("CreateTags", Resources=[SHARED], Tags=[{"Key": "Name", "Value": "of mine"}])
+    stranger("CreateTags", Resources=[SHARED], Tags=[{"Key": "Name", "Value": "of theirs"}, {"Key": "env", "Value": "test"}])
+    name, env = {"Key": "Name", "Value": "of theirs"}, {"Key": "env", "Value": "test"}
+    on_it = {"ResourceId": SHARED, "ResourceType": "image"}
+    assert listed(tenant)[0]["Tags"] == [{"Key": "Name", "Value": "of mine"}]
+    assert tenant("DescribeTags")["Tags"] == [{**on_it, "Key": "Name", "Value": "of mine"}]
+    assert listed(stranger)[0]["Tags"] == [name, env]
+    by_id = [{"Name": "resource-id", "Values": [SHARED]}]
+    by_type = [{"Name": "resource-type", "Values": ["image"]}]
+    for filters in ([], by_id, by_type):
+        assert stranger("DescribeTags", Filters=filters)["Tags"] == [{**on_it, **name}, {**on_it, **env}]
+    assert stranger("DescribeTags", Filters=[{"Name": "resource-type", "Values": ["volume"]}])["Tags"] == []
+    assert len(listed(stranger, Filters=[{"Name": "tag:Name", "Values": ["of theirs"]}])) == 1
+    assert listed(tenant, Filters=[{"Name": "tag:Name", "Values": ["of theirs"]}]) == []
+    assert stranger.in_region("eu-central-1")("DescribeTags")["Tags"] == []
+    copy = stranger("CopyImage", SourceRegion="us-east-1", SourceImageId=SHARED, Name="theirs", CopyImageTags=True)["ImageId"]
+    assert listed(stranger, ImageIds=[copy])[0]["Tags"] == [name, env]
+    stranger("DeregisterImage", ImageId=copy)
+    # They go one by one, all at once, when it is shared no more, and with the image.
+    many = [{"Key": f"k{n}", "Value": ""} for n in range(49)]
+    assert stranger.refused("CreateTags", Resources=[SHARED], Tags=many) == "TagLimitExceeded"
+    stranger("DeleteTags", Resources=[SHARED], Tags=[{"Key": "Name"}])
+    assert listed(stranger)[0]["Tags"] == [env]
+    everybody = {"ImageId": SHARED, "LaunchPermission": {"Remove": [{"Group": "all"}, {"UserId": stranger.account.id}]}}
+    tenant("ModifyImageAttribute", **everybody)
+    assert stranger("DescribeTags")["Tags"] == []
+    assert stranger.refused("CreateTags", Resources=[SHARED], Tags=[env]) == "InvalidAMIID.NotFound"
+    tenant("ModifyImageAttribute", ImageId=SHARED, LaunchPermission={"Add": [{"UserId": stranger.account.id}]})
+    assert listed(stranger)[0]["Tags"] == [env]
+    stranger("DeleteTags", Resources=[SHARED])
+    assert not listed(stranger)[0].get("Tags")
+    assert cloud.store.read(lambda reader: list(reader.where(AddedTags))) == []
+    stranger("CreateTags", Resources=[SHARED], Tags=[env])
+    tenant("DeregisterImage", ImageId=SHARED)
+    assert cloud.store.read(lambda reader: list(reader.where(AddedTags))) == []
 
 
 def test_one_attribute_is_changed_at_a_time(tenant: Tenant, stranger: Tenant) -> None:

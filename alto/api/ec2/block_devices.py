@@ -152,7 +152,7 @@ def launch_devices(
                 raise Refused("InvalidBlockDeviceMapping", "The root device cannot be left out of a launch")
             if ebs.snapshot_id not in (None, root.snapshot_id):
                 raise Refused("InvalidBlockDeviceMapping", "snapshotId cannot be modified on root device")
-            root = _changed(root, ebs, f"the image '{image.id}'")
+            root = _changed(root, ebs, f"snapshot '{root.snapshot_id}'" if root.snapshot_id else f"the image '{image.id}'")
             said[root.device] = ebs
             continue
         if mapping.no_device is not None:

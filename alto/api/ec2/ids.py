@@ -4,7 +4,7 @@ Invariant: an id of another account or another region is answered exactly like o
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -18,6 +18,7 @@ from alto.model.errors import NotFound, Refused
 from alto.model.images import FormerImage, Image, stand_in
 from alto.model.records import Record, Tags
 from alto.model.routing import DhcpOptions, VpcPeering
+from alto.model.tags import AddedTags
 from alto.model.volumes import Snapshot
 from alto.plan.endpoints import amazons_list
 from alto.plan.peerings import is_visible
@@ -174,12 +175,18 @@ def sees_image(call: Call, image: Image) -> bool:
     return (mine or image.public) and image.region in (None, call.region)
 
 
-def tags_seen(call: Call, record: Image | Snapshot) -> Tags:
+def added_tags(reader: Reader, call: Call) -> dict[str, Tags]:
+    """What the caller has written on what others share with it, by the id of that."""
+    return {one.resource_id: one.tags for one in reader.where(AddedTags, account=call.account, region=call.region)}
+
+
+def tags_seen(call: Call, record: Image | Snapshot, added: Mapping[str, Tags]) -> Tags:
     """What others have written on something that they share is theirs ("Share an AMI with specific AWS accounts", "Tags"), but
-    for keys that say otherwise (CopyImage, `CopyImageTags`)."""
+    for keys that say otherwise (CopyImage, `CopyImageTags`); what the caller has written on it is its own."""
     if record.account == call.account:
         return record.tags
-    return {key: value for key, value in record.tags.items() if key.startswith(SHARED_TAG)}
+    told = {key: value for key, value in record.tags.items() if key.startswith(SHARED_TAG)}
+    return {**told, **added.get(record.id, {})}
 
 
 def find_peering(reader: Reader, call: Call, id: str) -> VpcPeering:

@@ -21,7 +21,7 @@ from alto.api.ec2.block_devices import (
     wished,
 )
 from alto.api.ec2.encryption import Encrypting, own_region
-from alto.api.ec2.ids import find_image, owned, sees_snapshot, tags_seen
+from alto.api.ec2.ids import added_tags, find_image, owned, sees_snapshot, tags_seen
 from alto.api.ec2.image_registration import check_free, checked_name
 from alto.api.ec2.images import DESCRIPTION_MAX
 from alto.api.ec2.moments import moment_until
@@ -224,7 +224,7 @@ async def copy_image(call: Call, request: CopyImageRequest) -> dict[str, object]
         if source.root_snapshot_id is None and (request.encrypted or request.kms_key_id is not None):
             # No bytes are copied: each launch encrypts what it writes over the image.
             root = wished(call, Ebs(encrypted=request.encrypted, kms_key_id=request.kms_key_id))
-        seen: Tags = tags_seen(call, source) if request.copy_image_tags else {}
+        seen: Tags = tags_seen(call, source, added_tags(tx, there)) if request.copy_image_tags else {}
         kept = {key: value for key, value in seen.items() if not key.startswith(RESERVED)}
         check_count({**kept, **tags["image"]})
         copy = replace(

@@ -24,6 +24,7 @@ from alto.model.images import ARCHIVE_GIB, ARCHIVES, BOOTS_ITSELF, ROOT_DEVICE, 
 from alto.model.records import Tags
 from alto.model.volumes import Snapshot
 from alto.store.store import Reader, Tx
+from alto.store.tags import forget_added_tags
 from alto.store.volumes import begin_snapshot_deletion
 
 FILE_SCHEME = "file://"
@@ -259,6 +260,7 @@ async def deregister_image(call: Call, request: DeregisterImageRequest) -> dict[
                 "day if that has a cooldown.",
             )
         tx.delete(Image, id)
+        forget_added_tags(tx, id)
         before = tx.find(FormerImage, id)  # Alto's own images have the same ids whenever they come again
         version = 0 if before is None else before.version
         tx.put(FormerImage(id=id, version=version, account=call.account, region=image.region, ended_at=now))

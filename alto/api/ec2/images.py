@@ -12,13 +12,14 @@ from msgspec.structs import replace
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import find_image, find_images, sees_image, tags_seen, user_ids
+from alto.api.ec2.ids import added_tags, find_image, find_images, sees_image, tags_seen, user_ids
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.shapes import SRIOV
 from alto.api.ec2.tags import shown
 from alto.api.wire.xml import timestamp
 from alto.model.errors import Refused
 from alto.model.images import Image, ImageDevice, ImageState
+from alto.model.records import Tags
 from alto.model.volumes import DEFAULT_VOLUME_TYPE
 from alto.store.store import Reader
 
@@ -102,7 +103,6 @@ _FILTERS: Filters[Image] = {
 
 async def describe_images(call: Call, request: DescribeImagesRequest) -> dict[str, object]:
     check_page(request.max_results, request.image_ids, ids_parameter="imageIdSet")
-    matches = matcher(request.filters, _FILTERS, tags=lambda image: tags_seen(call, image))
     owned_by = _owner_test(call, request.owners)
     runnable_by = _user_test(call, request.executable_users)
     now = call.world.clock.now()
@@ -113,7 +113,8 @@ async def describe_images(call: Call, request: DescribeImagesRequest) -> dict[st
         named = request.include_deprecated or bool(request.image_ids) or image.account == call.account
         return named or image.deprecated_at is None or image.deprecated_at > now
 
-    images = call.store.read(lambda reader: _asked(reader, call, request.image_ids))
+    images, added = call.store.read(lambda reader: (_asked(reader, call, request.image_ids), added_tags(reader, call)))
+    matches = matcher(request.filters, _FILTERS, tags=lambda image: tags_seen(call, image, added))
     page = page_of_list(
         [image for image in images if offered(image) and owned_by(image) and runnable_by(image) and matches(image)],
         lambda image: image.id,
@@ -121,11 +122,11 @@ async def describe_images(call: Call, request: DescribeImagesRequest) -> dict[st
         max_results=request.max_results,
         next_token=request.next_token,
     )
-    return listing("Images", [show_image(_as_seen(call, image)) for image in page.items], page.next_token)
+    return listing("Images", [show_image(_as_seen(call, image, added)) for image in page.items], page.next_token)
 
 
-def _as_seen(call: Call, image: Image) -> Image:
-    return image if image.account == call.account else replace(image, tags=tags_seen(call, image))
+def _as_seen(call: Call, image: Image, added: Mapping[str, Tags]) -> Image:
+    return image if image.account == call.account else replace(image, tags=tags_seen(call, image, added))
 
 
 def _asked(reader: Reader, call: Call, ids: Sequence[str]) -> list[Image]:

@@ -14,7 +14,7 @@ from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.encryption import Encrypting, own_region
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import check_id, find_snapshot, owned, sees_snapshot, tags_seen, user_ids
+from alto.api.ec2.ids import added_tags, check_id, find_snapshot, owned, sees_snapshot, tags_seen, user_ids
 from alto.api.ec2.moments import moment_until
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.ec2.tags import TagSpecification, shown, tags_for
@@ -62,7 +62,6 @@ class DescribeSnapshotsRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def describe_snapshots(call: Call, request: DescribeSnapshotsRequest) -> dict[str, object]:
     check_page(request.max_results, request.snapshot_ids, ids_parameter="snapshotSet")
-    matches = matcher(request.filters, _FILTERS, tags=lambda snapshot: tags_seen(call, snapshot))
     owners = user_ids(call, request.owner_ids, ("amazon", "aws-marketplace"))
     users = user_ids(call, request.restorable_by_user_ids, ("all",))
 
@@ -74,7 +73,8 @@ async def describe_snapshots(call: Call, request: DescribeSnapshotsRequest) -> d
         )
         return restorable and matches(snapshot)
 
-    found = call.store.read(lambda reader: _asked(reader, call, request.snapshot_ids))
+    found, added = call.store.read(lambda reader: (_asked(reader, call, request.snapshot_ids), added_tags(reader, call)))
+    matches = matcher(request.filters, _FILTERS, tags=lambda snapshot: tags_seen(call, snapshot, added))
     page = page_of_list(
         [snapshot for snapshot in found if chosen(snapshot)],
         lambda snapshot: snapshot.id,
@@ -82,13 +82,16 @@ async def describe_snapshots(call: Call, request: DescribeSnapshotsRequest) -> d
         max_results=request.max_results,
         next_token=request.next_token,
     )
-    return listing("Snapshots", [_seen(call, snapshot) for snapshot in page.items], page.next_token)
+    return listing("Snapshots", [_seen(call, snapshot, added) for snapshot in page.items], page.next_token)
 
 
-def _seen(call: Call, snapshot: Snapshot) -> Cached:
-    own = snapshot.account == call.account
-    shown_as = snapshot if own else replace(snapshot, tags=tags_seen(call, snapshot))
-    return Cached((snapshot.id, snapshot.version, own), partial(show_snapshot, shown_as))
+def _seen(call: Call, snapshot: Snapshot, added: Mapping[str, Tags]) -> Cached:
+    if snapshot.account == call.account:
+        return Cached((snapshot.id, snapshot.version), partial(show_snapshot, snapshot))
+    tags = tags_seen(call, snapshot, added)
+    return Cached(
+        (snapshot.id, snapshot.version, "shared", *tags.items()), partial(show_snapshot, replace(snapshot, tags=tags))
+    )
 
 
 def _asked(reader: Reader, call: Call, ids: Sequence[str]) -> list[Snapshot]:

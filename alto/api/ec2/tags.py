@@ -17,10 +17,13 @@ from alto.api.ec2.ids import (
     find_elastic_ip,
     find_image,
     find_peering,
+    find_snapshot,
     is_id,
     is_own,
     is_requester,
     owned,
+    sees_image,
+    sees_snapshot,
 )
 from alto.api.ec2.paging import check_page, listing, page_of_list
 from alto.api.wire.query import UNPRINTABLE
@@ -41,6 +44,7 @@ from alto.model.routing import (
     RouteTable,
     VpcEndpoint,
 )
+from alto.model.tags import AddedTags, added_key
 from alto.model.volumes import Snapshot, Volume
 from alto.store.store import Reader, Tx
 
@@ -244,6 +248,9 @@ def _retag(tx: Tx, call: Call, id: str, change: Callable[[Tags], Tags]) -> None:
         _retag_peering(tx, call, id, change)
         return
     record = _find(tx, call, id)
+    if isinstance(record, Image | Snapshot) and record.account != call.account:
+        _add_tags(tx, call, id, change)
+        return
     tags = change(record.tags)
     check_count(tags)
     if tags != record.tags:
@@ -256,12 +263,26 @@ def _find(reader: Reader, call: Call, id: str) -> Taggable:
         return find_elastic_ip(reader, call, id)
     if kind is DhcpOptions:
         return find_dhcp_options(reader, call, id)
-    if kind is not Image:
-        return owned(reader, call, kind, id)
-    image = find_image(reader, call, id)
-    if image.account != call.account:
-        raise Refused("OperationNotPermitted", f"Only the owner of the image '{id}' can tag it")
-    return image
+    if kind is Image:
+        return find_image(reader, call, id)
+    if kind is Snapshot:
+        return find_snapshot(reader, call, id)
+    return owned(reader, call, kind, id)
+
+
+def _add_tags(tx: Tx, call: Call, id: str, change: Callable[[Tags], Tags]) -> None:
+    """To what another account shares: they are the caller's alone."""
+    known = tx.find(AddedTags, added_key(id, call.account, call.region))
+    tags = change({} if known is None else known.tags)
+    check_count(tags)
+    if known is None:
+        known = AddedTags(
+            id=added_key(id, call.account, call.region), account=call.account, region=call.region, resource_id=id, tags={}
+        )
+    if not tags and known.version:
+        tx.delete(AddedTags, known.id)
+    elif tags != known.tags:
+        tx.put(replace(known, tags=tags))
 
 
 def _retag_rule(tx: Tx, call: Call, id: str, change: Callable[[Tags], Tags]) -> None:
@@ -344,6 +365,11 @@ def _rows(reader: Reader, call: Call, ids: frozenset[str] | None, types: frozens
         if types is None or resource_type in types:
             for record in _records(reader, call, kind, ids):
                 yield from (_Row(record.id, resource_type, key, value) for key, value in record.tags.items())
+    for added in reader.where(AddedTags, account=call.account, region=call.region):
+        resource_type = _KINDS[added.resource_id.partition("-")[0]][0]
+        asked = (types is None or resource_type in types) and (ids is None or added.resource_id in ids)
+        if asked and _sees(reader, call, added.resource_id):
+            yield from (_Row(added.resource_id, resource_type, key, value) for key, value in added.tags.items())
     if _may_be_asked(_RULE_PREFIX, _RULE_TYPE, ids, types):
         for group in reader.where(SecurityGroup, account=call.account, region=call.region):
             for rule in group.permissions:
@@ -352,6 +378,12 @@ def _rows(reader: Reader, call: Call, ids: frozenset[str] | None, types: frozens
         for one in all_peerings(reader, call):
             tags = one.tags if is_requester(call, one) else one.accepter_tags
             yield from (_Row(one.id, _PEERING_TYPE, key, value) for key, value in tags.items())
+
+
+def _sees(reader: Reader, call: Call, id: str) -> bool:
+    """An image or a snapshot that may no longer be shared with the caller."""
+    image, snapshot = reader.find(Image, id), reader.find(Snapshot, id)
+    return (image is not None and sees_image(call, image)) or (snapshot is not None and sees_snapshot(reader, call, snapshot))
 
 
 def _may_be_asked(prefix: str, resource_type: str, ids: frozenset[str] | None, types: frozenset[str] | None) -> bool:

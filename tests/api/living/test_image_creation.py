@@ -102,6 +102,15 @@ def test_mappings_that_no_launch_may_have(tenant: Tenant) -> None:
     assert refused(DeviceName="chair", Ebs={"VolumeSize": 1}) == "InvalidParameterValue"
     assert refused(DeviceName="/dev/sdf", Ebs={"SnapshotId": snapshot, "VolumeSize": 2}) == "InvalidBlockDeviceMapping"
     assert refused(DeviceName="/dev/sda1", Ebs={"SnapshotId": snapshot}) == "InvalidBlockDeviceMapping"
+    # A root names what it is too small for: the snapshot where there is one.
+    small = [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 2}}]
+    whole = [{"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": snapshot}}]
+    of_snapshot = tenant("RegisterImage", Name="of a snapshot", RootDeviceName="/dev/sda1", BlockDeviceMappings=whole)[
+        "ImageId"
+    ]
+    refusal = tenant.refusal("RunInstances", ImageId=of_snapshot, MinCount=1, MaxCount=1, BlockDeviceMappings=small)
+    too_small = f"Volume of size 2GB is smaller than snapshot '{snapshot}', expect size >= 3GB"
+    assert refusal == f"InvalidBlockDeviceMapping: {too_small}"
     assert refused(DeviceName="/dev/sdf", Ebs={"SnapshotId": "snap-00000000000000000"}) == "InvalidSnapshot.NotFound"
     assert refused(DeviceName="/dev/sdf", Ebs={"VolumeSize": 1, "KmsKeyId": "alias/a"}) == "InvalidParameterDependency"
     assert refused(DeviceName="/dev/sdf", Ebs={"VolumeSize": 1, "VolumeType": "gp9"}) == "InvalidParameterValue"

@@ -73,10 +73,10 @@ def test_what_a_volume_may_not_be(tenant: Tenant) -> None:
     assert refused(Size=10, VolumeType="io1") == "InvalidParameterCombination"
     assert refused(Size=10, VolumeType="gp2", Iops=300) == "InvalidParameterCombination"
     assert refused(Size=10, VolumeType="gp2", Throughput=300) == "InvalidParameterCombination"
-    assert refused(Size=10, VolumeType="io1", Iops=600) == "InvalidParameterCombination"
+    assert refused(Size=10, VolumeType="io1", Iops=600) == "InvalidParameterValue"
     assert refused(Size=10, VolumeType="gp3", Throughput=9999) == "InvalidParameterValue"
-    assert refused(Size=10, VolumeType="gp3", Throughput=751) == "InvalidParameterCombination"  # 0.25 MiB/s an operation
-    assert refused(Size=10, VolumeType="gp3", Iops=4000, Throughput=1001) == "InvalidParameterCombination"
+    assert refused(Size=10, VolumeType="gp3", Throughput=751) == "InvalidParameterValue"  # 0.25 MiB/s an operation
+    assert refused(Size=10, VolumeType="gp3", Iops=4000, Throughput=1001) == "InvalidParameterValue"
     assert refused(Size=1, AvailabilityZoneId="use1-az1") == "InvalidParameterCombination"  # either, "but not both"
     assert refused(Size=1, SnapshotId="snap-00000000000000000") == "InvalidSnapshot.NotFound"
     assert refused(Size=1, SnapshotId="snap-x") == "InvalidSnapshotID.Malformed"
@@ -275,7 +275,7 @@ def test_another_type_has_what_the_reference_says_it_begins_with(tenant: Tenant)
     changed = tenant("ModifyVolume", VolumeId=id, VolumeType="io1")["VolumeModification"]
     assert (changed["OriginalIops"], changed["TargetIops"]) == (180, 3000)
     small = made(tenant, Size=10, VolumeType="gp2")  # of which io1 has 500 at most
-    assert tenant.refused("ModifyVolume", VolumeId=small, VolumeType="io1") == "InvalidParameterCombination"
+    assert tenant.refused("ModifyVolume", VolumeId=small, VolumeType="io1") == "InvalidParameterValue"
     assert tenant.refused("DescribeVolumesModifications", MaxResults=501) == "InvalidParameterValue"
 
 
@@ -284,7 +284,7 @@ def test_a_volume_grows_whatever_ratio_it_has(tenant: Tenant, monkeypatch: pytes
     with monkeypatch.context() as before:
         before.setattr(volumes, "MIB_PER_OPERATION_MAX", 1.0)
         id = made(tenant, Size=10, VolumeType="gp3", Throughput=1000)
-    assert tenant.refused("ModifyVolume", VolumeId=id, Size=20, Iops=3001) == "InvalidParameterCombination"
+    assert tenant.refused("ModifyVolume", VolumeId=id, Size=20, Iops=3001) == "InvalidParameterValue"
     changed = tenant("ModifyVolume", VolumeId=id, Size=20)["VolumeModification"]
     assert (changed["TargetSize"], changed["TargetThroughput"]) == (20, 1000)
 
@@ -321,6 +321,13 @@ def test_a_snapshot_and_what_is_made_of_it(tenant: Tenant, stranger: Tenant) -> 
     tenant("CreateTags", Resources=[snapshot], Tags=[told])
     assert [len(one("DescribeSnapshots")["Snapshots"][0]["Tags"]) for one in (tenant, stranger)] == [2, 1]
     assert stranger("DescribeSnapshots", Filters=[{"Name": "tag:Name", "Values": ["copy"]}])["Snapshots"] == []
+    # Nor is what they write on it.
+    stranger("CreateTags", Resources=[snapshot], Tags=[{"Key": "Name", "Value": "theirs"}])
+    ours, theirs = (one("DescribeSnapshots")["Snapshots"][0]["Tags"] for one in (tenant, stranger))
+    assert ours[0] == {"Key": "Name", "Value": "copy"}
+    assert theirs == [told, {"Key": "Name", "Value": "theirs"}]
+    (found,) = stranger("DescribeSnapshots", Filters=[{"Name": "tag:Name", "Values": ["theirs"]}])["Snapshots"]
+    assert found["SnapshotId"] == snapshot
     made(stranger, SnapshotId=snapshot)
     assert stranger.refused("DeleteSnapshot", SnapshotId=snapshot) == "UnauthorizedOperation"
     both = {"Add": [{"UserId": tenant.account.id}], "Remove": [{"UserId": stranger.account.id}]}
@@ -330,7 +337,7 @@ def test_a_snapshot_and_what_is_made_of_it(tenant: Tenant, stranger: Tenant) -> 
         wrong = {"SnapshotId": snapshot, "CreateVolumePermission": {"Add": [item]}}
         assert tenant.refused("ModifySnapshotAttribute", **wrong) == "InvalidAttributeValue"
     tenant("ResetSnapshotAttribute", **share)
-    assert stranger("DescribeSnapshots")["Snapshots"] == []
+    assert stranger("DescribeSnapshots")["Snapshots"] == stranger("DescribeTags")["Tags"] == []
     tenant("DeleteSnapshot", SnapshotId=snapshot)
     assert tenant.refused("DescribeSnapshots", SnapshotIds=[snapshot]) == "InvalidSnapshot.NotFound"
     assert state(tenant, again) == "available"
