@@ -24,6 +24,7 @@ CONTAINER_SOURCE = "tiny-container"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst")
 ARCHIVE_GIB = 8
 QEMU, CONTAINER = "qemu", "container"  # kinds of hosts, as they say in their capabilities
+EITHER_BOOT_MODE = "uefi-preferred"  # of an image whose system boots either way: its instances boot as their type does
 
 
 def boot_mode_of(architecture: str) -> str:

@@ -115,7 +115,9 @@ def test_a_boot_mode_is_shown_where_it_was_said(operator: Tenant, cloud: Cloud, 
     silent = operator("RegisterImage", Name="silent", **given)["ImageId"]
     said = operator("RegisterImage", Name="said", **given, BootMode="legacy-bios")["ImageId"]
     copy = operator("CopyImage", Name="copy", SourceImageId=said, SourceRegion=operator.region)["ImageId"]
-    for id, mode in ((silent, None), (said, "legacy-bios"), (copy, "legacy-bios")):
+    either = operator("RegisterImage", Name="either", **given, BootMode="uefi-preferred")["ImageId"]
+    assert operator.refused("RegisterImage", Name="other", **given, BootMode="uefi") == "InvalidParameterValue"
+    for id, mode in ((silent, None), (said, "legacy-bios"), (copy, "legacy-bios"), (either, "uefi-preferred")):
         (image,) = operator("DescribeImages", ImageIds=[id])["Images"]
         (instance,) = operator("RunInstances", ImageId=id, MinCount=1, MaxCount=1)["Instances"]
         assert (image.get("BootMode"), instance.get("BootMode")) == (mode, mode)

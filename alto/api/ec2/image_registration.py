@@ -20,7 +20,16 @@ from alto.api.ec2.shapes import SRIOV
 from alto.api.ec2.tags import TagSpecification, tags_for
 from alto.model.encryption import Encryption
 from alto.model.errors import Refused
-from alto.model.images import ARCHIVE_GIB, ARCHIVES, BOOTS_ITSELF, ROOT_DEVICE, FormerImage, Image, boot_mode_of
+from alto.model.images import (
+    ARCHIVE_GIB,
+    ARCHIVES,
+    BOOTS_ITSELF,
+    EITHER_BOOT_MODE,
+    ROOT_DEVICE,
+    FormerImage,
+    Image,
+    boot_mode_of,
+)
 from alto.model.records import Tags
 from alto.model.volumes import Snapshot
 from alto.store.store import Reader, Tx
@@ -61,7 +70,7 @@ async def register_image(call: Call, request: RegisterImageRequest) -> dict[str,
     _only("architecture", request.architecture, "x86_64", "arm64")
     _only("virtualizationType", request.virtualization_type, "hvm")
     boot_mode = boot_mode_of(request.architecture)
-    _only("bootMode", request.boot_mode or boot_mode, boot_mode)
+    _only("bootMode", request.boot_mode or boot_mode, boot_mode, EITHER_BOOT_MODE)
     _only("sriovNetSupport", request.sriov_net_support or SRIOV, SRIOV)
     _only("imdsSupport", request.imds_support or IMDS_V2, IMDS_V2)
     if not _DEVICE.fullmatch(request.root_device_name):
