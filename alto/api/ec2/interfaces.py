@@ -210,6 +210,7 @@ class DescribeNetworkInterfacesRequest(msgspec.Struct, frozen=True, rename="pasc
     filters: tuple[Filter, ...] = ()
     max_results: int | None = None
     next_token: str | None = None
+    include_managed_resources: bool = False  # there are none
 
 
 async def describe_network_interfaces(call: Call, request: DescribeNetworkInterfacesRequest) -> dict[str, object]:

@@ -139,6 +139,7 @@ class DescribeLaunchTemplateVersionsRequest(msgspec.Struct, frozen=True, rename=
     max_results: int | None = None
     next_token: str | None = None
     resolve_alias: bool = False
+    include_managed_resources: bool = False  # there are none
 
 
 _Pair = tuple[LaunchTemplate, LaunchTemplateVersion]

@@ -156,6 +156,7 @@ class DescribeLaunchTemplatesRequest(msgspec.Struct, frozen=True, rename="pascal
     filters: tuple[Filter, ...] = ()
     max_results: int | None = None
     next_token: str | None = None
+    include_managed_resources: bool = False  # there are none
 
 
 _FILTERS: Filters[LaunchTemplate] = {

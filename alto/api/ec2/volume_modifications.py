@@ -137,6 +137,7 @@ class DescribeVolumesModificationsRequest(msgspec.Struct, frozen=True, rename="p
     filters: tuple[Filter, ...] = ()
     max_results: int | None = None
     next_token: str | None = None
+    include_managed_resources: bool = False  # there are none
 
 
 async def describe_volumes_modifications(call: Call, request: DescribeVolumesModificationsRequest) -> dict[str, object]:

@@ -51,6 +51,7 @@ class DescribeVolumeStatusRequest(msgspec.Struct, frozen=True, rename="pascal"):
     filters: tuple[Filter, ...] = ()
     max_results: int | None = None
     next_token: str | None = None
+    include_managed_resources: bool = False  # there are none
 
 
 async def describe_volume_status(call: Call, request: DescribeVolumeStatusRequest) -> dict[str, object]:

@@ -63,6 +63,7 @@ class DescribeVolumesRequest(msgspec.Struct, frozen=True, rename="pascal"):
     filters: tuple[Filter, ...] = ()
     max_results: int | None = None
     next_token: str | None = None
+    include_managed_resources: bool = False  # there are none
 
 
 async def describe_volumes(call: Call, request: DescribeVolumesRequest) -> dict[str, object]:
