@@ -58,11 +58,28 @@ def test_allocated_at_random_or_chosen_and_released(tenant: Tenant, stranger: Te
     assert tenant("DescribeAddresses")["Addresses"] == []
     assert tenant.refused("ReleaseAddress", AllocationId=second["AllocationId"]) == "InvalidAllocationID.NotFound"
     assert tenant.refused("ReleaseAddress", AllocationId="bogus") == "InvalidAllocationID.NotFound"
-    assert tenant.refused("ReleaseAddress", PublicIp="127.64.7.7") == "InvalidAddress.NotFound"
+    assert tenant.refused("DescribeAddresses", PublicIps=["127.64.7.7"]) == "InvalidAddress.NotFound"
     for text in ("127.64.7", "127.64.7.256", "bogus"):
         assert tenant.refusal("DescribeAddresses", PublicIps=[text]) == f"InvalidAddress.Malformed: Invalid address: '{text}'"
     assert tenant.refused("ReleaseAddress") == "MissingParameter"
     assert stranger("AllocateAddress", Address="127.64.7.7")["PublicIp"] == "127.64.7.7"
+
+
+@pytest.mark.parametrize(
+    ("operation", "beside"),
+    [
+        ("AssociateAddress", {"NetworkInterfaceId": "eni-0123456789abcdef0"}),
+        ("DisassociateAddress", {}),
+        ("ReleaseAddress", {}),
+    ],
+)
+def test_an_address_of_somebody_else_or_of_nobody_is_not_ours_to_change(
+    tenant: Tenant, stranger: Tenant, operation: str, beside: dict[str, str]
+) -> None:
+    for ip in (stranger("AllocateAddress")["PublicIp"], "127.64.7.7", "192.0.2.1"):
+        refusal = f"AuthFailure: The address '{ip}' does not belong to you."
+        assert tenant.refusal(operation, PublicIp=ip, **beside) == refusal
+        assert tenant.refused("DescribeAddresses", PublicIps=[ip]) == "InvalidAddress.NotFound"
 
 
 def test_an_account_has_a_limit(tenant: Tenant) -> None:

@@ -124,7 +124,10 @@ def refuse_service(interface: NetworkInterface) -> None:
 
 
 def find_address(reader: Reader, call: Call, allocation_id: str | None, public_ip: str | None) -> Address:
-    """The caller's, named by one of the two. Raises: Refused, NotFound."""
+    """The caller's, named by one of the two, to change something. Raises: Refused, NotFound.
+
+    One that is not the caller's answers AuthFailure ("Error codes for the Amazon EC2 API"), whether anybody has it or not.
+    """
     if allocation_id is not None and public_ip is not None:
         raise Refused(
             "InvalidParameterCombination", "You may specify public IP or allocation id, but not both in the same call"
@@ -132,14 +135,26 @@ def find_address(reader: Reader, call: Call, allocation_id: str | None, public_i
     if allocation_id is not None:
         return owned(reader, call, Address, allocation_id)
     text = public_ip or ""
+    found = _with_public_ip(reader, call, text)
+    if found is None:
+        raise Refused("AuthFailure", f"The address '{text}' does not belong to you.")
+    return found
+
+
+def _with_public_ip(reader: Reader, call: Call, text: str) -> Address | None:
+    """The caller's. Raises: Refused, when it is no address."""
     try:
         IPv4Address(text)
     except AddressValueError:
         raise Refused("InvalidAddress.Malformed", f"Invalid address: '{text[:80]}'") from None
-    found = reader.where(Address, public_ip=text, limit=1)
-    if not found or not is_own(call, found[0]):
-        raise NotFound(PublicAddress.KIND, text)
-    return found[0]
+    return next((one for one in reader.where(Address, public_ip=text, limit=1) if is_own(call, one)), None)
+
+
+def _described(reader: Reader, call: Call, public_ip: str) -> Address:
+    found = _with_public_ip(reader, call, public_ip)
+    if found is None:
+        raise NotFound(PublicAddress.KIND, public_ip)
+    return found
 
 
 _FILTERS: Filters[Address] = {
@@ -167,7 +182,7 @@ async def describe_addresses(call: Call, request: DescribeAddressesRequest) -> d
         subnet: Callable[[Address], str | None] = lambda one: _subnet_id(reader, one)  # noqa: E731
         matches = matcher(request.filters, {**_FILTERS, "subnet-id": subnet})
         if request.public_ips or request.allocation_ids:
-            found = [find_address(reader, call, None, ip) for ip in dict.fromkeys(request.public_ips)]
+            found = [_described(reader, call, ip) for ip in dict.fromkeys(request.public_ips)]
             found += [owned(reader, call, Address, id) for id in dict.fromkeys(request.allocation_ids)]
             found = list({one.id: one for one in found}.values())
         else:
