@@ -1,4 +1,5 @@
-"""Goal: no documented filter is missing, and pages have the documented bounds. Method: filters and bounds are read out of
+"""Goal: no documented filter is missing, pages have the documented bounds, and no listing stumbles over a wish for what
+services of Amazon's manage. Method: filters and bounds are read out of
 botocore's copy of the API reference, and each is sent alone; an undocumented filter and a longer page must be refused."""
 
 import re
@@ -84,6 +85,17 @@ def test_an_unknown_filter_is_refused(tenant: Tenant, operation: str) -> None:
     filters = {str(parameter(operation)): [{"Name": "colour", "Values": ["red"]}]}
     with pytest.raises(Answered, match="InvalidParameterValue: The filter 'colour' is invalid"):
         tenant(operation, **needed(tenant, operation), **filters)
+
+
+def with_managed() -> list[str]:
+    return [one for one in sorted(OPERATIONS) if "IncludeManagedResources" in MODEL.operation_model(one).input_shape.members]
+
+
+@pytest.mark.parametrize("operation", with_managed())
+def test_what_services_manage_may_be_wished_for_and_is_not_there(tenant: Tenant, operation: str) -> None:
+    assert tenant(operation, **needed(tenant, operation), IncludeManagedResources=True) == tenant(
+        operation, **needed(tenant, operation)
+    )
 
 
 @pytest.mark.parametrize(("operation", "least", "most"), pages())
