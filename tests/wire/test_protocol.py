@@ -117,6 +117,20 @@ def test_operations_without_output_return_true(models: Models) -> None:
     assert b"return" not in body
 
 
+def test_operations_that_got_an_output_later_return_true_before_it(models: Models) -> None:
+    """Salt takes the third element of AssociateAddress's answer for the association; seen with the client itself."""
+    renderer = Renderer(models.service("ec2"))
+    for name, members in (
+        ("AssociateAddress", {"AssociationId": "eipassoc-1"}),
+        ("CreateSecurityGroup", {"GroupId": "sg-1"}),
+        ("AssignPrivateIpAddresses", {"NetworkInterfaceId": "eni-1"}),
+        ("CreatePlacementGroup", {"PlacementGroup": {"GroupName": "g"}}),
+    ):
+        names = [child.tag.partition("}")[2] for child in ElementTree.fromstring(renderer.answer(name, members, "r-1"))]
+        assert names[:2] == ["requestId", "return"]
+        assert len(names) == 3
+
+
 def test_names_that_the_model_lacks_are_a_bug_and_not_silence(models: Models) -> None:
     renderer = Renderer(models.service("ec2"))
     with pytest.raises(KeyError):
@@ -236,9 +250,11 @@ def test_lists_begin_anywhere_and_have_holes(models: Models) -> None:
 
 
 def test_a_value_alone_is_a_list_of_one(models: Models) -> None:
-    """So libcloud asks for one key pair."""
+    """So libcloud asks for one key pair, and Salt for the tags of one resource."""
     assert parse(models, "DescribeKeyPairs", ("KeyName", "k")) == {"KeyNames": ["k"]}
     assert parse(models, "DescribeKeyPairs", ("KeyName.2", "b"), ("KeyName", "a")) == {"KeyNames": ["a", "b"]}
+    filter = ("Filter.1.Name", "resource-id"), ("Filter.1.Value", "i-1")
+    assert parse(models, "DescribeTags", *filter) == {"Filters": [{"Name": "resource-id", "Values": ["i-1"]}]}
 
 
 def test_a_name_of_boto_2(models: Models) -> None:

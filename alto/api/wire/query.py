@@ -1,10 +1,10 @@
 """From a form or query string to the parameters of an operation, in one pass down a tree made from the service model.
 
 `Filter.1.Value.2=x` becomes {"Filters": [{"Values": ["x"]}]}: member names as in the model, lists in the order of their
-indices, which may begin anywhere and have holes (libcloud counts from 0), or, of a list that is a parameter itself, a lone
-value without one. Empty values count as absent, as Terraform's older SDK needs, except where empty says something (a tag's
-value) and in lists: who asks for the instance "" must not be answered with all of them. Unknown parameters are refused, so
-that nobody believes that a flag took effect. Enumerations, lengths and ranges are not judged here: operations know better.
+indices, which may begin anywhere and have holes (libcloud counts from 0), or a lone value without one. Empty values count as
+absent, as Terraform's older SDK needs, except where empty says something (a tag's value) and in lists: who asks for the
+instance "" must not be answered with all of them. Unknown parameters are refused, so that nobody believes that a flag took
+effect. Enumerations, lengths and ranges are not judged here: operations know better.
 """
 
 import base64
@@ -109,8 +109,6 @@ class Parser:
                 result[simple[0]] = simple[1].convert(text, key)
                 continue
             key = old_names.get(key, key)
-            if text and simple is not None and type(simple[1]) is _List and type(simple[1].item) is _Leaf:
-                key += ".1"  # as libcloud asks for one key pair
             steps = key.split(".")
             if len(steps) > STEPS_MAX:
                 raise _unknown(key)
@@ -154,6 +152,13 @@ class Parser:
                     elif type(node) is _Leaf:
                         raise _unknown(key)
                     here = there
+            if type(node) is _List and type(node.item) is _Leaf:
+                # As libcloud asks for one key pair (KeyName=me), and Salt for the tags of one resource (Filter.1.Value=i-0a).
+                elements = here.get(slot)
+                if elements is None:
+                    elements = here[slot] = {}
+                    lists.append((here, slot))
+                here, slot, node = elements, 1, node.item
             if type(node) is not _Leaf:
                 raise _unknown(key)
             if slot in here:

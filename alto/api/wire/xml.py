@@ -81,7 +81,7 @@ class Renderer:
         name = f"{operation}Response"
         if self._service.protocol == "ec2":
             says_true = shapes.output < 0 or operation in _ALSO_RETURN_TRUE
-            body = f"<requestId>{request_id}</requestId>{body}{_RETURN_TRUE if says_true else ''}"
+            body = f"<requestId>{request_id}</requestId>{_RETURN_TRUE if says_true else ''}{body}"
         else:
             if shapes.result_wrapper:
                 body = f"<{shapes.result_wrapper}>{body}</{shapes.result_wrapper}>"
@@ -224,8 +224,9 @@ class Renderer:
 
 
 # Operations without output say so in this way, and some that got an output later still do; libcloud and boto 2 read it.
+# It stands before that output, where Salt counts on it: the third element of AssociateAddress's answer is the association.
 _RETURN_TRUE = "<return>true</return>"
-_ALSO_RETURN_TRUE = frozenset({"CreatePlacementGroup"})
+_ALSO_RETURN_TRUE = frozenset({"AssignPrivateIpAddresses", "AssociateAddress", "CreatePlacementGroup", "CreateSecurityGroup"})
 
 _SPECIAL = re.compile("[&<>\r]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
