@@ -531,6 +531,13 @@ def test_an_instance_store_that_no_type_has_is_mapped_to_nothing(tenant: Tenant)
     assert len(tenant("DescribeVolumes")["Volumes"]) == 1
     odd = [{"DeviceName": "/dev/sdb", "VirtualName": "floppy0"}]
     assert tenant.refused("RunInstances", **ONE, BlockDeviceMappings=odd) == "InvalidBlockDeviceMapping"
+    # Beside a volume, a name that is none of an instance store says nothing; dask-cloudprovider gives one to each root.
+    root = {"DeviceName": "/dev/sda1", "VirtualName": "sda1", "Ebs": {"VolumeSize": 9}}
+    (one,) = launch(tenant, BlockDeviceMappings=[root])
+    assert [each["DeviceName"] for each in one["BlockDeviceMappings"]] == ["/dev/sda1"]
+    assert 9 in [volume["Size"] for volume in tenant("DescribeVolumes")["Volumes"]]
+    two = [{**root, "VirtualName": "ephemeral0"}]
+    assert tenant.refused("RunInstances", **ONE, BlockDeviceMappings=two) == "InvalidBlockDeviceMapping"
 
 
 def test_what_no_host_has_is_short_of_capacity(cloud: Cloud, tenant: Tenant) -> None:

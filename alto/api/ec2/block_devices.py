@@ -38,7 +38,7 @@ class Ebs(msgspec.Struct, frozen=True, rename="pascal"):
 class BlockDeviceMapping(msgspec.Struct, frozen=True, rename="pascal"):
     """Tools of EC2's first years map the instance store of whatever they launch, by `virtual_name` ("ephemeral0"). A type
     without one, as all are here, takes no notice of that, as at EC2 ("Add instance store volumes to an EC2 instance"); an
-    image shows it."""
+    image shows it. Any other name is one of nothing, and may stand beside a volume, as dask-cloudprovider sends it."""
 
     device_name: str | None = None
     ebs: Ebs | None = None
@@ -54,6 +54,8 @@ def is_instance_store(mapping: BlockDeviceMapping) -> bool:
     if not mapping.virtual_name:
         return False
     if not _EPHEMERAL.fullmatch(mapping.virtual_name):
+        if mapping.ebs is not None:
+            return False
         raise Refused(
             "InvalidBlockDeviceMapping", f"The virtual device name '{mapping.virtual_name[:80]}' is no ephemeral[0-23]"
         )
@@ -65,7 +67,7 @@ def is_instance_store(mapping: BlockDeviceMapping) -> bool:
 def instance_stores(mappings: Sequence[BlockDeviceMapping], volumes: Collection[str]) -> dict[str, str]:
     """The virtual names that an image shows, by device. `volumes`: devices that it has beside those mapped. Raises: Refused."""
     named: dict[str, str] = {}
-    taken = {*volumes, *(one.device_name for one in mappings if not one.virtual_name)}
+    taken = {*volumes, *(one.device_name for one in mappings if not is_instance_store(one))}
     for one in mappings:
         if is_instance_store(one):
             device = one.device_name or ""
