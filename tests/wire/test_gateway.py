@@ -17,7 +17,7 @@ from alto.api.call import Call, Operation
 from alto.api.ec2.errors import to_wire
 from alto.api.sts.operations import OPERATIONS as STS
 from alto.api.wire.gateway import BODY_BYTES_MAX, Gateway, LocalRequest
-from alto.api.wire.http import HttpRequest
+from alto.api.wire.http import HttpAnswer, HttpRequest
 from alto.api.wire.models import Models
 from alto.model import errors
 from alto.model.errors import AltoError, NotFound, Refused
@@ -363,6 +363,53 @@ def test_over_http(models: Models) -> None:
     assert status == 200
     assert headers["content-length"] == str(len(body))
     assert f"<requestId>{headers['x-amzn-requestid']}</requestId>".encode() in body
+
+
+def of_a_page(request: HttpRequest) -> HttpRequest:
+    """As a browser sends it for a page: the header is not signed."""
+    return added(request, ("origin", "https://page.example"))
+
+
+def allowed(headers: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.startswith("access-control-")}
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (call_of("DescribeRegions"), 200),
+        (call_of("DescribeRegions", account="222222222222", at=0), 400),
+        (sign(service="sts"), 400),
+    ],
+)
+def test_a_page_of_any_origin_is_shown_what_it_asked(models: Models, request_: HttpRequest, status: int) -> None:
+    page = of_a_page(request_)
+    got, headers, _ = over_asgi(models, page)
+    assert (got, allowed(headers)) == (status, {"access-control-allow-origin": "*"})
+
+    def answer(door: Gateway) -> Awaitable[HttpAnswer]:
+        raw = [(name.encode(), value.encode()) for name, value in page.headers]
+        return door.answer(page.method, page.path.encode(), page.query.encode(), raw, page.body)
+
+    assert with_gateway(models, answer).headers == (("access-control-allow-origin", "*"),)
+    assert not allowed(over_asgi(models, request_)[1]), "nobody else is told of it"
+
+
+def test_a_browser_asks_first(models: Models) -> None:
+    wanted = ("access-control-request-headers", "authorization,x-amz-date")
+    first = replace(sign(), method="OPTIONS", headers=(("host", "h"),))
+    asked = added(of_a_page(first), ("access-control-request-method", "POST"), wanted)
+    status, headers, body = over_asgi(models, asked)
+    assert (status, body) == (200, b"")
+    assert allowed(headers) == {
+        "access-control-allow-origin": "*",
+        "access-control-allow-methods": "GET, POST",
+        "access-control-max-age": "1800",
+        "access-control-allow-headers": "authorization,x-amz-date",
+    }
+    status, headers, _ = over_asgi(models, replace(asked, path="/alto/v1/hosts"))
+    assert (status, allowed(headers)) == (403, {})
+    assert over_asgi(models, of_a_page(first))[0] == 403
 
 
 def added(request: HttpRequest, *headers: tuple[str, str]) -> HttpRequest:

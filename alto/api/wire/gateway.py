@@ -29,6 +29,7 @@ from alto.api.rehearsal import Rehearsal, Rehearsed
 from alto.api.wire.absent import told
 from alto.api.wire.http import CLOSING, HttpAnswer, HttpRequest, Scope, head_of
 from alto.api.wire.models import Models
+from alto.api.wire.origins import preflight, shared
 from alto.api.wire.query import Parser, decode_form
 from alto.api.wire.requests import Honoured, honoured, unhonoured
 from alto.api.wire.xml import Renderer, ec2_error, plain, query_error
@@ -175,7 +176,10 @@ class Gateway:
         except Refused as refused:
             answer = self._error("ec2", to_wire(refused), self._request_id())
         else:
-            answer = await self.handle(request)
+            page = _is_of_a_page(request)
+            answer = (preflight(request, self._request_id()) if page else None) or await self.handle(request)
+            if page:
+                answer = shared(answer)
         headers = head_of(answer)
         if answer.status in CLOSING:
             headers.append((b"connection", b"close"))
@@ -190,7 +194,8 @@ class Gateway:
             request = _request(method, path, query, headers, body)
         except Refused as refused:
             return self._error("ec2", to_wire(refused), self._request_id())
-        return await self.handle(request)
+        answer = await self.handle(request)
+        return shared(answer) if _is_of_a_page(request) else answer
 
     async def handle(self, request: HttpRequest) -> HttpAnswer:
         """Answers whatever comes; raises nothing but cancellation."""
@@ -326,6 +331,10 @@ class Gateway:
             return HttpAnswer(wire.status, said.body, said.content_type, request_id, said.headers)
         xmlns = service.model.xmlns if service is not None else _NO_XMLNS
         return HttpAnswer(wire.status, query_error(xmlns, wire.code, wire.message, wire.status, request_id), _XML, request_id)
+
+
+def _is_of_a_page(request: HttpRequest) -> bool:
+    return request.header("origin") is not None and not request.path.startswith(LOCAL_PREFIX)
 
 
 # The status of our own JSON API, whose codes are those of `model/errors.py` themselves.
