@@ -67,6 +67,13 @@ def test_a_profile_comes_changes_and_goes(cloud: Cloud, tenant: Tenant) -> None:
     assert tenant.refused("DisassociateIamInstanceProfile", AssociationId=first["AssociationId"]) == (
         "InvalidAssociationID.NotFound"
     )
+    # Whoever takes an instance's id for an association's hears what is wrong.
+    for operation, more in (
+        ("DisassociateIamInstanceProfile", {}),
+        ("ReplaceIamInstanceProfileAssociation", {"IamInstanceProfile": other}),
+    ):
+        refusal = tenant.refusal(operation, AssociationId=id, **more)
+        assert refusal == "InvalidParameterValue: Invalid value for associationId."
     assert sound(cloud) == []
 
     gone = tenant("DisassociateIamInstanceProfile", AssociationId=second["AssociationId"])

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from alto.api.accounts import draw_id
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, Filters, matcher
-from alto.api.ec2.ids import owned
+from alto.api.ec2.ids import is_id_of, owned
 from alto.api.ec2.paging import check_page, listing, page_of_records
 from alto.model.errors import Refused
 from alto.model.instances import Instance, Wish
@@ -102,13 +102,20 @@ async def associate_iam_instance_profile(call: Call, request: AssociateRequest) 
     return {"IamInstanceProfileAssociation": _shape(await call.store.write(body), "associating")}
 
 
+def _own_association(reader: Reader, call: Call, id: str) -> ProfileAssociation:
+    """Raises: Refused, NotFound."""
+    if not is_id_of(ProfileAssociation.KIND, id):
+        raise Refused("InvalidParameterValue", "Invalid value for associationId.")
+    return owned(reader, call, ProfileAssociation, id)
+
+
 class DisassociateRequest(msgspec.Struct, frozen=True, rename="pascal"):
     association_id: str
 
 
 async def disassociate_iam_instance_profile(call: Call, request: DisassociateRequest) -> dict[str, object]:
     def body(tx: Tx) -> ProfileAssociation:
-        association = owned(tx, call, ProfileAssociation, request.association_id)
+        association = _own_association(tx, call, request.association_id)
         instance = tx.find(Instance, association.instance_id)
         if instance is not None:
             tx.put(replace(instance, profile=None))
@@ -127,7 +134,7 @@ async def replace_iam_instance_profile_association(call: Call, request: ReplaceR
     arn, id, now = find_arn(call, request.iam_instance_profile), draw_id(call.world.chance, "iip-assoc"), call.world.clock.now()
 
     def body(tx: Tx) -> ProfileAssociation:
-        old = owned(tx, call, ProfileAssociation, request.association_id)
+        old = _own_association(tx, call, request.association_id)
         instance = _changeable(tx, call, old.instance_id)
         tx.delete(ProfileAssociation, old.id)
         tx.put(associate(tx, instance, id, arn, now))
