@@ -13,7 +13,8 @@ import msgspec
 from alto.model.encryption import Encryption
 from alto.model.records import NumberOf, Record, Tags, number_of
 
-DEFAULT_VOLUME_TYPE = "gp3"
+DEFAULT_VOLUME_TYPE = "gp3"  # of an image's root
+UNNAMED_VOLUME_TYPE = "gp2"  # of what a request makes without naming a type, as at EC2
 NOBODY = ""  # the account and region of what is deleted, until its bytes are
 GIB = 1 << 30
 

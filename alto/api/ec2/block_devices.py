@@ -19,7 +19,7 @@ from alto.model.accounts import AccountRegion
 from alto.model.encryption import Encryption
 from alto.model.errors import Refused
 from alto.model.images import CONTAINER, ROOT_NAMES, Image, ImageDevice, host_kind_of
-from alto.model.volumes import DEFAULT_VOLUME_TYPE, VOLUME_TYPES, SnapshotPhase
+from alto.model.volumes import UNNAMED_VOLUME_TYPE, VOLUME_TYPES, SnapshotPhase
 from alto.plan.volumes import check_type
 from alto.store.store import Reader
 
@@ -161,7 +161,7 @@ def launch_devices(
             chosen.pop(name, None)
             continue
         check_device(name)
-        before = chosen.get(name, ImageDevice(device=name, size_gib=0, type=DEFAULT_VOLUME_TYPE))
+        before = chosen.get(name, ImageDevice(device=name, size_gib=0, type=UNNAMED_VOLUME_TYPE))
         if ebs.snapshot_id is not None:
             snapshot = find_snapshot(reader, call, ebs.snapshot_id)
             if snapshot.phase is not SnapshotPhase.COMPLETED:

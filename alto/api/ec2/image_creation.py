@@ -34,7 +34,7 @@ from alto.model.images import BOOTS_ITSELF, KERNEL_BESIDE, TINY, Image, ImageDev
 from alto.model.instance_types import CATALOGUE
 from alto.model.instances import Instance
 from alto.model.records import Tags
-from alto.model.volumes import DEFAULT_VOLUME_TYPE, Snapshot, Volume
+from alto.model.volumes import UNNAMED_VOLUME_TYPE, Snapshot, Volume
 from alto.plan.instances import state_name
 from alto.plan.volumes import check_type
 from alto.store.store import Reader, Tx
@@ -166,7 +166,7 @@ def _empty(call: Call, mapping: BlockDeviceMapping) -> ImageDevice:
         raise Refused("InvalidBlockDeviceMapping", "A further device of an image needs a name and a size, and is empty")
     check_device(mapping.device_name)
     bare = ImageDevice(
-        device=mapping.device_name, size_gib=ebs.volume_size, type=DEFAULT_VOLUME_TYPE, encryption=wished(call, ebs)
+        device=mapping.device_name, size_gib=ebs.volume_size, type=UNNAMED_VOLUME_TYPE, encryption=wished(call, ebs)
     )
     return _mapped(bare, replace(ebs, encrypted=None, kms_key_id=None))
 

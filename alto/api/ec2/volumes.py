@@ -23,12 +23,11 @@ from alto.api.ec2.tokens import check_token, known_result, remember_result
 from alto.api.wire.xml import Cached, timestamp
 from alto.model.errors import Refused
 from alto.model.hosts import Host
-from alto.model.volumes import SnapshotPhase, Task, Volume, VolumePhase
+from alto.model.volumes import UNNAMED_VOLUME_TYPE, SnapshotPhase, Task, Volume, VolumePhase
 from alto.plan.volumes import check_type, choose_home, iops_of, throughput_of, volume_state
 from alto.store.store import Reader, Tx
 from alto.store.volumes import begin_deletion, claim_disk, job_for, put_job
 
-DEFAULT_TYPE = "gp2"  # of CreateVolume, whatever a launch's is
 MULTI_ATTACHED = ("io1", "io2")  # at EC2; no volume is here
 
 
@@ -115,7 +114,7 @@ class CreateVolumeRequest(msgspec.Struct, frozen=True, rename="pascal"):
     availability_zone_id: str | None = None
     size: int | None = None
     snapshot_id: str | None = None
-    volume_type: str = DEFAULT_TYPE
+    volume_type: str = UNNAMED_VOLUME_TYPE
     iops: int | None = None
     throughput: int | None = None
     encrypted: bool | None = None

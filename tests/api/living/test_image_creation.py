@@ -72,14 +72,14 @@ def test_a_launch_with_several_volumes(tenant: Tenant) -> None:
     assert {name: (each["Size"], each["VolumeType"], each["SnapshotId"]) for name, each in found.items()} == {
         "/dev/sda1": (12, "gp3", ""),
         "/dev/sdf": (5, "io1", ""),
-        "/dev/sdg": (3, "gp3", snapshot),
+        "/dev/sdg": (3, "gp2", snapshot),
     }
     assert all(each["Tags"] == [{"Key": "a", "Value": "b"}] for each in found.values())
     like_it = tenant("GetLaunchTemplateData", InstanceId=instance)["LaunchTemplateData"]["BlockDeviceMappings"]
     assert {one["DeviceName"]: one["Ebs"] for one in like_it} == {
         "/dev/sda1": {"VolumeSize": 12, "VolumeType": "gp3", "DeleteOnTermination": False},
         "/dev/sdf": {"VolumeSize": 5, "VolumeType": "io1", "Iops": 200, "DeleteOnTermination": True},
-        "/dev/sdg": {"VolumeSize": 3, "VolumeType": "gp3", "SnapshotId": snapshot, "DeleteOnTermination": False},
+        "/dev/sdg": {"VolumeSize": 3, "VolumeType": "gp2", "SnapshotId": snapshot, "DeleteOnTermination": False},
     }
     launched(tenant, BlockDeviceMappings=like_it)
     tenant("TerminateInstances", InstanceIds=[instance])
@@ -114,6 +114,7 @@ def test_mappings_that_no_launch_may_have(tenant: Tenant) -> None:
     assert refused(DeviceName="/dev/sdf", Ebs={"SnapshotId": "snap-00000000000000000"}) == "InvalidSnapshot.NotFound"
     assert refused(DeviceName="/dev/sdf", Ebs={"VolumeSize": 1, "KmsKeyId": "alias/a"}) == "InvalidParameterDependency"
     assert refused(DeviceName="/dev/sdf", Ebs={"VolumeSize": 1, "VolumeType": "gp9"}) == "InvalidParameterValue"
+    assert refused(DeviceName="/dev/sdf", Ebs={"VolumeSize": 10, "Iops": 3000}) == "InvalidParameterCombination"
 
 
 def test_an_image_is_copied_and_registered_from_a_snapshot(tenant: Tenant, stranger: Tenant) -> None:
@@ -132,6 +133,7 @@ def test_an_image_is_copied_and_registered_from_a_snapshot(tenant: Tenant, stran
     assert kept == store
     assert root["Ebs"]["SnapshotId"] != image(tenant, id)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
     assert (empty["DeviceName"], empty["Ebs"]["VolumeSize"], "SnapshotId" in empty["Ebs"]) == ("/dev/sdz", 4, False)
+    assert (root["Ebs"]["VolumeType"], empty["Ebs"]["VolumeType"]) == ("gp3", "gp2")
     assert (image(there, copy)["SourceImageId"], image(there, copy)["SourceImageRegion"]) == (id, "us-east-1")
     # Who may launch an image copies it if its snapshots are shared too.
     tenant("ModifyImageAttribute", ImageId=id, LaunchPermission={"Add": [{"UserId": stranger.account.id}]})
