@@ -8,10 +8,7 @@ from typing import Any
 import pytest
 
 from alto.api.ec2.operations import OPERATIONS
-from tests.api.cloud import MODEL, NEEDED, Answered, Cloud, Tenant
-from tests.api.rows import host, tiny
-from tests.api.test_launch_templates import make
-from tests.api.test_launches import ONE
+from tests.api.cloud import MODEL, NEEDED, Answered, Tenant
 
 # Lists of one name and a value, where the reference gives a pattern.
 _NAME = re.compile(r"<code>([a-zA-Z][a-zA-Z0-9.:_-]+)</code>(?::&lt;key&gt;)? ?[-\u2013]")
@@ -64,13 +61,6 @@ def pages() -> list[tuple[str, int, int]]:
     return found
 
 
-def managed() -> list[str]:
-    shapes = {operation: MODEL.operation_model(operation).input_shape for operation in sorted(OPERATIONS)}
-    return [
-        operation for operation, shape in shapes.items() if shape is not None and "IncludeManagedResources" in shape.members
-    ]
-
-
 @pytest.mark.parametrize(("operation", "name"), documented())
 def test_each_documented_filter_is_known(tenant: Tenant, operation: str, name: str) -> None:
     if name in LEFT_OUT.get(operation, set()):
@@ -108,18 +98,8 @@ def test_pages_have_the_documented_bounds(tenant: Tenant, operation: str, least:
         tenant(operation, **more, MaxResults=most + 1)
 
 
-@pytest.mark.parametrize("operation", managed())
-def test_a_listing_may_include_what_services_manage(cloud: Cloud, tenant: Tenant, operation: str) -> None:
-    cloud.put(host(1, vcpus=8, memory_mib=4096), tiny())
-    tenant("RunInstances", **ONE)
-    make(tenant)
-    more = needed(tenant, operation)
-    (kind,) = (name for name, found in tenant(operation, **more).items() if isinstance(found, list))
-    assert tenant(operation, **more, IncludeManagedResources=True)[kind] == tenant(operation, **more)[kind]
-
-
 def test_enough_was_read() -> None:
     assert len(pages()) > 20
-    assert len(managed()) == 8
+    assert len(with_managed()) == 8
     names = {name for operation, name in documented() if operation == "DescribeSubnets"}
     assert {"availability-zone", "vpc-id", "tag:key", "tag-key", "default-for-az"} <= names
