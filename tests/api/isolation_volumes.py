@@ -66,6 +66,7 @@ ROWS: dict[tuple[str, str], Row] = {
         )
     },
     ("EnableImageDeprecation", "ImageId"): row("image", ImageId=ID, DeprecateAt="2030-01-01T00:00:00Z"),
+    ("CancelImageLaunchPermission", "ImageId"): row("image", ImageId=ID),
     ("ResetImageAttribute", "ImageId"): row("image", ImageId=ID, Attribute="launchPermission"),
     ("ResetSnapshotAttribute", "SnapshotId"): row("snapshot", SnapshotId=ID, Attribute=_PERMISSION),
     ("RunInstances", "BlockDeviceMappings.Ebs.SnapshotId"): row(

@@ -116,6 +116,16 @@ def test_a_protection_with_a_cooldown_lasts_a_day_longer(cloud: Cloud, tenant: T
     tenant("DeregisterImage", ImageId=SHARED)
 
 
+def test_who_may_launch_it_gives_that_back(tenant: Tenant, stranger: Tenant) -> None:
+    assert tenant.refused("CancelImageLaunchPermission", ImageId=SHARED) == "AuthFailure"
+    assert stranger("CancelImageLaunchPermission", ImageId=SHARED) == {"Return": True}
+
+    # That everybody may is not one's own to give back.
+    permissions = tenant("DescribeImageAttribute", ImageId=SHARED, Attribute="launchPermission")["LaunchPermissions"]
+    assert permissions == [{"Group": "all"}]
+    assert stranger.refused("CancelImageLaunchPermission", ImageId=SHARED) == "AuthFailure"
+
+
 def test_what_the_owner_wrote_on_it_is_not_shared_with_it(tenant: Tenant, stranger: Tenant) -> None:
     tenant("CreateTags", Resources=[SHARED], Tags=[{"Key": "Name", "Value": "of mine"}])
     named = [{"Name": "tag:Name", "Values": ["of mine"]}]

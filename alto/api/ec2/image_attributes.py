@@ -1,4 +1,5 @@
-"""Describe-, Modify- and ResetImageAttribute: an image's description, who may launch it, and what its instances demand."""
+"""Describe-, Modify- and ResetImageAttribute: an image's description, who may launch it, and what its instances demand.
+CancelImageLaunchPermission: that one no longer wants to launch it."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ import msgspec
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.encryption import has_amazons_key
+from alto.api.ec2.ids import find_image
 from alto.api.ec2.image_availability import latest_deprecation
 from alto.api.ec2.images import DESCRIPTION_MAX, IMDS_V2, deregistration_protection, imds, own_image, sriov
 from alto.api.ec2.public_access import check_public_image
@@ -192,7 +194,30 @@ async def reset_image_attribute(call: Call, request: ResetImageAttributeRequest)
     return {"Return": True}
 
 
+class CancelPermissionRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    image_id: str
+
+
+async def cancel_image_launch_permission(call: Call, request: CancelPermissionRequest) -> dict[str, object]:
+    """The caller's own, which the image's owner gave it by its number."""
+
+    def body(tx: Tx) -> None:
+        image = find_image(tx, call, request.image_id)
+        if call.account not in image.shared_with:
+            raise Refused(
+                "AuthFailure",
+                f"Not authorized for images: [{image.id}]. It is not shared with your account by its number",
+                status=403,
+            )
+        others = tuple(account for account in image.shared_with if account != call.account)
+        tx.put(msgspec.structs.replace(image, shared_with=others))
+
+    await call.store.write(body)
+    return {"Return": True}
+
+
 OPERATIONS: Mapping[str, Operation] = {
+    "CancelImageLaunchPermission": Operation(CancelPermissionRequest, cancel_image_launch_permission),
     "DescribeImageAttribute": Operation(DescribeImageAttributeRequest, describe_image_attribute),
     "ModifyImageAttribute": Operation(ModifyImageAttributeRequest, modify_image_attribute),
     "ResetImageAttribute": Operation(ResetImageAttributeRequest, reset_image_attribute),
