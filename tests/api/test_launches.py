@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from alto.api.ec2.service_calls import ServiceCalls
+from alto.api.ec2.shapes import show_instance
 from alto.api.wire.models import Models
 from alto.model.balancers import AutoScalingGroup, LaunchSpec
 from alto.model.images import Image
@@ -538,6 +539,14 @@ def test_an_instance_store_that_no_type_has_is_mapped_to_nothing(tenant: Tenant)
     assert 9 in [volume["Size"] for volume in tenant("DescribeVolumes")["Volumes"]]
     two = [{**root, "VirtualName": "ephemeral0"}]
     assert tenant.refused("RunInstances", **ONE, BlockDeviceMappings=two) == "InvalidBlockDeviceMapping"
+
+
+def test_an_instances_addresses_are_said_before_its_interfaces(cloud: Cloud, tenant: Tenant) -> None:
+    """As in EC2's answers: boto 2.0 reads nothing behind a list that it does not know; seen with the client itself."""
+    (one,) = launch(tenant)
+    id = one["InstanceId"]
+    members = list(cloud.store.read(lambda reader: show_instance(reader, reader.get(Instance, id))))
+    assert {"SubnetId", "VpcId", "PrivateIpAddress", "PublicIpAddress"} < set(members[: members.index("NetworkInterfaces")])
 
 
 def test_what_no_host_has_is_short_of_capacity(cloud: Cloud, tenant: Tenant) -> None:

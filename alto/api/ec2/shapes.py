@@ -133,7 +133,6 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
         "SecurityGroups": [] if gone else group_names(reader, nic.group_ids),
         "SourceDestCheck": nic.source_dest_check,
         "Hypervisor": "xen",
-        "NetworkInterfaces": [],
         "EbsOptimized": instance.ebs_optimized,
         "EnaSupport": instance.ena,
         "CpuOptions": cpu_shape(instance, type),
@@ -156,6 +155,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     if instance.sriov:
         shape["SriovNetSupport"] = SRIOV
     if gone:
+        shape["NetworkInterfaces"] = []
         return shape
     if instance.profile is not None:
         shape["IamInstanceProfile"] = {"Arn": instance.profile.arn, "Id": instance.profile.id}
@@ -170,6 +170,7 @@ def show_instance(reader: Reader, instance: Instance) -> dict[str, Any]:
     if nic.ipv6:
         shape["Ipv6Address"] = nic.ipv6[0]
     shape["BlockDeviceMappings"] = block_devices(instance)
+    # After the addresses, as at EC2: boto 2.0 does not know this list, and reads nothing of an instance behind it.
     shape["NetworkInterfaces"] = [_interface(reader, instance, one, one.vpc_id in named) for one in instance.nics]
     return shape
 
