@@ -129,6 +129,16 @@ def test_a_wish_for_another_protocol_loses_nothing(models: Models) -> None:
     assert with_server(models, scenario) == [*[b"HTTP/1.1 200"] * 3, b"HTTP/1.1 400"]
 
 
+@pytest.mark.parametrize("last", [(b"\r\n", b"\r\nConnection: close\r\n", 1), (b"HTTP/1.1", b"HTTP/1.0", 1)])
+def test_a_wish_with_the_last_request_of_a_connection(models: Models, last: tuple[bytes, bytes, int]) -> None:
+    wishing = request_of("Action=DescribeRegions").replace(*last).replace(b"\r\n", b"\r\n" + WISH, 1)
+
+    answer, rest = with_server(models, lambda port: last_answer(port, wishing))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer
+    assert rest.endswith(b"</DescribeRegionsResponse>")
+
+
 def test_a_connection_whose_body_came_late_stays_open(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for a head that is here."""
     monkeypatch.setattr(edge, "HEAD_TIMEOUT_S", 0.2)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from alto.api.wire.edge import GATHERED_BYTES_MAX, BoundedHttp
@@ -58,6 +59,7 @@ class DirectHttp(BoundedHttp):
         super()._feed(data)
         while self._held and self._wishes:
             data = self._head_without_wish() + data[self._rest_at :]
+            self._parse_anew()
             super()._feed(data)
         if self._held:
             self._leave_it()
@@ -110,7 +112,8 @@ class DirectHttp(BoundedHttp):
         )
 
     # Java's own HTTP client asks for HTTP/2 with the first request of each connection, whose body the parser does not take for
-    # one: it stops behind the head, for what follows may be the other protocol. It reads on from a head without the wish.
+    # one: it stops behind the head, for what follows may be the other protocol. A new parser reads on from a head without the
+    # wish: the old one takes no more when that head asks to close the connection, or is of HTTP/1.0.
 
     def _unsupported_upgrade_warning(self) -> None:
         stopped = sys.exception()
@@ -122,6 +125,10 @@ class DirectHttp(BoundedHttp):
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         lines = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         return b"".join((method, b" ", self.url, b" HTTP/", version, b"\r\n", *lines, b"\r\n"))
+
+    def _parse_anew(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's: a last request is answered
 
     def _leave_it(self) -> None:
         """To uvicorn, which hears all that it would have heard."""
