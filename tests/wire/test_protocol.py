@@ -255,6 +255,10 @@ def test_a_value_alone_is_a_list_of_one(models: Models) -> None:
     assert parse(models, "DescribeKeyPairs", ("KeyName.2", "b"), ("KeyName", "a")) == {"KeyNames": ["a", "b"]}
     filter = ("Filter.1.Name", "resource-id"), ("Filter.1.Value", "i-1")
     assert parse(models, "DescribeTags", *filter) == {"Filters": [{"Name": "resource-id", "Values": ["i-1"]}]}
+    # Elements that have a name of their own are numbered.
+    role = ("RoleArn", "a"), ("RoleSessionName", "b"), ("TransitiveTagKeys.member", "x"), ("TransitiveTagKeys.member.1", "y")
+    with pytest.raises(Refused, match="TransitiveTagKeys.member is not recognized"):
+        Parser(models.service("sts")).parse("AssumeRole", role)
 
 
 def test_a_name_of_boto_2(models: Models) -> None:

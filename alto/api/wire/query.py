@@ -131,7 +131,7 @@ class Parser:
                     slot, node = found
                 elif type(node) is _List:
                     if node.item_name:
-                        if step != node.item_name:
+                        if step != node.item_name or not left:
                             raise _unknown(key)
                         node = node.item
                         continue
