@@ -257,7 +257,7 @@ def test_a_value_alone_is_a_list_of_one(models: Models) -> None:
     assert parse(models, "DescribeTags", *filter) == {"Filters": [{"Name": "resource-id", "Values": ["i-1"]}]}
     # Elements that have a name of their own are numbered.
     role = ("RoleArn", "a"), ("RoleSessionName", "b"), ("TransitiveTagKeys.member", "x"), ("TransitiveTagKeys.member.1", "y")
-    with pytest.raises(Refused, match="TransitiveTagKeys.member is not recognized"):
+    with pytest.raises(Refused, match=r"TransitiveTagKeys\.member is not recognized"):
         Parser(models.service("sts")).parse("AssumeRole", role)
 
 
