@@ -14,7 +14,7 @@ import msgspec
 
 from alto.api.call import Call, Operation
 from alto.api.ec2.filters import Filter, matcher
-from alto.api.ec2.paging import check_page, listing, page_of_list
+from alto.api.ec2.paging import check_page, page_of_list
 from alto.model.errors import Refused
 
 
@@ -31,7 +31,8 @@ class Absent(NamedTuple):
 
 class Kind(NamedTuple):
     """`listed` is the member of the answer, `filters` are all that Amazon documents (but for tags), `pages` the bounds of
-    MaxResults, where there is one, `others` the parameters that would choose among them."""
+    MaxResults, where there is one, `others` the parameters that would choose among them. `ids_alone` is what EC2 calls the ids
+    where it refuses them together with MaxResults."""
 
     listed: str
     absent: Absent | None
@@ -39,34 +40,33 @@ class Kind(NamedTuple):
     pages: tuple[int, int] | None = (5, 1000)
     filtered_by: str = "filters"
     others: Mapping[str, type] = {}
+    ids_alone: str = ""
 
 
 def request_of(operation: str, kind: Kind) -> type[msgspec.Struct]:
     """What may be asked of a listing of this kind."""
-    fields: dict[str, type] = dict(kind.others)
+    fields: list[tuple[str, Any, object]] = [(name, type | None, None) for name, type in kind.others.items()]
     if kind.absent is not None:
-        fields[kind.absent.ids] = tuple[str, ...]
+        fields.append((kind.absent.ids, tuple[str, ...], ()))
     if kind.filters:
-        fields[kind.filtered_by] = tuple[Filter, ...]
+        fields.append((kind.filtered_by, tuple[Filter, ...], ()))
     if kind.pages is not None:
-        fields |= {"max_results": int, "next_token": str}
-    optional = [(name, type | None, None) for name, type in fields.items()]
-    return msgspec.defstruct(operation, optional, frozen=True, rename="pascal", module=__name__)
+        fields += [("max_results", int | None, None), ("next_token", str | None, None)]
+    return msgspec.defstruct(operation, fields, frozen=True, rename="pascal", module=__name__)
 
 
 async def describe_none(kind: Kind, call: Call, request: Any) -> dict[str, object]:
     """No item, once the request is known to be sound."""
-    filters = (getattr(request, kind.filtered_by) if kind.filters else None) or ()
-    max_results, next_token = (request.max_results, request.next_token) if kind.pages is not None else (None, None)
+    ids = getattr(request, kind.absent.ids) if kind.absent is not None else ()
     if kind.pages is not None:
-        check_page(max_results, low=kind.pages[0], high=kind.pages[1])
-    matcher(filters, dict.fromkeys(kind.filters.split(), lambda nothing: None))
-    if kind.absent is not None:
-        for id in getattr(request, kind.absent.ids) or ():
-            raise kind.absent.refusal(id)
-    nothing: list[str] = []
-    rest = page_of_list(nothing, str, scope=kind.listed, max_results=max_results, next_token=next_token or None)
-    return listing(kind.listed, rest.items, rest.next_token)
+        low, high = kind.pages
+        check_page(request.max_results, ids if kind.ids_alone else (), low=low, high=high, ids_parameter=kind.ids_alone)
+        # No token can be one of these listings', which have no second page.
+        page_of_list((), str, scope=kind.listed, max_results=None, next_token=request.next_token or None)
+    matcher(getattr(request, kind.filtered_by, ()), dict.fromkeys(kind.filters.split(), lambda nothing: None))
+    if kind.absent is not None and ids:
+        raise kind.absent.refusal(ids[0])
+    return {kind.listed: []}
 
 
 NO_SPOT_REQUEST = Absent(
@@ -162,6 +162,7 @@ KINDS: Mapping[str, Kind] = {
         "auto-placement availability-zone client-token host-reservation-id instance-type state",
         pages=(5, 500),
         filtered_by="filter",
+        ids_alone="hostIdSet",
     ),
     "DescribeImportImageTasks": Kind(
         "ImportImageTasks",

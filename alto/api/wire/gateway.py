@@ -176,10 +176,7 @@ class Gateway:
         except Refused as refused:
             answer = self._error("ec2", to_wire(refused), self._request_id())
         else:
-            page = _is_of_a_page(request)
-            answer = (preflight(request, self._request_id()) if page else None) or await self.handle(request)
-            if page:
-                answer = shared(answer)
+            answer = await self._handle_of_anybody(request)
         headers = head_of(answer)
         if answer.status in CLOSING:
             headers.append((b"connection", b"close"))
@@ -194,8 +191,13 @@ class Gateway:
             request = _request(method, path, query, headers, body)
         except Refused as refused:
             return self._error("ec2", to_wire(refused), self._request_id())
-        answer = await self.handle(request)
-        return shared(answer) if _is_of_a_page(request) else answer
+        return await self._handle_of_anybody(request)
+
+    async def _handle_of_anybody(self, request: HttpRequest) -> HttpAnswer:
+        """As `handle`, and web pages may see it."""
+        if not _is_of_a_page(request):
+            return await self.handle(request)
+        return shared(preflight(request, self._request_id()) or await self.handle(request))
 
     async def handle(self, request: HttpRequest) -> HttpAnswer:
         """Answers whatever comes; raises nothing but cancellation."""
